@@ -1,0 +1,234 @@
+"""One update rule for every optimizer of the paper, with coupled and decoupled weight decay.
+
+With g the gradient of one parameter W and d the direction that its optimizer makes of g::
+
+    g <- g + lambda_c W            coupled: the decay is part of the gradient
+    d <- direction(g)
+    W <- (1 - eta lambda_d) W      decoupled: the decay shrinks the weight
+    W <- W - eta d
+
+    sgd:   v <- beta v + g;                 d = v
+    adam:  m <- beta m + (1 - beta) g;      s <- beta2 s + (1 - beta2) g^2
+           d = (m / (1 - beta^t)) / (sqrt(s / (1 - beta2^t)) + eps),   beta2 = 0.999, eps = 1e-8
+    sign:  m <- beta m + (1 - beta) g;      d = sign(m)
+
+``sgd`` and ``adam`` are torch's (no dampening, no Nesterov, no AMSGrad); ``sign`` with coupled
+decay is Signum (Bernstein et al., 2018). torch has no SGDW, Signum or SignumW.
+Where the decay is divided between the two forms, as in the paper's section 3.4, ``coupled_share``
+says how much of it is coupled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+ADAM_BETA2 = 0.999  # torch's default; the paper's D.1 leaves it there
+ADAM_EPS = 1e-8  # torch's default
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A row of ``OPTIMIZERS``: which direction, and which share of the decay is coupled.
+
+    ``coupled_share`` is 1 (all coupled), 0 (all decoupled), or None where each run names its own.
+    """
+
+    direction: str
+    coupled_share: float | None
+
+
+OPTIMIZERS = {
+    "sgd": Rule("sgd", 1.0),
+    "sgdw": Rule("sgd", 0.0),
+    "adam": Rule("adam", 1.0),
+    "adamw": Rule("adam", 0.0),
+    "signum": Rule("sign", 1.0),
+    "signumw": Rule("sign", 0.0),
+    # Section 3.4: lambda_c + lambda_d is fixed and the share varies.
+    "sgd_mixed": Rule("sgd", None),
+    "adam_mixed": Rule("adam", None),
+    "signum_mixed": Rule("sign", None),
+}
+STATE_SLOTS = {"sgd": 1, "adam": 2, "sign": 1}  # moving averages that each direction keeps
+
+
+def rule(name: str) -> Rule:
+    """The row of ``OPTIMIZERS``; ``ValueError`` with the valid names if there is none."""
+    if name not in OPTIMIZERS:
+        raise ValueError(f"unknown optimizer {name!r}; valid: {', '.join(OPTIMIZERS)}")
+    return OPTIMIZERS[name]
+
+
+class Factors(NamedTuple):
+    """What a step multiplies with: each 0-d, or one value per member, shape (M,).
+
+    They are small, so they are worked out in float64 and rounded once, as torch does: in float32
+    ``1 - 0.999`` would be wrong in its fifth digit. And they are worked out before the step: a
+    compiler that fuses them into it would take a power for every weight.
+    """
+
+    lr: Tensor  # eta
+    kept: Tensor  # 1 - eta lambda_d
+    coupled: Tensor  # lambda_c
+    momentum: Tensor  # beta
+    fresh: Tensor  # 1 - beta
+    mean_scale: Tensor  # 1 / (1 - beta^t)
+    root_scale: Tensor  # 1 / sqrt(1 - beta2^t)
+
+    @classmethod
+    def of(
+        cls, lr: Tensor, momentum: Tensor, coupled: Tensor, decoupled: Tensor, step: Tensor
+    ) -> Factors:
+        """Of eta, beta, lambda_c, lambda_d and the step's number t (from 1), float64."""
+        root_scale = (1 - ADAM_BETA2**step).rsqrt()
+        kept = 1 - lr * decoupled
+        return cls(lr, kept, coupled, momentum, 1 - momentum, 1 / (1 - momentum**step), root_scale)
+
+    def over(self, param: Tensor) -> Factors:
+        """Made to broadcast over a parameter of shape (M, ...), in its dtype."""
+        ones = [1] * (param.dim() - 1)
+        return Factors(*((v.view(-1, *ones) if v.dim() else v).to(param.dtype) for v in self))
+
+
+def init_state(direction: str, params: Mapping[str, Tensor]) -> dict[str, tuple[Tensor, ...]]:
+    """Zero moving averages for each parameter: (v,) for sgd, (m, s) for adam, (m,) for sign."""
+    slots = STATE_SLOTS[direction]
+    return {k: tuple(torch.zeros_like(p) for _ in range(slots)) for k, p in params.items()}
+
+
+def _sgd(grad: Tensor, state: tuple[Tensor, ...], f: Factors) -> Tensor:
+    (velocity,) = state
+    velocity.copy_(f.momentum * velocity + grad)
+    return velocity
+
+
+def _adam(grad: Tensor, state: tuple[Tensor, ...], f: Factors) -> Tensor:
+    mean, square = state
+    mean.copy_(f.momentum * mean + f.fresh * grad)
+    square.copy_(ADAM_BETA2 * square + (1 - ADAM_BETA2) * grad * grad)
+    return f.mean_scale * mean / (square.sqrt() * f.root_scale + ADAM_EPS)
+
+
+def _sign(grad: Tensor, state: tuple[Tensor, ...], f: Factors) -> Tensor:
+    (mean,) = state
+    mean.copy_(f.momentum * mean + f.fresh * grad)
+    return mean.sign()
+
+
+_DIRECTIONS = {"sgd": _sgd, "adam": _adam, "sign": _sign}
+
+
+def update(
+    direction: str,
+    params: Mapping[str, Tensor],
+    grads: Mapping[str, Tensor],
+    state: Mapping[str, tuple[Tensor, ...]],
+    factors: Factors,
+    decayed: Mapping[str, bool] | None = None,
+) -> None:
+    """One step of the rule above, in place, for every parameter.
+
+    Args:
+        direction: ``sgd``, ``adam`` or ``sign``.
+        params, grads: equal keys; shapes (M, ...) with factors of shape (M,), or any shape with 0-d
+            factors.
+        state: from ``init_state``.
+        factors: the numbers of this step.
+        decayed: which parameters decay; all of them by default (only a ViT's LayerNorm and
+            biases do not).
+    """
+    for name, param in params.items():
+        f = factors.over(param)
+        grad, kept = grads[name], param
+        if decayed is None or decayed[name]:
+            grad, kept = grad + f.coupled * param, f.kept * param
+        param.copy_(kept - f.lr * _DIRECTIONS[direction](grad, state[name], f))
+
+
+def split_decay(name: str, weight_decay: float, coupled_share: float | None) -> tuple[float, float]:
+    """(lambda_c, lambda_d) of an optimizer of ``OPTIMIZERS`` for a total weight decay.
+
+    Raises:
+        ValueError: unknown name; a share given to an optimizer that has its own, missing for one
+            that has not, or outside [0, 1].
+    """
+    share = rule(name).coupled_share
+    if share is None:
+        if coupled_share is None or not 0 <= coupled_share <= 1:
+            raise ValueError(f"{name} needs a coupled_share in [0, 1], got {coupled_share}")
+        share = coupled_share
+    elif coupled_share not in (None, share):
+        raise ValueError(f"{name} has coupled_share {share}, got {coupled_share}")
+    return share * weight_decay, (1 - share) * weight_decay
+
+
+class Optimizer(torch.optim.Optimizer):
+    """The same rule as an ordinary ``torch.optim.Optimizer`` on an ordinary module.
+
+    Args:
+        params: parameters or parameter groups.
+        name: a key of ``OPTIMIZERS``.
+        lr: eta > 0.
+        momentum: beta (beta_1) in [0, 1).
+        weight_decay: lambda >= 0, coupled or decoupled as the name says.
+        coupled_share: for the ``_mixed`` names, the coupled share of ``weight_decay``.
+
+    >>> layer = torch.nn.Linear(2, 2)
+    >>> optimizer = Optimizer(layer.parameters(), "adamw", lr=1e-3, weight_decay=0.5)
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        name: str,
+        lr: float,
+        momentum: float = 0.9,
+        weight_decay: float = 0.0,
+        coupled_share: float | None = None,
+    ) -> None:
+        self.direction = rule(name).direction
+        self.name = name
+        check_hyperparameters(lr, momentum, weight_decay)
+        split_decay(name, weight_decay, coupled_share)
+        defaults = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay}
+        super().__init__(params, defaults | {"coupled_share": coupled_share})
+
+    @torch.no_grad()
+    def step(self, closure=None):
+        """One step; returns the closure's loss if there is a closure."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            for param in group["params"]:
+                if param.grad is not None:
+                    self._step_one(param, group)
+        return loss
+
+    def _step_one(self, param: Tensor, group: dict[str, Any]) -> None:
+        state = self.state[param]
+        if not state:
+            state["step"] = 0
+            state["slots"] = init_state(self.direction, {"p": param})["p"]
+        state["step"] += 1
+        decay = split_decay(self.name, group["weight_decay"], group["coupled_share"])
+        numbers = (group["lr"], group["momentum"], *decay, float(state["step"]))
+        factors = Factors.of(*(torch.tensor(v, dtype=torch.float64) for v in numbers))
+        update(self.direction, {"p": param}, {"p": param.grad}, {"p": state["slots"]}, factors)
+
+
+def check_hyperparameters(lr: float, momentum: float, weight_decay: float) -> None:
+    """Raise ``ValueError`` naming the value unless lr > 0, 0 <= momentum < 1, decay >= 0."""
+    for label, value, good, valid in (
+        ("lr", lr, lambda v: 0 < v < float("inf"), "a finite number > 0"),
+        ("momentum", momentum, lambda v: 0 <= v < 1, "a number in [0, 1)"),
+        ("weight_decay", weight_decay, lambda v: 0 <= v < float("inf"), "a finite number >= 0"),
+    ):
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not good(value):
+            raise ValueError(f"{label} must be {valid}, got {value!r}")

@@ -1,0 +1,47 @@
+"""A grid of runs, split into chunks, trained, stored; what is stored already is not trained again.
+
+configs = sweep.grid("adamw", epochs=200)      # the paper's 108 runs of that optimizer
+sweep.run(configs, results="results")          # trains those that the store lacks
+"""
+
+from ncbook.sweep.engine import (
+    Report,
+    chunks,
+    default_workers,
+    estimate_seconds,
+    load_data,
+    missing,
+    run,
+    run_id,
+)
+from ncbook.sweep.grids import GRIDS, Grid, grid
+from ncbook.sweep.request import (
+    PARAMETERS,
+    ParameterError,
+    Request,
+    check,
+    describe,
+    load_history,
+    load_runs,
+)
+
+__all__ = [
+    "GRIDS",
+    "PARAMETERS",
+    "Grid",
+    "ParameterError",
+    "Report",
+    "Request",
+    "check",
+    "chunks",
+    "default_workers",
+    "describe",
+    "estimate_seconds",
+    "grid",
+    "load_data",
+    "load_history",
+    "load_runs",
+    "missing",
+    "run",
+    "run_id",
+]

@@ -1,0 +1,201 @@
+"""The sweep notebook's parameters: read, checked and made into a request before any work starts.
+
+papermill accepts a misspelt name, hands ``-p lrs '[1e-3]'`` over as a string, and knows no valid
+values; so the notebook passes everything through ``check``.
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+import torch
+
+from ncbook import data, store
+from ncbook.sweep.engine import default_workers, estimate_seconds, load_data, missing, run_id
+from ncbook.sweep.grids import GRIDS, grid
+from ncbook.train import RunConfig
+
+PARAMETERS = (
+    *("optimizer", "dataset", "model", "lrs", "momenta", "weight_decays", "epochs", "batch_size"),
+    *("seeds", "train_size", "log_epochs", "results", "device"),
+)
+INJECTED = "# Parameters"  # how papermill begins the cell that it adds
+
+
+class ParameterError(ValueError):
+    """A parameter that cannot be used; a notebook shows its one line and no traceback."""
+
+    def _render_traceback_(self) -> list[str]:
+        return [f"{type(self).__name__}: {self}"]
+
+
+@dataclass(frozen=True)
+class Request:
+    """A checked sweep: its runs, and how to train and measure them."""
+
+    configs: list[RunConfig]
+    results: str | None
+    log_epochs: tuple[int, ...] | None
+    device: str
+
+
+def check(namespace: Mapping[str, Any]) -> Request:
+    """Read the parameters from a notebook's ``globals()``; an empty one takes the paper's value.
+
+    Lists may be given as lists, as one number, or as text: ``0.001``, ``[0.001, 0.01]``,
+    ``"0.001, 0.01"``, ``"1e-3"``. The data set is loaded and the results folder is created, so
+    that nothing fails later for want of them.
+
+    Raises:
+        ParameterError: one line that names the value, and what is valid.
+    """
+    try:
+        _check_names(namespace)
+        return _request({name: namespace.get(name) for name in PARAMETERS})
+    except (ValueError, OSError, data.DataNotFoundError) as error:
+        raise ParameterError(str(error)) from None
+
+
+def _check_names(namespace: Mapping[str, Any]) -> None:
+    for name in _injected_names(namespace.get("In", ())):
+        if name not in PARAMETERS:
+            close = difflib.get_close_matches(name, PARAMETERS, n=1)
+            hint = f" (did you mean {close[0]!r}?)" if close else ""
+            raise ValueError(f"unknown parameter {name!r}{hint}; valid: {', '.join(PARAMETERS)}")
+
+
+def _injected_names(cells: Sequence[str]) -> list[str]:
+    """What papermill has set: the names in the last cell that it wrote among those executed."""
+    injected = [source for source in cells if source.startswith(INJECTED)]
+    body = ast.parse(injected[-1]).body if injected else []
+    return [target.id for line in body if isinstance(line, ast.Assign) for target in line.targets]
+
+
+def _request(given: Mapping[str, Any]) -> Request:
+    optimizer = _name("optimizer", given["optimizer"], "sgd")
+    if optimizer not in GRIDS:
+        raise ValueError(f"unknown optimizer {optimizer!r}; valid: {', '.join(GRIDS)}")
+    axes = {axis: _numbers(axis, given[axis]) for axis in ("lrs", "momenta", "weight_decays")}
+    whole = {field: _whole(field, given[field]) for field in ("epochs", "batch_size", "train_size")}
+    seeds = tuple(_whole("seeds", seed) for seed in _items(given["seeds"]))
+    device = _device(given["device"])
+    configs = grid(
+        optimizer,
+        **axes,
+        seeds=seeds,
+        dataset=_name("dataset", given["dataset"], "digits"),
+        model=_name("model", given["model"], "mlp"),
+        **{field: value for field, value in whole.items() if value is not None},
+    )
+    log_epochs = tuple(_whole("log_epochs", epoch) for epoch in _items(given["log_epochs"]))
+    outside = [epoch for epoch in log_epochs if not 0 <= epoch <= configs[0].epochs]
+    if outside:
+        raise ValueError(f"log_epochs must lie in 0..{configs[0].epochs}, got {outside}")
+    results = str(given["results"]) if given["results"] else None
+    load_data(configs[0], device)
+    store.ensure_writable(results)
+    return Request(configs, results, log_epochs or None, device)
+
+
+def _items(value: Any) -> list[Any]:
+    """A parameter that may be a list, one value, text with commas, or empty."""
+    if value is None:
+        return []
+    if isinstance(value, str):
+        return [item.strip() for item in value.strip(" []()").split(",") if item.strip()]
+    return list(value) if isinstance(value, (list, tuple)) else [value]
+
+
+def _numbers(name: str, value: Any) -> tuple[float, ...]:
+    return tuple(_number(name, item) for item in _items(value))
+
+
+def _number(name: str, value: Any) -> float:
+    try:
+        if isinstance(value, bool):
+            raise TypeError
+        return float(value)
+    except (TypeError, ValueError):
+        raise ValueError(f"{name} must be numbers, got {value!r}") from None
+
+
+def _whole(name: str, value: Any) -> int | None:
+    """An int, also from ``5.0`` or ``"5"``; None if the parameter is empty."""
+    items = _items(value)
+    if not items:
+        return None
+    number = _number(name, items[0])
+    if len(items) > 1 or not number.is_integer():
+        raise ValueError(f"{name} must be a whole number, got {value!r}")
+    return int(number)
+
+
+def _name(field: str, value: Any, default: str) -> str:
+    if value in (None, ""):
+        return default
+    if not isinstance(value, str):
+        raise ValueError(f"{field} must be a name, got {value!r}")
+    return value
+
+
+def _device(value: Any) -> str:
+    """``cpu``, ``cuda`` or ``cuda:N``; empty: a GPU if there is one."""
+    count = torch.cuda.device_count()
+    valid = ["cpu", *(["cuda"] if count else []), *(f"cuda:{i}" for i in range(count))]
+    device = _name("device", value, "cuda" if count else "cpu")
+    if device not in valid:
+        raise ValueError(f"unknown device {device!r}; valid here: {', '.join(valid)}")
+    return device
+
+
+def describe(request: Request) -> str:
+    """Markdown: what a sweep will train, what the store has, and about how long it will take."""
+    first, todo = request.configs[0], missing(request.configs, request.results)
+    workers = default_workers(request.device)
+    axes = {
+        "learning rates": "lr",
+        "momenta": "momentum",
+        "weight decays": "weight_decay",
+        "seeds": "seed",
+    }
+    lines = [
+        f"**{len(request.configs)} runs** of {first.optimizer} on {first.dataset} ({first.model}), "
+        f"{first.epochs} epochs each in batches of {first.batch_size}, stored in "
+        f"`{store.results_dir(request.results)}`.",
+        "",
+    ]
+    for label, field in axes.items():
+        values = dict.fromkeys(getattr(config, field) for config in request.configs)
+        lines.append(f"- {label}: {', '.join(f'{v:g}' for v in values)}")
+    if todo:
+        seconds = estimate_seconds(todo, request.device, workers)
+        lines.append(
+            f"- to train: {len(todo)}, about {_duration(seconds)} on {request.device} with "
+            f"{workers} worker{'s' if workers > 1 else ''}"
+        )
+    else:
+        lines.append("- to train: none, all of them are in the store")
+    return "\n".join(lines)
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{max(5, round(seconds / 5) * 5)} seconds"
+    if seconds < 5400:
+        return f"{round(seconds / 60)} minutes"
+    return f"{seconds / 3600:.1f} hours"
+
+
+def load_runs(request: Request) -> pd.DataFrame:
+    """The request's runs from the store, one row a run."""
+    return store.load_runs(request.results, run_id=[run_id(c) for c in request.configs])
+
+
+def load_history(request: Request) -> pd.DataFrame:
+    """The request's runs from the store, one row a run and logged epoch."""
+    return store.load_history(request.results, run_id=[run_id(c) for c in request.configs])

@@ -1,0 +1,335 @@
+"""The exact law of the last layer's row sum under SGD, and the paper's Theorem 3.1 beside it.
+
+Adding one constant to all logits of a sample leaves its cross-entropy as it was, so the gradient
+of the last layer has zero column sums, 1ᵀ∇ = 0, for any backbone and any minibatch (Lemma E.4).
+The row sum u = Wᵀ1 therefore never sees the data. With g ← g + λ_c W, v ← βv + g and
+W ← (1 − ηλ_d) W − ηv, it obeys
+
+    v ← βv + λ_c u,    u ← (1 − ηλ_d) u − ηv,
+
+a linear recurrence from v = 0 (torch's first step, v = g, is the same), so that
+NC0_t / NC0_0 = |u_t| / |u_0| is a known number. In the state (u, ηv) one step is
+
+    A = [[1 − y − c, −β], [c, β]],   c = ηλ_c, y = ηλ_d,
+    characteristic polynomial z² − (1 + β − c − y) z + β(1 − y).
+
+The law holds for every loss that ignores a common shift of the logits. It says nothing about
+sign or Adam updates, which don't commute with the sum over classes.
+"""
+
+from collections.abc import Sequence
+from math import floor
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from ncbook.theory import checks
+
+# Parameter points that go through the closed form at once, so that the dozen arrays in flight fit
+# a core's cache: 10^6 points took 0.35 s of one core's time, and three times that in one pass.
+BLOCK = 1 << 14
+
+
+def row_sum_ratio(
+    lr: ArrayLike,
+    momentum: ArrayLike,
+    weight_decay: ArrayLike,
+    steps_per_epoch: int,
+    epochs: int,
+    decoupled: ArrayLike = False,
+    milestones: Sequence[float] = (1 / 3, 2 / 3),
+    gamma: float = 0.1,
+) -> float | np.ndarray:
+    """NC0 at the end of training over NC0 at the start, |u_T| / |u_0|, under SGD or SGDW.
+
+    Args:
+        lr: η > 0, before the first drop. This and the next two broadcast against each other.
+        momentum: β in [0, 1).
+        weight_decay: λ ≥ 0.
+        steps_per_epoch: minibatches an epoch, a last smaller one included (60,000 / 128 → 469).
+        epochs: epochs in all.
+        decoupled: False for SGD, True for SGDW, or the share of λ that is decoupled, in [0, 1].
+        milestones: the learning rate is multiplied by `gamma` from epoch ⌊m · epochs⌋ on, for each.
+        gamma: that factor; the momentum buffer carries across the drop.
+
+    Returns:
+        The ratio, a float if all parameters are; `inf` where it overflows (unstable η).
+
+    Raises:
+        ValueError: a parameter outside its range.
+
+    Example:
+        >>> round(row_sum_ratio(0.0679, 0.9, 5e-4, 469, 200, decoupled=True), 4)
+        0.3109
+    """
+    end = _whole_steps(steps_per_epoch, epochs)
+    signed = row_sum_trajectory(
+        end, lr, momentum, weight_decay, steps_per_epoch, epochs, decoupled, milestones, gamma
+    )
+    return abs(signed)
+
+
+def row_sum_trajectory(
+    steps: ArrayLike,
+    lr: ArrayLike,
+    momentum: ArrayLike,
+    weight_decay: ArrayLike,
+    steps_per_epoch: int,
+    epochs: int,
+    decoupled: ArrayLike = False,
+    milestones: Sequence[float] = (1 / 3, 2 / 3),
+    gamma: float = 0.1,
+) -> float | np.ndarray:
+    """u_t / u_0 after each of `steps` updates, *signed*: every coordinate of u has this factor.
+
+    Its absolute value is the NC0 ratio, its square the ratio of α. It changes sign where the
+    recurrence is underdamped. Arguments as in :func:`row_sum_ratio`.
+
+    Returns:
+        Shape (parameters' common shape) + (shape of steps); a float if both are scalars.
+
+    Example:
+        >>> epoch_ends = np.arange(0, 201) * 469
+        >>> row_sum_trajectory(epoch_ends, 0.01, 0.9, 5e-4, 469, 200).shape
+        (201,)
+    """
+    t = checks.counts("steps", steps, _whole_steps(steps_per_epoch, epochs))
+    beta, c, y = _dimensionless(lr, momentum, weight_decay, decoupled)
+    phases = _phases(steps_per_epoch, epochs, milestones, gamma)
+    shape = np.broadcast_shapes(beta.shape, c.shape, y.shape)
+    beta, c, y = (np.broadcast_to(x, shape).reshape(-1, 1) for x in (beta, c, y))
+    out = np.empty((beta.size, t.size))
+    for cut in _blocks(beta.size, max(1, BLOCK // max(1, t.size))):
+        out[cut] = _through_phases(t.reshape(1, -1), beta[cut], c[cut], y[cut], phases)
+    return checks.plain(out.reshape(shape + t.shape))
+
+
+def row_sum_closed_form(
+    steps: ArrayLike,
+    lr: ArrayLike,
+    momentum: ArrayLike,
+    weight_decay: ArrayLike,
+    decoupled: ArrayLike = False,
+) -> float | np.ndarray:
+    """u_t / u_0 for one constant learning rate, signed; all arguments broadcast.
+
+    With z₁, z₂ the roots of the characteristic polynomial and L_t = (z₁ᵗ − z₂ᵗ)/(z₁ − z₂),
+    u_t / u_0 = L_{t+1} − β L_t. For coupled decay the roots are real where β ≤ (1 − √(ηλ))²
+    (overdamped), equal at that β (critically damped: L_t = t zᵗ⁻¹), complex above it
+    (underdamped: L_t = rᵗ⁻¹ sin(tφ)/sin φ, r = √β).
+
+    Example:
+        >>> round(row_sum_closed_form(1000, 0.01, 0.9, 0.05), 6)
+        0.005452
+    """
+    t = checks.counts("steps", steps)
+    beta, c, y = _dimensionless(lr, momentum, weight_decay, decoupled)
+    arrays = np.broadcast_arrays(t, beta, c, y)
+    flat = [x.ravel() for x in arrays]
+    out = np.empty(flat[0].size)
+    for cut in _blocks(out.size, BLOCK):
+        out[cut] = _transition(*(x[cut] for x in flat))[0]
+    return checks.plain(out.reshape(arrays[0].shape))
+
+
+def row_sum_stepped(
+    lrs: ArrayLike, momentum: float, weight_decay: float, decoupled: float = False
+) -> np.ndarray:
+    """u_t / u_0 by stepping the recurrence, for any schedule: one learning rate a step.
+
+    Returns shape (len(lrs) + 1,). For cosine or warm-up, where no closed form is at hand.
+    """
+    rates = checks.real("lrs", lrs, 0)
+    beta, c, y = _dimensionless(1.0, momentum, weight_decay, decoupled)  # c = λ_c, y = λ_d
+    u, v = np.ones(rates.size + 1), 0.0
+    for step, rate in enumerate(rates):
+        v = beta * v + c * u[step]
+        u[step + 1] = (1 - rate * y) * u[step] - rate * v
+    return u
+
+
+def row_sum_decay_rate(
+    lr: ArrayLike, momentum: ArrayLike, weight_decay: ArrayLike, decoupled: ArrayLike = False
+) -> float | np.ndarray:
+    """The rate r of α_t = ‖Wᵀ1‖²/K ~ e^(−rt), t in steps: −2 log of the spectral radius.
+
+    Leading order 2λη/(1 − β) for coupled decay while β < (1 − √(ηλ))²; beyond, log(1/β) for any λ.
+    With decoupled decay alone it is −2 log|1 − ηλ|, whatever β. Negative where training diverges.
+    """
+    beta, c, y = np.broadcast_arrays(*_dimensionless(lr, momentum, weight_decay, decoupled))
+    disc, s1, s2 = _roots(beta, c, y)
+    with np.errstate(divide="ignore"):
+        real = np.maximum(_log_abs(s1), _log_abs(s2))
+        log_radius = np.where(disc < 0, (np.log(beta) + _log_abs(y)) / 2, real)
+        # Nothing excites the momentum's own mode β if no decay is coupled.
+        return checks.plain(-2 * np.where(c == 0, _log_abs(y), log_radius))
+
+
+def critical_momentum(lr: ArrayLike, weight_decay: ArrayLike) -> float | np.ndarray:
+    """β* = (1 − √(ηλ))², where coupled decay of the row sum is fastest.
+
+    More momentum than this slows it down: the roots turn complex, with modulus √β.
+    """
+    eta_lambda = checks.real("lr", lr, 0, ends="()") * checks.real("weight_decay", weight_decay, 0)
+    return checks.plain((1 - np.sqrt(eta_lambda)) ** 2)
+
+
+def theorem31_bound(
+    steps: ArrayLike, lr: ArrayLike, momentum: ArrayLike, weight_decay: ArrayLike
+) -> float | np.ndarray:
+    """The paper's bound on α_t / α_0 without its constant C and its O(η) (Theorem 3.1).
+
+    exp(−ληt / log(1/β)) for β > 0 and (1 − λη)ᵗ for β = 0. Its rate vanishes as β → 0.
+    """
+    t = checks.counts("steps", steps)
+    beta, eta_lambda, _ = _dimensionless(lr, momentum, weight_decay, False)
+    with np.errstate(divide="ignore"):
+        with_momentum = np.exp(eta_lambda * t / np.log(beta))  # log 0 = −inf gives rate 0
+        return checks.plain(np.where(beta > 0, with_momentum, _power(eta_lambda, t)))
+
+
+def lemma_e6_solution(
+    time: ArrayLike, momentum: ArrayLike, weight_decay: ArrayLike
+) -> float | np.ndarray:
+    """α(t)/α(0) of Lemma E.6's equation α' = −λ ∫₀ᵗ βᵗ⁻ˢ α(s) ds, for all β in (0, 1), λ ≥ 0.
+
+    With L = log(1/β) and ω² = L²/4 − λ: e^(−Lt/2) [cosh ωt + (L/2ω) sinh ωt], which is
+    A e^(r₁t) + B e^(r₂t) of eq. 26, r = −L/2 ± ω. Where L² < 4λ, ω is imaginary and α oscillates.
+    """
+    t = checks.real("time", time, 0)
+    half = -np.log(checks.real("momentum", momentum, 0, 1, "()")) / 2
+    decay = checks.real("weight_decay", weight_decay, 0)
+    omega = np.sqrt(np.abs(half**2 - decay))
+    slow = decay / (half + omega)  # −r₁, with no difference of near numbers
+    # (1 − e^(−2ωt)) / 2ω, which is t at ω = 0
+    spread = np.where(omega > 0, -np.expm1(-2 * omega * t) / np.where(omega > 0, 2 * omega, 1), t)
+    over = np.exp(-slow * t) * (1 + slow * spread)
+    sine = t * np.sinc(omega * t / np.pi)  # sin(ωt) / ω
+    under = np.exp(-half * t) * (np.cos(omega * t) + half * sine)
+    return checks.plain(np.where(half**2 >= decay, over, under))
+
+
+def _whole_steps(steps_per_epoch: int, epochs: int) -> int:
+    """Updates in a whole training; both numbers checked."""
+    per_epoch = checks.whole("steps_per_epoch", steps_per_epoch, 1)
+    return per_epoch * checks.whole("epochs", epochs, 1)
+
+
+def _dimensionless(lr, momentum, weight_decay, decoupled):
+    """β, c = ηλ_c and y = ηλ_d, each checked."""
+    beta = checks.real("momentum", momentum, 0, 1)
+    eta_lambda = checks.real("lr", lr, 0, ends="()") * checks.real("weight_decay", weight_decay, 0)
+    share = checks.real("decoupled", decoupled, 0, 1, "[]")
+    return beta, eta_lambda * (1 - share), eta_lambda * share
+
+
+def _phases(steps_per_epoch, epochs, milestones, gamma) -> list[tuple[int, int, float]]:
+    """(first step, number of steps, learning rate over that of the phase before) of each phase."""
+    checks.real("milestones", tuple(milestones), 0)
+    checks.real("gamma", gamma, 0, ends="()")
+    drops = (min(floor(m * epochs), epochs) * steps_per_epoch for m in sorted(milestones))
+    starts = [0, *drops]
+    ends = [*starts[1:], epochs * steps_per_epoch]
+    factors = [1.0] + [gamma] * len(milestones)
+    return [(a, b - a, factor) for a, b, factor in zip(starts, ends, factors, strict=True)]
+
+
+def _blocks(size: int, block: int) -> list[slice]:
+    return [slice(at, at + block) for at in range(0, size, block)]
+
+
+def _through_phases(t, beta, c, y, phases):
+    """u_t / u_0 through phases of constant learning rate, t (1, T), parameters (P, 1)."""
+    u, w = np.ones(np.broadcast_shapes(t.shape, beta.shape)), np.zeros(1)  # w = ηv
+    for start, length, factor in phases:
+        c, y, w = c * factor, y * factor, w * factor  # v carries over, so ηv drops with η
+        n = np.clip(t - start, 0, length)
+        uu, uw, wu, ww = _transition(*np.broadcast_arrays(n, beta, c, y))
+        with np.errstate(over="ignore", invalid="ignore"):
+            u, w = uu * u + uw * w, wu * u + ww * w
+    return np.where(np.isnan(u), np.inf, u)  # ∞ − ∞: overflowed
+
+
+def _transition(n, beta, c, y):
+    """The entries uu, uw, wu, ww of Aⁿ, from Newton's form Aⁿ = a I + L (A − h I).
+
+    For any h: a = hⁿ and L the divided difference of zⁿ at the two roots, if h is one of them.
+    Entry (u, u) of A − h I is `du`, entry (w, w) is `dw`.
+    """
+    a, L, du, dw = (np.empty(n.shape) for _ in range(4))
+    disc, s1, s2 = _roots(beta, c, y)
+    under = disc < 0
+    for where, form in ((~under, _overdamped), (under, _underdamped)):
+        if where.any():
+            values = form(*(x[where] for x in (n, beta, c, y, disc, s1, s2)))
+            a[where], L[where], du[where], dw[where] = values
+    with np.errstate(over="ignore", invalid="ignore"):
+        return a + L * du, -beta * L, c * L, a + L * dw
+
+
+def _roots(beta, c, y):
+    """Discriminant, and 1 − z₁ ≤ 1 − z₂ where the roots are real.
+
+    In s = 1 − z the polynomial is s² − (1 − β + c + y) s + c + (1 − β) y, whose coefficients are
+    sums of positive numbers: s₁, tiny in practice, is had to full relative accuracy.
+    """
+    p = 1 - beta
+    disc = _discriminant(beta, c, y)
+    s2 = (p + y + c + np.sqrt(np.maximum(disc, 0))) / 2
+    return disc, (c + p * y) / s2, s2
+
+
+def _discriminant(beta, c, y):
+    """trace² − 4 det of A, written so that the least is subtracted.
+
+    With κ = 1 − y it is (κ − β − c)² − 4βc = (κ − β + c)² − 4κc = (κ + β − c)² − 4κβ: the largest
+    of κ, β and c stays out of the product.
+    """
+    kappa, p = 1 - y, 1 - beta
+    kappa_out = (p - y - c) ** 2 - 4 * beta * c
+    beta_out = (p - y + c) ** 2 - 4 * kappa * c
+    c_out = (kappa + beta - c) ** 2 - 4 * kappa * beta
+    return np.where(c > np.maximum(kappa, beta), c_out, np.where(kappa < beta, beta_out, kappa_out))
+
+
+def _overdamped(n, beta, c, y, disc, s1, s2):
+    """a, L, du, dw of real roots; h is the root that u follows when c → 0, so nothing cancels."""
+    p = 1 - beta
+    s_h = np.where((p >= y) & (s1 + s2 <= 2), s1, s2)
+    gap = p - s_h  # h − β
+    # (β − z₁)(β − z₂) = cβ gives A_uu − h = cβ / (h − β)
+    excess = np.divide(c * beta, gap, out=np.zeros_like(c), where=c * beta > 0)
+    s_top = np.where(s1 + s2 <= 2, s1, s2)  # the root of largest modulus
+    top = np.abs(1 - s_top)
+    ratio = np.sqrt(disc) / np.where(top > 0, top, 1)  # 1 − (other root) / (top root)
+    series = np.divide(one_minus_power(ratio, n), ratio, out=n.astype(float), where=ratio > 0)
+    with np.errstate(over="ignore", invalid="ignore"):
+        L = np.where(n > 0, _power(s_top, np.maximum(n - 1, 0)) * series, 0)
+    return _power(s_h, n), L, excess, -gap
+
+
+def _underdamped(n, beta, c, y, disc, s1, s2):
+    """a, L, du, dw of complex roots r e^(±iφ): h is their real part, a = rⁿ cos nφ."""
+    trace, width = 1 + beta - c - y, np.sqrt(-disc)  # 2r cos φ, 2r sin φ
+    phase = n * np.arctan2(width, trace)
+    envelope = np.exp(n * (np.log(beta) + np.log1p(-y)) / 2)
+    half = (1 - beta - c - y) / 2
+    return envelope * np.cos(phase), 2 * envelope * np.sin(phase) / width, half, -half
+
+
+def _log_abs(s):
+    """log|1 − s|, to full relative accuracy for small s."""
+    return np.log1p(-np.minimum(s, 2 - s))
+
+
+def _power(s, n):
+    """(1 − s)ⁿ for whole n ≥ 0. Rounding 1 − s first would cost n · 1e-16: 1e-10 at 10⁶ steps."""
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        size = np.where(n == 0, 1.0, np.exp(n * _log_abs(s)))
+    return np.where((s > 1) & (n % 2 == 1), -size, size)
+
+
+def one_minus_power(s, n):
+    """1 − (1 − s)ⁿ without cancellation for small s."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(s < 1, -np.expm1(n * np.log1p(-np.minimum(s, 1))), 1 - _power(s, n))

@@ -1,0 +1,241 @@
+"""Sign gradient descent on the unconstrained-feature loss with H = M* fixed (Theorems 3.3, 3.4).
+
+One sample a class, H = M* = (I − J/K)/√(K − 1), W (K, K), mean cross-entropy of the logits W M*:
+
+    ∇ = (1/K) (softmax(W M*) − I) M*      ("exact"),
+    softmax(W) − I                        (the gradient that the paper's proof goes on with).
+
+    coupled:    W ← W − η sign(∇ + λW)
+    decoupled:  W ← (1 − ηλ) W − η sign(∇)
+
+From W₀ = 0, W_t = (a_t + b_t) I − b_t J: a on the diagonal, −b off it, and α = ‖Wᵀ1‖²/K =
+(a − (K − 1) b)². There both gradients are g (J − K I), with g > 0 a function of a + b alone:
+
+    g = φ((a + b)/√(K − 1)) / (K √(K − 1))  (exact),    g = φ(a + b)  (the paper's),
+    φ(m) = 1/(eᵐ + K − 1).
+"""
+
+from math import exp, expm1, sqrt
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.optimize import brentq
+
+from ncbook.theory import checks
+from ncbook.theory.sgd import one_minus_power
+
+# g > 0 must not underflow to 0, whose sign is another; exp(-700) is still a normal float64.
+LARGEST_GAP = 700.0
+
+
+class TurningPoints(NamedTuple):
+    """Where α turns under coupled SignGD, in steps, as real numbers; weights are η times these.
+
+    rise_ends: T₁, root of g = λb at a = b = ηT₁. α rises until step ⌈T₁⌉.
+    fall_ends: T₂ as it happens: root of (K − 1) g = λa at a = ηT₂ with b on the curve g = λb.
+        There a = (K − 1) b, so α has come down to its last oscillation around 0.
+    fall_ends_proof: T₂ by the paper's proof, with b held at ηT₁.
+    """
+
+    rise_ends: float
+    fall_ends: float
+    fall_ends_proof: float
+
+
+def simulate_signgd(
+    num_classes: int,
+    lr: float,
+    weight_decay: float,
+    steps: int,
+    coupled: bool = True,
+    exact: bool = True,
+) -> np.ndarray:
+    """α_t = ‖W_tᵀ1‖²/K from W₀ = 0, for t = 0 … steps.
+
+    Args:
+        num_classes: K ≥ 2.
+        lr: η > 0.
+        weight_decay: λ ≥ 0.
+        steps: number of updates.
+        coupled: decay inside the sign (Theorem 3.4) or beside it (Theorem 3.3).
+        exact: the mean cross-entropy's gradient at H = M*, or the paper's softmax(W) − I.
+
+    Returns:
+        Shape (steps + 1,).
+
+    Raises:
+        ValueError: a parameter outside its range.
+
+    Example:
+        >>> simulate_signgd(10, 0.1, 0.5, 2, coupled=False)
+        array([0.    , 0.64  , 2.4336])
+    """
+    a, b = simulate_signgd_scalars(num_classes, lr, weight_decay, steps, coupled, exact)
+    return (a - (num_classes - 1) * b) ** 2
+
+
+def simulate_signgd_scalars(
+    num_classes: int,
+    lr: float,
+    weight_decay: float,
+    steps: int,
+    coupled: bool = True,
+    exact: bool = True,
+) -> tuple[np.ndarray, np.ndarray]:
+    """The trajectory itself: a_t (diagonal of W_t) and b_t (minus the rest), each (steps + 1,)."""
+    _checked(num_classes, lr, weight_decay)
+    walk = _coupled_walk if coupled else _decoupled_walk
+    return walk(num_classes, lr, weight_decay, checks.whole("steps", steps, 1), exact)
+
+
+def simulate_signgd_matrix(
+    weight: ArrayLike,
+    lr: float,
+    weight_decay: float,
+    steps: int,
+    coupled: bool = True,
+    exact: bool = True,
+) -> tuple[np.ndarray, np.ndarray]:
+    """The same descent from any W₀ (K, K), entry by entry: (α_t (steps + 1,), W_T (K, K)).
+
+    Where logit gaps pass 745 the softmax underflows, and a sign can be lost.
+    """
+    W = checks.real("weight", weight, -np.inf, ends="()").copy()
+    if W.ndim != 2 or W.shape[0] != W.shape[1]:
+        raise ValueError(f"weight must be a square matrix, got shape {W.shape}")
+    _checked(len(W), lr, weight_decay)
+    alpha = np.empty(checks.whole("steps", steps, 1) + 1)
+    alpha[0] = row_sum_alpha(W)
+    for t in range(1, len(alpha)):
+        gradient = signgd_gradient(W, exact)
+        if coupled:
+            W -= lr * np.sign(gradient + weight_decay * W)
+        else:
+            W = (1 - lr * weight_decay) * W - lr * np.sign(gradient)
+        alpha[t] = row_sum_alpha(W)
+    return alpha, W
+
+
+def row_sum_alpha(weight: np.ndarray) -> float:
+    """α = ‖Wᵀ1‖²/K of W (K, p)."""
+    return float(np.sum(weight.sum(axis=0) ** 2) / len(weight))
+
+
+def signgd_gradient(weight: np.ndarray, exact: bool = True) -> np.ndarray:
+    """∇ of the module's head at W (K, K), with every sign right however small the entry."""
+    K = len(weight)
+    features = simplex_etf(K)
+    residual = softmax_residual(weight @ features if exact else weight)
+    return residual @ features / K if exact else residual
+
+
+def softmax_residual(logits: np.ndarray) -> np.ndarray:
+    """softmax(Z) − I, column by column, for logits Z (K, K), one column a sample.
+
+    The diagonal is minus the sum of the rest of its column: s − 1 would round to 0 for s near 1.
+    """
+    scores = np.exp(logits - logits.max(axis=0))
+    residual = scores / scores.sum(axis=0)
+    np.fill_diagonal(residual, 0)
+    return residual - np.diag(residual.sum(axis=0))
+
+
+def simplex_etf(num_classes: int) -> np.ndarray:
+    """M* = (I − J/K)/√(K − 1), shape (K, K), of unit Frobenius norm (Proposition 2.1)."""
+    K = num_classes
+    return (np.eye(K) - 1 / K) / sqrt(K - 1)
+
+
+def decoupled_alpha(
+    steps: ArrayLike, num_classes: int, lr: float, weight_decay: float
+) -> float | np.ndarray:
+    """α_t = ((K − 2)/λ)² (1 − (1 − ηλ)ᵗ)² under decoupled decay from W₀ = 0 (Theorem E.2)."""
+    t = checks.counts("steps", steps)
+    _checked(num_classes, lr, weight_decay)
+    weight = t * lr if weight_decay == 0 else one_minus_power(lr * weight_decay, t) / weight_decay
+    return checks.plain(((num_classes - 2) * weight) ** 2)
+
+
+def decoupled_limit(num_classes: int, weight_decay: float) -> float:
+    """α_∞ = (K − 2)²/λ² (Theorem 3.3, with the 1/K that its statement in the main text drops)."""
+    checks.whole("num_classes", num_classes, 2)
+    decay = checks.real("weight_decay", weight_decay, 0, ends="()")
+    return float(((num_classes - 2) / decay) ** 2)
+
+
+def turning_points(
+    num_classes: int, lr: float, weight_decay: float, exact: bool = True
+) -> TurningPoints:
+    """T₁ and T₂ of Theorem 3.4 from the equations that define them, by bracketed root finding.
+
+    g falls and λw rises in w, so each equation has one root, below g(0)/λ (or (K − 1) g(0)/λ).
+
+    Example:
+        >>> [round(t, 1) for t in turning_points(10, 0.01, 0.05)]
+        [6.6, 58.6, 58.6]
+    """
+    _checked(num_classes, lr, weight_decay)
+    K, decay = num_classes, float(checks.real("weight_decay", weight_decay, 0, ends="()"))
+    highest = off_diagonal(0.0, K, exact) / decay
+    b1 = brentq(lambda w: off_diagonal(2 * w, K, exact) - decay * w, 0, highest, xtol=1e-15)
+
+    def diagonal_balance(b_of):
+        def balance(a):
+            return (K - 1) * off_diagonal(a + b_of(a), K, exact) - decay * a
+
+        return brentq(balance, 0, (K - 1) * highest, xtol=1e-15)
+
+    a2, a2_proof = diagonal_balance(lambda a: a / (K - 1)), diagonal_balance(lambda a: b1)
+    return TurningPoints(b1 / lr, a2 / lr, a2_proof / lr)
+
+
+def tail_bound(num_classes: int, lr: float, weight_decay: float, exact: bool = True) -> float:
+    """Upper bound on α in coupled SignGD's last oscillation, once W returns every second step.
+
+    √α < (K − 1) (η + b* (e^(2η/s) − 1)), with b* = ηT₂/(K − 1) and s = √(K − 1) (exact) or 1.
+    For small η this is (K − 1) η (1 + 2b*/s): of order K²η², where Theorem 3.4 has O(K³η²).
+
+    Proof. Let a and b rise together from gap a + b = σ and fall together from σ + 2η. The four
+    signs bound a − (K − 1) b on both sides by (K − 1) (η + (g(σ) − g(σ + 2η))/λ); g falls no faster
+    than e^(−σ/s), and λ(σ + 2η) > K g(σ + 2η) puts g(σ + 2η) below its value λb* at the balance.
+    If a rises where b falls, |a − (K − 1) b| ≤ (K − 1) η.
+    """
+    b_star = turning_points(num_classes, lr, weight_decay, exact).fall_ends * lr / (num_classes - 1)
+    scale = sqrt(num_classes - 1) if exact else 1.0
+    return ((num_classes - 1) * (lr + b_star * expm1(2 * lr / scale))) ** 2
+
+
+def off_diagonal(gap: float, num_classes: int, exact: bool = True) -> float:
+    """g of the module's head at a + b = gap ≥ 0; the diagonal of ∇ is −(K − 1) g."""
+    K = num_classes
+    scale = sqrt(K - 1) if exact else 1.0
+    small = exp(-min(gap / scale, LARGEST_GAP))
+    return small / (1 + (K - 1) * small) / (K * scale if exact else 1.0)
+
+
+def _coupled_walk(K, lr, weight_decay, steps, exact):
+    """a and b stay whole multiples of η: the walk is on whole numbers, so no rounding adds up."""
+    path = np.zeros((2, steps + 1))
+    i = j = 0
+    for t in range(1, steps + 1):
+        g = off_diagonal(lr * (i + j), K, exact)
+        a_force, b_force = (K - 1) * g - weight_decay * lr * i, g - weight_decay * lr * j
+        i += (a_force > 0) - (a_force < 0)
+        j += (b_force > 0) - (b_force < 0)
+        path[:, t] = i, j
+    return lr * path
+
+
+def _decoupled_walk(K, lr, weight_decay, steps, exact):
+    """sign ∇ = J − 2I all the way, since g > 0, so a = b and neither K nor `exact` matters."""
+    w = np.zeros(steps + 1)
+    for t in range(steps):
+        w[t + 1] = (1 - lr * weight_decay) * w[t] + lr
+    return w, w
+
+
+def _checked(num_classes, lr, weight_decay):
+    checks.whole("num_classes", num_classes, 2)
+    checks.real("lr", lr, 0, ends="()")
+    checks.real("weight_decay", weight_decay, 0)

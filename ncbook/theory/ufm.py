@@ -1,0 +1,213 @@
+"""Unconstrained features: the last-layer features are free variables, trained beside W.
+
+Two models, in the book's shapes: W (K, p), H (N, p) one row a sample, samples sorted by class with
+n = N/K of each. (Mixon et al. and Zhu et al. write H with one column a sample.)
+
+* Mixon: least squares with a bias, R_e(H, W, b) = ½ ‖H Wᵀ + 1 bᵀ − Y‖², Y = I_K ⊗ 1_n.
+* Zhu (Theorem C.1, eq. 13): Σ_i CE(W h_i, y_i) + λ/2 ‖W‖² + λ/2 ‖H‖², no bias. Training with a
+  *mean* cross-entropy and weight decay λ' is this with λ = N λ'.
+"""
+
+from dataclasses import dataclass
+from math import log, sqrt
+from typing import NamedTuple
+
+import numpy as np
+
+from ncbook.theory import checks
+
+
+class State(NamedTuple):
+    """A point Z = (H, W, b): features (N, p), weight (K, p), bias (K,)."""
+
+    H: np.ndarray
+    W: np.ndarray
+    b: np.ndarray
+
+
+@dataclass(frozen=True)
+class MixonHistory:
+    """What :func:`mixon_descent` measured at `steps`, each of shape (len(steps),).
+
+    weight_error: ‖W Wᵀ − √n (I − J/K)‖_F; feature_error: ‖H − W ⊗ 1_n / √n‖_F / ‖H‖_F;
+    bias_error: ‖b − 1/K‖ (the three panels of Mixon's Fig. 1);
+    distance: ‖Z − Π_S Z‖_E / ‖Z‖_E (their Fig. 2); risk: R_e.
+    """
+
+    steps: np.ndarray
+    weight_error: np.ndarray
+    feature_error: np.ndarray
+    bias_error: np.ndarray
+    distance: np.ndarray
+    risk: np.ndarray
+    end: State
+
+
+def mixon_risk(state: State) -> float:
+    """R_e(H, W, b) = ½ ‖H Wᵀ + 1 bᵀ − I_K ⊗ 1_n‖_F²."""
+    return float(np.sum(_mixon_residual(state) ** 2) / 2)
+
+
+def mixon_gradient(state: State) -> State:
+    """∇R_e = (E W, Eᵀ H, Eᵀ 1), with E = H Wᵀ + 1 bᵀ − I_K ⊗ 1_n."""
+    E = _mixon_residual(state)  # (N, K)
+    return State(E @ state.W, E.T @ state.H, E.sum(axis=0))
+
+
+def mixon_collapse(num_classes: int, per_class: int, width: int) -> State:
+    """A state of strong neural collapse: W Wᵀ = √n (I − J/K), H = W ⊗ 1_n / √n, b = 1/K.
+
+    The class directions lie in the first K coordinates, so width ≥ K. R_e is 0 there.
+    """
+    K, n = _shape(num_classes, per_class, width)
+    W = np.zeros((K, width))
+    W[:, :K] = n**0.25 * centring(K)
+    return State(np.kron(W, np.ones((n, 1))) / sqrt(n), W, np.full(K, 1 / K))
+
+
+def project_invariant(state: State) -> State:
+    """Π_S Z, the nearest point of the invariant subspace in ‖Z‖_E² = ‖H‖² + ‖W‖² + ‖b‖².
+
+    S = {(H, W, b): H = W ⊗ 1_n / √n, Wᵀ1 = 0, b ∈ span(1)}. Gradient descent that starts in S
+    stays there: on S, E = F ⊗ 1_n with F = W Wᵀ/√n + b1ᵀ − I symmetric and F1 ∈ span(1), so
+    ∇_H = F W ⊗ 1_n, ∇_W = √n F W and ∇_b = n F 1 stand in the same relations. On S the risk splits:
+    R_e = n/2 (‖W Wᵀ/√n − (I − J/K)‖² + (1ᵀb − 1)²).
+    """
+    K, n = len(state.W), len(state.H) // len(state.W)
+    means = state.H.reshape(K, n, -1).mean(axis=1)
+    W = centring(K) @ (state.W + sqrt(n) * means) / 2
+    return State(np.kron(W, np.ones((n, 1))) / sqrt(n), W, np.full(K, state.b.mean()))
+
+
+def energy_norm(state: State) -> float:
+    """‖(H, W, b)‖_E = √(‖H‖² + ‖W‖² + ‖b‖²)."""
+    return sqrt(sum(float(np.sum(part**2)) for part in state))
+
+
+def invariant_distance(state: State) -> float:
+    """‖Z − Π_S Z‖_E / ‖Z‖_E."""
+    nearest = project_invariant(state)
+    away = State(*(x - y for x, y in zip(state, nearest, strict=True)))
+    return energy_norm(away) / energy_norm(state)
+
+
+def collapse_errors(state: State) -> tuple[float, float, float]:
+    """The three errors of Mixon's Fig. 1, as :class:`MixonHistory` lists them."""
+    H, W, b = state
+    K, n = len(W), len(H) // len(W)
+    weight = np.linalg.norm(W @ W.T - sqrt(n) * centring(K))
+    feature = np.linalg.norm(H - np.kron(W, np.ones((n, 1))) / sqrt(n)) / np.linalg.norm(H)
+    return float(weight), float(feature), float(np.linalg.norm(b - 1 / K))
+
+
+def mixon_start(
+    num_classes: int, per_class: int, width: int, size: float, rng: np.random.Generator
+) -> State:
+    """Random H₀, W₀ with ‖H₀‖_F = ‖W₀‖_F = `size` (their ε) and b₀ = 0."""
+    K, n = _shape(num_classes, per_class, width)
+    checks.real("size", size, 0, ends="()")
+    H, W = rng.standard_normal((K * n, width)), rng.standard_normal((K, width))
+    return State(size * H / np.linalg.norm(H), size * W / np.linalg.norm(W), np.zeros(K))
+
+
+def mixon_descent(start: State, lr: float, steps: int, log_every: int = 1) -> MixonHistory:
+    """Gradient descent on R_e, Z ← Z − η ∇R_e(Z), measured every `log_every` steps and at the end.
+
+    Example:
+        >>> start = mixon_start(3, 3, 15, 1.0, np.random.default_rng(0))
+        >>> bool(mixon_descent(start, 0.05, 2000).risk[-1] < 1e-20)
+        True
+    """
+    checks.real("lr", lr, 0, ends="()")
+    steps, every = checks.whole("steps", steps, 1), checks.whole("log_every", log_every, 1)
+    state, at, rows = start, [], []
+    for step in range(steps + 1):
+        if step % every == 0 or step == steps:
+            at.append(step)
+            rows.append((*collapse_errors(state), invariant_distance(state), mixon_risk(state)))
+        if step < steps:
+            gradient = mixon_gradient(state)
+            state = State(*(x - lr * g for x, g in zip(state, gradient, strict=True)))
+    return MixonHistory(np.array(at), *np.array(rows).T, end=state)
+
+
+def ufm_loss(H: np.ndarray, W: np.ndarray, weight_decay: float) -> float:
+    """Σ_i CE(W h_i, y_i) + λ/2 (‖W‖² + ‖H‖²) (eq. 13), samples sorted by class."""
+    logits, Y = H @ W.T, _one_hot(H, W)
+    top = logits.max(axis=1, keepdims=True)
+    entropy = np.log(np.exp(logits - top).sum(axis=1)) + top[:, 0] - (logits * Y).sum(axis=1)
+    return float(entropy.sum() + weight_decay / 2 * (np.sum(W**2) + np.sum(H**2)))
+
+
+def ufm_gradient(
+    H: np.ndarray, W: np.ndarray, weight_decay: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """(∇_H, ∇_W) = (R W + λH, Rᵀ H + λW), with R = softmax(H Wᵀ) − Y."""
+    R = _softmax(H @ W.T) - _one_hot(H, W)
+    return R @ W + weight_decay * H, R.T @ H + weight_decay * W
+
+
+def ufm_hessian(H: np.ndarray, W: np.ndarray, weight_decay: float) -> np.ndarray:
+    """The Hessian of eq. 13 at (H, W), of shape (d, d), d = (N + K) p; rows of H first, then of W.
+
+    With C_i = diag(s_i) − s_i s_iᵀ and r_i = s_i − y_i: the block (h_i, h_i) is Wᵀ C_i W + λI, the
+    block (w_k, w_l) is Σ_i (C_i)_kl h_i h_iᵀ + λI δ_kl, the block (h_i, w_k) is
+    (Wᵀ C_i)_k h_iᵀ + r_ik I.
+    """
+    (N, p), K = H.shape, len(W)
+    S = _softmax(H @ W.T)
+    R, eye = S - _one_hot(H, W), np.eye(p)
+    C = S[:, :, None] * (np.eye(K) - S[:, None, :])  # (N, K, K)
+    HH = np.zeros((N, p, N, p))
+    HH[np.arange(N), :, np.arange(N), :] = np.einsum("ka,ikl,lb->iab", W, C, W)
+    WW = np.einsum("ikl,ia,ib->kalb", C, H, H)
+    HW = np.einsum("la,ilk,ib->iakb", W, C, H) + np.einsum("ik,ab->iakb", R, eye)
+    HH, WW, HW = (x.reshape(x.shape[0] * p, -1) for x in (HH, WW, HW))
+    return np.block([[HH, HW], [HW.T, WW]]) + weight_decay * np.eye((N + K) * p)
+
+
+def ufm_optimum(
+    num_classes: int, per_class: int, width: int, weight_decay: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """A global minimizer (H, W) of eq. 13: a simplex ETF of closed-form size, or 0.
+
+    On W = ω P, h_i = ω n^(−1/2) P e_k (P = I − J/K, i in class k) both gradients vanish where
+    λ = √n K / (eᵐ + K − 1), m = ω²/√n the logit gap, so m = log(√n K/λ − K + 1). For λ ≥ √n there
+    is no m > 0: the minimizer is 0, which is no neural collapse.
+    """
+    K, n = _shape(num_classes, per_class, width)
+    decay = float(checks.real("weight_decay", weight_decay, 0, ends="()"))
+    gap = log(sqrt(n) * K / decay - K + 1) if decay < sqrt(n) else 0.0
+    W = np.zeros((K, width))
+    W[:, :K] = sqrt(gap * sqrt(n)) * centring(K)
+    return np.kron(W, np.ones((n, 1))) / sqrt(n), W
+
+
+def centring(num_classes: int) -> np.ndarray:
+    """P = I − J/K, shape (K, K): the projection onto the vectors that sum to zero."""
+    return np.eye(num_classes) - 1 / num_classes
+
+
+def _mixon_residual(state: State) -> np.ndarray:
+    """E = H Wᵀ + 1 bᵀ − Y, shape (N, K)."""
+    return state.H @ state.W.T + state.b - _one_hot(state.H, state.W)
+
+
+def _one_hot(H: np.ndarray, W: np.ndarray) -> np.ndarray:
+    """Y = I_K ⊗ 1_n, shape (N, K)."""
+    if len(H) % len(W):
+        raise ValueError(f"samples must be a multiple of the {len(W)} classes, got {len(H)}")
+    return np.kron(np.eye(len(W)), np.ones((len(H) // len(W), 1)))
+
+
+def _softmax(logits: np.ndarray) -> np.ndarray:
+    """Row by row."""
+    scores = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return scores / scores.sum(axis=1, keepdims=True)
+
+
+def _shape(num_classes: int, per_class: int, width: int) -> tuple[int, int]:
+    """(K, n), checked, with room for a simplex in `width` features."""
+    K = checks.whole("num_classes", num_classes, 2)
+    checks.whole("width", width, K)
+    return K, checks.whole("per_class", per_class, 1)

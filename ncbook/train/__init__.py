@@ -1,0 +1,31 @@
+"""Many members of one architecture trained at once, and measured while they train.
+
+The members of a chunk share everything but their optimizer's numbers: one data set, one order of
+minibatches, one initialisation. Their parameters carry a leading member axis, shape (M, ...), and
+``torch.func.vmap`` runs the one module over it; a compiled step does the forward pass, the
+gradients and the update of all of them.
+
+What it costs, and how the chunk size was chosen: ``benchmarks/sweep_vs_loop.py``.
+"""
+
+from ncbook.train.config import (
+    GAMMA,
+    MILESTONES,
+    PRECISIONS,
+    RunConfig,
+    default_log_epochs,
+    learning_rate_factor,
+)
+from ncbook.train.loop import METRIC_KEYS, step_seconds, train_members
+
+__all__ = [
+    "GAMMA",
+    "METRIC_KEYS",
+    "MILESTONES",
+    "PRECISIONS",
+    "RunConfig",
+    "default_log_epochs",
+    "learning_rate_factor",
+    "step_seconds",
+    "train_members",
+]

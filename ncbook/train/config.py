@@ -1,0 +1,100 @@
+"""What a run is: its config, its learning-rate schedule, the epochs at which it is measured."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from ncbook import data, models, optim
+
+MILESTONES = (1 / 3, 2 / 3)  # of the epochs; the paper's section 3.1, after Papyan et al.
+GAMMA = 0.1  # learning-rate factor at each milestone
+PRECISIONS = ("float32", "bfloat16", "float64")
+MIXED = {"sgd": "sgd_mixed", "adam": "adam_mixed", "sign": "signum_mixed"}
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Everything that decides one run's result; its hash is the run's name.
+
+    Args:
+        dataset, model, optimizer: names of ``data``, ``models.MODELS``, ``optim.OPTIMIZERS``.
+        lr, momentum, weight_decay: eta > 0, beta in [0, 1), total lambda >= 0.
+        coupled_share: share of ``weight_decay`` that is coupled: 1 or 0 as the optimizer's name
+            says (filled in), or in between for a ``_mixed`` optimizer.
+        seed: of the initialisation, the minibatches and the subset.
+        epochs: at least 1.
+        batch_size: at least 2; the last batch of an epoch may be smaller.
+        train_size: size of the class-balanced subset of the training set; None takes all of it.
+        width: factor on the network's hidden widths.
+        precision: of the hidden layers; last layer and metrics are float32 in ``bfloat16`` too.
+
+    Raises:
+        ValueError: for any value out of its range, naming it and what is valid.
+    """
+
+    dataset: str = "digits"
+    model: str = "mlp"
+    optimizer: str = "sgd"
+    lr: float = 0.01
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    coupled_share: float | None = None
+    seed: int = 0
+    epochs: int = 200
+    batch_size: int = 128
+    train_size: int | None = None
+    width: float = 1.0
+    precision: str = "float32"
+
+    def __post_init__(self) -> None:
+        data.validate_name(self.dataset)
+        models.validate_name(self.model)
+        optim.check_hyperparameters(self.lr, self.momentum, self.weight_decay)
+        optim.split_decay(self.optimizer, self.weight_decay, self.coupled_share)
+        if self.coupled_share is None:
+            object.__setattr__(self, "coupled_share", optim.rule(self.optimizer).coupled_share)
+        for field, least in (("seed", 0), ("epochs", 1), ("batch_size", 2)):
+            check_whole(field, getattr(self, field), least)
+        if self.train_size is not None:
+            check_whole("train_size", self.train_size, 1)
+        if isinstance(self.width, bool) or not isinstance(self.width, (int, float)):
+            raise ValueError(f"width must be a number > 0, got {self.width!r}")
+        if not self.width > 0:
+            raise ValueError(f"width must be a number > 0, got {self.width!r}")
+        if self.precision not in PRECISIONS:
+            valid = ", ".join(PRECISIONS)
+            raise ValueError(f"unknown precision {self.precision!r}; valid: {valid}")
+
+    @property
+    def direction(self) -> str:
+        """``sgd``, ``adam`` or ``sign``."""
+        return optim.rule(self.optimizer).direction
+
+    def shared(self) -> RunConfig:
+        """The config with the member's own numbers blanked: equal for all that may train in one
+        chunk."""
+        own = {"lr": 1.0, "momentum": 0.0, "weight_decay": 0.0, "coupled_share": 0.0}
+        return replace(self, optimizer=MIXED[self.direction], **own)
+
+
+def check_whole(field: str, value: object, least: int) -> None:
+    """Raise ``ValueError`` naming the value unless it is an int that is at least ``least``."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ValueError(f"{field} must be a whole number >= {least}, got {value!r}")
+
+
+def drop_epochs(epochs: int) -> tuple[int, ...]:
+    """Epochs (from 0) from which on the learning rate is a factor 0.1 lower."""
+    return tuple(int(m * epochs) for m in MILESTONES)
+
+
+def learning_rate_factor(epoch: int, epochs: int) -> float:
+    """The paper's step schedule: x0.1 from epoch floor(epochs/3) and floor(2 epochs/3) on."""
+    return GAMMA ** sum(epoch >= drop for drop in drop_epochs(epochs))
+
+
+def default_log_epochs(epochs: int) -> tuple[int, ...]:
+    """Epochs to measure at: the start, steps of 1-2-5, the schedule's drops, the end."""
+    steps = {m * 10**e for e in range(9) for m in (1, 2, 5)}
+    inside = {e for e in steps | set(drop_epochs(epochs)) if e < epochs}
+    return tuple(sorted(inside | {0, epochs}))

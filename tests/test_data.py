@@ -1,0 +1,612 @@
+import gzip
+import hashlib
+import http.server
+import pickle
+import socket
+import subprocess
+import sys
+import threading
+import time
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+import torchvision.datasets
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from sklearn.datasets import load_digits
+from torchvision.transforms.v2 import functional as transforms
+
+from ncbook import data
+
+# A port that nobody listens at: a network that is not there, without waiting.
+NO_NETWORK = "http://127.0.0.1:9/"
+REAL_DATA = data.data_dir()
+PER_CLASS = 3  # images a class in the files that the tests write
+
+
+# ------------------------------------------------------------ files of the true formats
+
+
+def small_images(rng, per_class=PER_CLASS, shape=(28, 28), classes=range(10)):
+    labels = np.repeat(np.array(classes, dtype=np.uint8), per_class)
+    images = rng.integers(0, 256, (len(labels), *shape), dtype=np.uint8)
+    order = rng.permutation(len(labels))
+    return images[order], labels[order]
+
+
+def idx_bytes(array):
+    """The IDX format: two zero bytes, the type (8: uint8), the rank, the sizes, the data."""
+    header = bytes((0, 0, 8, array.ndim)) + np.array(array.shape, dtype=">i4").tobytes()
+    return header + array.tobytes()
+
+
+def idx_files(rng, **options):
+    """Contents by file name, and the arrays they hold by split."""
+    arrays = {split: small_images(rng, **options) for split in ("train", "t10k")}
+    contents = {}
+    for split, (images, labels) in arrays.items():
+        contents[f"{split}-images-idx3-ubyte"] = idx_bytes(images)
+        contents[f"{split}-labels-idx1-ubyte"] = idx_bytes(labels)
+    return contents, arrays
+
+
+def write_files(folder, contents):
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in contents.items():
+        (folder / name).write_bytes(content)
+
+
+def cifar_files(rng):
+    """The six batches as NumPy 1 pickled them in 2009, with 0 and 1 for the flags of a dtype."""
+    contents, arrays = {}, {}
+    for name in (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch"):
+        images, labels = small_images(rng, per_class=1, shape=(3 * 32 * 32,))
+        arrays[name] = images, labels
+        batch = pickle.dumps({"data": images, "labels": labels.tolist()}, protocol=2)
+        start = batch.index(b"numpy\ndtype")
+        flags = batch.index(b"\x89\x88\x87", start)  # False, True, tuple of three
+        contents[name] = batch[:flags] + b"K\x00K\x01" + batch[flags + 2 :]
+    names = ["airplane", "automobile", *(f"class {k}" for k in range(2, 10))]
+    contents["batches.meta"] = pickle.dumps({"label_names": names}, protocol=2)
+    return contents, arrays
+
+
+def md5(content):
+    return hashlib.md5(content, usedforsecurity=False).hexdigest()
+
+
+@pytest.fixture
+def root(tmp_path, monkeypatch):
+    """An empty data folder on a machine without a network."""
+    monkeypatch.setenv("NCBOOK_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    for dataset in (torchvision.datasets.MNIST, torchvision.datasets.FashionMNIST):
+        monkeypatch.setattr(dataset, "mirrors", [NO_NETWORK])
+    monkeypatch.setattr(torchvision.datasets.CIFAR10, "url", NO_NETWORK)
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def cifar(root, rng, monkeypatch):
+    """A small CIFAR-10 in the data folder, with its own checksums in place of the real ones."""
+    contents, arrays = cifar_files(rng)
+    write_files(root / "cifar-10-batches-py", contents)
+    sums = {name: md5(content) for name, content in contents.items()}
+    dataset = torchvision.datasets.CIFAR10
+    monkeypatch.setattr(dataset, "meta", dataset.meta | {"md5": sums["batches.meta"]})
+    for batches in ("train_list", "test_list"):
+        with_sums = [[name, sums[name]] for name, _ in getattr(dataset, batches)]
+        monkeypatch.setattr(dataset, batches, with_sums)
+    return arrays
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """An image folder: real digits in files of many formats and sizes, three classes."""
+    bunch = load_digits()
+    for split, first in (("train", 0), ("test", 4)):
+        for k, name in enumerate(("zero", "one", "two")):
+            (tmp_path / split / name).mkdir(parents=True)
+            chosen = bunch.images[bunch.target == k][first : first + 4]
+            for i, pixels in enumerate(chosen):
+                image = Image.fromarray((pixels * 15).astype(np.uint8)).resize((20 + 7 * i, 30))
+                suffix = (".jpg", ".png", ".JPEG", ".bmp")[i]
+                image.convert("L" if i % 2 else "RGB").save(
+                    tmp_path / split / name / f"{i}{suffix}"
+                )
+    return tmp_path
+
+
+# ------------------------------------------------------------ what every data set keeps
+
+
+def check_dataset(dataset, shape):
+    assert dataset.train_x.shape[1:] == dataset.test_x.shape[1:] == shape
+    for x, y in ((dataset.train_x, dataset.train_y), (dataset.test_x, dataset.test_y)):
+        assert len(x) == len(y) > 0
+        assert (x.dtype, y.dtype) == (torch.float32, torch.int64)
+        assert x.is_contiguous()
+        assert torch.isfinite(x).all()
+        assert 0 <= y.min() <= y.max() < dataset.num_classes
+    assert len(dataset.class_names) == dataset.num_classes
+    assert torch.bincount(dataset.train_y, minlength=dataset.num_classes).min() > 0
+
+
+def check_normalised(dataset):
+    """Mean 0 and standard deviation 1 in every channel of the training set."""
+    x = dataset.train_x if dataset.train_x.ndim == 4 else dataset.train_x[:, None]
+    x = x.double().transpose(0, 1).flatten(1)
+    # float32 values around 1: the mean of rounding errors is far below 1e-6.
+    torch.testing.assert_close(x.mean(1), torch.zeros(len(x)).double(), atol=1e-6, rtol=0)
+    torch.testing.assert_close(
+        x.std(1, correction=0), torch.ones(len(x)).double(), atol=1e-6, rtol=0
+    )
+
+
+@pytest.mark.parametrize(("name", "shape"), [("digits", (1, 8, 8)), ("gaussians", (784,))])
+def test_embedded(name, shape):
+    dataset = data.load(name)
+    check_dataset(dataset, shape)
+    check_normalised(dataset)
+    assert (dataset.name, dataset.num_classes) == (name, 10)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_on_the_device():
+    dataset, there = (
+        data.load("digits", image_size=32),
+        data.load("digits", device="cuda", image_size=32),
+    )
+    for name in ("train_x", "train_y", "test_x", "test_y"):
+        tensor = getattr(there, name)
+        assert tensor.device.type == "cuda"
+        # Bilinear weights in another order of summation.
+        torch.testing.assert_close(tensor.cpu(), getattr(dataset, name), atol=1e-5, rtol=0)
+
+
+# ------------------------------------------------------------ digits
+
+
+def test_digits_are_scikit_learns_split_in_two():
+    dataset, bunch = data.load("digits"), load_digits()
+    assert torch.bincount(dataset.train_y).tolist() == [140] * 10
+    assert len(dataset.test_y) == 397
+    split = torch.cat((dataset.train_x, dataset.test_x)).flatten(1).double().numpy()
+    labels = torch.cat((dataset.train_y, dataset.test_y)).numpy()
+    mean, std = data._channel_statistics(data._digits().train_x)
+    pixels = np.rint(split * std.item() + mean.item())
+    ours = sorted(
+        (*map(int, image), int(label)) for image, label in zip(pixels, labels, strict=True)
+    )
+    theirs = sorted(
+        (*map(int, image), int(label))
+        for image, label in zip(bunch.data, bunch.target, strict=True)
+    )
+    assert ours == theirs
+
+
+def test_data_do_not_depend_on_the_seed():
+    one, other = data.load("digits", seed=0), data.load("digits", seed=1)
+    assert torch.equal(one.train_x, other.train_x)
+    assert torch.equal(one.test_x, other.test_x)
+
+
+def test_digits_split_never_changes():
+    # Another split would make stored results those of other data.
+    labels = data.load("digits").test_y
+    assert md5(labels.numpy().astype("<i8").tobytes()) == "e8bf17f48f65e0fdb6ba905a9238b09d"
+
+
+# ------------------------------------------------------------ statistics and resizing
+
+
+@pytest.mark.parametrize("count", [1, 5, 2 * data.CHUNK + 3])
+def test_statistics_are_numpys(rng, count):
+    x = rng.integers(0, 256, (count, 3, 4, 4), dtype=np.uint8)
+    x[:, 2] //= 50
+    mean, std = data._channel_statistics(torch.from_numpy(x))
+    # Float64 sums, rounded to float32 once.
+    np.testing.assert_allclose(mean, x.mean((0, 2, 3)), rtol=1e-7)
+    np.testing.assert_allclose(std, x.std((0, 2, 3)), rtol=1e-7)
+
+
+@pytest.mark.parametrize("value", [0, 1, 255])
+def test_a_constant_channel_becomes_zero(value):
+    x = torch.full((5, 2, 3, 3), value, dtype=torch.uint8)
+    mean, std = data._channel_statistics(x)
+    assert torch.equal(data._prepare(x, mean, std, None, "cpu"), torch.zeros(5, 2, 3, 3))
+
+
+def test_resizing_is_torchvisions(rng):
+    count = data.CHUNK + 5
+    x = torch.from_numpy(rng.integers(0, 256, (count, 3, 8, 8), dtype=np.uint8))
+    mean, std = data._channel_statistics(x)
+    normalised = (x.float() - mean[:, None, None]) / std[:, None, None]
+    for size in (5, 8, 32):
+        expected = transforms.resize(normalised, [size, size], antialias=True)
+        ours = data._prepare(x, mean, std, size, "cpu")
+        # The same filter; 1e-5 for another order of summation.
+        torch.testing.assert_close(ours, expected, atol=1e-5, rtol=0)
+
+
+def test_resized_digits():
+    dataset = data.load("digits", image_size=32)
+    check_dataset(dataset, (1, 32, 32))
+    # Bilinear weights sum to 1, so the mean stays; the edges' share of it changes a little.
+    assert abs(dataset.train_x.mean().item()) < 0.01
+
+
+# ------------------------------------------------------------ subsets
+
+
+def rows(x):
+    return {tuple(row) for row in x.flatten(1).tolist()}
+
+
+@pytest.mark.parametrize("size", [1, 10, 100, 105, 1400])
+def test_subset_is_balanced_seeded_and_of_the_training_set(size):
+    full, subset = data.load("digits"), data.load("digits", train_size=size, seed=3)
+    counts = torch.bincount(subset.train_y, minlength=10)
+    assert (len(subset.train_x), counts.sum().item()) == (size, size)
+    assert counts.max() - counts.min() <= 1
+    # Normalised with the full set's statistics, so its rows are the full set's rows.
+    assert rows(subset.train_x) <= rows(full.train_x)
+    assert torch.equal(subset.test_x, full.test_x)
+    again = data.load("digits", train_size=size, seed=3)
+    assert torch.equal(subset.train_x, again.train_x)
+
+
+def test_another_seed_draws_another_subset():
+    one, other = (data.load("digits", train_size=100, seed=seed) for seed in (0, 1))
+    assert not torch.equal(one.train_x, other.train_x)
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    counts=st.lists(st.integers(1, 9), min_size=2, max_size=6),
+    share=st.floats(0, 1),
+    seed=st.integers(0, 9),
+)
+def test_every_balanced_size_can_be_drawn(counts, share, seed):
+    labels = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
+    largest = sum(min(count, min(counts) + 1) for count in counts)
+    size = max(1, round(share * largest))
+    chosen = data._balanced_indices(labels, len(counts), size, np.random.default_rng(seed))
+    drawn = torch.bincount(labels[chosen], minlength=len(counts))
+    assert len(set(chosen.tolist())) == size
+    assert drawn.max() - drawn.min() <= 1
+    with pytest.raises(ValueError, match=f"train_size {largest + 1} .* at most {largest} "):
+        data._balanced_indices(labels, len(counts), largest + 1, np.random.default_rng(seed))
+
+
+@pytest.mark.parametrize("size", [0, -1, 1.5, 10.0, "10", True])
+@pytest.mark.parametrize("what", ["train_size", "image_size"])
+def test_sizes_that_cannot_be(what, size):
+    with pytest.raises(ValueError, match=f"{what} must be a whole number .* not {size!r}"):
+        data.load("digits", **{what: size})
+
+
+def test_too_large_a_subset():
+    with pytest.raises(ValueError, match=r"train_size 1401 is too large: .* at most 1400 "):
+        data.load("digits", train_size=1401)
+
+
+# ------------------------------------------------------------ gaussians
+
+
+def test_gaussians_are_separable_with_the_papers_noise():
+    dataset, raw = data.load("gaussians"), data._gaussians()
+    assert torch.bincount(dataset.train_y).tolist() == [1000] * 10
+    centres = torch.stack([dataset.train_x[dataset.train_y == k].mean(0) for k in range(10)])
+    assert torch.equal(torch.cdist(dataset.test_x, centres).argmin(1), dataset.test_y)
+    deviations = torch.stack([raw.train_x[raw.train_y == k].std(0) for k in range(10)])
+    assert abs(deviations.square().mean().sqrt().item() - 0.1) < 1e-3  # of 7.8 million draws
+    train_noise, test_noise = (
+        (x - centres[dataset.train_y]).flatten() for x in (dataset.train_x, dataset.test_x)
+    )
+    correlation = torch.corrcoef(torch.stack((train_noise, test_noise)))[0, 1]
+    assert abs(correlation) < 2e-3  # 5 standard errors: separate draws
+
+
+def test_gaussians_are_no_images():
+    with pytest.raises(ValueError, match=r"gaussians are vectors, .* not 32"):
+        data.load("gaussians", image_size=32)
+
+
+# ------------------------------------------------------------ mnist, fashion_mnist, cifar10
+
+IDX_SETS = {"mnist": "MNIST", "fashion_mnist": "FashionMNIST"}
+
+
+@pytest.mark.parametrize(("name", "folder_name"), IDX_SETS.items())
+def test_idx_files(root, rng, name, folder_name):
+    contents, arrays = idx_files(rng)
+    write_files(root / folder_name / "raw", contents)
+    dataset = data.load(name)
+    check_dataset(dataset, (1, 28, 28))
+    check_normalised(dataset)
+    images, labels = arrays["train"]
+    assert dataset.train_y.tolist() == labels.tolist()
+    pixels = dataset.train_x[:, 0].double().numpy() * images.std() + images.mean()
+    np.testing.assert_allclose(pixels, images, atol=1e-4)  # float32 of values up to 255
+    images_t, labels_t = arrays["t10k"]
+    assert dataset.test_y.tolist() == labels_t.tolist()
+    # The test set's own statistics are not used.
+    pixels = dataset.test_x[:, 0].double().numpy() * images.std() + images.mean()
+    np.testing.assert_allclose(pixels, images_t, atol=1e-4)
+    assert data.load(name, image_size=32).train_x.shape == (10 * PER_CLASS, 1, 32, 32)
+
+
+def test_cifar_files(cifar):
+    dataset = data.load("cifar10")
+    check_dataset(dataset, (3, 32, 32))
+    check_normalised(dataset)
+    images = np.concatenate([cifar[f"data_batch_{i}"][0] for i in range(1, 6)])
+    images = images.reshape(-1, 3, 32, 32)
+    mean, std = images.mean((0, 2, 3), keepdims=True), images.std((0, 2, 3), keepdims=True)
+    pixels = dataset.train_x.double().numpy() * std + mean
+    np.testing.assert_allclose(pixels, images, atol=1e-4)  # float32 of values up to 255
+    assert dataset.test_y.tolist() == cifar["test_batch"][1].tolist()
+    assert dataset.class_names[:2] == ("airplane", "automobile")
+
+
+@pytest.mark.parametrize("name", ["mnist", "fashion_mnist", "cifar10"])
+def test_no_files_and_no_network(root, name, capfd):
+    limit, start = socket.getdefaulttimeout(), time.monotonic()
+    with pytest.raises(data.DataNotFoundError) as caught:
+        data.load(name)
+    message = str(caught.value)
+    for part in (name, str(root), "set NCBOOK_DATA", "run once with a network"):
+        assert part in message
+    assert "\n" not in message
+    assert list(root.rglob("*")) == []
+    assert socket.getdefaulttimeout() == limit
+    assert time.monotonic() - start < 10
+    output = capfd.readouterr()
+    assert len((output.out + output.err).splitlines()) <= 1
+
+
+def test_a_data_folder_that_cannot_be_made(root):
+    root.write_text("a file")
+    with pytest.raises(data.DataNotFoundError, match=f"mnist is not in {root}"):
+        data.load("mnist")
+
+
+def archived(contents):
+    """What a mirror has, and torchvision's list of it."""
+    archives = {f"{name}.gz": gzip.compress(content) for name, content in contents.items()}
+    return archives, [(name, md5(content)) for name, content in archives.items()]
+
+
+@pytest.fixture
+def mirror(tmp_path):
+    """A web server for what lies in its folder."""
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *_arguments):
+            pass
+
+    folder = tmp_path / "mirror"
+    folder.mkdir()
+    handler = partial(Handler, directory=folder)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield folder, f"http://127.0.0.1:{server.server_port}/"
+        server.shutdown()
+        thread.join()
+
+
+def test_download(root, rng, mirror, monkeypatch, capfd):
+    contents, arrays = idx_files(rng)
+    archives, resources = archived(contents)
+    write_files(mirror[0], archives)
+    monkeypatch.setattr(torchvision.datasets.MNIST, "resources", resources)
+    monkeypatch.setattr(torchvision.datasets.MNIST, "mirrors", [mirror[1]])
+    assert data.load("mnist").train_y.tolist() == arrays["train"][1].tolist()
+    assert sorted(p.name for p in root.rglob("*") if p.is_file()) == sorted(contents)
+    assert len(capfd.readouterr().err.splitlines()) <= 1  # no progress bars
+
+    monkeypatch.setattr(torchvision.datasets.MNIST, "mirrors", [NO_NETWORK])
+    assert data.load("mnist").num_classes == 10  # found where it was put
+
+
+def test_a_download_that_is_not_what_it_should_be(root, rng, mirror, monkeypatch):
+    archives, resources = archived(idx_files(rng)[0])
+    write_files(mirror[0], archives | {resources[-1][0]: b"something else"})
+    monkeypatch.setattr(torchvision.datasets.MNIST, "resources", resources)
+    monkeypatch.setattr(torchvision.datasets.MNIST, "mirrors", [mirror[1]])
+    with pytest.raises(data.DataNotFoundError, match="could not be downloaded"):
+        data.load("mnist")
+    assert list(root.rglob("*")) == []
+
+
+@pytest.mark.parametrize("name", ["mnist", "cifar10"])
+def test_a_network_that_never_answers_is_given_up(root, monkeypatch, name):
+    monkeypatch.setattr(data, "NETWORK_TIMEOUT", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/"
+        monkeypatch.setattr(torchvision.datasets.MNIST, "mirrors", [url])
+        monkeypatch.setattr(torchvision.datasets.CIFAR10, "url", url)
+        with pytest.raises(data.DataNotFoundError, match="timed out"):
+            data.load(name)
+
+
+def test_archives_put_there_by_hand_are_unpacked(root, rng, monkeypatch):
+    contents, arrays = idx_files(rng)
+    archives, resources = archived(contents)
+    write_files(root / "MNIST" / "raw", archives)
+    monkeypatch.setattr(torchvision.datasets.MNIST, "resources", resources)
+    assert data.load("mnist").train_y.tolist() == arrays["train"][1].tolist()
+
+
+@pytest.mark.parametrize("damage", [lambda b: b[:-100], lambda b: b"", lambda b: b"text" * 99])
+def test_damaged_idx_file(root, rng, damage):
+    contents, _ = idx_files(rng)
+    contents["train-images-idx3-ubyte"] = damage(contents["train-images-idx3-ubyte"])
+    write_files(root / "MNIST" / "raw", contents)
+    with pytest.raises(data.DataNotFoundError, match=f"damaged files in {root}/MNIST/raw;"):
+        data.load("mnist")
+
+
+def test_images_and_labels_of_unequal_number(root, rng):
+    contents, _ = idx_files(rng)
+    contents["train-labels-idx1-ubyte"] = idx_bytes(np.arange(10, dtype=np.uint8))
+    write_files(root / "MNIST" / "raw", contents)
+    with pytest.raises(data.DataNotFoundError, match="damaged files"):
+        data.load("mnist")
+
+
+def test_damaged_cifar_batch(root, cifar):
+    with open(root / "cifar-10-batches-py" / "data_batch_2", "r+b") as file:
+        file.seek(500)
+        file.write(b"other")
+    with pytest.raises(data.DataNotFoundError, match=r"damaged files in .*cifar-10-batches-py;"):
+        data.load("cifar10")
+
+
+def test_a_class_without_samples_is_named(root, rng):
+    contents, _ = idx_files(rng, classes=(0, 1, 2, 3, 4, 5, 6, 8, 9))
+    write_files(root / "MNIST" / "raw", contents)
+    with pytest.raises(ValueError, match="mnist: no training samples of class 7 - seven"):
+        data.load("mnist", train_size=18)
+
+
+@pytest.mark.skipif(not (REAL_DATA / "MNIST/raw").is_dir(), reason="MNIST is not in NCBOOK_DATA")
+def test_real_mnist():
+    raw = data._downloaded("mnist")
+    assert (len(raw.train_y), len(raw.test_y)) == (60_000, 10_000)
+    mean, std = data._channel_statistics(raw.train_x)
+    # The mean and standard deviation that everyone normalises MNIST with.
+    assert round(mean.item() / 255, 4) == 0.1307
+    assert round(std.item() / 255, 4) == 0.3081
+    dataset = data.load("mnist", train_size=1000, image_size=32)
+    check_dataset(dataset, (1, 32, 32))
+    assert torch.bincount(dataset.train_y).tolist() == [100] * 10
+
+
+# ------------------------------------------------------------ image folders
+
+
+@pytest.mark.parametrize("test_folder", ["test", "val"])
+def test_folder(folder, test_folder):
+    (folder / "test").rename(folder / test_folder)
+    (folder / "train" / "zero" / "notes.txt").write_text("not an image")
+    dataset = data.load(f"folder:{folder}")
+    check_dataset(dataset, (3, 32, 32))
+    check_normalised(dataset)
+    assert dataset.class_names == ("one", "two", "zero")
+    assert torch.bincount(dataset.train_y).tolist() == [4, 4, 4]
+    # Grey images: the three channels are one.
+    assert torch.equal(dataset.train_x[:, 0], dataset.train_x[:, 2])
+    assert data.load(f"folder:{folder}", image_size=9, train_size=6).train_x.shape == (6, 3, 9, 9)
+
+
+def test_folder_is_read_as_torchvision_reads_it(folder):
+    raw = data._folder(f"folder:{folder}", 16)
+    theirs = torchvision.datasets.ImageFolder(folder / "train")
+    assert raw.train_y.tolist() == theirs.targets
+    assert raw.class_names == tuple(theirs.classes)
+    for (image, _), ours in zip(theirs, raw.train_x, strict=True):
+        if image.width == image.height:  # ours cuts a square out of the others
+            pixels = transforms.pil_to_tensor(image.resize((16, 16), Image.Resampling.BILINEAR))
+            assert torch.equal(ours, pixels)
+
+
+def test_folder_keeps_the_middle_of_a_wide_image(tmp_path):
+    pixels = np.zeros((10, 30, 3), dtype=np.uint8)
+    pixels[:, 10:20] = 200
+    Image.fromarray(pixels).save(tmp_path / "wide.png")
+    assert (data._read_image(tmp_path / "wide.png", 10) == 200).all()
+
+
+def test_folder_in_the_home_folder(folder, monkeypatch):
+    monkeypatch.setenv("HOME", str(folder.parent))
+    assert data.load(f"folder:~/{folder.name}").num_classes == 3
+
+
+@pytest.mark.parametrize("content", ["truncated", "text", "empty"])
+def test_an_image_that_cannot_be_read_is_named(folder, content):
+    path = folder / "train" / "two" / "0.jpg"
+    whole = path.read_bytes()
+    path.write_bytes({"truncated": whole[: len(whole) // 2], "text": b"no", "empty": b""}[content])
+    with pytest.raises(ValueError, match=f"^{path}: not an image") as caught:
+        data.load(f"folder:{folder}")
+    assert "\n" not in str(caught.value)
+
+
+def test_folder_class_without_images(folder):
+    for path in (folder / "train" / "two").iterdir():
+        path.unlink()
+    with pytest.raises(ValueError, match="no training samples of class two"):
+        data.load(f"folder:{folder}")
+
+
+def test_folder_without_test_images(folder):
+    for path in (folder / "test").rglob("*.*"):
+        path.unlink()
+    with pytest.raises(ValueError, match="no test samples"):
+        data.load(f"folder:{folder}")
+
+
+# ------------------------------------------------------------ names
+
+
+@pytest.mark.parametrize("name", ["imagenet", "MNIST", "", None, 3, "digits "])
+def test_unknown_name_lists_the_valid_ones(name):
+    with pytest.raises(ValueError, match=f"unknown dataset {name!r}; valid: digits, .*folder:PATH"):
+        data.validate_name(name)
+    with pytest.raises(ValueError, match="unknown dataset"):
+        data.load(name)
+
+
+@pytest.mark.parametrize("name", data.NAMES)
+def test_valid_names_need_no_files_to_be_checked(root, name):
+    data.validate_name(name)
+    assert not root.exists()
+
+
+def break_layout(folder, how):
+    if how == "no train":
+        (folder / "train").rename(folder / "training")
+    elif how == "no test":
+        (folder / "test").rename(folder / "testing")
+    elif how == "other classes":
+        (folder / "test" / "two").rename(folder / "test" / "three")
+    elif how == "no classes":
+        for split in ("train", "test"):
+            for name in ("zero", "one", "two"):
+                (folder / split / name).rename(folder / f"{split}-{name}")
+
+
+@pytest.mark.parametrize(
+    ("how", "named"),
+    [
+        ("no train", "there is no train folder"),
+        ("no test", "there is no test folder"),
+        ("other classes", r"same classes, but: \['three', 'two'\]"),
+        ("no classes", "no class folders"),
+    ],
+)
+def test_folders_laid_out_otherwise(folder, how, named):
+    data.validate_name(f"folder:{folder}")
+    break_layout(folder, how)
+    with pytest.raises(ValueError, match=named) as caught:
+        data.validate_name(f"folder:{folder}")
+    assert str(folder) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("path", ["", "nowhere/at/all"])
+def test_a_folder_that_is_not_there_is_named(path):
+    with pytest.raises(ValueError, match=f"folder:{path}: there is no folder"):
+        data.validate_name(f"folder:{path}")
+
+
+def test_importing_is_light():
+    """Every process of a sweep imports this module; two libraries wait until they are needed."""
+    check = "import sys, ncbook.data; assert not {'torchvision', 'sklearn'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", check], check=True)

@@ -1,0 +1,714 @@
+"""The metrics against slow versions written straight from eq. 2 to 12, and their properties."""
+
+import doctest
+import functools
+import itertools
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.datasets import load_digits
+from sklearn.linear_model import LogisticRegression
+
+from ncbook import metrics
+from ncbook.metrics import StreamingNCMetrics, member_metrics, nc_metrics, simplex_etf
+
+RELATIVE = 1e-6  # float32 against the literal versions in float64
+EXACT = 1e-9  # two float64 ways of computing the same number
+VANISHING = ["nc0", "nc1", "nc2", "nc2n", "nc2a", "nc2w", "nc2wn", "nc2wa", "nc2m", "nc3"]
+ALL_KEYS = [*VANISHING, "nc4", "nc1_quotient", "cdnv"]
+VANISHING += ["nc1_quotient", "cdnv"]  # 0 at perfect collapse
+
+
+# ------------------------------------------------------------------ the literal versions
+
+
+def literal_metrics(features, labels, weight, bias=None, test_features=None):
+    """Eq. 2 to 12 without their outer factors, one sample and one class at a time, in float64."""
+    h, w = np.asarray(features, np.float64), np.asarray(weight, np.float64)
+    (num_samples, width), num_classes = h.shape, len(w)
+    classes = range(num_classes)
+    mu = np.stack([h[labels == k].mean(0) for k in classes])
+    m = mu - sum(mu) / num_classes
+    sigma_b = sum(np.outer(row, row) for row in m) / num_classes
+    sigma_w = sum(np.outer(x - mu[y], x - mu[y]) for x, y in zip(h, labels, strict=True))
+    sigma_w = sigma_w / num_samples
+    cutoff = max(num_classes, width) * np.finfo(np.float64).eps
+    etf = (np.eye(num_classes) - np.ones((num_classes, num_classes)) / num_classes) / math.sqrt(
+        num_classes - 1
+    )
+    pairs = list(itertools.permutations(classes, 2))
+    variance = [np.mean([np.sum((x - mu[k]) ** 2) for x in h[labels == k]]) for k in classes]
+
+    def distance(product):
+        return np.linalg.norm(product / np.linalg.norm(product) - etf)
+
+    def spread(rows):
+        norms = [np.linalg.norm(row) for row in rows]
+        return np.std(norms, ddof=1) / np.mean(norms)
+
+    def angles(rows):
+        unit = [row / np.linalg.norm(row) for row in rows]
+        return np.mean([abs(unit[i] @ unit[j] + 1 / (num_classes - 1)) for i, j in pairs])
+
+    found = {
+        "nc0": np.linalg.norm(w.T @ np.ones(num_classes)),
+        "nc1": np.trace(sigma_w @ np.linalg.pinv(sigma_b, rcond=cutoff, hermitian=True))
+        / num_classes,
+        "nc2": distance(m @ m.T),
+        "nc2n": spread(m),
+        "nc2a": angles(m),
+        "nc2w": distance(w @ w.T),
+        "nc2wn": spread(w),
+        "nc2wa": angles(w),
+        "nc2m": distance(w @ m.T),
+        "nc3": np.linalg.norm(w / np.linalg.norm(w) - m / np.linalg.norm(m)),
+        "nc1_quotient": np.trace(sigma_w) / np.trace(sigma_b),
+        "cdnv": np.mean(
+            [(variance[i] + variance[j]) / (2 * np.sum((mu[i] - mu[j]) ** 2)) for i, j in pairs]
+        ),
+    }
+    if test_features is not None:
+        b = np.zeros(num_classes) if bias is None else np.asarray(bias, np.float64)
+        agreements = [
+            np.argmax(w @ x + b) == np.argmin([np.linalg.norm(x - row) for row in mu])
+            for x in np.asarray(test_features, np.float64)
+        ]
+        found["nc4"] = np.mean(agreements)
+    return found
+
+
+@functools.cache
+def digits_case(dtype):
+    """Handwritten digits' pixels, and the weights of a logistic regression trained on them."""
+    pixels, labels = load_digits(return_X_y=True)
+    pixels = (pixels / 16).astype(dtype)  # 64 wide; some pixels are 0 in every image
+    model = LogisticRegression(max_iter=1000).fit(pixels[:1400], labels[:1400])
+    weight, bias = model.coef_.astype(dtype), model.intercept_.astype(dtype)
+    return pixels[:1400], labels[:1400], weight, bias, pixels[1400:]
+
+
+def random_case(dtype, num_classes=7, width=40, offset=0.0, spread=1.0, seed=0):
+    """Gaussian clusters of unequal size, all shifted by a common offset."""
+    labels = np.repeat(np.arange(num_classes), 5 + 3 * np.arange(num_classes))
+    labels = np.random.default_rng(0).permutation(labels)  # the same for every seed
+    rng = np.random.default_rng(seed)
+    centres = rng.normal(size=(num_classes, width))
+    features = offset + centres[labels] + spread * rng.normal(size=(len(labels), width))
+    weight, bias = rng.normal(size=(num_classes, width)), rng.normal(size=num_classes)
+    test_features = offset + centres[rng.integers(num_classes, size=50)]
+    test_features = test_features + rng.normal(size=(50, width))
+    return tuple(
+        part.astype(dtype) if part is not labels else part
+        for part in (features, labels, weight, bias, test_features)
+    )
+
+
+CASES = {
+    "digits": digits_case,
+    "random": random_case,
+    "two classes": lambda dtype: random_case(dtype, num_classes=2, width=3),
+    "more classes than features": lambda dtype: random_case(dtype, num_classes=12, width=5),
+    "one feature": lambda dtype: random_case(dtype, num_classes=4, width=1),
+    "nearly collapsed": lambda dtype: random_case(dtype, spread=3e-4),
+    "common offset": lambda dtype: random_case(dtype, offset=1000.0, spread=1e-2),
+}
+
+
+@pytest.fixture(params=CASES)
+def case(request):
+    return CASES[request.param]
+
+
+def assert_close(found, expected, relative=RELATIVE, absolute=0.0):
+    assert set(found) == set(expected)
+    for key, value in expected.items():
+        assert found[key] == pytest.approx(value, rel=relative, abs=absolute), key
+
+
+# ------------------------------------------------------------------ equal to the equations
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_equal_to_the_equations(case, dtype):
+    features, labels, weight, bias, test_features = case(dtype)
+    expected = literal_metrics(features, labels, weight, bias, test_features)
+    # 1e-12: with one feature every cosine is 1 or -1, and nc2wa's summands may cancel to rounding
+    assert_close(
+        nc_metrics(features, labels, weight, bias, test_features), expected, absolute=1e-12
+    )
+
+
+def test_nc1_is_as_small_as_1e_7_in_the_nearly_collapsed_case():
+    features, labels, weight, *_ = CASES["nearly collapsed"](np.float32)
+    assert 1e-8 < nc_metrics(features, labels, weight)["nc1"] < 1e-6
+
+
+def test_float64_is_accurate_far_below_float32(case):
+    features, labels, weight, bias, test_features = case(np.float64)
+    expected = literal_metrics(features, labels, weight, bias, test_features)
+    found = nc_metrics(features, labels, weight, bias, test_features)
+    assert_close(found, expected, relative=1e-8, absolute=1e-12)
+
+
+def test_keys_their_order_and_types():
+    features, labels, weight, bias, test_features = random_case(np.float32)
+    found = nc_metrics(features, labels, weight, bias, test_features)
+    assert list(found) == ALL_KEYS
+    assert {type(value) for value in found.values()} == {float}
+    assert list(nc_metrics(features, labels, weight)) == [key for key in ALL_KEYS if key != "nc4"]
+
+
+def test_bias_counts_in_nc4_only_when_given():
+    features, labels, weight, bias, test_features = random_case(np.float64)
+    bias = 100 * bias  # decides alone
+    found = nc_metrics(features, labels, weight, bias, test_features)
+    without = nc_metrics(features, labels, weight, None, test_features)
+    assert found["nc4"] == literal_metrics(features, labels, weight, bias, test_features)["nc4"]
+    assert without["nc4"] == literal_metrics(features, labels, weight, None, test_features)["nc4"]
+    assert found["nc4"] != without["nc4"]
+    assert {key for key in found if found[key] != without[key]} == {"nc4"}
+
+
+def test_text_scale_divides_as_the_equations_do():
+    arguments = digits_case(np.float64)
+    reported, text = nc_metrics(*arguments), nc_metrics(*arguments, scale="text")
+    divisors = {"nc0": 10, "nc2": 100, "nc2w": 100, "nc2m": 100, "nc3": 640}  # K = 10, p = 64
+    expected = {key: value / divisors.get(key, 1) for key, value in reported.items()}
+    assert_close(text, expected, relative=1e-14)
+
+
+def test_dual_means_are_the_pseudo_inverse(case):
+    features, labels, weight, *_ = case(np.float64)
+    means = metrics.class_means(torch.tensor(features), torch.tensor(labels), len(weight))
+    centred = metrics.centred_means(means)
+    expected = np.linalg.pinv(centred.numpy(), rcond=1e-6)
+    np.testing.assert_allclose(metrics.dual_means(centred).numpy(), expected, rtol=0, atol=1e-8)
+
+
+@pytest.mark.parametrize("num_classes", [2, 3, 17])
+def test_dual_means_never_invert_the_structural_zero(num_classes):
+    """A huge common offset leaves M with rows that sum to its rounding, not to zero."""
+    rows = torch.randn(num_classes, 20, dtype=torch.float64, generator=generator(num_classes))
+    centred = metrics.centred_means(rows)
+    rounding = 1e-5 * torch.randn(20, dtype=torch.float64, generator=generator(0))
+    dual = metrics.dual_means(centred + rounding)
+    assert torch.linalg.matrix_rank(dual) == num_classes - 1
+    torch.testing.assert_close(dual, metrics.dual_means(centred), rtol=0, atol=1e-4)
+
+
+def test_nc1_function_is_the_metric():
+    features, labels, weight, *_ = map(torch.as_tensor, digits_case(np.float64))
+    means = metrics.class_means(features, labels, 10)
+    expected = nc_metrics(features, labels, weight)["nc1"]
+    assert metrics.nc1(features, labels, means).item() == pytest.approx(expected, rel=1e-14)
+
+
+@pytest.mark.parametrize("shape", [(10, 64), (3, 3), (12, 5)])
+def test_singular_values(shape):
+    rows = torch.randn(4, *shape, dtype=torch.float64, generator=generator(1))
+    smallest, others = metrics.singular_values(rows)
+    for member in range(4):
+        values = np.linalg.svd(rows[member].numpy(), compute_uv=False)
+        assert smallest[member].item() == pytest.approx(values[-1], rel=EXACT)
+        assert others[member].item() == pytest.approx(values[:-1].mean(), rel=EXACT)
+
+
+def test_smallest_singular_value_keeps_its_digits():
+    """1e-10 of the largest: its square is lost in a float64 Gram matrix."""
+    left, right = rotation(5, 0), rotation(8, 1)
+    exact = torch.tensor([3.0, 2.0, 2.0, 1.0, 3e-10], dtype=torch.float64)
+    smallest, others = metrics.singular_values((left * exact) @ right[:5])
+    assert smallest.item() == pytest.approx(3e-10, rel=1e-4)
+    assert others.item() == pytest.approx(2.0, rel=EXACT)
+
+
+def test_docstring_examples():
+    result = doctest.testmod(metrics)
+    assert result.attempted >= 4
+    assert result.failed == 0
+
+
+# ------------------------------------------------------------------ what must hold of them
+
+networks = st.builds(
+    lambda num_classes, extra, seed: random_case(
+        np.float64, num_classes, num_classes + extra, seed=seed
+    ),
+    num_classes=st.integers(2, 8),
+    extra=st.integers(0, 20),
+    seed=st.integers(0, 2**32 - 1),
+)
+seeds = st.integers(0, 2**32 - 1)
+scales = st.floats(1e-3, 1e3)
+quick = settings(deadline=None, max_examples=30)
+
+
+def generator(seed):
+    return torch.Generator().manual_seed(seed)
+
+
+def rotation(width, seed):
+    """A random orthogonal matrix (p, p)."""
+    square = torch.randn(width, width, dtype=torch.float64, generator=generator(seed))
+    return torch.linalg.qr(square).Q
+
+
+def without_bias(network):
+    features, labels, weight, _, test_features = map(torch.as_tensor, network)
+    return features, labels, weight, test_features
+
+
+def measure(features, labels, weight, test_features):
+    return nc_metrics(features, labels, weight, None, test_features)
+
+
+@quick
+@given(num_classes=st.integers(2, 12), extra=st.integers(0, 20), seed=seeds, scale=scales)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_perfect_collapse(dtype, num_classes, extra, seed, scale):
+    width, per_class = num_classes + extra, 5
+    centres = simplex_etf(num_classes) @ rotation(width, seed)[:num_classes]
+    labels = torch.arange(num_classes).repeat_interleave(per_class)
+    noise = 1e-3 * torch.randn(len(labels), width, generator=generator(seed))
+    found = measure(
+        (scale * centres[labels]).to(dtype),
+        labels,
+        (7 * centres).to(dtype),
+        (scale * (centres[labels] + noise / num_classes)).to(dtype),
+    )
+    assert found.pop("nc4") == 1
+    # equal rows still round: a few eps, and nc0 is a sum of K rows of norm 7 / sqrt(K)
+    zero = 100 * torch.finfo(dtype).eps
+    assert_close(found, dict.fromkeys(VANISHING, 0.0), relative=0, absolute=zero)
+
+
+def test_identical_features_have_no_variability_at_all():
+    features, labels, weight, *_ = map(torch.as_tensor, random_case(np.float64, offset=5.0))
+    means = metrics.class_means(features, labels, 7)
+    found = nc_metrics(means[labels], labels, weight)
+    assert max(found["nc1"], found["nc1_quotient"], found["cdnv"]) < 1e-28
+
+
+@quick
+@given(network=networks, seed=seeds)
+def test_rotation_changes_nothing(network, seed):
+    features, labels, weight, test_features = without_bias(network)
+    turn = rotation(weight.shape[1], seed)
+    turned = measure(features @ turn, labels, weight @ turn, test_features @ turn)
+    assert_close(turned, measure(*without_bias(network)), relative=1e-7, absolute=EXACT)
+
+
+@quick
+@given(network=networks, scale=scales)
+def test_scale_of_the_features_changes_nothing(network, scale):
+    features, labels, weight, test_features = without_bias(network)
+    scaled = measure(scale * features, labels, weight, scale * test_features)
+    assert_close(scaled, measure(*without_bias(network)), relative=1e-7, absolute=EXACT)
+
+
+@quick
+@given(network=networks, scale=scales)
+def test_scale_of_the_weight_changes_nc0_alone(network, scale):
+    features, labels, weight, test_features = without_bias(network)
+    expected = measure(*without_bias(network))
+    expected["nc0"] *= scale
+    scaled = measure(features, labels, scale * weight, test_features)
+    assert_close(scaled, expected, relative=1e-7, absolute=EXACT)
+
+
+@quick
+@given(network=networks, seed=seeds)
+def test_common_offset_of_the_features_changes_nothing_but_nc4(network, seed):
+    features, labels, weight, _ = without_bias(network)
+    offset = 10 * torch.randn(weight.shape[1], dtype=torch.float64, generator=generator(seed))
+    moved = nc_metrics(features + offset, labels, weight)
+    assert_close(moved, nc_metrics(features, labels, weight), relative=1e-7, absolute=EXACT)
+
+
+@quick
+@given(network=networks, seed=seeds)
+def test_names_of_the_classes_change_nothing(network, seed):
+    features, labels, weight, test_features = without_bias(network)
+    new_name = torch.randperm(len(weight), generator=generator(seed))
+    renamed = measure(features, new_name[labels], weight[new_name.argsort()], test_features)
+    assert_close(renamed, measure(*without_bias(network)), relative=1e-7, absolute=EXACT)
+
+
+@quick
+@given(network=networks, seed=seeds)
+def test_order_of_the_samples_changes_nothing(network, seed):
+    features, labels, weight, test_features = without_bias(network)
+    order = torch.randperm(len(labels), generator=generator(seed))
+    shuffled = measure(features[order], labels[order], weight, test_features.flip(0))
+    assert_close(shuffled, measure(*without_bias(network)), relative=1e-7, absolute=EXACT)
+
+
+@quick
+@given(network=networks)
+def test_nc2w_bounds_nc0(network):
+    """S_ETF 1 = 0, so ‖Wᵀ1‖² = 1ᵀ(W Wᵀ - ‖W Wᵀ‖_F S_ETF)1 <= K ‖W Wᵀ‖_F NC2W."""
+    features, labels, weight, _ = without_bias(network)
+    found = nc_metrics(features, labels, weight)
+    bound = len(weight) * torch.linalg.matrix_norm(weight @ weight.mT).item() * found["nc2w"]
+    assert found["nc0"] ** 2 <= bound * (1 + EXACT)
+
+
+def test_nc0_may_vanish_without_nc2w():
+    features, labels, weight, *_ = random_case(np.float64)
+    found = nc_metrics(features, labels, weight - weight.mean(0))
+    assert found["nc0"] < 1e-12
+    assert found["nc2w"] > 0.1
+
+
+# ------------------------------------------------------------------ forms of input
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_is_measured_as_given(dtype):
+    """The rounding of the features is theirs; none is added."""
+    features, labels, weight, bias, test_features = map(torch.as_tensor, digits_case(np.float32))
+    features, test_features = features.to(dtype), test_features.to(dtype)
+    expected = literal_metrics(
+        features.float().numpy(), labels.numpy(), weight.numpy(), bias, test_features.float()
+    )
+    assert_close(nc_metrics(features, labels, weight, bias, test_features), expected)
+
+
+def test_half_precision_whose_sum_overflows_is_no_error():
+    features = torch.full((100, 50), 60000.0, dtype=torch.float16)
+    features[50:] = 1.0
+    labels = torch.arange(2).repeat_interleave(50)
+    weight = torch.eye(2, 50)
+    assert nc_metrics(features, labels, weight)["nc1"] == 0
+
+
+def test_other_forms_of_the_same_input():
+    features, labels, weight, bias, test_features = random_case(np.float32)
+    expected = nc_metrics(features, labels, weight, bias, test_features)
+    tensors = [torch.tensor(part) for part in (features, labels, weight, bias, test_features)]
+    assert nc_metrics(*tensors) == expected
+    tensors[2] = torch.nn.Parameter(tensors[2])  # a live layer: no gradient, no warning
+    assert nc_metrics(*tensors) == expected
+    tensors[1] = tensors[1].to(torch.uint8)
+    tensors[0] = tensors[0].T.contiguous().T  # columns first
+    assert_close(nc_metrics(*tensors), expected, relative=1e-6)
+    features.flags.writeable = False  # as a memory map is
+    assert nc_metrics(features, labels.tolist(), weight, bias, test_features) == expected
+
+
+def test_inputs_are_left_alone():
+    arguments = [torch.tensor(part) for part in random_case(np.float32)]
+    copies = [part.clone() for part in arguments]
+    nc_metrics(*arguments)
+    assert all(torch.equal(part, copy) for part, copy in zip(arguments, copies, strict=True))
+
+
+def test_size_of_the_blocks_does_not_matter(monkeypatch):
+    arguments = digits_case(np.float32)
+    expected = nc_metrics(*arguments)
+    monkeypatch.setattr(metrics, "BLOCK_ELEMENTS", 64 * 33)  # 33 samples: the last block is odd
+    assert_close(nc_metrics(*arguments), expected, relative=1e-6)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_gpu_equals_cpu(case):
+    arguments = [torch.as_tensor(part) for part in case(np.float32)]
+    on_gpu = nc_metrics(*(part.cuda() for part in arguments))
+    assert_close(on_gpu, nc_metrics(*arguments), absolute=1e-12)
+
+
+# ------------------------------------------------------------------ members
+
+
+def members(count=5):
+    """Members that share labels, stacked."""
+    parts = zip(*(random_case(np.float32, seed=seed) for seed in range(count)), strict=True)
+    features, labels, weight, bias, test_features = (torch.as_tensor(np.stack(p)) for p in parts)
+    return features, labels[0], weight, bias, test_features
+
+
+@pytest.mark.parametrize("scale", metrics.SCALES)
+def test_members_together_equal_members_alone(scale):
+    features, labels, weight, bias, test_features = members()
+    together = member_metrics(features, labels, weight, bias, test_features, scale=scale)
+    assert list(together) == ALL_KEYS
+    for member in range(5):
+        alone = nc_metrics(
+            features[member],
+            labels,
+            weight[member],
+            bias[member],
+            test_features[member],
+            scale=scale,
+        )
+        # the batched small products may sum in another order
+        assert_close({key: value[member].item() for key, value in together.items()}, alone, 1e-12)
+
+
+DIVERGED = {  # what breaks, and the metrics that don't depend on it
+    "features": (0, {"nc0", "nc2w", "nc2wn", "nc2wa"}),
+    "weight": (2, {"nc1", "nc2", "nc2n", "nc2a", "nc1_quotient", "cdnv"}),
+    "bias": (3, set(ALL_KEYS) - {"nc4"}),
+    "test_features": (4, set(ALL_KEYS) - {"nc4"}),
+}
+
+
+@pytest.mark.parametrize("broken", DIVERGED)
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_a_diverged_member_spoils_itself_alone(broken, value):
+    arguments = list(members())
+    clean = member_metrics(*arguments)
+    position, untouched = DIVERGED[broken]
+    arguments[position] = arguments[position].clone()
+    arguments[position][2, 1] = value
+    found = member_metrics(*arguments)
+    others = [0, 1, 3, 4]
+    for key in ALL_KEYS:
+        assert torch.equal(found[key][others], clean[key][others]), key
+        if key in untouched:
+            assert found[key][2] == clean[key][2], key
+        else:
+            assert not found[key][2].isfinite(), key
+
+
+def test_singular_values_of_a_diverged_member():
+    rows = torch.randn(3, 4, 6, generator=generator(0))
+    clean = metrics.singular_values(rows)
+    rows[1, 2, 3] = math.nan
+    rows[2, 0] = math.inf
+    for found, before in zip(metrics.singular_values(rows), clean, strict=True):
+        assert found[0] == before[0]
+        assert found[1:].isnan().all()
+
+
+def test_members_leave_no_graph():
+    features, labels, weight, *_ = members()
+    found = member_metrics(features.requires_grad_(), labels, weight.requires_grad_())
+    assert not any(value.requires_grad for value in found.values())
+
+
+# ------------------------------------------------------------------ streaming
+
+
+def feed(stream, features, labels=None, batch_size=100):
+    for start in range(0, len(features), batch_size):
+        rows = slice(start, start + batch_size)
+        stream.update(features[rows], None if labels is None else labels[rows])
+
+
+def stream_all(stream, features, labels, test_features, batch_size):
+    feed(stream, features, labels, batch_size)
+    stream.next_pass()
+    feed(stream, features.flip(0), labels.flip(0), batch_size)  # another order: a reshuffled loader
+    stream.next_pass()
+    feed(stream, test_features, batch_size=batch_size)
+    return stream.compute()
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 128, 5000])
+@pytest.mark.parametrize("scale", metrics.SCALES)
+def test_streaming_equals_one_shot(batch_size, scale):
+    features, labels, weight, bias, test_features = map(torch.as_tensor, digits_case(np.float32))
+    features, labels, test_features = features[:300], labels[:300], test_features[:100]
+    expected = nc_metrics(features, labels, weight, bias, test_features, scale=scale)
+    stream = StreamingNCMetrics(weight, bias, scale=scale)
+    for _ in range(2):  # the second time after a reset
+        found = stream_all(stream, features, labels, test_features, batch_size)
+        assert list(found) == ALL_KEYS
+        assert_close(found, expected, relative=1e-6)
+        stream.reset()
+
+
+def test_streaming_without_test_features():
+    features, labels, weight, *_ = random_case(np.float64)
+    stream = StreamingNCMetrics(weight)
+    feed(stream, features, labels)
+    stream.next_pass()
+    feed(stream, features, labels)
+    assert_close(stream.compute(), nc_metrics(features, labels, weight), relative=1e-12)
+
+
+def test_streams_of_two_workers_merge():
+    features, labels, weight, bias, test_features = random_case(np.float64)
+    first, second = StreamingNCMetrics(weight, bias), StreamingNCMetrics(weight, bias)
+    feed(first, features[:20], labels[:20])
+    feed(second, features[20:], labels[20:])
+    first.merge_state(second)
+    first.next_pass()
+    second = first.clone()
+    shares = ((first, slice(50, None), slice(9)), (second, slice(50), slice(9, None)))
+    for stream, train, test in shares:  # shared out anew
+        feed(stream, features[train], labels[train])
+        stream.next_pass()
+        feed(stream, test_features[test])
+    first.merge_state(second)
+    expected = nc_metrics(features, labels, weight, bias, test_features)
+    assert_close(first.compute(), expected, relative=1e-12)
+
+
+def test_streaming_measures_the_layer_it_was_given():
+    features, labels, weight, *_ = random_case(np.float64)
+    layer = torch.nn.Parameter(torch.tensor(weight))
+    stream = StreamingNCMetrics(layer)
+    for _ in range(2):
+        feed(stream, features, labels)
+        stream.next_pass()
+        with torch.no_grad():
+            layer += 1  # it trains on
+    assert_close(stream.compute(), nc_metrics(features, labels, weight), relative=1e-12)
+
+
+def test_streams_on_other_means_do_not_merge():
+    features, labels, weight, *_ = random_case(np.float64)
+    streams = StreamingNCMetrics(weight), StreamingNCMetrics(weight)
+    for stream, factor in zip(streams, (1, 2), strict=True):
+        feed(stream, factor * features, labels)
+        stream.next_pass()
+    with pytest.raises(ValueError, match="stand on other class means"):
+        streams[0].merge_state(streams[1])
+
+
+def stream_in_process(rank, folder):
+    """One of two processes: every second sample is its own."""
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2
+    )
+    features, labels, weight, bias, test_features = map(torch.as_tensor, random_case(np.float64))
+    stream = StreamingNCMetrics(weight, bias)
+    mine = slice(rank, None, 2)
+    found = stream_all(stream, features[mine], labels[mine], test_features[mine], batch_size=16)
+    torch.save(found, f"{folder}/{rank}.pt")
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.slow
+def test_streams_of_two_processes(tmp_path):
+    torch.multiprocessing.spawn(stream_in_process, (str(tmp_path),), nprocs=2)
+    expected = nc_metrics(*random_case(np.float64))
+    for rank in range(2):
+        assert_close(torch.load(tmp_path / f"{rank}.pt"), expected, relative=1e-12)
+
+
+def test_streaming_passes_in_the_wrong_order():
+    features, labels, weight, *_ = random_case(np.float64)
+    stream = StreamingNCMetrics(weight)
+    feed(stream, features, labels)
+    with pytest.raises(ValueError, match=r"compute\(\) needs pass 2 .*call next_pass\(\) first"):
+        stream.compute()
+    stream.next_pass()
+    with pytest.raises(ValueError, match=r"pass 2 .* needs labels, got None"):
+        stream.update(features)
+    feed(stream, features[1:], labels[1:])
+    missing, count = labels[0], (labels == labels[0]).sum()
+    message = f"must see the samples of pass 1 .* of class {missing} it saw {count - 1} of {count}"
+    with pytest.raises(ValueError, match=message):
+        stream.compute()
+    stream.update(features[:1], labels[:1])
+    assert "nc4" not in stream.compute()
+    stream.next_pass()
+    with pytest.raises(ValueError, match=r"pass 3 .* is the last one"):
+        stream.next_pass()
+
+
+def test_streaming_has_no_value_for_one_batch():
+    features, labels, weight, *_ = random_case(np.float64)
+    with pytest.raises(TypeError, match=r"call update\(\)"):
+        StreamingNCMetrics(weight)(features, labels)
+
+
+# ------------------------------------------------------------------ bad input
+
+
+def changed(position, change):
+    """The arguments of nc_metrics with one of them changed."""
+    arguments = list(random_case(np.float64))  # K = 7, p = 40
+    arguments[position] = change(arguments[position])
+    return arguments
+
+
+def poked(value, *index):
+    def poke(array):
+        array = array.copy()
+        array[index] = value
+        return array
+
+    return poke
+
+
+BAD_INPUT = {
+    "features of three axes": (0, lambda h: h[None], r"features must have 2 axes.*\(1, 98, 40\)"),
+    "no samples": (0, lambda h: h[:0], r"features must have 2 axes, none empty.*\(0, 40\)"),
+    "integer features": (0, lambda h: h.astype(int), "features must be floating point.*int64"),
+    "NaN": (0, poked(math.nan, 3, 7), r"features hold NaN or inf: 1 of 3920.*\(3, 7\) is nan"),
+    "inf": (0, poked(math.inf, 0, 1), r"features hold NaN or inf.*\(0, 1\) is inf"),
+    "narrow features": (0, lambda h: h[:, :5], "features must be p = 40 wide.*got 5"),
+    "short labels": (1, lambda y: y[:3], r"labels must have shape \(98,\).*got \(3,\)"),
+    "one-hot labels": (1, lambda y: np.eye(7, dtype=int)[y], r"labels must have shape.*\(98, 7\)"),
+    "float labels": (1, lambda y: y.astype(float), "labels must be integers.*float64"),
+    "bool labels": (1, lambda y: y > 3, "labels must be integers.*bool"),
+    "large label": (1, poked(7, 4), r"labels must lie in \[0, 7\).*got 7 at sample 4"),
+    "negative label": (1, poked(-1, 0), r"labels must lie in \[0, 7\).*got -1 at sample 0"),
+    "empty class": (1, lambda y: np.where(y == 3, 2, y), "no samples in labels for class 3 of 7"),
+    "one class": (2, lambda w: w[:1], "K >= 2 rows.*got 1"),
+    "NaN in weight": (2, poked(math.nan, 0, 0), "weight hold NaN or inf"),
+    "long bias": (3, lambda b: np.append(b, 1.0), "bias must have K = 7 entries, got 8"),
+    "bias column": (3, lambda b: b[:, None], r"bias must have 1 axes.*\(7, 1\)"),
+    "wide test": (4, lambda h: np.tile(h, 2), "test_features must be p = 40 wide.*got 80"),
+    "NaN in test": (4, poked(math.nan, 2, 0), r"test_features hold NaN or inf.*\(2, 0\)"),
+}
+
+
+@pytest.mark.parametrize("bad", BAD_INPUT)
+def test_bad_input_is_named(bad):
+    position, change, message = BAD_INPUT[bad]
+    with pytest.raises(ValueError, match=message):
+        nc_metrics(*changed(position, change))
+
+
+def test_bad_test_labels_are_named():
+    arguments = random_case(np.float64)
+    with pytest.raises(ValueError, match=r"test_labels must lie in \[0, 7\).*got 9 at sample 0"):
+        nc_metrics(*arguments, test_labels=np.full(50, 9))
+    with pytest.raises(ValueError, match=r"test_labels must have shape \(50,\)"):
+        nc_metrics(*arguments, test_labels=np.zeros(49, int))
+    with pytest.raises(ValueError, match=r"test_labels \(50 of them\) came without test_features"):
+        nc_metrics(*arguments[:4], test_labels=np.zeros(50, int))
+    assert nc_metrics(*arguments, test_labels=np.zeros(50, int)) == nc_metrics(*arguments)
+
+
+def test_many_empty_classes_are_listed_briefly():
+    features, labels, weight, *_ = random_case(np.float64, num_classes=12)
+    with pytest.raises(ValueError, match="class 1, 2, 3, 4, 5 and 6 more of 12"):
+        nc_metrics(features, labels * 0, weight)
+
+
+def test_unknown_scale_is_named():
+    arguments = random_case(np.float64)
+    message = "scale must be one of reported, text, got 'paper'"
+    with pytest.raises(ValueError, match=message):
+        nc_metrics(*arguments, scale="paper")
+    with pytest.raises(ValueError, match=message):
+        member_metrics(*members(), scale="paper")
+    with pytest.raises(ValueError, match=message):
+        StreamingNCMetrics(arguments[2], scale="paper")
+
+
+def test_streaming_checks_its_input_too():
+    features, labels, weight, *_ = random_case(np.float64)
+    stream = StreamingNCMetrics(weight)
+    with pytest.raises(ValueError, match="features hold NaN or inf"):
+        stream.update(poked(math.nan, 0, 0)(features), labels)
+    with pytest.raises(ValueError, match="features must be p = 40 wide"):
+        stream.update(features[:, :5], labels)
+    feed(stream, features[labels != 3], labels[labels != 3])
+    with pytest.raises(ValueError, match="no samples in labels for class 3 of 7"):
+        stream.next_pass()
+
+
+def test_etf_needs_two_classes():
+    with pytest.raises(ValueError, match="at least 2 classes, got 1"):
+        simplex_etf(1)
