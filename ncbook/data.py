@@ -37,6 +37,7 @@ IMAGE_SUFFIXES = frozenset(
 DIGITS_PER_CLASS = 140  # of at least 174 images a class; the rest are test images
 GAUSSIAN_DIM, GAUSSIAN_CLASSES, GAUSSIAN_PER_CLASS = 784, 10, 1000
 GAUSSIAN_NOISE = 0.1  # epsilon
+UFM, UFM_SAMPLES, UFM_CLASSES = "ufm", 10_000, 10  # the paper's D.4.2
 # The data are the same whatever the seed of a run is: these two never change.
 DIGITS_SEED = 0
 GAUSSIAN_SEED = 0
@@ -69,6 +70,12 @@ class Dataset:
     test_y: torch.Tensor
     num_classes: int
     class_names: tuple[str, ...]
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of one sample. One of ``ufm`` is its number, which stands for a vector with as
+        many entries as there are samples: zeros, and a one in that place."""
+        return (len(self.train_y),) if self.name == UFM else tuple(self.train_x.shape[1:])
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,6 +124,8 @@ def load(
     validate_name(name)
     _check_size("image_size", image_size)
     _check_size("train_size", train_size)
+    if name == UFM:
+        return _sample_numbers(train_size or UFM_SAMPLES, device)
     raw = _read(name, image_size)
     classes = len(raw.class_names)
     _check_samples(name, raw)
@@ -294,6 +303,20 @@ def _gaussians() -> _Raw:
     return _Raw(draw(), y, draw(), y.clone(), tuple(str(k) for k in range(GAUSSIAN_CLASSES)))
 
 
+def _sample_numbers(count: int, device: str | torch.device) -> Dataset:
+    """For the unconstrained-feature model: sample n is the number n, of class n mod K.
+
+    Its features are free, so there is nothing that a test set could hold: it is the training set.
+    """
+    if count > UFM_SAMPLES:
+        raise ValueError(f"train_size {count} is too large: {UFM} has {UFM_SAMPLES} samples")
+    if count < UFM_CLASSES:
+        raise ValueError(f"train_size {count} is too small: {UFM} has {UFM_CLASSES} classes")
+    x = torch.arange(count, device=device).unsqueeze(1)
+    y = x.squeeze(1) % UFM_CLASSES
+    return Dataset(UFM, x, y, x, y, UFM_CLASSES, tuple(str(k) for k in range(UFM_CLASSES)))
+
+
 # ------------------------------------------------------------ data that torchvision downloads
 
 
@@ -320,7 +343,7 @@ _DOWNLOADS = {
     "fashion_mnist": _Download("FashionMNIST", "FashionMNIST/raw", _IDX_FILES),
     "cifar10": _Download("CIFAR10", "cifar-10-batches-py", _CIFAR_FILES),
 }
-NAMES = ("digits", "gaussians", *_DOWNLOADS)
+NAMES = ("digits", "gaussians", UFM, *_DOWNLOADS)
 
 
 def _downloaded(name: str) -> _Raw:

@@ -11,10 +11,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from math import prod
 
+import torch
 from torch import Tensor, nn
 
 MLP_HIDDEN = 128  # width of a hidden layer at width=1.0
 MLP_LAYERS = 3
+UFM_WIDTH = 512
 
 
 class Classifier(nn.Module):
@@ -45,9 +47,29 @@ def mlp(num_classes: int, input_shape: Sequence[int], width: float) -> Classifie
     return Classifier(nn.Sequential(*layers), nn.Linear(hidden, num_classes))
 
 
+class UnconstrainedFeatures(nn.Module):
+    """Free features: a parameter H, shape (N, p), one row a sample; an input is a row's number."""
+
+    def __init__(self, samples: int, width: int) -> None:
+        super().__init__()
+        self.features = nn.Parameter(torch.randn(samples, width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Sample numbers, shape (n, 1), to their features, shape (n, p)."""
+        return self.features[x.squeeze(1)]
+
+
+def ufm(num_classes: int, input_shape: Sequence[int], width: float) -> Classifier:
+    """The unconstrained-feature model W h_n (eq. 13, D.4.2): p = 512, no bias, H from N(0, 1)."""
+    features = round(UFM_WIDTH * width)
+    body = UnconstrainedFeatures(input_shape[0], features)
+    return Classifier(body, nn.Linear(features, num_classes, bias=False))
+
+
 # name -> (builder, side that images are resized to, or None where any input is taken as it is)
 MODELS: dict[str, tuple[Callable[[int, Sequence[int], float], Classifier], int | None]] = {
     "mlp": (mlp, None),
+    "ufm": (ufm, None),
 }
 
 

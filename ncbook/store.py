@@ -334,6 +334,30 @@ def _joined(
     ).df()
 
 
+def merge(source: str | Path, results: str | Path | None = None, **filters: Any) -> Path:
+    """Copy the runs of another store that pass the filters into this one, as one pair of files.
+
+    A few large files are read faster than many small ones: this is how results are published.
+
+    Args:
+        source: the results folder to copy from.
+        results: the one to copy to (see ``results_dir``).
+        filters: as in ``load_runs``.
+
+    Raises:
+        ValueError: a filter that names no column, or no run that passes.
+    """
+    runs = load_runs(source, **filters)
+    history = load_history(source, run_id=list(runs["run_id"]))
+    return write(results, _records(runs), _records(history.drop(columns=list(SETTINGS))))
+
+
+def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """Rows as mappings; null is None but in columns of floats, where it is NaN."""
+    known = frame.notna() | [pd.api.types.is_float_dtype(type_) for type_ in frame.dtypes]
+    return frame.astype(object).where(known, None).to_dict("records")
+
+
 def stored_ids(results: str | Path | None = None) -> set[str]:
     """The ids of the runs that are stored, done or diverged: these need not be trained again."""
 

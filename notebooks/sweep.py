@@ -77,13 +77,17 @@ display(Markdown(sweep.describe(request)))
 
 # %%
 report = sweep.run(
-    request.configs, request.results, log_epochs=request.log_epochs, device=request.device
+    request.configs,
+    request.results,
+    log_epochs=request.log_epochs,
+    device=request.device,
 )
 display(Markdown(report.text()))
 
 # %%
 runs = sweep.load_runs(request)
 history = sweep.load_history(request)
+history = history[history["run_id"].isin(figures.converged(runs)["run_id"])]
 
 # %% [markdown]
 # ## The best run
@@ -93,7 +97,7 @@ history = sweep.load_history(request)
 
 # %%
 display(Markdown(figures.describe_best(runs)))
-figures.best_run_table(runs).style.format("{:.3g}").format("{:+.1%}", subset=["change"])
+figures.shown(figures.best_run_table(runs), change="{:+.1%}")
 
 # %% [markdown]
 # ## By weight decay
@@ -102,9 +106,7 @@ figures.best_run_table(runs).style.format("{:.3g}").format("{:+.1%}", subset=["c
 # that did not, and those whose weights stopped being finite, are counted.
 
 # %%
-figures.by_weight_decay(runs).style.format(
-    "{:.3g}", subset=list(figures.METRICS.values()), na_rep="–"
-)
+figures.shown(figures.by_weight_decay(runs))
 
 # %% [markdown]
 # ## NC0 and NC3 against weight decay
@@ -124,8 +126,8 @@ figures.heatmaps(runs, title=figures.caption(runs))
 # %% [markdown]
 # ## Over the epochs
 #
-# The paper's Figure 5, for every weight decay: the median over the runs, and the band between the
-# quartiles. The learning rate falls by ten after one and two thirds of the epochs.
+# The paper's Figure 5, for every weight decay: the median over the converged runs, and the band
+# between the quartiles. The learning rate falls by ten after one and two thirds of the epochs.
 
 # %%
 figures.over_epochs(history, title=figures.caption(runs))

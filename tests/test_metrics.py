@@ -14,7 +14,16 @@ from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 
 from ncbook import metrics
-from ncbook.metrics import StreamingNCMetrics, member_metrics, nc_metrics, simplex_etf
+from ncbook.metrics import (
+    StreamingNCMetrics,
+    blocks,
+    geometry,
+    member_metrics,
+    nc_metrics,
+    simplex_etf,
+    together,
+    variability,
+)
 
 RELATIVE = 1e-6  # float32 against the literal versions in float64
 EXACT = 1e-9  # two float64 ways of computing the same number
@@ -227,9 +236,9 @@ def test_smallest_singular_value_keeps_its_digits():
 
 
 def test_docstring_examples():
-    result = doctest.testmod(metrics)
-    assert result.attempted >= 4
-    assert result.failed == 0
+    results = [doctest.testmod(module) for module in (geometry, together, variability)]
+    assert sum(result.attempted for result in results) >= 4
+    assert sum(result.failed for result in results) == 0
 
 
 # ------------------------------------------------------------------ what must hold of them
@@ -410,7 +419,7 @@ def test_inputs_are_left_alone():
 def test_size_of_the_blocks_does_not_matter(monkeypatch):
     arguments = digits_case(np.float32)
     expected = nc_metrics(*arguments)
-    monkeypatch.setattr(metrics, "BLOCK_ELEMENTS", 64 * 33)  # 33 samples: the last block is odd
+    monkeypatch.setattr(blocks, "BLOCK_ELEMENTS", 64 * 33)  # 33 samples: the last block is odd
     assert_close(nc_metrics(*arguments), expected, relative=1e-6)
 
 

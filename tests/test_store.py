@@ -508,3 +508,16 @@ def test_a_full_disk_is_found_before_training(tmp_path, monkeypatch):
     with pytest.raises(store.ResultsFolderError, match="No space left"):
         store.ensure_writable(tmp_path / "results")
     assert not (tmp_path / "results").exists()
+
+
+def test_merge_copies_the_chosen_runs_whole(tmp_path):
+    two = [make_run("x", lr=0.1, nc4=math.nan, note="a"), make_run("y", lr=0.2, nc4=1.0)]
+    store.write(tmp_path / "a", two, make_history("x") + make_history("y"))
+    write_one(tmp_path / "a", "z", lr=0.1, train_size=None)
+    store.merge(tmp_path / "a", tmp_path / "b", lr=0.1)
+    assert len(list((tmp_path / "b" / "runs").iterdir())) == 1
+    for load in (store.load_runs, store.load_history):
+        ours, theirs = load(tmp_path / "b"), load(tmp_path / "a", lr=0.1)
+        pd.testing.assert_frame_equal(ours, theirs, check_dtype=False)
+    with pytest.raises(ValueError, match="there are no runs to write"):
+        store.merge(tmp_path / "a", tmp_path / "c", lr=0.7)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import difflib
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -77,7 +78,7 @@ def _injected_names(cells: Sequence[str]) -> list[str]:
 
 
 def _request(given: Mapping[str, Any]) -> Request:
-    optimizer = _name("optimizer", given["optimizer"], "sgd")
+    optimizer = _name("optimizer", given["optimizer"], "adamw")
     if optimizer not in GRIDS:
         raise ValueError(f"unknown optimizer {optimizer!r}; valid: {', '.join(GRIDS)}")
     axes = {axis: _numbers(axis, given[axis]) for axis in ("lrs", "momenta", "weight_decays")}
@@ -166,7 +167,7 @@ def describe(request: Request) -> str:
     lines = [
         f"**{len(request.configs)} runs** of {first.optimizer} on {first.dataset} ({first.model}), "
         f"{first.epochs} epochs each in batches of {first.batch_size}, stored in "
-        f"`{store.results_dir(request.results)}`.",
+        f"`{os.path.relpath(store.results_dir(request.results))}`.",
         "",
     ]
     for label, field in axes.items():

@@ -7,6 +7,7 @@ of unconstrained features. Everything public is here, too: ``theory.row_sum_rati
 from ncbook.theory.sgd import (
     critical_momentum,
     lemma_e6_solution,
+    rounding_floor,
     row_sum_closed_form,
     row_sum_decay_rate,
     row_sum_ratio,
@@ -66,6 +67,7 @@ __all__ = [
     "mixon_start",
     "off_diagonal",
     "project_invariant",
+    "rounding_floor",
     "row_sum_alpha",
     "row_sum_closed_form",
     "row_sum_decay_rate",

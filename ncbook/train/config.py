@@ -49,6 +49,11 @@ class RunConfig:
     def __post_init__(self) -> None:
         data.validate_name(self.dataset)
         models.validate_name(self.model)
+        if (self.dataset == data.UFM) != (self.model == data.UFM):
+            raise ValueError(
+                f"dataset {data.UFM!r} and model {data.UFM!r} go together, got dataset "
+                f"{self.dataset!r} and model {self.model!r}"
+            )
         optim.check_hyperparameters(self.lr, self.momentum, self.weight_decay)
         optim.split_decay(self.optimizer, self.weight_decay, self.coupled_share)
         if self.coupled_share is None:

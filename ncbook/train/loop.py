@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 
 import torch
@@ -68,12 +69,13 @@ def train_members(
     chunk = _Chunk.start(configs, dataset, compiled)
     began = time.perf_counter()
     history = chunk.measure(0)
-    for epoch in range(shared.epochs):
-        chunk.train_epoch(epoch)
-        if epoch + 1 in logged:
-            history += chunk.measure(epoch + 1)
-        if on_epoch:
-            on_epoch(epoch + 1, len(configs))
+    with _no_denormals():
+        for epoch in range(shared.epochs):
+            chunk.train_epoch(epoch)
+            if epoch + 1 in logged:
+                history += chunk.measure(epoch + 1)
+            if on_epoch:
+                on_epoch(epoch + 1, len(configs))
     seconds = (time.perf_counter() - began) / len(configs)
     return chunk.run_records(history, seconds), history
 
@@ -97,6 +99,17 @@ def step_seconds(configs: Sequence[RunConfig], dataset: Dataset) -> float:
         torch.set_num_threads(threads)
     seconds = (time.perf_counter() - began) / (TIMED_STEPS - 1)
     return seconds * (COMPILED_SHARE if _repays_compiling(configs, dataset) else 1.0)
+
+
+@contextmanager
+def _no_denormals() -> Iterator[None]:
+    """Numbers below 1e-38 count as zero: a CPU takes a hundred times as long over them, and
+    strong weight decay makes whole networks of them."""
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(False)
 
 
 def _shared(configs: Sequence[RunConfig]) -> RunConfig:
@@ -132,11 +145,12 @@ class _Chunk:
     @classmethod
     def start(cls, configs: Sequence[RunConfig], dataset: Dataset, compiled: bool | None) -> _Chunk:
         config, device = configs[0], dataset.train_x.device
+        dataset = _in_precision(dataset, config.precision)
         net = _network(config, dataset)
         members = Members.start(net, len(configs), config.direction)
         if compiled is None:
             compiled = _repays_compiling(configs, dataset)
-        key = (config.model, dataset.num_classes, tuple(dataset.train_x.shape[1:]), config.width)
+        key = (config.model, dataset.num_classes, dataset.input_shape, config.width)
         step = _step(*key, config.direction, config.precision, compiled)
         order = torch.Generator().manual_seed(config.seed)
         numbers = _numbers(configs).to(device)
@@ -221,9 +235,16 @@ def _network(config: RunConfig, dataset: Dataset) -> models.Classifier:
     """The run's initialisation: from its seed alone, whatever else drew random numbers."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        net = _build(config.model, dataset.num_classes, dataset.train_x.shape[1:], config.width)
+        net = _build(config.model, dataset.num_classes, dataset.input_shape, config.width)
     dtype = torch.float64 if config.precision == "float64" else torch.float32
     return net.to(dataset.train_x.device, dtype)
+
+
+def _in_precision(dataset: Dataset, precision: str) -> Dataset:
+    """The data set in float64 if the members are (bfloat16 members start from float32)."""
+    if precision != "float64" or not dataset.train_x.is_floating_point():
+        return dataset
+    return replace(dataset, train_x=dataset.train_x.double(), test_x=dataset.test_x.double())
 
 
 def _build(model: str, num_classes: int, input_shape: Sequence[int], width: float):
@@ -267,7 +288,7 @@ def _measure_some(net, dataset: Dataset, params, buffers) -> dict[str, Tensor]:
     values = {}
     for name, h, y in (("train", train_h, dataset.train_y), ("test", test_h, dataset.test_y)):
         values[f"{name}_loss"], values[f"{name}_acc"] = _loss_and_accuracy(h, y, **fc)
-    values |= metrics.member_metrics(train_h, dataset.train_y, fc["weight"], fc["bias"], test_h)
+    values |= metrics.member_metrics(train_h, dataset.train_y, fc["weight"], fc.get("bias"), test_h)
     means = metrics.class_means(train_h, dataset.train_y, net.fc.out_features)
     centred = metrics.centred_means(means)
     for name, rows in (("w", fc["weight"]), ("m", centred)):
@@ -287,10 +308,12 @@ def _member_features(net, params, buffers, x: Tensor) -> Tensor:
 
 
 def _loss_and_accuracy(
-    features: Tensor, labels: Tensor, weight: Tensor, bias: Tensor
+    features: Tensor, labels: Tensor, weight: Tensor, bias: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     """Mean cross-entropy and share of correct samples, each (M,)."""
-    logits = torch.baddbmm(bias.unsqueeze(1), features, weight.mT)  # (M, N, K)
+    logits = features @ weight.mT  # (M, N, K)
+    if bias is not None:
+        logits += bias.unsqueeze(1)
     targets = labels.expand(len(logits), -1)
     loss = nn.functional.cross_entropy(logits.mT, targets, reduction="none").mean(1)
     return loss, (logits.argmax(-1) == targets).double().mean(1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 import warnings
 from collections.abc import Callable, Mapping
@@ -66,7 +67,7 @@ def minibatch_loss(net: models.Classifier, precision: str) -> Callable:
             features = features_of(net, params, buffers, x)
         fc = part(params, "fc.")
         # W always in its own precision: the exact law of NC0 is about the last layer.
-        logits = nn.functional.linear(features.to(fc["weight"].dtype), fc["weight"], fc["bias"])
+        logits = nn.functional.linear(features.to(fc["weight"].dtype), **fc)
         return nn.functional.cross_entropy(logits, y), buffers
 
     return loss
@@ -98,9 +99,9 @@ def compile_or_warn(step: Callable) -> Callable:
     torch._dynamo.config.recompile_limit = max(
         RECOMPILE_LIMIT, torch._dynamo.config.recompile_limit
     )
-    # One graph for every batch size: the last batch of an epoch is smaller.
-    compiled = torch.compile(step)
-    chosen = [compiled]
+    if not torch.cuda.is_available():  # else it warns that CUDA's compiler has found no GPU
+        logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
+    chosen = [torch.compile(step)]
 
     def run(*arguments):
         try:

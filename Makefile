@@ -1,0 +1,46 @@
+# make sweep   set up, then train the paper's grid of one optimizer (OPTIMIZER=adamw) and draw it
+# make test    set up, then run all tests
+# make book    build the book from the published results, without training
+# make lab     open the notebooks in JupyterLab
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+OPTIMIZER ?= adamw
+READY := $(VENV)/.ready
+
+.PHONY: sweep test book lab picture sync clean
+
+sweep: $(READY)
+	$(BIN)/papermill notebooks/sweep.ipynb sweep-$(OPTIMIZER).ipynb -p optimizer $(OPTIMIZER)
+	@echo "Open sweep-$(OPTIMIZER).ipynb; the runs are in $${NCBOOK_RESULTS:-results}/."
+
+test: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/python -m pytest
+
+# A cached page is not run again when ncbook/ changes, so each build starts from nothing.
+book: $(READY)
+	rm -rf _build
+	$(BIN)/jupyter-book build . -W -n --keep-going
+
+# The picture of the README, from the published results.
+picture: $(READY)
+	$(BIN)/python -c "from ncbook import figures; figures.save_headline('book/results', 'book/images/headline.png')"
+
+lab: $(READY)
+	NCBOOK_RESULTS=$${NCBOOK_RESULTS:-$(CURDIR)/results} $(BIN)/jupyter lab notebooks
+
+# After editing notebooks/NAME.py or NAME.ipynb: bring the other of the pair up to date.
+sync: $(READY)
+	$(BIN)/jupytext --sync notebooks/*.py
+
+$(READY): requirements.txt pyproject.toml
+	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'Python 3.11 or newer is needed; name one: make PYTHON=python3.12')"
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt
+	touch $@
+
+clean:
+	rm -rf _build $(VENV)

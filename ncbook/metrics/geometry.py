@@ -1,0 +1,141 @@
+"""What W and M alone decide: NC0, NC2 with its variants, NC3, singular values."""
+
+import math
+
+import torch
+from torch import Tensor
+
+SCALES = ("reported", "text")
+
+
+def simplex_etf(
+    num_classes: int,
+    *,
+    dtype: torch.dtype = torch.float64,
+    device: torch.device | None = None,
+) -> Tensor:
+    """S_ETF = (I_K - J_K / K) / sqrt(K - 1), of Frobenius norm 1: the paper's M*, below eq. 5.
+
+    Args:
+        num_classes: K, at least 2.
+
+    Returns:
+        Tensor (K, K).
+
+    Raises:
+        ValueError: K < 2.
+    """
+    if num_classes < 2:
+        raise ValueError(f"a simplex ETF needs at least 2 classes, got {num_classes}")
+    identity = torch.eye(num_classes, dtype=dtype, device=device)
+    return (identity - 1 / num_classes) / math.sqrt(num_classes - 1)
+
+
+def nc0(weight: Tensor) -> Tensor:
+    """NC0 = ‖Wᵀ1‖₂ (eq. 12 without its 1/n): do the rows of W (..., K, p) sum to zero?
+
+    Returns a Tensor (...,); unlike the others it grows with W.
+    """
+    return torch.linalg.vector_norm(weight.sum(-2), dim=-1)
+
+
+def etf_distance(product: Tensor) -> Tensor:
+    """‖G / ‖G‖_F - S_ETF‖_F of a K x K product G (..., K, K). Returns (...,).
+
+    NC2 is that of M Mᵀ (eq. 5), NC2W of W Wᵀ (eq. 6; W is not centred), NC2M of W Mᵀ (eq. 9).
+
+    >>> round(etf_distance(3 * simplex_etf(4)).item(), 12)
+    0.0
+    """
+    etf = simplex_etf(product.shape[-1], dtype=product.dtype, device=product.device)
+    return torch.linalg.matrix_norm(_unit_norm(product) - etf)
+
+
+def row_norm_spread(rows: Tensor) -> Tensor:
+    """std_k ‖row_k‖ / mean_k ‖row_k‖ of (..., K, p); the std is the unbiased one. Returns (...,).
+
+    NC2n is that of M (eq. 3), NC2Wn of W (eq. 7).
+    """
+    norms = torch.linalg.vector_norm(rows, dim=-1)
+    return norms.std(-1, correction=1) / norms.mean(-1)
+
+
+def equiangularity(rows: Tensor) -> Tensor:
+    """Mean over k ≠ k' of |cos(row_k, row_k') + 1/(K-1)| of (..., K, p). Returns (...,).
+
+    NC2a is that of M (eq. 4), NC2Wa of W (eq. 8). A row of zeros has no angle: NaN.
+    """
+    directions = rows / torch.linalg.vector_norm(rows, dim=-1, keepdim=True)
+    cosines = directions @ directions.mT
+    return mean_of_pairs((cosines + 1 / (rows.shape[-2] - 1)).abs())
+
+
+def self_duality(weight: Tensor, centred: Tensor) -> Tensor:
+    """NC3 = ‖W / ‖W‖_F - M / ‖M‖_F‖_F (eq. 10 without its 1/(Kp)), in [0, 2]. Returns (...,)."""
+    return torch.linalg.matrix_norm(_unit_norm(weight) - _unit_norm(centred))
+
+
+def singular_values(rows: Tensor) -> tuple[Tensor, Tensor]:
+    """The smallest singular value of (..., K, p), and the mean of the others (Fig. 6 and 16).
+
+    From the matrix itself, in float64: a Gram matrix would lose half the digits of the smallest.
+
+    Returns:
+        two float64 Tensors (...,); NaN for a member that has NaN or inf.
+    """
+    rows = rows.double().mT  # tall: twice as fast as wide
+    finite = rows.isfinite().all(-1).all(-1)
+    # svdvals raises on NaN, for the whole batch
+    values = torch.linalg.svdvals(torch.where(finite[..., None, None], rows, 0.0))
+    values = torch.where(finite[..., None], values, torch.nan)  # (..., min(K, p)), descending
+    return values[..., -1], values[..., :-1].mean(-1)
+
+
+def geometry_metrics(
+    weight: Tensor, centred: Tensor, *, scale: str = "reported"
+) -> dict[str, Tensor]:
+    """The metrics of W and M alone: NC0, NC2 with its variants, NC3. See `nc_metrics`.
+
+    Args:
+        weight, centred: float64, (..., K, p).
+        scale: see `nc_metrics`.
+
+    Returns:
+        dict of Tensors (...,).
+    """
+    num_classes, width = weight.shape[-2:]
+    metrics = {
+        "nc0": nc0(weight),
+        "nc2": etf_distance(centred @ centred.mT),
+        "nc2n": row_norm_spread(centred),
+        "nc2a": equiangularity(centred),
+        "nc2w": etf_distance(weight @ weight.mT),
+        "nc2wn": row_norm_spread(weight),
+        "nc2wa": equiangularity(weight),
+        "nc2m": etf_distance(weight @ centred.mT),
+        "nc3": self_duality(weight, centred),
+    }
+    if scale == "text":
+        square = num_classes**2
+        divisors = {"nc0": num_classes, "nc2": square, "nc2w": square, "nc2m": square}
+        for name, divisor in {**divisors, "nc3": num_classes * width}.items():
+            metrics[name] /= divisor
+    return metrics
+
+
+def check_scale(scale: str) -> None:
+    """``scale`` is one of SCALES."""
+    if scale not in SCALES:
+        raise ValueError(f"scale must be one of {', '.join(SCALES)}, got {scale!r}")
+
+
+def mean_of_pairs(values: Tensor) -> Tensor:
+    """Mean of the off-diagonal entries of (..., K, K), whatever the diagonal holds."""
+    num_classes = values.shape[-1]
+    diagonal = torch.eye(num_classes, dtype=torch.bool, device=values.device)
+    total = values.masked_fill(diagonal, 0).sum((-2, -1))
+    return total / (num_classes * (num_classes - 1))
+
+
+def _unit_norm(matrix: Tensor) -> Tensor:
+    return matrix / torch.linalg.matrix_norm(matrix, keepdim=True)

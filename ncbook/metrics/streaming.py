@@ -1,0 +1,139 @@
+"""The same metrics for features that don't fit memory."""
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+from ncbook.metrics.agreement import count_agreements
+from ncbook.metrics.checks import check_every_class_occurs, checked_layer, checked_samples
+from ncbook.metrics.geometry import check_scale, geometry_metrics
+from ncbook.metrics.together import in_order
+from ncbook.metrics.variability import (
+    add_class_sums,
+    add_residual_scatter,
+    centred_means,
+    dual_means,
+    variability_metrics,
+)
+
+
+class StreamingNCMetrics(Metric):
+    """`nc_metrics` for features that don't fit memory, or that lie in several processes.
+
+    NC1 measures residuals along M, and neither is known before all features were seen once. So the
+    training features come twice, in batches of any size and order, and then, for nc4, the test
+    features once. What is kept is K x p, not N x p or p x p::
+
+        stream = StreamingNCMetrics(weight, bias)
+        for features, labels in train: stream.update(features, labels)   # 1: class means
+        stream.next_pass()
+        for features, labels in train: stream.update(features, labels)   # 2: scatter about them
+        stream.next_pass()                                               # 3 may be left out
+        for features, labels in test: stream.update(features, labels)    # 3: nc4
+        stream.compute()
+
+    Sums are float64 and add up across processes: the first `next_pass`, and `compute`, synchronise,
+    so every process must call them. Without ``torch.distributed``, merge the streams of pass 1 into
+    one (`merge_state`), call its `next_pass`, give each worker a `clone` of it for its share of
+    passes 2 and 3, and merge these.
+
+    Args:
+        weight: W (K, p).
+        bias: b (K,) or None.
+        scale: as of `nc_metrics`.
+        kwargs: of `torchmetrics.Metric`.
+
+    Raises:
+        ValueError: as `nc_metrics`, and when passes come in the wrong order or differ in samples.
+    """
+
+    full_state_update = False
+    is_differentiable = False
+    passes = ("1 (class means)", "2 (scatter about them)", "3 (test features)")
+
+    def __init__(self, weight, bias=None, *, scale: str = "reported", **kwargs) -> None:
+        super().__init__(**kwargs)
+        check_scale(scale)
+        self.scale, self.stage = scale, 0
+        weight, bias = checked_layer(weight, bias)
+        # copies: a live layer may train on before compute()
+        weight, bias = weight.detach().clone(), None if bias is None else bias.detach().clone()
+        self.register_buffer("weight", weight, persistent=False)
+        self.register_buffer("bias", bias, persistent=False)
+        num_classes, width = weight.shape
+        sums = {"sums": (num_classes, width), "counts": (num_classes,)}  # pass 1
+        sums |= {"scatter": (num_classes,), "whitened": (), "seen": (num_classes,)}  # pass 2
+        sums |= {"agreements": (), "tested": ()}  # pass 3
+        fixed = {"means": (num_classes, width), "duals": (width, num_classes)}  # after pass 1
+        fixed |= {"expected": (num_classes,)}
+        for name, shape in sums.items():
+            self.add_state(name, torch.zeros(shape, dtype=torch.float64), dist_reduce_fx="sum")
+        for name, shape in fixed.items():
+            self.add_state(name, torch.zeros(shape, dtype=torch.float64), dist_reduce_fx=_the_same)
+
+    def update(self, features, labels=None) -> None:
+        """Add a batch to the current pass: features (n, p), labels (n,); pass 3 needs no labels."""
+        if self.stage < 2 and labels is None:
+            raise ValueError(f"pass {self.passes[self.stage]} needs labels, got None")
+        kind = "test_" if self.stage == 2 else ""
+        features, labels = checked_samples(features, labels, self.weight, kind)
+        if self.stage == 2:
+            self.agreements += count_agreements(features, self.weight, self.means, self.bias)
+            self.tested += len(features)
+            return
+        counts = torch.bincount(labels, minlength=len(self.weight))
+        if self.stage == 0:
+            add_class_sums(self.sums, features, labels)
+            self.counts += counts
+        else:
+            about = self.means, self.duals
+            add_residual_scatter(self.scatter, self.whitened, features, labels, *about)
+            self.seen += counts
+
+    def next_pass(self) -> None:
+        """End the current pass, in every process."""
+        if self.stage == 2:
+            raise ValueError(f"pass {self.passes[2]} is the last one: call compute() or reset()")
+        if self.stage == 0:
+            with self.sync_context(dist_sync_fn=self.dist_sync_fn):
+                sums, counts = self.sums.clone(), self.counts.clone()
+            check_every_class_occurs(counts)
+            self.means, self.expected = sums / counts[:, None], counts
+            self.duals = dual_means(centred_means(self.means))
+        self.stage += 1
+
+    def compute(self) -> dict[str, float]:
+        """The metrics, equal to `nc_metrics` on all batches at once; nc4 if pass 3 had samples."""
+        if self.stage == 0:
+            raise ValueError(f"compute() needs pass {self.passes[1]}: call next_pass() first")
+        different = (self.seen != self.expected).nonzero()[:, 0].tolist()
+        if different:
+            name = different[0]
+            raise ValueError(
+                f"pass {self.passes[1]} must see the samples of pass {self.passes[0]}, "
+                f"but of class {name} it saw {self.seen[name]:.0f} of {self.expected[name]:.0f}"
+            )
+        centred = centred_means(self.means)
+        metrics = geometry_metrics(self.weight.double(), centred, scale=self.scale)
+        metrics |= variability_metrics(self.scatter, self.whitened, self.seen, centred)
+        if self.tested > 0:
+            metrics["nc4"] = self.agreements / self.tested
+        return {name: value.item() for name, value in in_order(metrics).items()}
+
+    def reset(self) -> None:
+        """Forget everything but the weight and the bias: back to pass 1."""
+        super().reset()
+        self.stage = 0
+
+    def forward(self, *args, **kwargs):
+        """Not offered: one batch alone has no metrics. Use `update`."""
+        raise TypeError(
+            "StreamingNCMetrics has no value for one batch: call update(), not the object"
+        )
+
+
+def _the_same(states: Tensor) -> Tensor:
+    """Reduce a state that every process must share, (processes, ...): one of them, if they do."""
+    if not all(torch.equal(state, states[0]) for state in states[1:]):
+        raise ValueError("streams can't be merged: their second passes stand on other class means")
+    return states[0]

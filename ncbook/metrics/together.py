@@ -1,0 +1,120 @@
+"""All metrics at once: of one network, checked, and of many members, unchecked."""
+
+import torch
+from torch import Tensor
+
+from ncbook.metrics.agreement import nearest_mean_agreement
+from ncbook.metrics.checks import (
+    check_every_class_occurs,
+    checked_layer,
+    checked_samples,
+    float_tensor,
+)
+from ncbook.metrics.geometry import check_scale, geometry_metrics
+from ncbook.metrics.variability import (
+    centred_means,
+    class_means,
+    residual_scatter,
+    variability_metrics,
+)
+
+KEYS = ("nc0", "nc1", "nc2", "nc2n", "nc2a", "nc2w", "nc2wn", "nc2wa", "nc2m", "nc3", "nc4")
+KEYS += ("nc1_quotient", "cdnv")
+
+
+@torch.no_grad()
+def nc_metrics(
+    features, labels, weight, bias=None, test_features=None, test_labels=None, *, scale="reported"
+) -> dict[str, float]:
+    """Every neural-collapse metric of one network.
+
+    The default scale, ``"reported"``, is the one of the paper's tables: no further factor.
+    ``"text"`` divides as the equations do: nc2, nc2w and nc2m by K², nc3 by K p, and nc0 by the n
+    of eq. 12, which the paper doesn't define and which we read as K, the length of the vector 1.
+
+    Args:
+        features: H (N, p), of the training set in evaluation mode, without augmentation; floating
+            point, a Tensor on any device with float64, or a NumPy array.
+        labels: (N,), integers in [0, K); each class must occur.
+        weight: W (K, p), K >= 2.
+        bias: b (K,) or None. Only nc4 uses it; eq. 11 leaves it out, which is None.
+        test_features: (N_test, p) or None; nc4 is there only with them.
+        test_labels: (N_test,) or None. Checked like ``labels``, but nc4 compares two classifiers
+            with each other, not with the truth, so no metric uses them.
+        scale: ``"reported"`` or ``"text"``.
+
+    Returns:
+        dict of floats: nc0 nc1 nc2 nc2n nc2a nc2w nc2wn nc2wa nc2m nc3 nc4 nc1_quotient cdnv.
+
+    Raises:
+        ValueError: naming the value, for a wrong shape, type, label or scale, fewer than two
+            classes, a class with no samples, NaN or inf.
+
+    >>> from ncbook.metrics import simplex_etf
+    >>> rows = simplex_etf(3)  # perfect collapse: features and weight are one simplex ETF
+    >>> max(nc_metrics(rows, [0, 1, 2], 2 * rows).values()) < 1e-12
+    True
+    """
+    check_scale(scale)
+    features = float_tensor("features", features)
+    weight, bias = checked_layer(weight, bias, features.device)
+    features, labels = checked_samples(features, labels, weight)
+    check_every_class_occurs(torch.bincount(labels, minlength=len(weight)))
+    if test_features is not None:
+        test_features, _ = checked_samples(test_features, test_labels, weight, "test_")
+    elif test_labels is not None:
+        raise ValueError(f"test_labels ({len(test_labels)} of them) came without test_features")
+    metrics = member_metrics(
+        features[None],
+        labels,
+        weight[None],
+        None if bias is None else bias[None],
+        None if test_features is None else test_features[None],
+        scale=scale,
+    )
+    return {name: value.item() for name, value in metrics.items()}
+
+
+@torch.no_grad()
+def member_metrics(
+    features: Tensor,
+    labels: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    test_features: Tensor | None = None,
+    *,
+    scale: str = "reported",
+) -> dict[str, Tensor]:
+    """All metrics of M members at once; unchecked, for use while training. See `nc_metrics`.
+
+    A member with NaN or inf gets NaN or inf in what depends on it; the others are untouched.
+
+    Args:
+        features: (M, N, p), in evaluation mode, without augmentation.
+        labels: (N,), shared by the members; each class must occur.
+        weight: (M, K, p).
+        bias: (M, K) or None.
+        test_features: (M, N_test, p) or None; nc4 is there only with them.
+        scale: see `nc_metrics`.
+
+    Returns:
+        dict of float64 Tensors (M,), keys as of `nc_metrics`.
+
+    Raises:
+        ValueError: unknown scale.
+    """
+    check_scale(scale)
+    num_classes = weight.shape[-2]
+    means = class_means(features, labels, num_classes)
+    scatter, whitened = residual_scatter(features, labels, means)
+    centred, counts = centred_means(means), torch.bincount(labels, minlength=num_classes)
+    metrics = geometry_metrics(weight.double(), centred, scale=scale)
+    metrics |= variability_metrics(scatter, whitened, counts, centred)
+    if test_features is not None:
+        metrics["nc4"] = nearest_mean_agreement(test_features, weight, means, bias)
+    return in_order(metrics)
+
+
+def in_order(metrics: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Those of KEYS that are there, in the order of KEYS."""
+    return {name: metrics[name] for name in KEYS if name in metrics}
