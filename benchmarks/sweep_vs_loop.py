@@ -5,6 +5,8 @@
 
 Side by side in one go, on the same data, networks, seeds and schedule:
 
+Memory is that of all processes of ncbook's first go, shared pages counted once.
+
 - loop, one process: ``torch.optim``, one run after the other, torch's default threads;
 - loop, two processes: the same with one thread each, half of the runs each, ``fused=True``;
 - ncbook: ``sweep.run`` with two workers into an empty store; its time includes the workers' start,
@@ -18,15 +20,17 @@ shows that the results are the same: for each, the median over the runs is print
 from __future__ import annotations
 
 import argparse
+import contextlib
 import multiprocessing
 import os
-import resource
 import statistics
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -106,11 +110,35 @@ def timed(train, configs: Sequence[RunConfig]) -> tuple[float, float, float]:
     return seconds, statistics.median(accuracies), statistics.median(nc0)
 
 
-def peak_gigabytes() -> tuple[float, float]:
-    """Peak resident memory of this process, and of the largest of its children, in GB."""
-    kinds = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
-    own, child = (resource.getrusage(kind).ru_maxrss / 1e6 for kind in kinds)
-    return own, child
+def family_gigabytes() -> float:
+    """Memory of this process and its children now, in GB, shared pages counted once (Linux)."""
+    total, pids = 0, ["self"]
+    while pids:
+        folder = Path("/proc", pids.pop())
+        with contextlib.suppress(OSError):
+            lines = (folder / "smaps_rollup").read_text().splitlines()
+            total += sum(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
+            for children in (folder / "task").glob("*/children"):
+                pids += children.read_text().split()
+    return total / 1e6
+
+
+@contextlib.contextmanager
+def peak_memory() -> Iterator[list[float]]:
+    """A list of samples, one every half second; their maximum is the peak."""
+    samples, over = [], threading.Event()
+
+    def sample() -> None:
+        while not over.wait(0.5):
+            samples.append(family_gigabytes())
+
+    thread = threading.Thread(target=sample)
+    thread.start()
+    try:
+        yield samples
+    finally:
+        over.set()
+        thread.join()
 
 
 def main() -> None:
@@ -130,8 +158,8 @@ def main() -> None:
     )
     with tempfile.TemporaryDirectory() as cache:
         os.environ["TORCHINDUCTOR_CACHE_DIR"] = cache
-        first = timed(ncbook, ours)
-        own, child = peak_gigabytes()
+        with peak_memory() as samples:
+            first = timed(ncbook, ours)
         again = [timed(ncbook, ours) for _ in range(3)]
     two = timed(two_processes, configs)
     one = timed(one_process, configs)
@@ -142,7 +170,7 @@ def main() -> None:
         faster = f"{seconds / middle[0]:.2f}x faster" if label.startswith("loop") else ""
         print(f"{label:22}{seconds:9.1f}{accuracy:10.4f}{nc0:9.4f}{faster:>14}")
     spread = ", ".join(f"{seconds:.1f}" for seconds, *_ in again)
-    print(f"again, three times: {spread} s; peak memory {own:.2f} GB + {child:.2f} GB a worker")
+    print(f"again, three times: {spread} s; peak memory {max(samples):.2f} GB in all")
 
 
 if __name__ == "__main__":

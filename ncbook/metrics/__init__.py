@@ -20,6 +20,8 @@ members of N = 1,400, p = 128, K = 10 take 11 ms. ``python benchmarks/metrics.py
 repeats this.
 """
 
+from typing import TYPE_CHECKING
+
 from ncbook.metrics.agreement import nearest_mean_agreement
 from ncbook.metrics.blocks import BLOCK_ELEMENTS
 from ncbook.metrics.checks import NAMED_CLASSES
@@ -34,7 +36,6 @@ from ncbook.metrics.geometry import (
     simplex_etf,
     singular_values,
 )
-from ncbook.metrics.streaming import StreamingNCMetrics
 from ncbook.metrics.together import KEYS, member_metrics, nc_metrics
 from ncbook.metrics.variability import (
     centred_means,
@@ -71,3 +72,16 @@ __all__ = [
     "singular_values",
     "variability_metrics",
 ]
+
+if TYPE_CHECKING:
+    from ncbook.metrics.streaming import StreamingNCMetrics
+
+
+def __getattr__(name: str):
+    """The streaming class on first use: torchmetrics takes 2 s and 260 MB to import, which no
+    worker of a sweep needs."""
+    if name != "StreamingNCMetrics":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from ncbook.metrics.streaming import StreamingNCMetrics
+
+    return StreamingNCMetrics

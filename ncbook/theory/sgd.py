@@ -116,10 +116,10 @@ def row_sum_closed_form(
 ) -> float | np.ndarray:
     """u_t / u_0 for one constant learning rate, signed; all arguments broadcast.
 
-    With z₁, z₂ the roots of the characteristic polynomial and L_t = (z₁ᵗ − z₂ᵗ)/(z₁ − z₂),
-    u_t / u_0 = L_{t+1} − β L_t. For coupled decay the roots are real where β ≤ (1 − √(ηλ))²
-    (overdamped), equal at that β (critically damped: L_t = t zᵗ⁻¹), complex above it
-    (underdamped: L_t = rᵗ⁻¹ sin(tφ)/sin φ, r = √β).
+    With z₁, z₂ the roots of the characteristic polynomial and U_t = (z₁ᵗ − z₂ᵗ)/(z₁ − z₂),
+    u_t / u_0 = U_{t+1} − β U_t. For coupled decay the roots are real where β ≤ (1 − √(ηλ))²
+    (overdamped), equal at that β (critically damped: U_t = t zᵗ⁻¹), complex above it
+    (underdamped: U_t = rᵗ⁻¹ sin(tφ)/sin φ, r = √β).
 
     Example:
         >>> round(row_sum_closed_form(1000, 0.01, 0.9, 0.05), 6)
