@@ -220,7 +220,7 @@ def _prepare(
 ) -> torch.Tensor:
     """Normalise, then resize, chunk by chunk: no second float copy is made beside the result."""
     size = x.shape[2:] if image_size is None else (image_size, image_size)
-    result = torch.empty(*x.shape[:2], *size, device=device)
+    result = torch.empty(*x.shape[:2], *size, dtype=torch.float32, device=device)
     mean, std = mean.to(device)[:, None], std.to(device)[:, None]
     for chunk, target in zip(x.split(CHUNK), result.split(CHUNK), strict=True):
         # To the device while still uint8: a quarter of the transfer.

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 MLP_HIDDEN = 128  # width of a hidden layer at width=1.0
 MLP_LAYERS = 3
+LEAST_WIDTH = 1 / 64  # below it a hidden layer would have one unit or none
 UFM_WIDTH = 512
 
 
@@ -99,12 +100,12 @@ def build(
         name: a key of ``MODELS``.
         num_classes: K, at least 2.
         in_channels: channels of the images.
-        width: factor on the widths of all hidden layers, > 0.
+        width: factor on the widths of all hidden layers, at least 1/64.
         input_shape: shape of one input, for networks whose first layer depends on it; by default
             ``(in_channels, 8, 8)``, the size of the digits.
 
     Raises:
-        ValueError: for an unknown name, K < 2, or a width that is not positive.
+        ValueError: for an unknown name, K < 2, or a width that is too small.
 
     >>> build("mlp").fc
     Linear(in_features=128, out_features=10, bias=True)
@@ -112,7 +113,7 @@ def build(
     validate_name(name)
     if num_classes < 2:
         raise ValueError(f"num_classes must be at least 2, got {num_classes}")
-    if not width > 0:
-        raise ValueError(f"width must be positive, got {width}")
+    if not LEAST_WIDTH <= width < float("inf"):
+        raise ValueError(f"width must be a finite number of at least {LEAST_WIDTH}, got {width}")
     builder, _ = MODELS[name]
     return builder(num_classes, input_shape or (in_channels, 8, 8), width)

@@ -16,10 +16,7 @@ from ncbook.data import Dataset
 from ncbook.train.config import RunConfig, default_log_epochs, learning_rate_factor
 from ncbook.train.step import Members, can_compile, features_of, make_step, part
 
-METRIC_KEYS = (
-    *("nc0", "nc1", "nc2", "nc2n", "nc2a", "nc2w", "nc2wn", "nc2wa", "nc2m", "nc3", "nc4"),
-    *("nc1_quotient", "cdnv"),
-)
+METRIC_KEYS = metrics.KEYS
 # Every number measured at a logged epoch; the singular values are those of Fig. 6.
 MEASURED = (
     *("train_loss", "train_acc", "test_loss", "test_acc"),
