@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import multiprocessing
 import os
 import platform
@@ -17,8 +18,11 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import cache, lru_cache, partial
 from pathlib import Path
+from typing import TextIO
 
 import torch
+from IPython import get_ipython
+from IPython.display import display
 from tqdm import tqdm
 
 from ncbook import __version__, data, models, store
@@ -231,9 +235,32 @@ def _train_chunk(
 @contextmanager
 def _progress_bar(total: int, shown: bool) -> Iterator[Advance]:
     layout = "{percentage:3.0f}%|{bar:30}| {n:.0f}/{total} runs [{elapsed}<{remaining}]"
-    options = {"file": sys.stdout, "mininterval": PROGRESS_SECONDS, "bar_format": layout}
+    options = {"file": _bar_file(), "mininterval": PROGRESS_SECONDS, "bar_format": layout}
     with tqdm(total=total, disable=not (shown and total), **options) as bar:
-        yield bar.update
+        yield lambda runs: bar.update(min(runs, total - bar.n))
+
+
+class _Rewritten(io.TextIOBase):
+    """A notebook output that each line replaces: papermill would save one output for every line."""
+
+    encoding = "utf-8"
+
+    def __init__(self) -> None:
+        self.handle = None
+
+    def write(self, text: str) -> int:
+        line = text.strip("\r\n")
+        if line and self.handle is None:
+            self.handle = display({"text/plain": line}, raw=True, display_id=True)
+        elif line:
+            self.handle.update({"text/plain": line}, raw=True)
+        return len(text)
+
+
+def _bar_file() -> TextIO:
+    """Where the bar is drawn: in a notebook an output of its own, else standard output."""
+    in_notebook = getattr(get_ipython(), "kernel", None) is not None
+    return _Rewritten() if in_notebook else sys.stdout
 
 
 # ------------------------------------------------------------------------------- provenance

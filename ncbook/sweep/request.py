@@ -11,6 +11,7 @@ import difflib
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -167,7 +168,7 @@ def describe(request: Request) -> str:
     lines = [
         f"**{len(request.configs)} runs** of {first.optimizer} on {first.dataset} ({first.model}), "
         f"{first.epochs} epochs each in batches of {first.batch_size}, stored in "
-        f"`{os.path.relpath(store.results_dir(request.results))}`.",
+        f"`{_shortest(store.results_dir(request.results))}`.",
         "",
     ]
     for label, field in axes.items():
@@ -182,6 +183,10 @@ def describe(request: Request) -> str:
     else:
         lines.append("- to train: none, all of them are in the store")
     return "\n".join(lines)
+
+
+def _shortest(path: Path) -> str:
+    return min(str(path.absolute()), os.path.relpath(path), key=len)
 
 
 def _duration(seconds: float) -> str:
