@@ -72,7 +72,7 @@ def converged(runs: pd.DataFrame) -> pd.DataFrame:
 def best_run(runs: pd.DataFrame) -> pd.Series | None:
     """The paper's Table 2 rule: the least NC3 among the converged runs; None if there is none."""
     good = converged(runs)
-    return None if good.empty else good.loc[good["nc3"].idxmin()]
+    return None if good.empty else good.iloc[good["nc3"].argmin()]
 
 
 def best_run_table(runs: pd.DataFrame) -> pd.DataFrame:
@@ -129,14 +129,19 @@ def headline(runs: pd.DataFrame) -> str:
     """The book's result in one sentence: the least NC3 of each optimizer with weight decay, over
     that of Adam."""
     decayed = runs[runs["weight_decay"] > 0]
-    least = {name: converged(rows)["nc3"].min() for name, rows in _by_optimizer(decayed)}
+    good = converged(decayed)
+    least = {name: rows["nc3"].min() for name, rows in _by_optimizer(good)}
+    if not {"adam", "adamw", "signumw"} <= least.keys():
+        return (
+            f"{len(good)} of {len(decayed)} runs with weight decay converged: too few to compare."
+        )
     shown = ", ".join(f"{LABELS[name]} {value:.2g}" for name, value in least.items())
     ratios = " and ".join(
         f"{LABELS[name]}'s is {least[name] / least['adam']:.0f} times"
         for name in ("adamw", "signumw")
     )
     return (
-        f"Over {len(converged(decayed))} converged runs with weight decay, the least NC3 that each "
+        f"Over {len(good)} converged runs with weight decay, the least NC3 that each "
         f"optimizer reaches is: {shown}. {ratios} Adam's."
     )
 
@@ -239,7 +244,10 @@ def heatmaps(
 def _heatmap(axis: Axes, table: pd.DataFrame) -> None:
     axis.set_facecolor("#eeeeee")
     positive = table.to_numpy()[table.to_numpy() > 0]
-    norm = LogNorm(positive.min(), positive.max()) if positive.size else None
+    if not positive.size:
+        axis.text(0.5, 0.5, "no run converged", ha="center", transform=axis.transAxes)
+        return
+    norm = LogNorm(positive.min(), positive.max())
     labels = table.map(lambda v: "" if np.isnan(v) else _short(v))
     sns.heatmap(
         table,
@@ -349,6 +357,8 @@ def _over_epochs(
     axis: Axes, history: pd.DataFrame, column: str, hue: str, dotted: bool = False
 ) -> None:
     """Median over the runs of each value of ``hue``, with the band between the quartiles."""
+    if history.empty:
+        return
     values = (
         np.sort(history[hue].unique())
         if hue != "optimizer"
@@ -363,7 +373,7 @@ def _over_epochs(
         axis.plot(middle.index, middle, ":" if dotted else "-", color=colour, label=label)
         axis.fill_between(middle.index, low, high, color=colour, alpha=0.12, lw=0)
     axis.set_xscale("symlog", linthresh=1)
-    last = int(history["epoch"].max())
+    last = max(1, int(history["epoch"].max()))
     axis.set_xlim(0, last)
     ticks = [t for t in (0, 1, 10, 100, 1000) if t < last / 2.5]
     axis.set_xticks([*ticks, last], [str(t) for t in (*ticks, last)])

@@ -43,9 +43,16 @@ def mlp(num_classes: int, input_shape: Sequence[int], width: float) -> Classifie
     layers: list[nn.Module] = [nn.Flatten()]
     fan_in = prod(input_shape)
     for _ in range(MLP_LAYERS):
-        layers += [nn.Linear(fan_in, hidden, bias=False), nn.BatchNorm1d(hidden), nn.ReLU()]
+        layers += [nn.Linear(fan_in, hidden, bias=False), BatchNorm(hidden), nn.ReLU()]
         fan_in = hidden
     return Classifier(nn.Sequential(*layers), nn.Linear(hidden, num_classes))
+
+
+class BatchNorm(nn.BatchNorm1d):
+    """torch's, in its own precision also where the layer before it computed in bfloat16."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.to(self.weight.dtype))
 
 
 class UnconstrainedFeatures(nn.Module):
@@ -78,6 +85,13 @@ def validate_name(name: str) -> None:
     """Raise ``ValueError`` if there is no network of that name."""
     if name not in MODELS:
         raise ValueError(f"unknown model {name!r}; valid: {', '.join(MODELS)}")
+
+
+def check_width(width: float) -> None:
+    """Raise ``ValueError`` naming the value unless it is a number that leaves each layer units."""
+    number = isinstance(width, (int, float)) and not isinstance(width, bool)
+    if not number or not LEAST_WIDTH <= width < float("inf"):
+        raise ValueError(f"width must be a finite number of at least {LEAST_WIDTH}, got {width!r}")
 
 
 def image_size(name: str) -> int | None:
@@ -113,7 +127,6 @@ def build(
     validate_name(name)
     if num_classes < 2:
         raise ValueError(f"num_classes must be at least 2, got {num_classes}")
-    if not LEAST_WIDTH <= width < float("inf"):
-        raise ValueError(f"width must be a finite number of at least {LEAST_WIDTH}, got {width}")
+    check_width(width)
     builder, _ = MODELS[name]
     return builder(num_classes, input_shape or (in_channels, 8, 8), width)

@@ -240,6 +240,63 @@ def test_theorem_31_exponent_fails_where_momentum_is_past_its_use():
     assert -np.log(theory.theorem31_bound(1, lr, momentum, decay)) > 1.6 * L
 
 
+ROUNDED = {"lr": 0.1, "weight_decay": 0.5, "steps_per_epoch": 30, "epochs": 30}
+
+
+def float32_row_sum(momentum, share, noise):
+    """‖Wᵀ1‖ / ‖W‖ of a float32 layer after the schedule of ROUNDED, where the law says zero.
+
+    Its gradients' columns sum to zero; their mean holds W near its start, whose rows do, too.
+    """
+    rng, decay = np.random.default_rng(5), ROUNDED["weight_decay"]
+    W = rng.standard_normal((10, 200))
+    pull = decay * (W - W.mean(axis=0)) * (1 if share == 0 else 1 - momentum)
+    W, V = W.astype(np.float32), np.zeros(W.shape, np.float32)
+    for epoch in range(ROUNDED["epochs"]):
+        rate = np.float32(ROUNDED["lr"] * 0.1 ** ((epoch >= 10) + (epoch >= 20)))
+        for _ in range(ROUNDED["steps_per_epoch"]):
+            push = noise * rng.standard_normal(W.shape)
+            gradient = (push - push.mean(axis=0) - pull).astype(np.float32)
+            V = np.float32(momentum) * V + gradient + np.float32(decay * (1 - share)) * W
+            W = np.float32(1 - rate * decay * share) * W - rate * V
+    return np.linalg.norm(W.sum(axis=0, dtype=np.float64)) / np.linalg.norm(W)
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0])
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_rounding_floor_is_what_single_precision_leaves(momentum, share):
+    settings = ROUNDED | {"momentum": momentum, "decoupled": share}
+    assert theory.row_sum_ratio(**settings) < 1e-7
+    measured = float32_row_sum(momentum, share, noise=0.05)
+    assert 0.5 < measured / theory.rounding_floor(**settings) < 2  # it is an estimate
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_decoupled_decay_leaves_more_than_the_floor_where_the_weight_is_still(momentum):
+    """With little noise W is rounded alike at each step: kicks of decoupled decay add up, to at
+    most σ√2 / ηλ at the last learning rate. Coupled decay is part of the small step: spared."""
+    settings = ROUNDED | {"momentum": momentum}
+    coupled, decoupled = (
+        float32_row_sum(momentum, share, noise=1e-3)
+        / theory.rounding_floor(**settings, decoupled=share)
+        for share in (0.0, 1.0)
+    )
+    assert 0.5 < coupled < 2
+    assert decoupled > 4
+    eta_lambda = 0.01 * ROUNDED["lr"] * ROUNDED["weight_decay"]
+    all_alike = np.sqrt(2) * theory.sgd.FLOAT32_ROUNDING / eta_lambda
+    assert decoupled * theory.rounding_floor(**settings, decoupled=1) < all_alike
+
+
+def test_rounding_floor_is_the_sum_over_kicks():
+    per_epoch, epochs, lr, decay, momentum = 4, 9, 0.3, 0.4, 0.8
+    lrs = lr * 0.1 ** np.repeat([0, 1, 2], 3 * per_epoch)
+    after = [theory.row_sum_stepped(lrs[s:], momentum, decay)[-1] for s in range(1, 1 + lrs.size)]
+    expected = theory.sgd.FLOAT32_ROUNDING * np.linalg.norm(after)
+    got = theory.rounding_floor(lr, momentum, decay, per_epoch, epochs)
+    assert got == pytest.approx(expected, rel=EXACT)
+
+
 @pytest.mark.parametrize(
     ("momentum", "decay"), [(0.5, 0.05), (0.9, 0.05), (0.9, np.log(0.9) ** 2 / 4)]
 )
@@ -743,3 +800,9 @@ def test_bad_input_is_refused_with_its_value(case):
 def test_theory_needs_no_torch():
     check = "import sys, ncbook.theory; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", check], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("coupled", [False, True])
+def test_signgd_takes_numpy_numbers(coupled):
+    numpys = theory.simulate_signgd(3, np.float64(0.1), np.float64(0.1), 30, coupled)
+    np.testing.assert_array_equal(numpys, theory.simulate_signgd(3, 0.1, 0.1, 30, coupled))

@@ -1,0 +1,42 @@
+"""The claims page: what the papers claim, what we found, and where a reader can see it.
+
+``entries``: the file of claims, read and checked. ``measures``: numbers from stored runs and closed
+forms. ``page``: both as tables of the book.
+
+    rows = claims.read_rows("book/results")
+    entries = claims.fill(claims.load("book/claims.yml"), rows)
+    claims.table(entries, section="Tables")
+"""
+
+from ncbook.claims.entries import (
+    NOT_RUN,
+    VERDICTS,
+    Claim,
+    headings,
+    load,
+    missing_evidence,
+    statements,
+    test_names,
+)
+from ncbook.claims.measures import MEASURES, Rows, read_rows
+from ncbook.claims.page import anchor, counts, fill, sections, table, verdict_table
+
+__all__ = [
+    "MEASURES",
+    "NOT_RUN",
+    "VERDICTS",
+    "Claim",
+    "Rows",
+    "anchor",
+    "counts",
+    "fill",
+    "headings",
+    "load",
+    "missing_evidence",
+    "read_rows",
+    "sections",
+    "statements",
+    "table",
+    "test_names",
+    "verdict_table",
+]

@@ -16,8 +16,8 @@ from scipy import stats
 from ncbook import data, store, sweep, theory
 
 # The sweeps that the page speaks of: the embedded images, the MLP, the paper's grids.
-DIGITS = dict(dataset="digits", model="mlp", epochs=200, batch_size=128, seed=0)
-DIGITS |= dict(width=1.0, precision="float32")
+DIGITS = dict(dataset="digits", model="mlp", epochs=200, seed=0)
+PLAIN = dict(batch_size=128, width=1.0, precision="float32")  # columns that an empty store lacks
 CONVERGED = 0.99  # training accuracy from which the paper counts a run (D, Table 2)
 LAW_ABOVE = 1e-2  # NC0 by the law from which rounding plays no part
 STRONG = 0.05  # the weight decay of the paper's best SGD, SGDW and Adam runs (Table 4)
@@ -51,13 +51,15 @@ def read_rows(results: str | Path | None = None) -> Rows:
         ValueError: an optimizer of the paper has no digits runs there, or there are no UFM runs.
     """
     runs = store.load_runs(results, **DIGITS)
-    runs = runs[runs["train_size"].isna()]
     ufm = store.load_runs(results, dataset=data.UFM, seed=0)
     present = set(runs["optimizer"]) | ({data.UFM} if len(ufm) else set())
     missing = [name for name in (*sweep.GRIDS, data.UFM) if name not in present]
     if missing:
         folder = store.results_dir(results)
         raise ValueError(f"the results in {folder} lack the runs of: {', '.join(missing)}")
+    for column, value in PLAIN.items():
+        runs = runs[runs[column] == value]
+    runs = runs[runs["train_size"].isna()]  # the whole training set
     history = store.load_history(results, run_id=list(runs["run_id"]))
     largest = ufm[ufm["train_size"].fillna(data.UFM_SAMPLES).eq(ufm_samples(ufm))]
     return Rows(runs, history, largest)
@@ -369,4 +371,4 @@ def _r2(runs: pd.DataFrame, metric: str) -> float:
 
 
 def _digits_steps() -> int:
-    return -(-len(data.load("digits").train_y) // DIGITS["batch_size"])
+    return -(-len(data.load("digits").train_y) // PLAIN["batch_size"])

@@ -26,7 +26,7 @@ from IPython.display import display
 from tqdm import tqdm
 
 from ncbook import __version__, data, models, store
-from ncbook.train import RunConfig, step_seconds, train_members
+from ncbook.train import RunConfig, check_samples, check_whole, step_seconds, train_members
 
 START_SECONDS = 15.0  # workers that import torch, and compile
 
@@ -43,7 +43,7 @@ def run_id(config: RunConfig) -> str:
 def missing(configs: Sequence[RunConfig], results: str | Path | None = None) -> list[RunConfig]:
     """Those of ``configs`` that the store does not have yet."""
     have = store.stored_ids(results)
-    return [config for config in configs if run_id(config) not in have]
+    return [config for config in dict.fromkeys(configs) if run_id(config) not in have]
 
 
 def chunks(configs: Sequence[RunConfig], workers: int = 1, size: int = CHUNK) -> list[list]:
@@ -133,12 +133,13 @@ def run(
             before any training.
     """
     began = time.perf_counter()
+    workers = default_workers(device) if workers is None else workers
+    check_whole("workers", workers, 1)
     store.ensure_writable(results)
     store.set_aside_damaged(results)
     todo = missing(configs, results)
     for config in {config.shared(): config for config in todo}.values():
-        load_data(config, device)
-    workers = workers or default_workers(device)
+        check_samples(config, load_data(config, device))
     parts = chunks(todo, workers)
     task = partial(
         _train_chunk, results=store.results_dir(results), log_epochs=log_epochs, device=device

@@ -20,7 +20,7 @@ import torch
 from ncbook import data, store
 from ncbook.sweep.engine import default_workers, estimate_seconds, load_data, missing, run_id
 from ncbook.sweep.grids import GRIDS, grid
-from ncbook.train import RunConfig
+from ncbook.train import RunConfig, check_samples
 
 PARAMETERS = (
     *("optimizer", "dataset", "model", "lrs", "momenta", "weight_decays", "epochs", "batch_size"),
@@ -99,7 +99,7 @@ def _request(given: Mapping[str, Any]) -> Request:
     if outside:
         raise ValueError(f"log_epochs must lie in 0..{configs[0].epochs}, got {outside}")
     results = str(given["results"]) if given["results"] else None
-    load_data(configs[0], device)
+    check_samples(configs[0], load_data(configs[0], device))
     store.ensure_writable(results)
     return Request(configs, results, log_epochs or None, device)
 

@@ -86,6 +86,8 @@ def simulate_signgd_scalars(
     """The trajectory itself: a_t (diagonal of W_t) and b_t (minus the rest), each (steps + 1,)."""
     _checked(num_classes, lr, weight_decay)
     walk = _coupled_walk if coupled else _decoupled_walk
+    # Python floats: comparisons of NumPy's give booleans that cannot be subtracted.
+    lr, weight_decay = float(lr), float(weight_decay)
     return walk(num_classes, lr, weight_decay, checks.whole("steps", steps, 1), exact)
 
 

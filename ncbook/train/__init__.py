@@ -13,6 +13,8 @@ from ncbook.train.config import (
     MILESTONES,
     PRECISIONS,
     RunConfig,
+    check_samples,
+    check_whole,
     default_log_epochs,
     learning_rate_factor,
 )
@@ -24,6 +26,8 @@ __all__ = [
     "MILESTONES",
     "PRECISIONS",
     "RunConfig",
+    "check_samples",
+    "check_whole",
     "default_log_epochs",
     "learning_rate_factor",
     "step_seconds",

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+import torch
+
 from ncbook import data, models, optim
 
 MILESTONES = (1 / 3, 2 / 3)  # of the epochs; the paper's section 3.1, after Papyan et al.
 GAMMA = 0.1  # learning-rate factor at each milestone
+SEED_LIMIT = 2**63  # torch's generators take 64 bits
 PRECISIONS = ("float32", "bfloat16", "float64")
 MIXED = {"sgd": "sgd_mixed", "adam": "adam_mixed", "sign": "signum_mixed"}
 
@@ -62,10 +65,9 @@ class RunConfig:
             check_whole(field, getattr(self, field), least)
         if self.train_size is not None:
             check_whole("train_size", self.train_size, 1)
-        if isinstance(self.width, bool) or not isinstance(self.width, (int, float)):
-            raise ValueError(f"width must be a number > 0, got {self.width!r}")
-        if not self.width > 0:
-            raise ValueError(f"width must be a number > 0, got {self.width!r}")
+        if self.seed >= SEED_LIMIT:
+            raise ValueError(f"seed must be below 2**63, got {self.seed}")
+        models.check_width(self.width)
         if self.precision not in PRECISIONS:
             valid = ", ".join(PRECISIONS)
             raise ValueError(f"unknown precision {self.precision!r}; valid: {valid}")
@@ -80,6 +82,23 @@ class RunConfig:
         chunk."""
         own = {"lr": 1.0, "momentum": 0.0, "weight_decay": 0.0, "coupled_share": 0.0}
         return replace(self, optimizer=MIXED[self.direction], **own)
+
+
+def check_samples(config: RunConfig, dataset: data.Dataset) -> None:
+    """Raise ``ValueError`` where a class has no training sample, or an epoch's last batch would be
+    one sample alone, of which batch norm has no variance."""
+    counts = torch.bincount(dataset.train_y, minlength=dataset.num_classes).tolist()
+    if 0 in counts:
+        name = dataset.class_names[counts.index(0)]
+        raise ValueError(
+            f"class {name!r} has no sample among the {len(dataset.train_y)} for training: "
+            f"train_size must be at least {dataset.num_classes}"
+        )
+    if len(dataset.train_y) % config.batch_size == 1 and config.model != data.UFM:
+        raise ValueError(
+            f"batch_size {config.batch_size} leaves a last batch of one of "
+            f"{len(dataset.train_y)} samples, which batch norm cannot take; choose another"
+        )
 
 
 def check_whole(field: str, value: object, least: int) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ncbook import metrics, models, optim
 from ncbook.data import Dataset
-from ncbook.train.config import RunConfig, default_log_epochs, learning_rate_factor
+from ncbook.train.config import RunConfig, check_samples, default_log_epochs, learning_rate_factor
 from ncbook.train.step import Members, can_compile, features_of, make_step, part
 
 METRIC_KEYS = metrics.KEYS
@@ -59,9 +59,11 @@ def train_members(
         there and touches no other; its numbers at the end are NaN.
 
     Raises:
-        ValueError: for members that cannot share a chunk, or a log epoch outside the training.
+        ValueError: for members that cannot share a chunk, a log epoch outside the training, a
+            class without a sample, or a last batch of one.
     """
     shared = _shared(configs)
+    check_samples(shared, dataset)
     logged = _logged(log_epochs, shared.epochs)
     chunk = _Chunk.start(configs, dataset, compiled)
     began = time.perf_counter()
@@ -102,11 +104,12 @@ def step_seconds(configs: Sequence[RunConfig], dataset: Dataset) -> float:
 def _no_denormals() -> Iterator[None]:
     """Numbers below 1e-38 count as zero: a CPU takes a hundred times as long over them, and
     strong weight decay makes whole networks of them."""
+    before = (torch.full((1,), torch.finfo(torch.float32).tiny) / 2).item() == 0
     torch.set_flush_denormal(True)
     try:
         yield
     finally:
-        torch.set_flush_denormal(False)
+        torch.set_flush_denormal(before)
 
 
 def _shared(configs: Sequence[RunConfig]) -> RunConfig:

@@ -38,9 +38,11 @@ class Members:
         return cls(params, stack(net.named_buffers()), optim.init_state(direction, params))
 
     def finite(self) -> Tensor:
-        """(M,) bool: the members all of whose parameters are finite."""
-        parts = [p.flatten(1).isfinite().all(1) for p in self.params.values()]
-        return torch.stack(parts).all(0)
+        """(M,) bool: the members all of whose parameters and moving averages are finite. (Signum's
+        weights outlive a NaN gradient, whose sign torch takes for 0; its average does not.)"""
+        slots = [slot for slots in self.state.values() for slot in slots]
+        tensors = (*self.params.values(), *slots)
+        return torch.stack([t.flatten(1).isfinite().all(1) for t in tensors]).all(0)
 
     def silence(self, lost: Tensor) -> None:
         """Set every number of the members in ``lost``, (M,) bool, to zero."""

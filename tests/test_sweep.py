@@ -1,0 +1,667 @@
+"""Grids, chunks, resumable runs, and the checking of a request before any work."""
+
+import dataclasses
+import itertools
+import re
+import subprocess
+from collections import Counter
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from IPython.core.interactiveshell import InteractiveShell
+from traitlets.config import Config
+
+from ncbook import data, store, sweep, train
+from ncbook.sweep import engine
+from ncbook.train import RunConfig
+
+# A small sweep of real runs: they train in a tenth of a second.
+SMALL = dict(train_size=100, batch_size=50, epochs=2)
+DECAYS = (0.0, 5e-5, 5e-4, 5e-3, 0.05, 0.5)
+LARGE_DECAYS = (0.0, 5e-4, 0.05, 0.5, 5.0, 10.0)
+PAPER = {  # the table of grids: learning rates, weight decays
+    "sgd": ((0.001, 0.01, 0.0679), DECAYS),
+    "sgdw": ((0.001, 0.01, 0.0679), DECAYS),
+    "adam": ((0.001, 0.005, 0.01), DECAYS),
+    "signum": ((0.001, 0.005, 0.01), DECAYS),
+    "adamw": ((0.001, 0.005, 0.01), LARGE_DECAYS),
+    "signumw": ((0.001, 0.005, 0.01), LARGE_DECAYS),
+}
+
+
+def small_grid(optimizer="sgd", lrs=(0.01, 0.05), momenta=(0.0, 0.9), decays=(0.0, 0.05), **more):
+    return sweep.grid(optimizer, lrs, momenta, decays, **(SMALL | more))
+
+
+def run(configs, results, **options):
+    return sweep.run(configs, results, **(dict(workers=1, progress=False) | options))
+
+
+def files_of(folder):
+    return sorted(str(p.relative_to(folder)) for p in Path(folder).rglob("*"))
+
+
+def refuse_training(monkeypatch):
+    """From here on, to train is a failure."""
+    monkeypatch.setattr(engine, "train_members", lambda *a, **k: pytest.fail("it trained"))
+
+
+@pytest.fixture
+def no_training(monkeypatch):
+    refuse_training(monkeypatch)
+
+
+# ------------------------------------------------------------ grids
+
+
+@pytest.mark.parametrize("name", PAPER)
+def test_the_papers_grid(name):
+    lrs, decays = PAPER[name]
+    momenta = (0.0, 0.5, 0.7, 0.9, 0.95, 0.98)
+    configs = sweep.grid(name)
+    assert len(configs) == len(set(configs)) == 108
+    points = {(c.lr, c.momentum, c.weight_decay) for c in configs}
+    assert points == set(itertools.product(lrs, momenta, decays))
+    shared = {(c.optimizer, c.dataset, c.model, c.epochs, c.batch_size, c.seed) for c in configs}
+    assert shared == {(name, "digits", "mlp", 200, 128, 0)}
+    assert sweep.GRIDS[name] == sweep.Grid(lrs, momenta, decays)
+
+
+def test_there_is_a_grid_for_each_optimizer_of_the_paper():
+    assert set(sweep.GRIDS) == set(PAPER)
+
+
+def test_axes_and_shared_fields_of_a_grid_are_as_asked():
+    configs = sweep.grid("adam", [0.1], [0.5, 0.9], [0, 1], seeds=[3, 4], epochs=7, width=0.5)
+    points = [(c.seed, c.lr, c.weight_decay, c.momentum) for c in configs]
+    assert sorted(points) == sorted(itertools.product([3, 4], [0.1], [0, 1], [0.5, 0.9]))
+    assert {(c.optimizer, c.epochs, c.width) for c in configs} == {("adam", 7, 0.5)}
+
+
+@pytest.mark.parametrize("axis", ["lrs", "momenta", "weight_decays", "seeds"])
+def test_an_empty_axis_takes_the_papers_values_and_another_stays(axis):
+    given_axes = dict(lrs=[0.1], momenta=[0.5], weight_decays=[0.2], seeds=[1])
+    configs = sweep.grid("sgd", **(given_axes | {axis: []}))
+    paper = dict(lrs=3, momenta=6, weight_decays=6, seeds=1)
+    assert len(configs) == paper[axis]
+
+
+def test_duplicates_are_removed():
+    configs = sweep.grid("sgd", [0.1, 0.1], [0.9, 0.90], [0, 0.0], seeds=[0, 0])
+    assert len(configs) == 1
+
+
+def test_an_optimizer_without_a_grid_is_refused():
+    with pytest.raises(ValueError, match=r"^unknown optimizer 'adma'; valid: sgd, sgdw, adam, ad"):
+        sweep.grid("adma")
+
+
+def test_a_grid_refuses_what_a_config_refuses():
+    with pytest.raises(ValueError, match=r"^momentum must be a number in \[0, 1\), got 1.0$"):
+        sweep.grid("sgd", momenta=[0.5, 1.0])
+
+
+# ------------------------------------------------------------ chunks
+
+
+@settings(deadline=None, max_examples=80)
+@given(
+    counts=st.lists(st.integers(1, 40), min_size=1, max_size=3),
+    workers=st.integers(1, 5),
+    size=st.integers(1, 12),
+    shuffle=st.randoms(use_true_random=False),
+)
+def test_chunks_hold_every_config_once_and_are_as_equal_as_can_be(counts, workers, size, shuffle):
+    """Groups of ``counts`` configs, each group with a seed of its own, in any order."""
+    configs = [
+        RunConfig(lr=0.001 * (i + 1), seed=seed)
+        for seed, count in enumerate(counts)
+        for i in range(count)
+    ]
+    shuffle.shuffle(configs)
+    parts = sweep.chunks(configs, workers, size)
+    assert Counter(c for part in parts for c in part) == Counter(configs)
+    sizes = {seed: [len(p) for p in parts if p[0].seed == seed] for seed in range(len(counts))}
+    for seed, count in enumerate(counts):
+        assert max(sizes[seed]) - min(sizes[seed]) <= 1
+        assert max(sizes[seed]) <= size
+        # As many chunks as keep all workers busy, and no more than that.
+        rounds = -(-count // (workers * size))
+        assert len(sizes[seed]) == min(count, rounds * workers)
+    assert all(len({c.seed for c in part}) == 1 for part in parts)
+
+
+def test_only_configs_of_one_direction_share_a_chunk():
+    configs = [c for name in PAPER for c in sweep.grid(name, [0.01], [0.9], [0.1])]
+    groups = [{c.optimizer for c in part} for part in sweep.chunks(configs, workers=1)]
+    assert groups == [{"sgd", "sgdw"}, {"adam", "adamw"}, {"signum", "signumw"}]
+
+
+def test_chunks_of_a_whole_grid_of_the_paper():
+    sizes = [len(part) for part in sweep.chunks(sweep.grid("adamw"), workers=2)]
+    assert sizes == [9] * 12
+
+
+def test_no_configs_make_no_chunks():
+    assert sweep.chunks([]) == []
+
+
+# ------------------------------------------------------------ ids
+
+
+def test_the_id_of_a_run_is_that_of_its_whole_config():
+    assert sweep.run_id(RunConfig(lr=1)) == sweep.run_id(RunConfig(lr=1.0))
+    changed = dict(
+        dataset="gaussians",
+        optimizer="sgdw",
+        lr=0.02,
+        momentum=0.5,
+        weight_decay=0.1,
+        seed=1,
+        epochs=3,
+        batch_size=64,
+        train_size=500,
+        width=0.5,
+        precision="float64",
+    )
+    others = [RunConfig(**{field: value}) for field, value in changed.items()]
+    share = [RunConfig(optimizer="sgd_mixed", coupled_share=s) for s in (0.25, 0.5)]
+    model = [RunConfig(dataset="ufm", model="ufm")]
+    configs = [RunConfig(), *others, *share, *model]
+    assert len({sweep.run_id(c) for c in configs}) == len(configs)
+    fields = {f.name for f in dataclasses.fields(RunConfig)}
+    assert fields == {*changed, "model", "coupled_share"}  # a new field wants a row here
+
+
+# ------------------------------------------------------------ run
+
+
+def test_run_stores_every_run_and_its_history(tmp_path):
+    configs = small_grid()
+    report = run(configs, tmp_path, log_epochs=[])
+    assert report.stored == 0
+    assert report.trained == {"ok": 8}
+    assert report.seconds > 0
+    runs, history = store.load_runs(tmp_path), store.load_history(tmp_path)
+    assert set(runs["run_id"]) == {sweep.run_id(c) for c in configs}
+    by_id = {sweep.run_id(c): c for c in configs}
+    for row in runs.to_dict("records"):
+        fields = dataclasses.asdict(by_id[row["run_id"]])
+        assert {k: row[k] for k in fields} == fields
+    assert runs["nc3"].between(0, 2).all()
+    assert (runs["train_size"] == 100).all()
+    epochs = history.groupby("run_id")["epoch"].agg(list)
+    assert set(epochs.index) == set(runs["run_id"])
+    assert epochs.map(lambda e: e == [0, 2]).all()
+
+
+def test_what_is_stored_is_what_training_returns(tmp_path):
+    configs = small_grid()
+    run(configs, tmp_path)
+    stored = store.load_runs(tmp_path).set_index("run_id")
+    records, history = train.train_members(configs, sweep.load_data(configs[0]))
+    for c, record in zip(configs, records, strict=True):
+        row = stored.loc[sweep.run_id(c)]
+        assert [row[k] for k in train.METRIC_KEYS] == [record[k] for k in train.METRIC_KEYS]
+    rows = store.load_history(tmp_path, run_id=sweep.run_id(configs[5]))
+    assert list(rows["nc1"]) == [row["nc1"] for row in history if row["member"] == 5]
+
+
+def test_every_row_says_where_it_comes_from(tmp_path):
+    run(small_grid()[:1], tmp_path)
+    (row,) = store.load_runs(tmp_path).to_dict("records")
+    made_with = ("ncbook_version", "torch_version", "python_version", "device", "created_at")
+    assert all(isinstance(row[k], str) and row[k] for k in made_with)
+    assert row["torch_version"] == torch.__version__
+    assert row["device"].startswith("cpu (")
+    assert pd.Timestamp(row["created_at"]).tzinfo is not None
+    assert row["wall_time_s"] > 0
+
+
+def test_every_row_names_the_commit_of_its_code(tmp_path):
+    if git("rev-parse", "HEAD") is None:
+        pytest.skip("not a git working tree")
+    run(small_grid()[:1], tmp_path)
+    (commit,) = store.load_runs(tmp_path)["git_commit"]
+    assert re.fullmatch(r"[0-9a-f]{40}\+?", commit)
+    assert git("cat-file", "-t", commit.rstrip("+")) == "commit"
+
+
+def git(*arguments):
+    """What git prints in the folder of the code; None if it fails."""
+    here = Path(engine.__file__).parent
+    done = subprocess.run(["git", *arguments], cwd=here, capture_output=True, text=True)
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def test_a_second_call_trains_nothing(tmp_path, monkeypatch):
+    configs = small_grid()
+    run(configs, tmp_path)
+    before = files_of(tmp_path)
+    refuse_training(monkeypatch)
+    report = run(configs[::-1], tmp_path)
+    assert (report.stored, report.trained) == (8, {})
+    assert report.text() == "All 8 runs were in the store; none was trained."
+    assert files_of(tmp_path) == before
+
+
+def test_a_larger_grid_trains_only_what_is_new(tmp_path, monkeypatch):
+    run(small_grid(lrs=[0.01]), tmp_path)
+    trained = record_training(monkeypatch)
+    report = run(small_grid(lrs=[0.01, 0.05]), tmp_path)
+    assert report.stored == 4
+    assert {c.lr for c in trained} == {0.05}
+    assert len(trained) == 4
+    assert "Trained 4 runs (4 ok)" in report.text()
+    assert "4 were in the store already" in report.text()
+
+
+def record_training(monkeypatch, stop_before=None):
+    """The configs that are trained from here on; Ctrl-C before chunk number ``stop_before``."""
+    trained, number = [], itertools.count()
+
+    def watched(configs, *arguments, **options):
+        if next(number) == stop_before:
+            raise KeyboardInterrupt
+        trained.extend(configs)
+        return train.train_members(configs, *arguments, **options)
+
+    monkeypatch.setattr(engine, "train_members", watched)
+    return trained
+
+
+def test_a_stopped_sweep_goes_on_where_it_was(tmp_path, monkeypatch):
+    monkeypatch.setattr(engine, "chunks", lambda configs, workers: sweep.chunks(configs, size=3))
+    configs = small_grid()
+    first = record_training(monkeypatch, stop_before=1)
+    with pytest.raises(KeyboardInterrupt):
+        run(configs, tmp_path)
+    assert 0 < len(first) < 8
+    assert set(store.load_runs(tmp_path)["run_id"]) == {sweep.run_id(c) for c in first}
+    second = record_training(monkeypatch)
+    report = run(configs, tmp_path)
+    assert Counter(first + second) == Counter(configs)
+    assert (report.stored, report.trained) == (len(first), {"ok": len(second)})
+    assert len(store.load_runs(tmp_path)) == 8
+
+
+def test_a_chunk_stopped_halfway_leaves_nothing(tmp_path, monkeypatch):
+    def stopped(configs, dataset, *, on_epoch, **options):
+        def stop(epoch, members):
+            raise KeyboardInterrupt
+
+        return train.train_members(configs, dataset, on_epoch=stop, **options)
+
+    monkeypatch.setattr(engine, "train_members", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        run(small_grid(), tmp_path)
+    assert files_of(tmp_path) == ["history", "runs"]
+
+
+def test_a_diverged_run_is_reported_stored_and_not_trained_again(tmp_path, monkeypatch):
+    configs = small_grid(lrs=[0.01, 1e30], momenta=[0.9], decays=[0.5])
+    report = run(configs, tmp_path)
+    assert report.trained == {"ok": 1, "diverged": 1}
+    rows = store.load_runs(tmp_path).set_index("lr")
+    assert list(rows["status"]) == ["ok", "diverged"]
+    assert rows["diverged_epoch"].isna()[0.01]
+    assert rows["diverged_epoch"][1e30] == 1
+    assert rows["nc0"].isna().to_dict() == {0.01: False, 1e30: True}
+    assert rows["nc0_init"].notna().all()
+    refuse_training(monkeypatch)
+    assert run(configs, tmp_path).trained == {}
+
+
+def test_seeds_and_optimizers_of_one_call_go_to_their_own_chunks(tmp_path, monkeypatch):
+    trained = record_training(monkeypatch)
+    configs = [
+        *small_grid("adam", lrs=[0.01], momenta=[0.9], seeds=[0, 1]),
+        *small_grid("signumw", lrs=[0.001], momenta=[0.9]),
+    ]
+    assert run(configs, tmp_path).trained == {"ok": 6}
+    assert Counter(trained) == Counter(configs)
+    starts = store.load_runs(tmp_path).groupby("seed")["nc0_init"].nunique()
+    assert starts.to_dict() == {0: 1, 1: 1}
+
+
+def test_a_run_that_is_asked_for_twice_is_trained_once(tmp_path):
+    (c,) = small_grid(lrs=[0.01], momenta=[0.9], decays=[0.0])
+    report = run([c, c], tmp_path)
+    assert report.trained == {"ok": 1}
+    assert len(store.load_runs(tmp_path)) == 1
+
+
+def test_no_runs_are_no_work(tmp_path, no_training):
+    assert run([], tmp_path).trained == {}
+
+
+def test_log_epochs_reach_the_history(tmp_path):
+    run(small_grid()[:1], tmp_path, log_epochs=[1])
+    assert list(store.load_history(tmp_path)["epoch"]) == [0, 1, 2]
+
+
+@pytest.mark.slow
+def test_two_workers_give_what_one_process_gives(tmp_path):
+    """Other chunks, other processes, one thread each: the same rows."""
+    configs = small_grid(lrs=[0.01], precision="float64")
+    here = run(configs, tmp_path / "one", workers=1)
+    there = run(configs, tmp_path / "two", workers=2)
+    assert here.trained == there.trained == {"ok": 4}
+    one, two = (store.load_runs(tmp_path / name) for name in ("one", "two"))
+    assert list(one.columns) == list(two.columns)
+    vary = {"wall_time_s", "created_at", "device", "m_sv_min"}
+    numbers = [c for c in one.select_dtypes("number") if c not in vary]
+    words = [c for c in one if c not in {*numbers, *vary}]
+    pd.testing.assert_frame_equal(one[words], two[words])
+    pd.testing.assert_frame_equal(one[numbers], two[numbers], rtol=1e-9)
+    histories = [
+        store.load_history(tmp_path / name)[["run_id", "epoch"]] for name in ("one", "two")
+    ]
+    pd.testing.assert_frame_equal(*histories)
+    assert len(list((tmp_path / "two" / "runs").iterdir())) == 2  # each worker wrote its own
+
+
+@pytest.mark.parametrize("kind", ["runs", "history"])
+def test_a_damaged_file_is_set_aside_and_its_runs_are_trained_again(tmp_path, kind, monkeypatch):
+    lost, kept = small_grid(lrs=[0.01]), small_grid(lrs=[0.05])
+    run(lost, tmp_path)
+    (damaged,) = (tmp_path / kind).iterdir()
+    run(kept, tmp_path)
+    damaged.write_bytes(damaged.read_bytes()[:200])
+    trained = record_training(monkeypatch)
+    with pytest.warns(store.DamagedFileWarning, match=re.escape(str(damaged))):
+        report = run([*lost, *kept], tmp_path)
+    assert Counter(trained) == Counter(lost)
+    assert report.stored == 4
+    runs, history = store.load_runs(tmp_path), store.load_history(tmp_path)
+    assert len(runs) == history["run_id"].nunique() == 8
+
+
+def test_an_unwritable_folder_is_an_error_before_training(tmp_path, no_training):
+    file = tmp_path / "results"
+    file.write_text("a file, not a folder")
+    with pytest.raises(store.ResultsFolderError, match=r"results cannot be written \(Not a dir"):
+        run(small_grid(), file)
+    assert file.read_text() == "a file, not a folder"
+    assert files_of(tmp_path) == ["results"]
+
+
+def test_data_that_cannot_be_found_are_an_error_before_training(tmp_path, no_training, monkeypatch):
+    def nowhere(*arguments, **options):
+        raise data.DataNotFoundError("not here")
+
+    monkeypatch.setattr(data, "load", nowhere)
+    engine._load_data.cache_clear()
+    with pytest.raises(data.DataNotFoundError, match="not here"):
+        run(small_grid(), tmp_path)
+    assert not list(tmp_path.rglob("*.parquet"))
+
+
+def test_a_negative_number_of_workers_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"workers .*-1"):
+        run(small_grid(), tmp_path, workers=-1)
+
+
+def test_the_progress_bar_goes_to_stdout_and_ends_at_all_runs(tmp_path, capsys):
+    run(small_grid(), tmp_path, progress=True)
+    shown = capsys.readouterr()
+    assert shown.err == ""
+    assert "8/8 runs" in shown.out
+    run(small_grid(), tmp_path, progress=True)
+    assert capsys.readouterr().out == ""
+
+
+def test_missing_are_those_that_the_store_lacks(tmp_path):
+    configs = small_grid()
+    assert sweep.missing(configs, tmp_path) == configs
+    run(configs[2:5], tmp_path)
+    assert sweep.missing(configs, tmp_path) == configs[:2] + configs[5:]
+
+
+def test_an_estimate_grows_with_the_work():
+    few, many = (sweep.estimate_seconds(small_grid(epochs=e), "cpu", 1) for e in (100, 10_000))
+    assert 0 < few < many
+    assert sweep.estimate_seconds([], "cpu", 1) == 0
+
+
+# ------------------------------------------------------------ a request, as a notebook makes it
+
+LISTS = ("lrs", "momenta", "weight_decays", "seeds", "log_epochs")
+
+
+def request(tmp_path, **given_parameters):
+    return sweep.check({"results": str(tmp_path / "new"), **given_parameters})
+
+
+@pytest.mark.parametrize("no_name", [None, ""])
+@pytest.mark.parametrize("no_list", [None, "", "[]", [], ()])
+def test_empty_parameters_take_the_papers_values(tmp_path, no_list, no_name):
+    empty = {name: no_list if name in LISTS else no_name for name in sweep.PARAMETERS}
+    del empty["results"]
+    asked = request(tmp_path, **empty)
+    assert asked.configs == sweep.grid("adamw")
+    assert asked.log_epochs is None
+    assert asked.device == ("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def test_without_results_the_folder_is_the_users_own(tmp_path, monkeypatch):
+    monkeypatch.setenv(store.RESULTS_VARIABLE, str(tmp_path / "own"))
+    assert sweep.check({"results": ""}).results is None
+    assert (tmp_path / "own" / "runs").is_dir()
+
+
+def test_the_notebooks_own_parameters_are_the_papers_grid(tmp_path):
+    assert request(tmp_path, optimizer="adamw").configs == sweep.grid("adamw")
+
+
+@pytest.mark.parametrize(
+    ("given_value", "meant"),
+    [
+        (0.001, [0.001]),
+        ("1e-3", [0.001]),
+        ("0.001, 0.01", [0.001, 0.01]),
+        ("[0.001, 0.01]", [0.001, 0.01]),
+        ("(0.001,)", [0.001]),
+        ([0.001, 0.01], [0.001, 0.01]),
+        ((0.001, "1e-2"), [0.001, 0.01]),
+        (["1e-3"], [0.001]),
+    ],
+)
+@pytest.mark.parametrize(
+    ("axis", "field"), [("lrs", "lr"), ("weight_decays", "weight_decay"), ("momenta", "momentum")]
+)
+def test_every_form_of_a_list_is_read(tmp_path, axis, field, given_value, meant):
+    configs = request(tmp_path, optimizer="sgd", **{axis: given_value}).configs
+    assert sorted({getattr(c, field) for c in configs}) == meant
+    assert all(type(getattr(c, field)) is float for c in configs)
+
+
+@pytest.mark.parametrize("zero", [0, 0.0, "0", "[0]", [0]])
+def test_zero_is_a_value_not_an_empty_parameter(tmp_path, zero):
+    configs = request(tmp_path, weight_decays=zero, momenta=zero, seeds=zero).configs
+    assert {(c.weight_decay, c.momentum, c.seed) for c in configs} == {(0.0, 0.0, 0)}
+
+
+@pytest.mark.parametrize("form", [5, 5.0, "5", "[5]", [5], "5.0"])
+@pytest.mark.parametrize("field", ["epochs", "batch_size"])
+def test_every_form_of_a_whole_number_is_read(tmp_path, field, form):
+    (value,) = {getattr(c, field) for c in request(tmp_path, **{field: form}).configs}
+    assert value == 5
+    assert type(value) is int
+
+
+def test_all_parameters_reach_the_runs(tmp_path):
+    asked = request(
+        tmp_path,
+        optimizer="signumw",
+        dataset="gaussians",
+        model="mlp",
+        lrs="[1e-3]",
+        momenta=0.5,
+        weight_decays="0.5",
+        epochs="3",
+        batch_size=64,
+        seeds="1, 2",
+        train_size=500,
+        log_epochs="[1, 2]",
+        device="cpu",
+    )
+    shared = dict(dataset="gaussians", epochs=3, batch_size=64, train_size=500)
+    assert asked.configs == sweep.grid("signumw", [1e-3], [0.5], [0.5], [1, 2], **shared)
+    assert asked.log_epochs == (1, 2)
+    assert asked.device == "cpu"
+    assert asked.results == str(tmp_path / "new")
+    assert (tmp_path / "new").is_dir()
+
+
+BAD = [
+    ({"optimizer": "adma"}, "unknown optimizer 'adma'; valid: sgd, sgdw, adam, adamw, signum, sig"),
+    ({"optimizer": "adam_mixed"}, "unknown optimizer 'adam_mixed'; valid: sgd, sgdw, adam, adamw"),
+    ({"optimizer": 3}, "optimizer must be a name, got 3"),
+    ({"optimizer": ["adam"]}, r"optimizer must be a name, got \['adam'\]"),
+    ({"dataset": "mnits"}, "unknown dataset 'mnits'; valid: digits, gaussians, .*folder:PATH"),
+    ({"dataset": "folder:/nowhere"}, "folder:/nowhere: there is no folder '/nowhere'"),
+    ({"model": "resnet"}, "unknown model 'resnet'; valid: mlp"),
+    ({"device": "tpu"}, "unknown device 'tpu'; valid here: cpu"),
+    ({"device": "cuda:99"}, "unknown device 'cuda:99'; valid here: cpu"),
+    ({"lrs": -0.1}, "lr must be a finite number > 0, got -0.1"),
+    ({"lrs": "0.01, -1e-3"}, "lr must be a finite number > 0, got -0.001"),
+    ({"lrs": 0}, "lr must be a finite number > 0, got 0.0"),
+    ({"lrs": "nan"}, "lr must be a finite number > 0, got nan"),
+    ({"lrs": "inf"}, "lr must be a finite number > 0, got inf"),
+    ({"lrs": "fast"}, "lrs must be numbers, got 'fast'"),
+    ({"lrs": "{lr: 1e-3}"}, "lrs must be numbers, got '{lr: 1e-3}'"),
+    ({"lrs": {"lr": 0.1}}, "lrs must be numbers, got {'lr': 0.1}"),
+    ({"lrs": [0.1, None]}, "lrs must be numbers, got None"),
+    ({"lrs": True}, "lrs must be numbers, got True"),
+    ({"lrs": "0.1 0.2"}, "lrs must be numbers, got '0.1 0.2'"),
+    ({"momenta": 1.0}, r"momentum must be a number in \[0, 1\), got 1.0"),
+    ({"momenta": "[0.5, 1]"}, r"momentum must be a number in \[0, 1\), got 1.0"),
+    ({"momenta": [-0.1]}, r"momentum must be a number in \[0, 1\), got -0.1"),
+    ({"weight_decays": -5e-4}, "weight_decay must be a finite number >= 0, got -0.0005"),
+    ({"weight_decays": "none"}, "weight_decays must be numbers, got 'none'"),
+    ({"epochs": 0}, "epochs must be a whole number >= 1, got 0"),
+    ({"epochs": -3}, "epochs must be a whole number >= 1, got -3"),
+    ({"epochs": 2.5}, "epochs must be a whole number, got 2.5"),
+    ({"epochs": "many"}, "epochs must be numbers, got 'many'"),
+    ({"epochs": [1, 2]}, r"epochs must be a whole number, got \[1, 2\]"),
+    ({"epochs": float("inf")}, "epochs must be a whole number, got inf"),
+    ({"batch_size": 1}, "batch_size must be a whole number >= 2, got 1"),
+    ({"train_size": 0}, "train_size must be a whole number >= 1, got 0"),
+    ({"train_size": 1401}, "train_size 1401 is too large: .* at most 1400"),
+    ({"train_size": 5}, ".*class"),  # 10 classes: five of them without a sample
+    ({"train_size": 129}, ".*batch_size"),  # one sample left over: batch norm cannot take it
+    ({"seeds": -1}, "seed must be a whole number >= 0, got -1"),
+    ({"seeds": [0, 1.5]}, "seeds must be a whole number, got 1.5"),
+    ({"seeds": 1e20}, "seed.* 1"),  # more than 64 bits: no generator takes it
+    ({"log_epochs": [0, 201]}, r"log_epochs must lie in 0\.\.200, got \[201\]"),
+    ({"log_epochs": "-1"}, r"log_epochs must lie in 0\.\.200, got \[-1\]"),
+    ({"log_epochs": 3, "epochs": 2}, r"log_epochs must lie in 0\.\.2, got \[3\]"),
+    ({"log_epochs": "all"}, "log_epochs must be numbers, got 'all'"),
+]
+
+
+@pytest.mark.parametrize(("bad", "message"), BAD, ids=[str(bad) for bad, _ in BAD])
+def test_a_bad_parameter_is_refused_in_one_line_and_nothing_is_written(tmp_path, bad, message):
+    with pytest.raises(sweep.ParameterError, match=f"^{message}") as refused:
+        request(tmp_path, **bad)
+    assert "\n" not in str(refused.value)
+    assert refused.value.__cause__ is None
+    assert files_of(tmp_path) == []
+
+
+def test_results_that_are_a_file_are_refused(tmp_path):
+    file = tmp_path / "results"
+    file.write_text("kept")
+    with pytest.raises(
+        sweep.ParameterError, match=r"results cannot be written \(Not a directory\)"
+    ):
+        sweep.check({"results": str(file)})
+    with pytest.raises(sweep.ParameterError, match=r"below cannot be written \(Not a directory\)"):
+        sweep.check({"results": str(file / "below")})
+    assert files_of(tmp_path) == ["results"]
+    assert file.read_text() == "kept"
+
+
+def test_data_that_are_not_to_be_had_are_refused_in_one_line(tmp_path, monkeypatch):
+    monkeypatch.setenv(data.DATA_VARIABLE, str(tmp_path / "data"))
+    monkeypatch.setattr(data, "_download", no_network)
+    with pytest.raises(sweep.ParameterError, match=r"^mnist is not in .*data") as refused:
+        request(tmp_path, dataset="mnist")
+    assert "\n" not in str(refused.value)
+    assert files_of(tmp_path) == []
+
+
+def no_network(name, root):
+    raise data.DataNotFoundError(f"{name} is not in {root} and could not be downloaded there")
+
+
+def test_a_misspelt_parameter_is_found_in_papermills_cell(tmp_path):
+    """papermill adds a cell, and IPython keeps its source in the list ``In``."""
+    cells = ["", "optimizer = 'adamw'", "# Parameters\noptimzer = 'adam'\nepochs = 3\n"]
+    with pytest.raises(sweep.ParameterError) as refused:
+        request(tmp_path, In=cells, optimizer="adamw", optimzer="adam", epochs=3)
+    valid = ", ".join(sweep.PARAMETERS)
+    hint = "(did you mean 'optimizer'?)"
+    assert str(refused.value) == f"unknown parameter 'optimzer' {hint}; valid: {valid}"
+    assert files_of(tmp_path) == []
+
+
+def test_a_name_like_no_parameter_is_refused_without_a_hint(tmp_path):
+    with pytest.raises(sweep.ParameterError, match=r"^unknown parameter 'xyzzy'; valid: optimizer"):
+        request(tmp_path, In=["", "# Parameters\nxyzzy = 1\n"])
+
+
+def test_papermills_cell_with_right_names_passes(tmp_path):
+    cell = "# Parameters\n" + "".join(f"{name} = []\n" for name in sweep.PARAMETERS)
+    cells = ["", "x = 1", cell, "y = 2"]
+    assert request(tmp_path, In=cells, x=1, y=2, optimizer="adam").configs == sweep.grid("adam")
+
+
+def test_a_refusal_is_one_line_in_a_notebook(tmp_path, monkeypatch):
+    """As IPython shows it: the class and the message, no traceback."""
+    monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))  # leave the user's history alone
+    shell = InteractiveShell(config=Config(HistoryManager={"enabled": False}))
+    shown = []
+    monkeypatch.setattr(shell, "_showtraceback", lambda kind, value, lines: shown.append(lines))
+    shell.user_ns["folder"] = str(tmp_path / "new")
+    shell.run_cell("from ncbook import sweep\nsweep.check({'epochs': 0, 'results': folder})")
+    assert shown == [["ParameterError: epochs must be a whole number >= 1, got 0"]]
+
+
+def test_describe_says_what_will_be_done(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    asked = sweep.check(
+        dict(optimizer="adam", lrs=[0.01, 0.05], momenta=0.9, weight_decays=0, results="kept")
+        | SMALL
+    )
+    before = sweep.describe(asked)
+    first, *axes, work = before.splitlines()
+    assert first == (
+        "**2 runs** of adam on digits (mlp), 2 epochs each in batches of 50, stored in `kept`."
+    )
+    assert [line for line in axes if line] == [
+        "- learning rates: 0.01, 0.05",
+        "- momenta: 0.9",
+        "- weight decays: 0",
+        "- seeds: 0",
+    ]
+    assert re.fullmatch(r"- to train: 2, about \d+ seconds on \w+ with \d+ workers?", work)
+    run(asked.configs[:1], asked.results)
+    assert "- to train: 1, about" in sweep.describe(asked)
+    run(asked.configs, asked.results)
+    assert sweep.describe(asked).endswith("- to train: none, all of them are in the store")
+
+
+def test_a_requests_rows_are_its_own(tmp_path):
+    asked = request(tmp_path, optimizer="sgd", lrs=0.01, momenta=0.9, weight_decays=0, **SMALL)
+    run([*asked.configs, *small_grid("adam", lrs=[0.01])], asked.results)
+    assert len(store.load_runs(asked.results)) == 5
+    runs, history = sweep.load_runs(asked), sweep.load_history(asked)
+    assert list(runs["run_id"]) == [sweep.run_id(c) for c in asked.configs]
+    assert list(history["epoch"]) == [0, 1, 2]
+    assert set(history["optimizer"]) == {"sgd"}

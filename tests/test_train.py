@@ -1,0 +1,714 @@
+"""Members trained together against plain loops that train one network at a time."""
+
+import dataclasses
+import math
+import shutil
+import warnings
+from functools import cache
+
+import pytest
+import torch
+from torch import nn
+
+from ncbook import data, metrics, models, optim, theory
+from ncbook.train import (
+    METRIC_KEYS,
+    RunConfig,
+    default_log_epochs,
+    learning_rate_factor,
+    loop,
+    step,
+    step_seconds,
+    train_members,
+)
+
+needs_compiler = pytest.mark.skipif(
+    not any(shutil.which(c) for c in ("g++", "clang++")), reason="no C++ compiler"
+)
+SAMPLES = 300  # a subset of the digits: three batches of 100 an epoch
+STEPS = 3
+LOST = dict(optimizer="sgd", lr=1e30, momentum=0.9, weight_decay=0.5)  # overflows at once
+
+
+@cache
+def digits(train_size=SAMPLES, precision="float32"):
+    loaded = data.load("digits", train_size=train_size)
+    return as_precision(loaded, precision)
+
+
+def as_precision(dataset, precision):
+    dtype = getattr(torch, precision)
+    return dataclasses.replace(
+        dataset, train_x=dataset.train_x.to(dtype), test_x=dataset.test_x.to(dtype)
+    )
+
+
+@cache
+def digits_without_constant_pixels():
+    """Some pixels of the digits are always black. Behind batch norm their weights' gradient is zero
+    but for rounding, and Adam and Signum take the sign of that: no two programs agree on it."""
+    whole = digits(None, "float64")
+    noise = torch.randn(whole.train_x.shape, generator=torch.Generator().manual_seed(1)).double()
+    return dataclasses.replace(whole, train_x=whole.train_x + 0.01 * noise)
+
+
+def config(**changes):
+    return RunConfig(**(dict(train_size=SAMPLES, batch_size=100, epochs=3) | changes))
+
+
+def by_member(history, member):
+    return [row for row in history if row["member"] == member]
+
+
+def without_time(record):
+    return {k: v for k, v in record.items() if k != "wall_time_s"}
+
+
+# ------------------------------------------------------------ batched equals alone
+
+
+def torch_sgd(params, c):
+    return torch.optim.SGD(params, c.lr, momentum=c.momentum, weight_decay=c.weight_decay)
+
+
+def torch_adam(params, c):
+    return torch.optim.Adam(
+        params, c.lr, betas=(c.momentum, 0.999), weight_decay=c.weight_decay, eps=1e-8
+    )
+
+
+def torch_adamw(params, c):
+    return torch.optim.AdamW(
+        params, c.lr, betas=(c.momentum, 0.999), weight_decay=c.weight_decay, eps=1e-8
+    )
+
+
+def ours(params, c):
+    share = c.coupled_share if c.optimizer.endswith("_mixed") else None
+    return optim.Optimizer(params, c.optimizer, c.lr, c.momentum, c.weight_decay, share)
+
+
+ALONE = dict.fromkeys(optim.OPTIMIZERS, ours)  # what torch lacks: each is in test_optim.py
+ALONE |= {"sgd": torch_sgd, "adam": torch_adam, "adamw": torch_adamw}
+
+
+def plain_run(c, dataset):
+    """What most people write: one network, one loop. Its metrics at the end."""
+    torch.manual_seed(c.seed)
+    net = models.build(c.model, dataset.num_classes, input_shape=dataset.input_shape)
+    net = net.to(getattr(torch, c.precision))
+    optimizer = ALONE[c.optimizer](net.parameters(), c)
+    drops = [c.epochs // 3, 2 * c.epochs // 3]
+    schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, drops, gamma=0.1)
+    generator = torch.Generator().manual_seed(c.seed)
+    for _ in range(c.epochs):
+        order = torch.randperm(len(dataset.train_y), generator=generator)
+        for batch in order.split(c.batch_size):
+            optimizer.zero_grad()
+            logits = net(dataset.train_x[batch])
+            nn.functional.cross_entropy(logits, dataset.train_y[batch]).backward()
+            optimizer.step()
+        schedule.step()
+    return measured(net.eval(), dataset)
+
+
+@torch.no_grad()
+def measured(net, dataset):
+    train_h, test_h = net.body(dataset.train_x), net.body(dataset.test_x)
+    values = metrics.nc_metrics(
+        train_h, dataset.train_y, net.fc.weight, net.fc.bias, test_h, dataset.test_y
+    )
+    parts = (("train", train_h, dataset.train_y), ("test", test_h, dataset.test_y))
+    for name, h, y in parts:
+        logits = net.fc(h)
+        values[f"{name}_loss"] = nn.functional.cross_entropy(logits, y).item()
+        values[f"{name}_acc"] = (logits.argmax(1) == y).double().mean().item()
+    spectrum = torch.linalg.svdvals(net.fc.weight.double())
+    means = torch.stack(
+        [train_h[dataset.train_y == k].double().mean(0) for k in range(dataset.num_classes)]
+    )
+    of_means = torch.linalg.svdvals(means - means.mean(0))
+    return values | {
+        "w_sv_min": spectrum[-1].item(),
+        "w_sv_mean": spectrum[:-1].mean().item(),
+        "m_sv_mean": of_means[:-1].mean().item(),
+    }
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        [("sgd", 0.0679, 0.9, 0.05), ("sgdw", 0.01, 0.5, 0.5), ("sgd_mixed", 0.03, 0.0, 5e-3)],
+        [("adam", 0.005, 0.9, 0.05), ("adamw", 0.005, 0.5, 5.0), ("adam_mixed", 0.001, 0.0, 0.5)],
+        [("signum", 1e-3, 0.9, 0.05), ("signumw", 1e-3, 0.5, 5.0), ("signum_mixed", 1e-3, 0, 0.5)],
+    ],
+    ids=["sgd", "adam", "sign"],
+)
+def test_members_together_equal_plain_loops(members):
+    """20 epochs on all digits: 11 steps an epoch, the last of 120 samples."""
+    dataset = digits_without_constant_pixels()
+    configs = [
+        RunConfig(
+            optimizer=name,
+            lr=lr,
+            momentum=momentum,
+            weight_decay=decay,
+            coupled_share=0.3 if name.endswith("_mixed") else None,
+            seed=3,
+            epochs=20,
+            precision="float64",
+        )
+        for name, lr, momentum, decay in members
+    ]
+    runs, _ = train_members(configs, dataset, log_epochs=[])
+    for c, record in zip(configs, runs, strict=True):
+        alone = plain_run(c, dataset)
+        # Wanted is 1e-4 relative; in float64, 1e-12 was seen.
+        assert {k: record[k] for k in alone} == pytest.approx(alone, rel=1e-8)
+    assert len({record["nc3"] for record in runs}) == 3
+
+
+@pytest.mark.parametrize("names", [("sgd", "sgdw"), ("adam", "adamw"), ("signum", "signumw")])
+def test_unconstrained_features_together_equal_plain_loops(names):
+    """Of 200 samples: each step moves the rows of H that are in its batch, and decays all."""
+    dataset = data.load("ufm", train_size=200)
+    shared = dict(dataset="ufm", model="ufm", train_size=200, batch_size=64, epochs=10)
+    configs = [
+        RunConfig(optimizer=name, lr=0.01, weight_decay=0.05, precision="float64", **shared)
+        for name in names
+    ]
+    runs, _ = train_members(configs, dataset, log_epochs=[])
+    for c, record in zip(configs, runs, strict=True):
+        alone = plain_run(c, dataset)
+        assert {k: record[k] for k in alone} == pytest.approx(alone, rel=1e-8)
+
+
+def test_members_together_equal_plain_loops_in_float32_on_the_digits_as_they_are():
+    configs = [
+        RunConfig(optimizer="sgd", lr=0.01, momentum=0.9, weight_decay=0.05, epochs=20),
+        RunConfig(optimizer="sgdw", lr=0.01, momentum=0.9, weight_decay=0.05, epochs=20),
+    ]
+    runs, _ = train_members(configs, digits(None), log_epochs=[])
+    for c, record in zip(configs, runs, strict=True):
+        alone = plain_run(c, digits(None))
+        # 2e-7 was seen. At lr 0.05, with one seed in four, a unit that is on in one and off in
+        # the other makes it 1e-3: that is what float64 is for above.
+        assert {k: record[k] for k in alone} == pytest.approx(alone, rel=1e-4)
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw", "signumw"])
+def test_a_member_is_the_same_in_any_chunk(name):
+    """float32, where a rounding would be blown up to a percent within these 20 epochs."""
+    configs = [
+        config(optimizer=name, lr=0.005, momentum=m, weight_decay=0.05, epochs=20)
+        for m in (0.0, 0.5, 0.9)
+    ]
+    together, _ = train_members(configs, digits(), log_epochs=[])
+    for c, record in zip(configs, together, strict=True):
+        (alone,), _ = train_members([c], digits(), log_epochs=[])
+        floats = {k: v for k, v in alone.items() if isinstance(v, float) and k != "wall_time_s"}
+        # M's smallest singular value is nothing but rounding.
+        del floats["m_sv_min"]
+        assert {k: record[k] for k in floats} == pytest.approx(floats, rel=1e-4)
+
+
+def test_float64_trains_on_data_as_they_are_loaded():
+    c = config(precision="float64", epochs=1)
+    (record,), _ = train_members([c], data.load("digits", train_size=SAMPLES))
+    (double,), _ = train_members([c], digits(precision="float64"))
+    assert record["nc1"] == pytest.approx(double["nc1"], rel=1e-6)
+
+
+def test_bfloat16_reaches_what_float32_does():
+    configs = [config(precision=p, lr=0.05, epochs=20) for p in ("float32", "bfloat16")]
+    (single,), _ = train_members(configs[:1], digits(), log_epochs=[])
+    (half,), _ = train_members(configs[1:], digits(), log_epochs=[])
+    assert single["train_loss"] != half["train_loss"]
+    assert single["train_acc"] == half["train_acc"] == 1
+    assert half["nc3"] == pytest.approx(single["nc3"], rel=0.05)
+    assert half["nc0"] == pytest.approx(single["nc0"], rel=1e-4)  # the exact law: no features in it
+
+
+@pytest.mark.slow
+@needs_compiler
+def test_compiled_equals_plain(monkeypatch):
+    """Adam and AdamW, with a smaller last batch, so that one graph serves two sizes."""
+    dataset = as_precision(digits_without_constant_pixels(), "float32")
+    settings = dict(lr=0.005, epochs=2, batch_size=128, width=0.25, train_size=None)
+    configs = [
+        config(optimizer="adam", momentum=0.0, weight_decay=0.05, **settings),
+        config(optimizer="adamw", momentum=0.9, weight_decay=5.0, **settings),
+    ]
+    plain = train_members(configs, dataset, compiled=False)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="torch")  # its own; ours stay errors
+        compiled = train_members(configs, dataset, compiled=True)
+    for record, same in zip(compiled[1], plain[1], strict=True):
+        del record["m_sv_min"], same["m_sv_min"]
+        assert record == pytest.approx(same, rel=1e-4)
+    assert [r["status"] for r in compiled[0]] == ["ok", "ok"]
+
+
+def test_where_compiling_fails_training_goes_on_with_a_warning(monkeypatch):
+    def no_headers(*arguments):
+        raise torch._dynamo.exc.BackendCompilerFailed(
+            "inductor", RuntimeError("Python.h: No such file"), None
+        )
+
+    monkeypatch.setattr(torch, "compile", lambda step: no_headers)
+    c = config(width=0.3)  # a step that nobody has made and kept before
+    with pytest.warns(UserWarning, match=r"training without torch.compile \(slower\)") as seen:
+        (compiled,), _ = train_members([c], digits(), compiled=True)
+    (plain,), _ = train_members([c], digits(), compiled=False)
+    assert len(seen) == 1
+    assert without_time(compiled) == without_time(plain)
+
+
+@pytest.mark.parametrize(
+    ("found", "can"), [({"g++"}, True), ({"clang++"}, True), ({"gcc"}, False), (set(), False)]
+)
+def test_compiling_needs_a_cpp_compiler(monkeypatch, found, can):
+    monkeypatch.setattr(step.shutil, "which", lambda name: name if name in found else None)
+    assert step.can_compile("cpu") is can
+    assert step.can_compile("cuda")
+
+
+# ------------------------------------------------------------ what decides a result
+
+
+def test_the_seed_decides_everything():
+    def train(seed, noise):
+        torch.manual_seed(noise)  # the global random state must not matter
+        (record,), history = train_members([config(seed=seed)], digits())
+        return without_time(record), history
+
+    assert train(0, noise=1) == train(0, noise=2)
+    (one, _), (other, _) = train(0, 1), train(1, 1)
+    assert one["nc0_init"] != other["nc0_init"]
+    assert one["train_loss"] != other["train_loss"]
+
+
+def test_members_start_from_one_initialisation():
+    torch.manual_seed(7)
+    net = models.build("mlp").eval()
+    start = measured(net, digits())
+    runs, history = train_members([config(seed=7, lr=lr) for lr in (0.1, 0.01)], digits())
+    for member, record in enumerate(runs):
+        first = by_member(history, member)[0]
+        assert first["epoch"] == 0
+        assert {k: first[k] for k in start} == pytest.approx(start, rel=1e-5)
+        assert [record[f"{k}_init"] for k in METRIC_KEYS] == [first[k] for k in METRIC_KEYS]
+
+
+def test_a_batch_may_be_larger_than_the_set():
+    large, whole = (
+        train_members([config(batch_size=size)], digits())[0][0] for size in (10_000, SAMPLES)
+    )
+    assert large["train_loss"] == whole["train_loss"]
+
+
+@pytest.mark.parametrize("piece", ["EVAL_BATCH", "EVAL_ELEMENTS"])
+def test_measuring_piece_by_piece_changes_nothing(monkeypatch, piece):
+    configs = [config(epochs=1, lr=lr) for lr in (0.1, 0.05, 0.01)]
+    _, whole = train_members(configs, digits())
+    monkeypatch.setattr(loop, piece, 64)
+    _, pieces = train_members(configs, digits())
+    for row, same in zip(pieces, whole, strict=True):
+        del row["m_sv_min"], same["m_sv_min"]  # rounding
+        assert row == pytest.approx(same, rel=1e-5)
+
+
+# ------------------------------------------------------------ the exact law of NC0
+
+LAW = [
+    ("sgd", 0.0679, 0.9, 0.05),
+    ("sgd", 0.0679, 0.98, 0.5),  # underdamped: the row sum swings through zero
+    ("sgd", 0.01, 0.0, 0.5),
+    ("sgd", 0.001, 0.5, 5e-5),
+    ("sgd", 0.01, 0.9, 0.0),
+    ("sgdw", 0.0679, 0.9, 0.5),
+    ("sgdw", 0.01, 0.0, 0.05),
+]
+
+
+def law_configs(precision):
+    shared = dict(epochs=20, width=0.25, precision=precision)  # of any width: the law sees no data
+    return [
+        config(optimizer=o, lr=lr, momentum=m, weight_decay=wd, **shared) for o, lr, m, wd in LAW
+    ]
+
+
+def predicted(c, epoch):
+    """|u_t| / |u_0| of a member after an epoch."""
+    return abs(
+        theory.row_sum_trajectory(
+            epoch * STEPS, c.lr, c.momentum, c.weight_decay, STEPS, c.epochs, c.optimizer == "sgdw"
+        )
+    )
+
+
+@pytest.mark.parametrize(
+    ("precision", "data_precision", "tolerance", "floor"),
+    [
+        ("float32", "float32", 1e-2, 1e-2),  # what is wanted; 1e-5 was seen
+        ("bfloat16", "float32", 1e-2, 1e-2),  # the last layer is float32 here, too
+        ("float64", "float64", 1e-9, 1e-6),
+    ],
+)
+def test_nc0_follows_the_exact_law(precision, data_precision, tolerance, floor):
+    configs = law_configs(precision)
+    dataset = digits(precision=data_precision)
+    _, history = train_members(configs, dataset, log_epochs=range(21))
+    checked = 0
+    for member, c in enumerate(configs):
+        rows = by_member(history, member)
+        assert [row["epoch"] for row in rows] == list(range(21))
+        for row in rows:
+            expected = rows[0]["nc0"] * predicted(c, row["epoch"])
+            if expected > floor:
+                assert row["nc0"] == pytest.approx(expected, rel=tolerance)
+                checked += 1
+    assert checked > 0.9 * len(history)
+
+
+def test_nc0_at_the_end_is_the_ratio_of_the_law():
+    configs = law_configs("float64")
+    runs, _ = train_members(configs, digits(precision="float64"), log_epochs=[])
+    ratios = [record["nc0"] / record["nc0_init"] for record in runs]
+    law = [
+        theory.row_sum_ratio(lr, m, wd, STEPS, 20, decoupled=o == "sgdw") for o, lr, m, wd in LAW
+    ]
+    assert ratios == pytest.approx(law, rel=1e-9)
+    assert max(ratios) == pytest.approx(1, rel=1e-9)  # without decay nothing moves
+    assert min(ratios) < 0.6  # and with it something does
+
+
+def test_adam_does_not_follow_the_law():
+    """The check above can fail: Adam's update does not commute with the sum over classes."""
+    c = config(optimizer="adam", lr=0.005, weight_decay=0.05, epochs=20)
+    (record,), _ = train_members([c], digits())
+    ratio = theory.row_sum_ratio(c.lr, c.momentum, c.weight_decay, STEPS, c.epochs)
+    assert abs(record["nc0"] / record["nc0_init"] / ratio - 1) > 0.1
+
+
+# ------------------------------------------------------------ the records
+
+
+def test_a_run_record_holds_the_config_and_the_metrics_at_both_ends():
+    configs = [config(lr=0.1), config(lr=0.01, optimizer="sgdw")]
+    runs, history = train_members(configs, digits())
+    for member, (c, record) in enumerate(zip(configs, runs, strict=True)):
+        rows = by_member(history, member)
+        fields = dataclasses.asdict(c)
+        assert {k: record[k] for k in fields} == fields
+        assert record["status"] == "ok"
+        assert record["diverged_epoch"] is None
+        assert {k: record[k] for k in loop.MEASURED} == {k: rows[-1][k] for k in loop.MEASURED}
+        assert {k: record[f"{k}_init"] for k in METRIC_KEYS} == {k: rows[0][k] for k in METRIC_KEYS}
+        assert record["wall_time_s"] > 0
+        known = {*fields, "status", "diverged_epoch", "wall_time_s", *loop.MEASURED}
+        assert set(record) == known | {f"{k}_init" for k in METRIC_KEYS}
+
+
+def test_metric_keys_are_those_of_the_public_call():
+    h, y = torch.eye(4), torch.tensor([0, 0, 1, 1])
+    values = metrics.nc_metrics(h, y, torch.eye(2, 4), None, h, y)
+    assert set(METRIC_KEYS) == set(values)
+    assert {"train_acc", "test_acc", "w_sv_min", "w_sv_mean", "m_sv_min", "m_sv_mean"} < set(
+        loop.MEASURED
+    )
+
+
+def test_history_has_plain_numbers_only():
+    """So that the store can write them."""
+    runs, history = train_members([config(epochs=1)], digits())
+    for record in (*runs, *history):
+        assert {type(v) for v in record.values()} <= {int, float, str, type(None)}
+
+
+@pytest.mark.parametrize(
+    ("asked", "logged"), [(None, [0, 1, 2, 4, 5, 6]), ([], [0, 6]), ([3], [0, 3, 6]), ([6], [0, 6])]
+)
+def test_history_has_epoch_0_the_asked_and_the_last(asked, logged):
+    _, history = train_members([config(epochs=6)], digits(), log_epochs=asked)
+    assert [row["epoch"] for row in history] == logged
+    assert set(history[0]) == {"member", "epoch", *loop.MEASURED}
+
+
+def test_measuring_does_not_disturb_training():
+    (often,), _ = train_members([config(epochs=6)], digits(), log_epochs=range(7))
+    (never,), _ = train_members([config(epochs=6)], digits(), log_epochs=[])
+    assert without_time(often) == without_time(never)
+
+
+def test_on_epoch_is_called_after_each_epoch():
+    calls = []
+    train_members(
+        [config(lr=lr) for lr in (0.1, 0.01)],
+        digits(),
+        on_epoch=lambda epoch, members: calls.append((epoch, members)),
+    )
+    assert calls == [(1, 2), (2, 2), (3, 2)]
+
+
+def test_step_seconds_is_a_time_and_leaves_the_threads_alone():
+    threads = torch.get_num_threads()
+    seconds = step_seconds([config()], digits())
+    assert 0 < seconds < 10
+    assert torch.get_num_threads() == threads
+
+
+# ------------------------------------------------------------ divergence
+
+
+def test_a_diverged_member_is_frozen_and_recorded():
+    good = config(lr=0.05)
+    runs, history = train_members([good, config(**LOST)], digits(), log_epochs=range(4))
+    assert [r["status"] for r in runs] == ["ok", "diverged"]
+    lost = runs[1]
+    assert lost["diverged_epoch"] == 1
+    assert runs[0]["diverged_epoch"] is None
+    assert all(math.isnan(lost[k]) for k in loop.MEASURED)
+    assert all(math.isfinite(lost[f"{k}_init"]) for k in METRIC_KEYS)
+    assert {k: lost[k] for k in LOST} == LOST  # its own numbers are kept in the record
+    assert [row["epoch"] for row in by_member(history, 0)] == [0, 1, 2, 3]
+    assert [row["epoch"] for row in by_member(history, 1)] == [0]
+
+
+def test_a_member_may_diverge_later():
+    """Decay by a factor -299 a step, then -29: after 6 steps the variance of two layers' product,
+    1e47, is no float32."""
+    c = config(optimizer="sgdw", lr=0.1, momentum=0.0, weight_decay=3000, epochs=3)
+    (record,), history = train_members([c], digits(), log_epochs=range(4))
+    assert record["status"] == "diverged"
+    assert record["diverged_epoch"] == 2
+    assert [row["epoch"] for row in history] == [0, 1]
+
+
+@pytest.mark.parametrize("optimizer", ["sgdw", "adamw", "signumw"])
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_a_diverged_member_touches_no_other(optimizer, place):
+    """Bit for bit: with a lost member, and with a harmless one in its place."""
+    good = [config(optimizer=optimizer, lr=0.001, momentum=m) for m in (0.0, 0.9)]
+    harmless = config(optimizer=optimizer, lr=0.002)
+    lost = config(optimizer=optimizer, lr=1e37, weight_decay=100.0)
+    records = {}
+    for third in (harmless, lost):
+        chunk = [*good[:place], third, *good[place:]]
+        runs, history = train_members(chunk, digits())
+        assert runs[place]["status"] == ("diverged" if third is lost else "ok")
+        kept = [i for i in range(3) if i != place]
+        rows = [row for i in kept for row in by_member(history, i)]
+        records[third] = [without_time(runs[i]) for i in kept], rows
+    assert records[harmless] == records[lost]
+
+
+def test_a_chunk_without_the_diverged_member_trains_the_same():
+    good = [config(lr=0.05, momentum=m) for m in (0.0, 0.9)]
+    _, with_lost = train_members([*good, config(**LOST)], digits())
+    _, without = train_members(good, digits())
+    for member in range(2):
+        rows, same = by_member(with_lost, member), by_member(without, member)
+        assert [row["train_loss"] for row in rows] == [row["train_loss"] for row in same]
+        assert [row["nc0"] for row in rows] == [row["nc0"] for row in same]
+        for row, other in zip(rows, same, strict=True):
+            # Sums over a chunk of another size are ordered otherwise, in float64.
+            del row["m_sv_min"], other["m_sv_min"]
+            assert row == pytest.approx(other, rel=1e-12)
+
+
+def test_a_member_with_finite_weights_and_infinite_features_touches_no_other():
+    """Weights of 1e20 are float32 numbers, their products are not."""
+    good = [config(optimizer="signum", lr=0.001, momentum=m) for m in (0.0, 0.9)]
+    _, history = train_members([good[0], config(optimizer="signum", lr=1e20)], digits())
+    _, harmless = train_members(good, digits())
+    assert by_member(history, 0) == by_member(harmless, 0)
+
+
+def test_a_member_whose_loss_is_nan_has_diverged():
+    """Of a NaN gradient torch.sign makes 0: Signum's weights then stay where they are."""
+    (record,), _ = train_members([config(optimizer="signum", lr=1e20)], digits())
+    assert math.isnan(record["train_loss"])
+    assert record["status"] == "diverged"
+
+
+def test_a_whole_chunk_may_diverge():
+    runs, history = train_members([config(**LOST), config(**LOST | {"lr": 1e35})], digits())
+    assert [r["status"] for r in runs] == ["diverged", "diverged"]
+    assert [row["epoch"] for row in history] == [0, 0]
+
+
+# ------------------------------------------------------------ the schedule
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 3, 4, 5, 7, 20, 200, 350])
+def test_schedule_is_torchs_multi_step(epochs):
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
+    drops = [math.floor(epochs / 3), math.floor(2 * epochs / 3)]
+    schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, drops, gamma=0.1)
+    for epoch in range(epochs):
+        rate = optimizer.param_groups[0]["lr"]
+        assert learning_rate_factor(epoch, epochs) == pytest.approx(rate, rel=1e-12)
+        optimizer.step()
+        schedule.step()
+
+
+def test_drops_are_exact_thirds_rounded_down():
+    """The fractions 1/3 and 2/3 are rounded; the epochs of the drops must not be."""
+    for epochs in range(1, 2000):
+        first, second = epochs // 3, 2 * epochs // 3
+        for epoch in {first - 1, first, second - 1, second} & set(range(epochs)):
+            drops = (epoch >= first) + (epoch >= second)
+            assert learning_rate_factor(epoch, epochs) == pytest.approx(0.1**drops, rel=1e-12)
+
+
+def test_default_log_epochs_of_the_paper():
+    assert default_log_epochs(200) == (0, 1, 2, 5, 10, 20, 50, 66, 100, 133, 200)
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 3, 10, 99, 1000])
+def test_default_log_epochs_begin_end_and_see_the_drops(epochs):
+    logged = default_log_epochs(epochs)
+    assert logged[0] == 0
+    assert logged[-1] == epochs
+    assert list(logged) == sorted(set(logged))
+    assert {epochs // 3, 2 * epochs // 3} <= set(logged)
+
+
+# ------------------------------------------------------------ bad input
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"dataset": "mnits"}, "unknown dataset 'mnits'; valid: digits, gaussians, "),
+        ({"dataset": None}, "unknown dataset None; valid: digits"),
+        ({"model": "resnet"}, "unknown model 'resnet'; valid: mlp"),
+        (
+            {"dataset": "ufm"},
+            "dataset 'ufm' and model 'ufm' go together, got dataset 'ufm' and model 'mlp'",
+        ),
+        (
+            {"model": "ufm"},
+            "dataset 'ufm' and model 'ufm' go together, got dataset 'digits' and model 'ufm'",
+        ),
+        ({"optimizer": "adma"}, "unknown optimizer 'adma'; valid: sgd, sgdw, adam, adamw, signum"),
+        ({"lr": 0}, "lr must be a finite number > 0, got 0"),
+        ({"lr": -0.1}, "lr must be a finite number > 0, got -0.1"),
+        ({"lr": math.inf}, "lr must be a finite number > 0, got inf"),
+        ({"lr": "1e-3"}, "lr must be a finite number > 0, got '1e-3'"),
+        ({"lr": True}, "lr must be a finite number > 0, got True"),
+        ({"momentum": 1.0}, r"momentum must be a number in \[0, 1\), got 1.0"),
+        ({"momentum": -0.1}, r"momentum must be a number in \[0, 1\), got -0.1"),
+        ({"weight_decay": -1e-4}, "weight_decay must be a finite number >= 0, got -0.0001"),
+        ({"weight_decay": math.nan}, "weight_decay must be a finite number >= 0, got nan"),
+        ({"coupled_share": 0.5}, "sgd has coupled_share 1.0, got 0.5"),
+        ({"optimizer": "adam_mixed"}, r"adam_mixed needs a coupled_share in \[0, 1\], got None"),
+        (
+            {"optimizer": "adam_mixed", "coupled_share": 1.5},
+            r"adam_mixed needs a coupled_share in \[0, 1\], got 1.5",
+        ),
+        ({"seed": -1}, "seed must be a whole number >= 0, got -1"),
+        ({"seed": 0.5}, "seed must be a whole number >= 0, got 0.5"),
+        ({"epochs": 0}, "epochs must be a whole number >= 1, got 0"),
+        ({"epochs": True}, "epochs must be a whole number >= 1, got True"),
+        ({"batch_size": 1}, "batch_size must be a whole number >= 2, got 1"),
+        ({"batch_size": "128"}, "batch_size must be a whole number >= 2, got '128'"),
+        ({"train_size": 0}, "train_size must be a whole number >= 1, got 0"),
+        ({"width": 0}, "width must be a .*number .*, got 0"),
+        ({"width": 0.001}, "width must be a .*number .*, got 0.001"),  # no hidden unit is left
+        ({"width": "1"}, "width must be a .*number .*, got '1'"),
+        ({"width": True}, "width must be a .*number .*, got True"),
+        ({"width": math.nan}, "width must be a .*number .*, got nan"),
+        ({"width": math.inf}, "width must be a .*number .*, got inf"),
+        ({"precision": "float16"}, "unknown precision 'float16'; valid: float32, bfloat16, float6"),
+    ],
+)
+def test_a_bad_config_is_refused_by_value(changes, message):
+    with pytest.raises(ValueError, match=f"^{message}") as refused:
+        RunConfig(**changes)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_config_is_a_value():
+    assert RunConfig(lr=1, momentum=0) == RunConfig(lr=1.0, momentum=0.0)
+    assert len({RunConfig(), RunConfig(seed=1), RunConfig()}) == 2
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        RunConfig().lr = 0.5
+
+
+@pytest.mark.parametrize("name", ["sgd", "sgdw", "adam", "adamw", "signum", "signumw"])
+def test_the_share_of_coupled_decay_is_filled_in(name):
+    assert RunConfig(optimizer=name).coupled_share == (0 if name.endswith("w") else 1)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"seed": 1},
+        {"optimizer": "adam"},
+        {"epochs": 4},
+        {"batch_size": 50},
+        {"train_size": None},
+        {"width": 0.5},
+        {"precision": "bfloat16"},
+    ],
+)
+def test_configs_that_cannot_share_a_chunk_are_refused(other):
+    with pytest.raises(ValueError, match=r"^cannot train together: RunConfig\(.* and RunConfig\("):
+        train_members([config(), config(**other)], digits())
+
+
+def test_no_members_are_refused():
+    with pytest.raises(ValueError, match=r"^no members to train$"):
+        train_members([], digits())
+
+
+@pytest.mark.parametrize("epoch", [-1, 4, 200])
+def test_a_log_epoch_outside_the_training_is_refused(epoch):
+    with pytest.raises(ValueError, match=rf"^log_epochs must lie in 0\.\.3, got \[{epoch}\]$"):
+        train_members([config()], digits(), log_epochs=[0, epoch])
+
+
+def test_a_last_batch_of_one_sample_is_refused_in_one_line():
+    """Batch norm has no variance of one sample: 301 of them in batches of 100 leave one over."""
+    called = []
+    with pytest.raises(ValueError, match="batch_size") as refused:
+        train_members(
+            [config(train_size=301)],
+            digits(301),
+            on_epoch=lambda *epoch: called.append(epoch),
+        )
+    assert "\n" not in str(refused.value)
+    assert not called
+
+
+# ------------------------------------------------------------ numbers near zero
+
+
+def flushes_denormals():
+    return (torch.full((1,), 1e-38) / 100).item() == 0
+
+
+@pytest.fixture
+def denormals_after():
+    yield
+    torch.set_flush_denormal(False)
+
+
+@pytest.mark.parametrize("before", [False, True])
+def test_denormals_are_flushed_in_training_and_as_before_after_it(before, denormals_after):
+    torch.set_flush_denormal(before)
+    during = []
+    train_members([config()], digits(), on_epoch=lambda *_: during.append(flushes_denormals()))
+    assert during == [True] * 3
+    assert flushes_denormals() is before
+
+
+def test_denormals_are_back_after_an_error(denormals_after):
+    def stop(*epoch):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train_members([config()], digits(), on_epoch=stop)
+    assert not flushes_denormals()
