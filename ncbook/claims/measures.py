@@ -254,17 +254,21 @@ def exact_law(rows: Rows) -> Numbers:
 
 
 def ufm_orders(rows: Rows) -> Numbers:
-    """Means over the learning rates, AdamW over Adam and over SGD, at the largest λ at which all
-    converged and at 5e-4: NC0 and NC3."""
+    """Medians over the learning rates, AdamW over Adam and over SGD, at the largest λ at which all
+    converged and at 5e-4: NC0 and NC3. And the λ = 1/(K√n) beyond which the mean loss is least at
+    W = H = 0, here and with the paper's N."""
     runs = _converged(rows.ufm)
     counts = runs.pivot_table(index="weight_decay", columns="optimizer", values="nc0", aggfunc=len)
     strongest = counts[counts.eq(rows.ufm["lr"].nunique()).all(axis=1)].index.max()
-    means = runs.groupby(["optimizer", "weight_decay"])[["nc0", "nc3"]].mean()
-    found = {"decay": strongest, "n": len(rows.ufm), "samples": ufm_samples(rows.ufm)}
+    middle = runs.groupby(["optimizer", "weight_decay"])[["nc0", "nc3"]].median()
+    samples = ufm_samples(rows.ufm)
+    found = {"decay": strongest, "n": len(rows.ufm), "samples": samples}
+    for name, N in (("threshold", samples), ("papers_threshold", data.UFM_SAMPLES)):
+        found[name] = 1 / np.sqrt(N * data.UFM_CLASSES)
     for place, decay in (("strong", strongest), ("weak", 5e-4)):
         for other in ("adam", "sgd"):
             for metric in ("nc0", "nc3"):
-                ratio = means.loc[("adamw", decay), metric] / means.loc[(other, decay), metric]
+                ratio = middle.loc[("adamw", decay), metric] / middle.loc[(other, decay), metric]
                 found[f"{place}_{other}_{metric}"] = ratio
     return found
 

@@ -14,6 +14,7 @@ from ncbook.claims.measures import MEASURES, Rows
 
 # Where the book's pages lie, seen from the claims page; pages have their source's path.
 TO_ROOT = ".."
+SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 # Hues of Okabe and Ito, thin enough to read the word on them, on light and on dark pages.
 HUES = dict(zip(VERDICTS, ("0,158,115", "0,114,178", "230,159,0", "213,94,0", "128,128,128"),
                 strict=True))  # fmt: skip
@@ -71,7 +72,7 @@ def _filled(claim: Claim, numbers: dict | None) -> str:
         if name not in numbers:
             valid = ", ".join(numbers)
             raise ValueError(f"claim {claim.id}: {claim.measured} gives no {name!r}, but: {valid}")
-    return re.sub(r"(?<!\w)-(?=\d)", "−", claim.why.format(**numbers))  # a minus, but not in 1e-5
+    return claim.why.format(**numbers)
 
 
 def sections(claims: Iterable[Claim]) -> list[str]:
@@ -135,13 +136,31 @@ def anchor(heading: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", plain).strip("-").lstrip("-0123456789")
 
 
+def typeset(text: str) -> str:
+    """A text as HTML, with numbers as they are printed, and no line's end inside a formula's sum.
+
+    >>> typeset("-0.5 to 2e-06 & 1e-10")
+    '−0.5 to 2·10⁻⁶ &amp; 10⁻¹⁰'
+    """
+    text = re.sub(r"\b(\d[\d.]*)e([-+]?\d+)\b", _power_of_ten, text)
+    text = re.sub(r"(?<!\w)-(?=\d)", "−", text)
+    return escape(re.sub(r" (?=− |%)|(?<= −) ", "\u00a0", text), quote=False)
+
+
+def _power_of_ten(match: re.Match) -> str:
+    mantissa, exponent = match.groups()
+    power = "10" + str(int(exponent)).translate(SUPERSCRIPTS)
+    return power if mantissa == "1" else f"{mantissa}·{power}"
+
+
 def _row(claim: Claim) -> str:
-    evidence = "".join(f"<li>{_evidence(cited)}</li>" for cited in claim.evidence)
+    chapters_first = sorted(claim.evidence, key=lambda cited: "#" not in cited)
+    evidence = "".join(f"<li>{_evidence(cited)}</li>" for cited in chapters_first)
     listed = f"<ul>{evidence}</ul>" if evidence else ""
     return (
-        f'<tr id="claim-{claim.id}"><th scope="row">{escape(claim.source, quote=False)}<br>'
-        f"{_badge(claim.verdict)}</th><td>{escape(claim.claim, quote=False)}</td>"
-        f"<td>{escape(claim.why, quote=False)}{listed}</td></tr>"
+        f'<tr id="claim-{claim.id}"><th scope="row">{typeset(claim.source)}<br>'
+        f"{_badge(claim.verdict)}</th><td>{typeset(claim.claim)}</td>"
+        f"<td>{typeset(claim.why)}{listed}</td></tr>"
     )
 
 

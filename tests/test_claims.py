@@ -1,0 +1,435 @@
+"""The claims page: nothing numbered is missing, all evidence is there, and what the verdicts take
+from stored runs is so."""
+
+import dataclasses
+import doctest
+import re
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from docutils.nodes import make_id
+
+from ncbook import claims, store, sweep, theory
+from ncbook.claims import entries as entries_module
+from ncbook.claims import measures, page
+
+ROOT = Path(__file__).parents[1]
+FILE = ROOT / "book" / "claims.yml"
+PAGE = ROOT / "book" / "claims.md"
+RESULTS = ROOT / "book" / "results"
+
+# The paper's numbered statements, in its order; then those of Mixon, Parshall and Pi.
+PAPER = ["Proposition 2.1", "Theorem 3.1", "Remark 3.2", "Theorem 3.3", "Theorem 3.4"]
+PAPER += ["Theorem C.1", "Theorem E.1", "Theorem E.2", "Theorem E.3"]
+PAPER += ["Lemma E.4", "Lemma E.5", "Lemma E.6"]
+PAPER += [f"Equation {number}" for number in range(2, 13)]
+PAPER += [f"Figure {number}" for number in range(1, 46)]
+PAPER += [f"Table {number}" for number in range(1, 6)]
+MIXON = ["Lemma 1", "Theorem 2", "Theorem 3", "Lemma 4", "Figure 1", "Figure 2"]
+# Claims of the text with no number of their own.
+PLACES = ["contribution 1", "contribution 2", "contribution 3 (SGD)", "contribution 3 (coupled)"]
+PLACES += ["contribution 3 (decoupled)", "Section 3.4", "Section 4.1", "Section 4.2", "Section 4.3"]
+PLACES += [f"Appendix D.4.{number}" for number in range(1, 6)]
+
+
+@pytest.fixture(scope="module")
+def all_claims():
+    return claims.load(FILE)
+
+
+@pytest.fixture(scope="module")
+def rows():
+    return claims.read_rows(RESULTS)
+
+
+@pytest.fixture(scope="module")
+def numbers(rows):
+    return {name: measure(rows) for name, measure in claims.MEASURES.items()}
+
+
+# ------------------------------------------------------------------ the file is whole
+
+
+def covered(some_claims):
+    return {found for claim in some_claims for found in claims.statements(claim.source)}
+
+
+def test_every_numbered_statement_has_a_row(all_claims):
+    mixon = [claim for claim in all_claims if claim.source.startswith("Mixon")]
+    assert covered(mixon) == set(MIXON)
+    assert covered([claim for claim in all_claims if claim not in mixon]) == set(PAPER)
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_claims_without_a_number_have_a_row(all_claims, place):
+    assert any(place in claim.source for claim in all_claims)
+
+
+def test_all_evidence_is_there(all_claims):
+    assert claims.missing_evidence(all_claims, ROOT) == []
+
+
+def test_every_measure_is_used_and_every_text_filled(all_claims, rows):
+    assert {claim.measured for claim in all_claims} - {None} == set(claims.MEASURES)
+    filled = claims.fill(all_claims, rows)
+    assert not any(re.search(r"[{}]|\bnan\b|\binf\b", claim.why) for claim in filled)
+
+
+def test_the_page_shows_every_section_once_and_in_order(all_claims):
+    source = PAGE.read_text(encoding="utf-8")
+    shown = re.findall(r'claims\.table\(entries, "(.+)"\)', source)
+    assert shown == claims.sections(all_claims)
+    assert [name for name in re.findall("^## (.+)$", source, re.M) if name in shown] == shown
+
+
+def test_chapters_that_are_linked_are_in_the_book(all_claims):
+    toc = (ROOT / "_toc.yml").read_text(encoding="utf-8")
+    cited = {item.split(".py")[0] for c in all_claims for item in c.evidence if "#" in item}
+    files = re.findall(r"file: (\S+)", toc)
+    assert "book/claims" not in files or cited <= set(files)
+
+
+# ------------------------------------------------------------------ what the loader refuses
+
+GOOD = dict(id="a", section="S", source="Figure 1", claim="It falls.", verdict="confirmed")
+GOOD |= dict(why="It does.", evidence=["tests/test_claims.py::test_all_evidence_is_there"])
+
+
+def written(tmp_path, *changes):
+    """A file of claims, each GOOD with some changes; None takes a field away."""
+    entries = [{k: v for k, v in (GOOD | change).items() if v is not None} for change in changes]
+    path = tmp_path / "claims.yml"
+    path.write_text(yaml.safe_dump(entries, allow_unicode=True), encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"verdict": "proved"}, r"claim a: unknown verdict 'proved'; valid: confirmed, sharp"),
+        ({"evidence": None}, "claim a: has no evidence"),
+        ({"evidence": []}, "claim a: has no evidence"),
+        ({"evidence": ["chapter 3"]}, r"evidence must be tests/.* got 'chapter 3'"),
+        ({"evidence": "tests/test_claims.py::test_x"}, "evidence must be a list, got 'tests"),
+        ({"verdict": "not run"}, "claim a: was not run: its why must begin with 'Needs'"),
+        ({"why": None}, "claim a: has no why"),
+        ({"claim": " "}, "claim a: claim must be text, got ' '"),
+        ({"id": 7}, "claim 7: id must be text, got 7"),
+        ({"id": "A claim"}, "small letters, digits, .* got 'A claim'"),
+        ({"reason": "x"}, "claim a: unknown field 'reason'; valid: id, section"),
+        ({"measured": "weight"}, "claim a: unknown measure 'weight'; valid: least_nc3"),
+    ],
+)
+def test_a_bad_claim_is_refused_in_one_line(tmp_path, change, message):
+    with pytest.raises(ValueError, match=message) as error:
+        claims.load(written(tmp_path, change))
+    assert "\n" not in str(error.value)
+
+
+def test_an_id_may_be_there_once(tmp_path):
+    with pytest.raises(ValueError, match="claim a: its id is there twice"):
+        claims.load(written(tmp_path, {}, {"claim": "Another."}))
+
+
+def test_a_claim_that_was_not_run_needs_no_evidence(tmp_path):
+    change = {"verdict": "not run", "why": "Needs a GPU.", "evidence": None}
+    (claim,) = claims.load(written(tmp_path, change))
+    assert claim.evidence == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("- id: [1", "line 1: no valid YAML"),
+        ("id: a", "must be a list"),
+        ("", "a list"),
+        ("- 3", "3"),
+    ],
+)
+def test_a_file_that_is_no_list_of_claims_is_refused(tmp_path, text, message):
+    path = tmp_path / "claims.yml"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=message):
+        claims.load(path)
+
+
+@pytest.mark.parametrize(
+    ("why", "measured", "message"),
+    [
+        ("It is {speed:.1f}.", "nc4", "nc4 gives no 'speed', but: nc1, nc2"),
+        ("It is {least:.1f}.", None, "go together"),
+        ("It is so.", "nc4", "go together"),
+    ],
+)
+def test_a_text_and_its_measure_must_fit(tmp_path, rows, why, measured, message):
+    path = written(tmp_path, {"why": why, "measured": measured})
+    with pytest.raises(ValueError, match=f"claim a: .*{message}"):
+        claims.fill(claims.load(path), rows)
+
+
+def test_evidence_that_is_gone_is_named(tmp_path):
+    (tmp_path / "tests").mkdir()
+    (tmp_path / "notebooks").mkdir()
+    (tmp_path / "tests" / "test_x.py").write_text("def test_here():\n    def test_inner(): ...\n")
+    cells = "# %% [markdown]\n# ## Once\n# ## Twice\n# ## Twice\n# %%\n# ## A comment\n"
+    (tmp_path / "notebooks" / "x.py").write_text(cells)
+    there = ["tests/test_x.py::test_here", "notebooks/x.py#Once"]
+    gone = ["tests/test_x.py::test_inner", "tests/test_y.py::test_here", "notebooks/x.py#Twice"]
+    gone += ["notebooks/x.py#A comment", "notebooks/x.py#once"]
+    (claim,) = claims.load(written(tmp_path, {"evidence": there + gone}))
+    missing = claims.missing_evidence([claim], tmp_path)
+    assert [line.split(":", 1)[0] for line in missing] == ["a"] * len(gone)
+    assert all(any(part in line for line in missing) for part in ("test_inner", "test_y.py"))
+    assert "a: notebooks/x.py#Twice is there 2 times" in missing
+
+
+def test_a_store_without_the_runs_is_named(tmp_path):
+    with pytest.raises(ValueError, match=f"{tmp_path} lack the runs of: sgd, sgdw, .*ufm"):
+        claims.read_rows(tmp_path)
+
+
+def test_statements_are_read_from_a_source():
+    read = claims.statements
+    assert read("Theorem 3.1, Theorem E.1") == ("Theorem 3.1", "Theorem E.1")
+    assert read("Figures 6 and 16; Appendix D.4.3") == ("Figure 6", "Figure 16")
+    assert read("Equations 5, 6 and 9–11") == tuple(f"Equation {n}" for n in (5, 6, 9, 10, 11))
+    assert read("Theorem E.1 (proof, eq. 15); Section 3.2, contribution 3") == ("Theorem E.1",)
+
+
+def test_docstring_examples():
+    results = [doctest.testmod(module) for module in (entries_module, page)]
+    assert sum(result.attempted for result in results) >= 3
+    assert sum(result.failed for result in results) == 0
+
+
+# ------------------------------------------------------------------ the tables
+
+
+def test_counts_add_up(all_claims):
+    table = claims.counts(all_claims)
+    assert list(table.columns) == [*claims.VERDICTS, "in all"]
+    assert table.loc["in all", "in all"] == len(all_claims)
+    assert table.loc["Figures", "not run"] == sum(
+        c.section == "Figures" and c.verdict == "not run" for c in all_claims
+    )
+    html = claims.verdict_table(all_claims)
+    for word in claims.VERDICTS:
+        number = re.search(f">{word}</span></th><td>(\\d+)</td>", html)[1]
+        assert int(number) == sum(claim.verdict == word for claim in all_claims)
+    shown = claims.table(all_claims, "What is measured")
+    assert f">{table.loc['What is measured', 'in all']} rows: " in shown
+
+
+def test_anchors_are_the_books(all_claims):
+    """Sphinx names a heading's id by docutils' rule."""
+    headings = [item.split("#", 1)[1] for c in all_claims for item in c.evidence if "#" in item]
+    assert len(headings) > 30
+    for heading in [
+        *headings,
+        *claims.sections(all_claims),
+        "3 starts: what α does in ‖W‖ — “now”",
+    ]:
+        assert claims.anchor(heading) == make_id(heading)
+
+
+def test_a_row_links_chapters_names_tests_and_escapes(tmp_path):
+    change = {
+        "claim": "λ < 1 & β",
+        "evidence": [*GOOD["evidence"], "notebooks/sweep.py#The best run"],
+    }
+    html = claims.table(claims.load(written(tmp_path, change)), "S")
+    assert '<a href="../notebooks/sweep.html#the-best-run">The best run</a>' in html
+    assert f"<code>{GOOD['evidence'][0]}</code>" in html.replace("<wbr>", "")
+    assert "λ &lt; 1 &amp; β" in html
+    assert html.index("The best run") < html.index("<code>")  # chapters first
+    assert 'id="claim-a"' in html
+
+
+def test_an_unknown_section_is_refused(all_claims):
+    with pytest.raises(ValueError, match=r"section 'Proofs'; valid: What is measured, "):
+        claims.table(all_claims, "Proofs")
+
+
+# ------------------------------------------------------------------ measures
+
+
+def test_measures_agree_with_the_rows(numbers):
+    """A few of them, taken from the store in another way."""
+    runs = store.load_runs(RESULTS, **measures.DIGITS, **measures.PLAIN)
+    good = runs[runs["train_acc"] >= 0.99]
+    adam, adamw = (
+        good.query("optimizer == @name and weight_decay > 0") for name in ("adam", "adamw")
+    )
+    assert numbers["least_nc3"]["adamw_over_adam"] == adamw["nc3"].min() / adam["nc3"].min()
+    logs = np.log10(good["nc0"])
+    assert numbers["regression"]["r2_nc3"] == pytest.approx(
+        np.corrcoef(logs, good["nc3"])[0, 1] ** 2
+    )
+    means = [rows.loc[rows["weight_decay"] == 0.5, "nc3"].mean() for rows in (adamw, adam)]
+    most = numbers["equal_decay"]["adam_nc3_most"]
+    assert most == pytest.approx(means[0] / means[1])
+    sgd = runs.query(
+        "optimizer == 'sgd' and lr == 0.01 and momentum == 0.9 and weight_decay == 5e-3"
+    )
+    law = theory.row_sum_ratio(0.01, 0.9, 5e-3, 11, 200)  # 1,400 digits in batches of 128
+    off = abs(sgd["nc0"].item() / (sgd["nc0_init"].item() * law) - 1)
+    assert off <= numbers["exact_law"]["off"]
+
+
+def invented(**columns):
+    frame = pd.DataFrame(columns)
+    return claims.Rows(frame.assign(status="ok", train_acc=1.0), frame, frame)
+
+
+def test_momentum_counts_steps_below_and_beyond():
+    """At ηλ = 0.0034 the critical momentum is 0.887."""
+    made = invented(
+        optimizer=["sgd"] * 4, lr=[0.0679] * 4, weight_decay=[0.05] * 4,
+        momentum=[0.9, 0.0, 0.5, 0.7], nc0=[4.0, 3.0, 2.0, 2.5], nc3=[4.0, 3.0, 2.0, 1.0],
+    )  # fmt: skip
+    expected = dict(below=2, below_nc0=1, below_nc3=2, beyond=1, beyond_nc0=0)
+    assert measures.momentum(made) == expected
+
+
+def test_the_exact_law_measure_sees_a_run_that_breaks_it(rows):
+    at = rows.digits.query("optimizer == 'sgdw' and weight_decay == 5e-3").index[0]
+    changed = rows.digits.copy()
+    changed.loc[at, "nc0"] *= 1.01
+    off = measures.exact_law(dataclasses.replace(rows, digits=changed))["off"]
+    assert off == pytest.approx(0.01, rel=0.05)
+
+
+# ------------------------------------------------------------------ evidence: the stored runs
+
+
+def test_without_decay_nothing_collapses(numbers):
+    found = numbers["without_decay"]
+    assert found["n"] > 90
+    assert found["free_nc0"] > 1 - 1e-5  # float32; no gradient moves NC0 under SGD
+    assert found["free_nc3"] > 0.25
+    assert found["decayed_nc3"] < 0.02
+
+
+def test_coupling_decides_in_adaptive_methods(numbers):
+    least, equal, nc0 = (numbers[name] for name in ("least_nc3", "equal_decay", "decoupled_nc0"))
+    assert min(least["adamw_over_adam"], least["signumw_over_signum"]) > 5
+    assert all(value > 1 for value in equal.values())  # at every decay that both grids have
+    assert nc0["adamw"] > 1.5
+    assert nc0["signumw"] > 1.5
+
+
+def test_sgdw_collapses_with_decoupled_decay(numbers):
+    found = numbers["decoupled_nc0"]
+    assert found["sgdw_nc0"] < 1e-4
+    assert found["sgdw_nc3"] < 0.03
+    assert numbers["least_nc3"]["sgdw"] < 2 * numbers["least_nc3"]["adam"]
+
+
+def test_without_momentum_sgd_and_sgdw_are_one(numbers):
+    found = numbers["vanilla_sgd"]
+    assert found["n"] >= 8
+    assert found["plain_nc0"] < 1e-3  # the order of two float32 products
+    assert found["plain_nc3"] < 1e-2  # which training amplifies
+    assert found["heavy_nc3"] > 1
+
+
+def test_sgdw_is_sgd_with_its_decay_shifted(numbers):
+    found = numbers["shifted_sgdw"]
+    assert found["n"] == 12
+    assert found["least"] > 0.85
+    assert found["most"] < 1.15
+    assert found["equal"] > 2
+
+
+def test_momentum_speeds_nc0_up_below_the_critical_one(numbers):
+    found = numbers["momentum"]
+    assert found["below_nc0"] == found["below"] > 40
+    assert found["below_nc3"] > 0.8 * found["below"]
+
+
+def test_nc0_explains_most_of_nc3(numbers):
+    found = numbers["regression"]
+    assert found["low"] > 0.5
+    assert found["low"] == found["r2_0_0679"]  # least at the largest learning rate
+    assert found["r2_nc3"] > found["r2_nc2"] > 2 * found["r2_nc1"]
+    assert found["plain"] < found["r2_nc3"]
+
+
+def test_nc4_is_high_and_yet_follows_the_others(numbers):
+    found = numbers["nc4"]
+    assert found["least"] > 0.9
+    assert found["mean"] > 0.99
+    assert max(found["nc1"], found["nc2"], found["nc3"]) < -0.5
+
+
+def test_properties_of_collapse_may_come_apart(numbers):
+    found = numbers["partial_collapse"]
+    assert found["nc1"] < 0.005
+    assert found["nc2"] < 0.2
+    assert found["nc0"] > 2
+    assert found["nc3"] > 0.25
+    assert found["beside"] > 1
+
+
+def test_the_smallest_singular_value_of_w_tells_coupling(numbers):
+    found = numbers["singular_values"]
+    assert min(found["adamw"], found["signumw"]) > 1.4
+    assert max(found["sgd"], found["adam"], found["signum"]) < 0.05
+    assert found["m"] > 2
+
+
+def test_exact_law_on_every_stored_run(numbers):
+    found = numbers["exact_law"]
+    assert found["n"] == 216
+    assert found["seen"] > 150
+    assert found["off"] < 1e-3
+
+
+def test_unconstrained_features_collapse_under_adam_and_not_under_adamw(numbers):
+    found = numbers["ufm_orders"]
+    assert min(found[f"{p}_adam_{m}"] for p in ("strong", "weak") for m in ("nc0", "nc3")) > 100
+    assert found["strong_sgd_nc0"] > 10
+    assert found["weak_sgd_nc3"] < 10 < found["strong_sgd_nc3"]
+    assert found["threshold"] == pytest.approx(np.sqrt(found["samples"] / 10) / found["samples"])
+
+
+def test_the_plateau_of_sgdw_is_its_schedule(numbers):
+    found = numbers["sgdw_phases"]
+    assert found["first"] == pytest.approx((1 - 0.0679 * 5e-4) ** (66 * 469), rel=1e-10)
+    assert found["constant"] == pytest.approx((1 - 0.0679 * 5e-4) ** (200 * 469), rel=1e-10)
+    assert found["constant"] < found["end"] / 5
+
+
+def test_more_epochs_do_not_move_nc0_without_decay(numbers):
+    found = numbers["longer_runs"]
+    assert found["free"] == 1
+    assert found["long"] < found["short"] < 1
+
+
+def test_the_grids_add_up_to_the_papers_number_of_runs(numbers):
+    assert sum(len(sweep.grid(name)) for name in sweep.GRIDS) == 6 * 108
+    assert numbers["run_counts"]["paper"] == 3888
+    assert numbers["run_counts"]["runs"] == 648
+
+
+# As printed: n, slope, its standard error, t, R², F.
+TABLE_5 = {
+    "LR=0.001": (170, 0.1903, 0.008, 24.262, 0.778, 588.6),
+    "LR=0.005": (74, 0.2017, 0.012, 16.252, 0.786, 264.1),
+    "LR=0.01": (114, 0.1439, 0.007, 19.892, 0.779, 395.7),
+    "LR=0.0679": (41, 0.1771, 0.012, 14.367, 0.841, 206.4),
+    "all": (399, 0.1582, 0.005, 32.760, 0.730, 1073),
+}
+
+
+def test_table_5_agrees_with_itself():
+    for n, slope, error, t, r2, F in TABLE_5.values():
+        assert abs(t**2 / F - 1) < 5e-4  # as many digits as F is printed with
+        assert r2 == pytest.approx(F / (F + n - 2), abs=6e-4)
+        assert abs(slope / t - error) < 5.1e-4
+    *groups, everything = (row[0] for row in TABLE_5.values())
+    assert sum(groups) == everything
+    assert TABLE_5["all"][1] * 3185.69 > 500 > 2  # Table 1's SignumW, on NC0 itself; NC3 ≤ 2
