@@ -5,7 +5,7 @@ minibatches, one initialisation. Their parameters carry a leading member axis, s
 ``torch.func.vmap`` runs the one module over it; a compiled step does the forward pass, the
 gradients and the update of all of them.
 
-What it costs, and how the chunk size was chosen: ``benchmarks/sweep_vs_loop.py``.
+What it costs beside the plain loop: ``benchmarks/sweep_vs_loop.py``.
 """
 
 from ncbook.train.config import (

@@ -102,8 +102,8 @@ def step_seconds(configs: Sequence[RunConfig], dataset: Dataset) -> float:
 
 @contextmanager
 def _no_denormals() -> Iterator[None]:
-    """Numbers below 1e-38 count as zero: a CPU takes a hundred times as long over them, and
-    strong weight decay makes whole networks of them."""
+    """Numbers below 1e-38 count as zero: a CPU can be many times slower over them, and strong
+    weight decay can make whole networks of them."""
     before = (torch.full((1,), torch.finfo(torch.float32).tiny) / 2).item() == 0
     torch.set_flush_denormal(True)
     try:
