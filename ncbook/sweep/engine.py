@@ -30,8 +30,8 @@ from ncbook.train import RunConfig, check_samples, check_whole, step_seconds, tr
 
 START_SECONDS = 15.0  # workers that import torch, and compile
 
-# Members that train together. One go on one core with Adam: 0.42 ms a member and step for 3 members,
-# 0.39 for 9, 0.40 for 18, 0.39 for 27; 9 give two workers twelve even chunks of a paper's grid.
+# Members that train together. One go on one core, Adam: 0.42 ms a member and step for 3 members,
+# 0.39 for 9, 0.40 for 18, 0.39 for 27; 9 give two workers six chunks each of the paper's grid.
 CHUNK = 9
 PROGRESS_SECONDS = 2.0  # between redraws of the bar; fewer would flood an output notebook
 POLL_SECONDS = 0.2
