@@ -150,6 +150,18 @@ def update(
         param.copy_(kept - f.lr * _DIRECTIONS[direction](grad, state[name], f))
 
 
+def clipped(grads: Mapping[str, Tensor], limit: float) -> dict[str, Tensor]:
+    """One network's gradients, scaled down so that their common norm is at most ``limit``.
+
+    torch's ``clip_grad_norm_``: the factor is min(1, limit / (norm + 1e-6)), and it comes before
+    any coupled decay is added: so the exact law of NC0 survives it, since the row sum of the last
+    layer's gradient is zero whatever the factor.
+    """
+    norm = torch.stack([g.square().sum() for g in grads.values()]).sum().sqrt()
+    factor = (limit / (norm + 1e-6)).clamp(max=1.0)
+    return {name: g * factor for name, g in grads.items()}
+
+
 def split_decay(name: str, weight_decay: float, coupled_share: float | None) -> tuple[float, float]:
     """(lambda_c, lambda_d) of an optimizer of ``OPTIMIZERS`` for a total weight decay.
 

@@ -32,9 +32,20 @@
 # ## Parameters
 #
 # An empty value stands for the paper's: its grid for that optimizer, 200 epochs, batches of 128,
-# the whole training set. Lists may be given as `[0.001, 0.01]` or as one number. `results` is the
-# folder of the store (by default `NCBOOK_RESULTS`, else `./results`). `device` is the GPU if there
-# is one, else the CPU.
+# the whole training set. Lists may be given as `[0.001, 0.01]` or as one number.
+#
+# | parameter | values |
+# |---|---|
+# | `optimizer` | `sgd sgdw adam adamw signum signumw`; `sgd_mixed adam_mixed signum_mixed` with `coupled_shares` |
+# | `dataset` | `digits gaussians mnist fashion_mnist cifar10 folder:PATH imagenet:PATH` |
+# | `model` | `mlp resnet9 vgg9 vit resnet50`; `width` scales its layers (`1/8`), `depth` sets how many an `mlp` or a `vit` has |
+# | `train_size` | size of a class-balanced subset |
+# | `precision` | `float32`, `bfloat16` (hidden layers), `float64` |
+# | `schedule` | `step` (×0.1 after each third), `cosine` with warm-up (a ViT's default), `constant` |
+# | `clip`, `augment` | largest gradient norm; random crops and flips. Both off |
+# | `results` | folder of the store; by default `NCBOOK_RESULTS`, else `./results` |
+# | `device`, `workers` | the GPU if there is one, else the CPU with one process a core |
+# | `deterministic` | `true` has a GPU use deterministic algorithms alone |
 
 # %% tags=["parameters"]
 optimizer = "adamw"
@@ -46,10 +57,19 @@ weight_decays = []
 epochs = None
 batch_size = None
 seeds = []
+coupled_shares = []
 train_size = None
+width = None
+depth = None
+precision = ""
+schedule = ""
+clip = None
+augment = None
 log_epochs = []
 results = ""
 device = ""
+workers = None
+deterministic = None
 
 # %% [markdown]
 # Everything is checked before any work begins: a name that does not exist, a value out of range,
@@ -81,6 +101,8 @@ report = sweep.run(
     request.results,
     log_epochs=request.log_epochs,
     device=request.device,
+    workers=request.workers,
+    deterministic=request.deterministic,
 )
 display(Markdown(report.text()))
 

@@ -2,11 +2,13 @@ import gzip
 import hashlib
 import http.server
 import pickle
+import re
 import socket
 import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -17,9 +19,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from sklearn.datasets import load_digits
+from torchvision.transforms import Resize
 from torchvision.transforms.v2 import functional as transforms
 
 from ncbook import data
+from ncbook.data import builtin, downloads, folders, images, subsets
 
 # A port that nobody listens at: a network that is not there, without waiting.
 NO_NETWORK = "http://127.0.0.1:9/"
@@ -47,8 +51,8 @@ def idx_files(rng, **options):
     """Contents by file name, and the arrays they hold by split."""
     arrays = {split: small_images(rng, **options) for split in ("train", "t10k")}
     contents = {}
-    for split, (images, labels) in arrays.items():
-        contents[f"{split}-images-idx3-ubyte"] = idx_bytes(images)
+    for split, (pixels, labels) in arrays.items():
+        contents[f"{split}-images-idx3-ubyte"] = idx_bytes(pixels)
         contents[f"{split}-labels-idx1-ubyte"] = idx_bytes(labels)
     return contents, arrays
 
@@ -123,11 +127,12 @@ def folder(tmp_path):
 # ------------------------------------------------------------ what every data set keeps
 
 
-def check_dataset(dataset, shape):
+def check_dataset(dataset, shape, dtype=torch.uint8):
     assert dataset.train_x.shape[1:] == dataset.test_x.shape[1:] == shape
     for x, y in ((dataset.train_x, dataset.train_y), (dataset.test_x, dataset.test_y)):
         assert len(x) == len(y) > 0
-        assert (x.dtype, y.dtype) == (torch.float32, torch.int64)
+        assert (x.dtype, y.dtype) == (dtype, torch.int64)
+        assert dataset.inputs(x[:2]).dtype == torch.float32
         assert x.is_contiguous()
         assert torch.isfinite(x).all()
         assert 0 <= y.min() <= y.max() < dataset.num_classes
@@ -137,7 +142,8 @@ def check_dataset(dataset, shape):
 
 def check_normalised(dataset):
     """Mean 0 and standard deviation 1 in every channel of the training set."""
-    x = dataset.train_x if dataset.train_x.ndim == 4 else dataset.train_x[:, None]
+    x = dataset.inputs(dataset.train_x)
+    x = x if x.ndim == 4 else x[:, None]
     x = x.double().transpose(0, 1).flatten(1)
     # float32 values around 1: the mean of rounding errors is far below 1e-6.
     torch.testing.assert_close(x.mean(1), torch.zeros(len(x)).double(), atol=1e-6, rtol=0)
@@ -149,22 +155,26 @@ def check_normalised(dataset):
 @pytest.mark.parametrize(("name", "shape"), [("digits", (1, 8, 8)), ("gaussians", (784,))])
 def test_embedded(name, shape):
     dataset = data.load(name)
-    check_dataset(dataset, shape)
+    check_dataset(dataset, shape, torch.float32)
     check_normalised(dataset)
+    assert dataset.mean is dataset.std is None
+    assert dataset.inputs(dataset.train_x) is dataset.train_x
     assert (dataset.name, dataset.num_classes) == (name, 10)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_on_the_device():
-    dataset, there = (
-        data.load("digits", image_size=32),
-        data.load("digits", device="cuda", image_size=32),
-    )
-    for name in ("train_x", "train_y", "test_x", "test_y"):
-        tensor = getattr(there, name)
-        assert tensor.device.type == "cuda"
-        # Bilinear weights in another order of summation.
-        torch.testing.assert_close(tensor.cpu(), getattr(dataset, name), atol=1e-5, rtol=0)
+def test_on_the_device(folder):
+    for name, tolerance in (("digits", 1e-5), (f"folder:{folder}", 0)):
+        dataset, there = (data.load(name, device=d, image_size=32) for d in ("cpu", "cuda"))
+        for part in ("train_x", "train_y", "test_x", "test_y"):
+            tensor = getattr(there, part)
+            assert tensor.device.type == "cuda"
+            # Features are resized there, with another order of summation; pixels are not.
+            expected = getattr(dataset, part)
+            torch.testing.assert_close(tensor.cpu(), expected, atol=tolerance, rtol=0)
+        inputs = there.inputs(there.train_x)
+        expected = dataset.inputs(dataset.train_x)
+        torch.testing.assert_close(inputs.cpu(), expected, atol=1e-5, rtol=0)
 
 
 # ------------------------------------------------------------ digits
@@ -176,7 +186,7 @@ def test_digits_are_scikit_learns_split_in_two():
     assert len(dataset.test_y) == 397
     split = torch.cat((dataset.train_x, dataset.test_x)).flatten(1).double().numpy()
     labels = torch.cat((dataset.train_y, dataset.test_y)).numpy()
-    mean, std = data._channel_statistics(data._digits().train_x)
+    mean, std = images.channel_statistics(builtin.digits().train_x)
     pixels = np.rint(split * std.item() + mean.item())
     ours = sorted(
         (*map(int, image), int(label)) for image, label in zip(pixels, labels, strict=True)
@@ -194,20 +204,22 @@ def test_data_do_not_depend_on_the_seed():
     assert torch.equal(one.test_x, other.test_x)
 
 
-def test_digits_split_never_changes():
-    # Another split would make stored results those of other data.
-    labels = data.load("digits").test_y
-    assert md5(labels.numpy().astype("<i8").tobytes()) == "e8bf17f48f65e0fdb6ba905a9238b09d"
+def test_digits_never_change():
+    # Another split, or another bit of a feature, would make stored results those of other data.
+    dataset = data.load("digits")
+    labels, features = dataset.test_y.numpy(), dataset.train_x.numpy()
+    assert md5(labels.astype("<i8").tobytes()) == "e8bf17f48f65e0fdb6ba905a9238b09d"
+    assert md5(features.astype("<f4").tobytes()) == "fc768d571a53d107f400922f1a9d7416"
 
 
 # ------------------------------------------------------------ statistics and resizing
 
 
-@pytest.mark.parametrize("count", [1, 5, 2 * data.CHUNK + 3])
+@pytest.mark.parametrize("count", [1, 5, 2 * images.CHUNK + 3])
 def test_statistics_are_numpys(rng, count):
     x = rng.integers(0, 256, (count, 3, 4, 4), dtype=np.uint8)
     x[:, 2] //= 50
-    mean, std = data._channel_statistics(torch.from_numpy(x))
+    mean, std = images.channel_statistics(torch.from_numpy(x))
     # Float64 sums, rounded to float32 once.
     np.testing.assert_allclose(mean, x.mean((0, 2, 3)), rtol=1e-7)
     np.testing.assert_allclose(std, x.std((0, 2, 3)), rtol=1e-7)
@@ -216,25 +228,41 @@ def test_statistics_are_numpys(rng, count):
 @pytest.mark.parametrize("value", [0, 1, 255])
 def test_a_constant_channel_becomes_zero(value):
     x = torch.full((5, 2, 3, 3), value, dtype=torch.uint8)
-    mean, std = data._channel_statistics(x)
-    assert torch.equal(data._prepare(x, mean, std, None, "cpu"), torch.zeros(5, 2, 3, 3))
+    mean, std = images.channel_statistics(x)
+    assert torch.equal(images.normalised(x, mean, std), torch.zeros(5, 2, 3, 3))
 
 
-def test_resizing_is_torchvisions(rng):
-    count = data.CHUNK + 5
-    x = torch.from_numpy(rng.integers(0, 256, (count, 3, 8, 8), dtype=np.uint8))
-    mean, std = data._channel_statistics(x)
-    normalised = (x.float() - mean[:, None, None]) / std[:, None, None]
-    for size in (5, 8, 32):
-        expected = transforms.resize(normalised, [size, size], antialias=True)
-        ours = data._prepare(x, mean, std, size, "cpu")
-        # The same filter; 1e-5 for another order of summation.
-        torch.testing.assert_close(ours, expected, atol=1e-5, rtol=0)
+@pytest.mark.parametrize("size", [5, 8, 32])
+def test_resizing_features_is_torchvisions(rng, size):
+    x = torch.from_numpy(rng.normal(size=(images.CHUNK + 5, 3, 8, 8)).astype(np.float32))
+    expected = transforms.resize(x, [size, size], antialias=True)
+    # The same filter; 1e-5 for another order of summation.
+    torch.testing.assert_close(images.resized(x, size), expected, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("size", [7, 20, 28, 31, 32, 64])
+@pytest.mark.parametrize("shape", [(1, 28, 28), (3, 32, 32)])
+def test_resizing_pixels_is_torchvisions_of_a_pil_image(rng, shape, size):
+    x = torch.from_numpy(rng.integers(0, 256, (30, *shape), dtype=np.uint8))
+    x[:10, :, ::3] = 255  # edges, where rounding twice shows
+    x[10:20, :, :, ::4] = 0
+    ours, resize = images.resized(x, size), Resize([size, size])
+    assert ours.dtype == torch.uint8
+    theirs = [transforms.pil_to_tensor(resize(transforms.to_pil_image(image))) for image in x]
+    # PIL rounds twice, and is half a level off already after its first pass.
+    assert (ours.short() - torch.stack(theirs).short()).abs().max() <= 1
+
+
+def test_resizing_rounds_to_the_nearest_level(rng):
+    x = torch.from_numpy(rng.integers(0, 256, (20, 3, 9, 9), dtype=np.uint8))
+    exact = transforms.resize(x.double(), [13, 13], antialias=True)
+    # Half a level, and float32 of values up to 255.
+    assert (images.resized(x, 13) - exact).abs().max() <= 0.5 + 1e-4
 
 
 def test_resized_digits():
     dataset = data.load("digits", image_size=32)
-    check_dataset(dataset, (1, 32, 32))
+    check_dataset(dataset, (1, 32, 32), torch.float32)
     # Bilinear weights sum to 1, so the mean stays; the edges' share of it changes a little.
     assert abs(dataset.train_x.mean().item()) < 0.01
 
@@ -274,12 +302,12 @@ def test_every_balanced_size_can_be_drawn(counts, share, seed):
     labels = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
     largest = sum(min(count, min(counts) + 1) for count in counts)
     size = max(1, round(share * largest))
-    chosen = data._balanced_indices(labels, len(counts), size, np.random.default_rng(seed))
+    chosen = subsets.balanced_indices(labels, len(counts), size, np.random.default_rng(seed))
     drawn = torch.bincount(labels[chosen], minlength=len(counts))
     assert len(set(chosen.tolist())) == size
     assert drawn.max() - drawn.min() <= 1
     with pytest.raises(ValueError, match=f"train_size {largest + 1} .* at most {largest} "):
-        data._balanced_indices(labels, len(counts), largest + 1, np.random.default_rng(seed))
+        subsets.balanced_indices(labels, len(counts), largest + 1, np.random.default_rng(seed))
 
 
 @pytest.mark.parametrize("size", [0, -1, 1.5, 10.0, "10", True])
@@ -287,6 +315,12 @@ def test_every_balanced_size_can_be_drawn(counts, share, seed):
 def test_sizes_that_cannot_be(what, size):
     with pytest.raises(ValueError, match=f"{what} must be a whole number .* not {size!r}"):
         data.load("digits", **{what: size})
+
+
+@pytest.mark.parametrize("name", ["digits", "mnist"])
+def test_too_large_an_image_is_refused_before_any_file_is_read(root, name):
+    with pytest.raises(ValueError, match="image_size must be at most 1024, not 1025"):
+        data.load(name, image_size=1025)
 
 
 def test_too_large_a_subset():
@@ -298,7 +332,7 @@ def test_too_large_a_subset():
 
 
 def test_gaussians_are_separable_with_the_papers_noise():
-    dataset, raw = data.load("gaussians"), data._gaussians()
+    dataset, raw = data.load("gaussians"), builtin.gaussians()
     assert torch.bincount(dataset.train_y).tolist() == [1000] * 10
     centres = torch.stack([dataset.train_x[dataset.train_y == k].mean(0) for k in range(10)])
     assert torch.equal(torch.cdist(dataset.test_x, centres).argmin(1), dataset.test_y)
@@ -311,9 +345,20 @@ def test_gaussians_are_separable_with_the_papers_noise():
     assert abs(correlation) < 2e-3  # 5 standard errors: separate draws
 
 
-def test_gaussians_are_no_images():
-    with pytest.raises(ValueError, match=r"gaussians are vectors, .* not 32"):
-        data.load("gaussians", image_size=32)
+@pytest.mark.parametrize("name", ["gaussians", "ufm"])
+def test_vectors_are_no_images(name):
+    with pytest.raises(ValueError, match=rf"{name} are vectors, .* not 32"):
+        data.load(name, image_size=32)
+
+
+def test_sample_numbers():
+    dataset = data.load("ufm", train_size=25)
+    assert dataset.input_shape == (25,)
+    assert dataset.train_y.tolist() == [n % 10 for n in range(25)]
+    assert dataset.inputs(dataset.train_x) is dataset.train_x
+    for size, word in ((9, "small"), (10_001, "large")):
+        with pytest.raises(ValueError, match=f"train_size {size} is too {word}: ufm has"):
+            data.load("ufm", train_size=size)
 
 
 # ------------------------------------------------------------ mnist, fashion_mnist, cifar10
@@ -328,27 +373,41 @@ def test_idx_files(root, rng, name, folder_name):
     dataset = data.load(name)
     check_dataset(dataset, (1, 28, 28))
     check_normalised(dataset)
-    images, labels = arrays["train"]
-    assert dataset.train_y.tolist() == labels.tolist()
-    pixels = dataset.train_x[:, 0].double().numpy() * images.std() + images.mean()
-    np.testing.assert_allclose(pixels, images, atol=1e-4)  # float32 of values up to 255
-    images_t, labels_t = arrays["t10k"]
-    assert dataset.test_y.tolist() == labels_t.tolist()
-    # The test set's own statistics are not used.
-    pixels = dataset.test_x[:, 0].double().numpy() * images.std() + images.mean()
-    np.testing.assert_allclose(pixels, images_t, atol=1e-4)
-    assert data.load(name, image_size=32).train_x.shape == (10 * PER_CLASS, 1, 32, 32)
+    for (x, y), split in (
+        ((dataset.train_x, dataset.train_y), "train"),
+        ((dataset.test_x, dataset.test_y), "t10k"),
+    ):
+        pixels, labels = arrays[split]
+        assert np.array_equal(x[:, 0], pixels)
+        assert y.tolist() == labels.tolist()
+    train = arrays["train"][0]
+    # The training set's own statistics, rounded to float32 once.
+    np.testing.assert_allclose(dataset.mean, [train.mean()], rtol=1e-7)
+    np.testing.assert_allclose(dataset.std, [train.std()], rtol=1e-7)
+    published = getattr(torchvision.datasets, folder_name)
+    assert dataset.class_names == tuple(published.classes)
+
+
+def test_statistics_are_those_of_the_full_set_at_its_own_resolution(root, rng):
+    write_files(root / "MNIST" / "raw", idx_files(rng)[0])
+    full, small = data.load("mnist"), data.load("mnist", image_size=32, train_size=10)
+    assert small.train_x.shape == (10, 1, 32, 32)
+    assert small.test_x.shape == (10 * PER_CLASS, 1, 32, 32)
+    assert torch.equal(small.mean, full.mean)
+    assert torch.equal(small.std, full.std)
+    chosen = subsets.balanced_indices(full.train_y, 10, 10, np.random.default_rng(0))
+    assert torch.equal(small.train_x, images.resized(full.train_x[chosen], 32))
 
 
 def test_cifar_files(cifar):
     dataset = data.load("cifar10")
     check_dataset(dataset, (3, 32, 32))
     check_normalised(dataset)
-    images = np.concatenate([cifar[f"data_batch_{i}"][0] for i in range(1, 6)])
-    images = images.reshape(-1, 3, 32, 32)
-    mean, std = images.mean((0, 2, 3), keepdims=True), images.std((0, 2, 3), keepdims=True)
-    pixels = dataset.train_x.double().numpy() * std + mean
-    np.testing.assert_allclose(pixels, images, atol=1e-4)  # float32 of values up to 255
+    train = np.concatenate([cifar[f"data_batch_{i}"][0] for i in range(1, 6)])
+    assert np.array_equal(dataset.train_x.flatten(1), train)
+    assert np.array_equal(dataset.test_x.flatten(1), cifar["test_batch"][0])
+    labels = np.concatenate([cifar[f"data_batch_{i}"][1] for i in range(1, 6)])
+    assert dataset.train_y.tolist() == labels.tolist()
     assert dataset.test_y.tolist() == cifar["test_batch"][1].tolist()
     assert dataset.class_names[:2] == ("airplane", "automobile")
 
@@ -426,7 +485,7 @@ def test_a_download_that_is_not_what_it_should_be(root, rng, mirror, monkeypatch
 
 @pytest.mark.parametrize("name", ["mnist", "cifar10"])
 def test_a_network_that_never_answers_is_given_up(root, monkeypatch, name):
-    monkeypatch.setattr(data, "NETWORK_TIMEOUT", 0.2)
+    monkeypatch.setattr(downloads, "NETWORK_TIMEOUT", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}/"
         monkeypatch.setattr(torchvision.datasets.MNIST, "mirrors", [url])
@@ -443,28 +502,59 @@ def test_archives_put_there_by_hand_are_unpacked(root, rng, monkeypatch):
     assert data.load("mnist").train_y.tolist() == arrays["train"][1].tolist()
 
 
-@pytest.mark.parametrize("damage", [lambda b: b[:-100], lambda b: b"", lambda b: b"text" * 99])
-def test_damaged_idx_file(root, rng, damage):
-    contents, _ = idx_files(rng)
-    contents["train-images-idx3-ubyte"] = damage(contents["train-images-idx3-ubyte"])
-    write_files(root / "MNIST" / "raw", contents)
-    with pytest.raises(data.DataNotFoundError, match=f"damaged files in {root}/MNIST/raw;"):
+def test_a_damaged_archive_is_named_and_not_written_over(root, rng, mirror, monkeypatch):
+    archives, resources = archived(idx_files(rng)[0])
+    write_files(mirror[0], archives)
+    monkeypatch.setattr(torchvision.datasets.MNIST, "resources", resources)
+    monkeypatch.setattr(torchvision.datasets.MNIST, "mirrors", [mirror[1]])
+    damaged = {resources[2][0]: b"half of it"}
+    write_files(root / "MNIST" / "raw", damaged)
+    path = root / "MNIST" / "raw" / resources[2][0]
+    with pytest.raises(data.DataNotFoundError, match=f"^{path}: its md5 is not .*; remove it$"):
         data.load("mnist")
+    assert [p.name for p in root.rglob("*") if p.is_file()] == [path.name]
+    assert path.read_bytes() == b"half of it"
 
 
-def test_images_and_labels_of_unequal_number(root, rng):
+IMAGES, LABELS = "train-images-idx3-ubyte", "t10k-labels-idx1-ubyte"
+ZEROS = np.zeros((30, 28, 27), dtype=np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("file", "damage", "reason"),
+    [
+        (IMAGES, lambda b: b[:-100], "23436 bytes, but its header says 23536"),
+        (IMAGES, lambda b: b + b"more", "23540 bytes, but its header says 23536"),
+        (IMAGES, lambda b: b[:9], "not an IDX file of bytes with 3 axes"),
+        (IMAGES, lambda b: b"", "not an IDX file of bytes with 3 axes"),
+        (IMAGES, lambda b: b"text" * 99, "not an IDX file of bytes with 3 axes"),
+        (IMAGES, gzip.compress, "not an IDX file of bytes with 3 axes"),
+        (IMAGES, lambda _: idx_bytes(ZEROS), r"images of \(28, 27\) pixels, not \(28, 28\)"),
+        (LABELS, lambda b: b[:3] + b"\3" + b[4:], "not an IDX file of bytes with 1 axes"),
+        (LABELS, lambda b: b[:-1] + b"\n", "label 10, but they are 0 to 9"),
+        (LABELS, lambda _: idx_bytes(np.arange(10, dtype=np.uint8)), "10 labels of 30 images"),
+    ],
+)
+def test_a_damaged_idx_file_is_named(root, rng, file, damage, reason):
     contents, _ = idx_files(rng)
-    contents["train-labels-idx1-ubyte"] = idx_bytes(np.arange(10, dtype=np.uint8))
-    write_files(root / "MNIST" / "raw", contents)
-    with pytest.raises(data.DataNotFoundError, match="damaged files"):
+    contents[file] = damage(contents[file])
+    folder = root / "MNIST" / "raw"
+    write_files(folder, contents)
+    with pytest.raises(data.DataNotFoundError) as caught:
         data.load("mnist")
+    assert re.fullmatch(
+        f"mnist: {folder}/{file}: {reason}; remove {folder}, and run again to download it",
+        str(caught.value),
+    )
 
 
-def test_damaged_cifar_batch(root, cifar):
-    with open(root / "cifar-10-batches-py" / "data_batch_2", "r+b") as file:
-        file.seek(500)
-        file.write(b"other")
-    with pytest.raises(data.DataNotFoundError, match=r"damaged files in .*cifar-10-batches-py;"):
+@pytest.mark.parametrize("file", ["data_batch_2", "test_batch", "batches.meta"])
+def test_a_damaged_cifar_file_is_named(root, cifar, file):
+    path = root / "cifar-10-batches-py" / file
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1  # one bit
+    path.write_bytes(content)
+    with pytest.raises(data.DataNotFoundError, match=f"^cifar10: {path}: its md5 is not that of"):
         data.load("cifar10")
 
 
@@ -477,15 +567,32 @@ def test_a_class_without_samples_is_named(root, rng):
 
 @pytest.mark.skipif(not (REAL_DATA / "MNIST/raw").is_dir(), reason="MNIST is not in NCBOOK_DATA")
 def test_real_mnist():
-    raw = data._downloaded("mnist")
-    assert (len(raw.train_y), len(raw.test_y)) == (60_000, 10_000)
-    mean, std = data._channel_statistics(raw.train_x)
-    # The mean and standard deviation that everyone normalises MNIST with.
-    assert round(mean.item() / 255, 4) == 0.1307
-    assert round(std.item() / 255, 4) == 0.3081
     dataset = data.load("mnist", train_size=1000, image_size=32)
     check_dataset(dataset, (1, 32, 32))
     assert torch.bincount(dataset.train_y).tolist() == [100] * 10
+    assert len(dataset.test_y) == 10_000
+    # The mean and standard deviation that everyone normalises MNIST with.
+    assert round(dataset.mean.item() / 255, 4) == 0.1307
+    assert round(dataset.std.item() / 255, 4) == 0.3081
+    theirs = torchvision.datasets.MNIST(REAL_DATA, train=False)
+    for ours, (image, label), y in zip(dataset.test_x[:50], theirs, dataset.test_y, strict=False):
+        pixels = transforms.pil_to_tensor(Resize([32, 32])(image))
+        assert (ours.short() - pixels.short()).abs().max() <= 1  # levels
+        assert y == label
+
+
+SMALL_CIFAR = REAL_DATA / "cifar10-jpeg-small"
+
+
+@pytest.mark.skipif(not SMALL_CIFAR.is_dir(), reason="no JPEG images in NCBOOK_DATA")
+def test_real_jpegs():
+    dataset = data.load(f"folder:{SMALL_CIFAR}")
+    check_dataset(dataset, (3, 32, 32))
+    theirs = torchvision.datasets.ImageFolder(SMALL_CIFAR / "train")
+    assert dataset.class_names == tuple(theirs.classes)
+    assert dataset.train_y.tolist() == theirs.targets
+    pixels = torch.stack([transforms.pil_to_tensor(image) for image, _ in theirs])
+    assert torch.equal(dataset.train_x, pixels)
 
 
 # ------------------------------------------------------------ image folders
@@ -506,7 +613,7 @@ def test_folder(folder, test_folder):
 
 
 def test_folder_is_read_as_torchvision_reads_it(folder):
-    raw = data._folder(f"folder:{folder}", 16)
+    raw = folders.read_folder(f"folder:{folder}", 16)
     theirs = torchvision.datasets.ImageFolder(folder / "train")
     assert raw.train_y.tolist() == theirs.targets
     assert raw.class_names == tuple(theirs.classes)
@@ -520,7 +627,25 @@ def test_folder_keeps_the_middle_of_a_wide_image(tmp_path):
     pixels = np.zeros((10, 30, 3), dtype=np.uint8)
     pixels[:, 10:20] = 200
     Image.fromarray(pixels).save(tmp_path / "wide.png")
-    assert (data._read_image(tmp_path / "wide.png", 10) == 200).all()
+    assert (folders.read_image(tmp_path / "wide.png", 10) == 200).all()
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "CMYK"])
+def test_folder_images_of_any_number_of_channels_become_rgb(tmp_path, mode):
+    path = tmp_path / "image.tif"
+    Image.new("RGB", (9, 9), "white").convert(mode).save(path)
+    with Image.open(path) as image:
+        assert image.mode == mode
+    assert folders.read_image(path, 9).shape == (3, 9, 9)
+    assert (folders.read_image(path, 9) == 255).all()
+
+
+@pytest.mark.parametrize("dtype", [np.uint16, np.int32, np.float32])
+def test_an_image_of_more_than_8_bits_a_channel_is_refused(tmp_path, dtype):
+    path = tmp_path / "deep.tif"
+    Image.fromarray(np.full((9, 9), 1000, dtype=dtype)).save(path)
+    with pytest.raises(ValueError, match=f"^{path}: .*; wanted are 8 bits a channel"):
+        folders.read_image(path, 9)
 
 
 def test_folder_in_the_home_folder(folder, monkeypatch):
@@ -538,18 +663,124 @@ def test_an_image_that_cannot_be_read_is_named(folder, content):
     assert "\n" not in str(caught.value)
 
 
-def test_folder_class_without_images(folder):
-    for path in (folder / "train" / "two").iterdir():
+def test_images_are_found_at_any_depth_and_in_order(folder):
+    deep = folder / "train" / "one" / "a" / "b"
+    deep.mkdir(parents=True)
+    (folder / "train" / "one" / "0.jpg").rename(deep / "0.JPG")
+    files, labels = folders.image_files(folder / "train", ("one", "zero"))
+    assert files[:4] == sorted(files[:4])
+    assert str(deep / "0.JPG") in files[:4]
+    assert labels.tolist() == [0] * 4 + [1] * 4
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_an_empty_class_folder_is_named_before_an_image_is_read(folder, split):
+    for path in (folder / split / "two").iterdir():
         path.unlink()
-    with pytest.raises(ValueError, match="no training samples of class two"):
+    (folder / split / "two" / "notes.txt").write_text("not an image")
+    (folder / "train" / "one" / "0.jpg").write_bytes(b"damaged")
+    with pytest.raises(
+        ValueError, match=f"^{folder}/{split}/two: there are no images of class 'two'"
+    ):
         data.load(f"folder:{folder}")
 
 
-def test_folder_without_test_images(folder):
-    for path in (folder / "test").rglob("*.*"):
-        path.unlink()
-    with pytest.raises(ValueError, match="no test samples"):
-        data.load(f"folder:{folder}")
+# ------------------------------------------------------------ what a network takes
+
+
+def test_inputs_are_normalised_pixels(folder):
+    dataset = data.load(f"folder:{folder}", image_size=8)
+    x = dataset.train_x.to(memory_format=torch.channels_last)
+    mean, std = dataset.mean[:, None, None], dataset.std[:, None, None]
+    ours = dataset.inputs(x)
+    assert torch.equal(ours, (dataset.train_x.float() - mean) / std)
+    assert ours.is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(dataset.train_x, x)  # pixels stay as they were
+    members = x.unflatten(0, (3, 4))  # any number of leading axes
+    assert torch.equal(dataset.inputs(members), ours.unflatten(0, (3, 4)))
+
+
+def test_features_pass_as_they_are(folder):
+    dataset = data.load(f"folder:{folder}", image_size=8)
+    doubles = replace(dataset, train_x=dataset.inputs(dataset.train_x).double())
+    assert doubles.inputs(doubles.train_x) is doubles.train_x
+
+
+@pytest.mark.parametrize("channels", [1, 2, 4])
+def test_another_number_of_channels_is_refused(folder, channels):
+    dataset = data.load(f"folder:{folder}", image_size=8)
+    x = torch.zeros(5, channels, 8, 8, dtype=torch.uint8)
+    with pytest.raises(ValueError, match=f"images of {channels} channels, but mean and std of 3"):
+        dataset.inputs(x)
+
+
+# ------------------------------------------------------------ augmentation
+
+
+def augmented_one_by_one(x, generator):
+    """Slow and obvious: mirror, pad with zeros, cut."""
+    corners = torch.randint(9, (2, len(x)), generator=generator).tolist()
+    mirrored = torch.randint(2, (1, len(x)), generator=generator).tolist()
+    result = torch.empty_like(x)
+    for n, (top, left, mirror) in enumerate(zip(*corners, *mirrored, strict=True)):
+        image = x[n].flip(2) if mirror else x[n]
+        padded = transforms.pad(image, [4, 4, 4, 4], fill=0)
+        result[n] = transforms.crop(padded, top, left, *x.shape[2:])
+    return result
+
+
+@pytest.mark.parametrize("shape", [(50, 3, 32, 32), (7, 1, 28, 20), (1, 3, 2, 2), (0, 3, 8, 8)])
+def test_augmented_is_the_reference(rng, shape):
+    x = torch.from_numpy(rng.integers(0, 256, shape, dtype=np.uint8))
+    before = x.clone()
+    for layout in (torch.contiguous_format, torch.channels_last):
+        ours, reference = (
+            function(x.to(memory_format=layout), torch.Generator().manual_seed(7))
+            for function in (data.augmented, augmented_one_by_one)
+        )
+        assert ours.dtype == torch.uint8
+        assert torch.equal(ours, reference)
+    assert torch.equal(x, before)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_augmented_is_the_same_on_every_device(rng):
+    x = torch.from_numpy(rng.integers(0, 256, (50, 3, 32, 32), dtype=np.uint8))
+    here, there = (
+        data.augmented(x.to(device), torch.Generator().manual_seed(7)) for device in ("cpu", "cuda")
+    )
+    assert there.device.type == "cuda"
+    assert torch.equal(there.cpu(), here)
+
+
+def test_every_shift_and_mirror_is_drawn_as_often():
+    x = torch.zeros(1, 1, 9, 9, dtype=torch.uint8)
+    x[0, 0, 4, 3:5] = torch.tensor([1, 2], dtype=torch.uint8)  # left of right: not mirrored
+    draws = 81 * 2 * 100
+    seen = data.augmented(x.expand(draws, -1, -1, -1), torch.Generator().manual_seed(0))
+    # The place of the 2 (in the middle, so that it stays in the image) and that of the 1.
+    places = (seen == 2).flatten(1).int().argmax(1) * 81 + (seen == 1).flatten(1).int().argmax(1)
+    counts = places.unique(return_counts=True)[1]
+    assert len(counts) == 81 * 2  # 18 of which have the 1 outside
+    assert (counts - 100).abs().max() < 50  # 5 standard deviations
+
+
+@pytest.mark.parametrize("x", [torch.zeros(2, 3, 8, 8), torch.zeros(3, 8, 8, dtype=torch.uint8)])
+def test_only_batches_of_pixels_can_be_augmented(x):
+    with pytest.raises(ValueError, match=r"only uint8 images \(N, C, H, W\) .* got torch\..* \("):
+        data.augmented(x, torch.Generator())
+
+
+@pytest.mark.parametrize("name", ["fashion_mnist", "cifar10", "folder:any", "imagenet:any"])
+def test_augmentable(name):
+    data.check_augmentable(name)
+
+
+@pytest.mark.parametrize("name", ["digits", "mnist", "gaussians", "ufm", "cifar", None])
+def test_not_augmentable(name):
+    valid = "fashion_mnist, cifar10, folder:PATH, imagenet:PATH"
+    with pytest.raises(ValueError, match=f"dataset {name!r} cannot be augmented; valid: {valid}$"):
+        data.check_augmentable(name)
 
 
 # ------------------------------------------------------------ names

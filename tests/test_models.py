@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import pytest
 import torch
+import torchvision
 from torch import nn
 
 from ncbook import models
@@ -20,6 +21,7 @@ class Case:
     features: int  # p at width 1
     bias: bool
     image_size: int | None = None
+    depth: int | None = None
 
 
 def noise(*shape):
@@ -27,13 +29,18 @@ def noise(*shape):
 
 
 CASES = {
-    "mlp": Case((1, 8, 8), noise(1, 8, 8), 128, bias=True),
+    "mlp": Case((1, 8, 8), noise(1, 8, 8), 128, bias=True, depth=3),
     "ufm": Case((SAMPLES,), torch.arange(SAMPLES).unsqueeze(1), 512, bias=False),
+    "resnet9": Case((1, 32, 32), noise(1, 32, 32), 512, bias=True, image_size=32),
+    "vgg9": Case((3, 32, 32), noise(3, 32, 32), 1024, bias=True, image_size=32),
+    "vit": Case((3, 32, 32), noise(3, 32, 32), 512, bias=True, image_size=32, depth=6),
+    "resnet50": Case((3, 64, 64), noise(3, 64, 64), 2048, bias=True, image_size=224),
 }
 
 
 def build(name, num_classes=3, **options):
-    return models.build(name, num_classes, input_shape=CASES[name].input_shape, **options)
+    shape = CASES[name].input_shape
+    return models.build(name, num_classes, input_shape=shape, **options)
 
 
 def test_every_model_has_a_case_here():
@@ -86,6 +93,146 @@ def test_initialisation_follows_the_global_seed(name):
 @pytest.mark.parametrize("name", models.MODELS)
 def test_image_size_is_what_images_are_resized_to(name):
     assert models.image_size(name) == CASES[name].image_size
+
+
+# ------------------------------------------------------------ the paper's networks
+
+
+def parameters(net):
+    return sum(p.numel() for p in net.parameters())
+
+
+def convolutions(net):
+    return [m.weight.shape[:2] for m in net.modules() if isinstance(m, nn.Conv2d)]
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_resnet9_has_the_papers_layers(channels):
+    """Each convolution C_in x C_out has 9 weights a pair, and C_out biases, means and scales."""
+    net = models.build("resnet9", 10, channels)
+    layers = [(channels, 64), (64, 128), (128, 128), (128, 128), (128, 256), (256, 512)]
+    layers += [(512, 512), (512, 512)]
+    assert convolutions(net) == [(out, in_) for in_, out in layers]
+    counted = sum(9 * in_ * out + 3 * out for in_, out in layers) + 512 * 10 + 10
+    assert parameters(net) == counted == {1: 6_574_218, 3: 6_575_370}[channels]
+    assert sum(isinstance(m, nn.MaxPool2d) for m in net.modules()) == 4
+    assert sum(isinstance(m, models.Residual) for m in net.modules()) == 2
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_vgg9_has_the_papers_layers_and_1024_features(channels):
+    net = models.build("vgg9", 10, channels)
+    layers = [(channels, 64), (64, 128), (128, 512), (512, 512), (512, 256), (256, 256)]
+    assert convolutions(net) == [(out, in_) for in_, out in layers]
+    counted = sum(9 * in_ * out + 3 * out for in_, out in layers) + 1024 * 10 + 10
+    assert parameters(net) == counted
+    assert net.fc.in_features == 256 * 2 * 2 == 1024
+    assert sum(isinstance(m, nn.MaxPool2d) for m in net.modules()) == 4
+
+
+def test_residual_adds_its_input():
+    inner, x = nn.Linear(4, 4), noise(4)
+    assert torch.equal(models.Residual(inner)(x), x + inner(x))
+
+
+def test_resnet50_is_torchvisions():
+    reference = torchvision.models.resnet50()
+    net = models.build("resnet50", 1000, 3)
+    assert parameters(net) == parameters(reference) == 25_557_032
+    states = dict(zip(net.state_dict(), reference.state_dict().values(), strict=True))
+    assert all(net.state_dict()[k].shape == v.shape for k, v in states.items())
+    net.load_state_dict(states)
+    x = noise(3, 64, 64)
+    with torch.no_grad():
+        assert torch.equal(net.eval()(x), reference.eval()(x))
+
+
+def test_vit_has_the_papers_shape():
+    net = models.build("vit", 10, 3)
+    d, inner = 512, 512
+    tokens = 64 + 1
+    embedding = 3 * 4 * 4 * d + d + d + tokens * d
+    block = 2 * 2 * d + (3 * d * d + 3 * d) + (d * d + d) + 2 * (d * inner + inner)
+    assert parameters(net) == embedding + 6 * block + 10 * d + 10
+    attention = [m for m in net.modules() if isinstance(m, models.Attention)]
+    assert [m.heads for m in attention] == [8] * 6
+    assert not any(isinstance(m, nn.Dropout) for m in net.modules())
+
+
+def test_attention_equals_torchs():
+    torch.manual_seed(0)
+    ours, x = models.Attention(32, 4), noise(5, 32)
+    torchs = nn.MultiheadAttention(32, 4, batch_first=True)
+    with torch.no_grad():
+        torchs.in_proj_weight.copy_(ours.qkv.weight)
+        torchs.in_proj_bias.copy_(ours.qkv.bias)
+        torchs.out_proj.load_state_dict(ours.out.state_dict())
+        expected, _ = torchs(x, x, x, need_weights=False)
+        torch.testing.assert_close(ours(x), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_vit_starts_normal_with_the_papers_deviation():
+    torch.manual_seed(0)
+    for name, p in models.build("vit").named_parameters():
+        layer_norm = name.endswith(".inner.0.weight")
+        if p.numel() > 5000:  # the standard error of a deviation of n draws is 1 / sqrt(2 n)
+            assert p.std().item() == pytest.approx(0.02, rel=0.05)
+        elif p.dim() == 1:
+            assert torch.all(p == (1 if layer_norm else 0))
+
+
+@pytest.mark.parametrize("name", models.MODELS)
+def test_decay_spares_a_vits_norms_and_biases_alone(name):
+    net = build(name)
+    norms = {id(p) for m in net.modules() if isinstance(m, nn.LayerNorm) for p in m.parameters()}
+    spared = {
+        k
+        for k, p in net.named_parameters()
+        if name == "vit" and (id(p) in norms or k.endswith("bias"))
+    }
+    assert {k for k, decays in models.decayed(net).items() if not decays} == spared
+    assert set(models.decayed(net)) == {k for k, _ in net.named_parameters()}
+
+
+@pytest.mark.parametrize("name", models.MODELS)
+def test_depth_sets_the_number_of_layers_where_the_name_does_not(name):
+    kinds = {"mlp": nn.ReLU, "vit": models.Attention}
+    for depth in (1, 2):
+        if CASES[name].depth is None:
+            with pytest.raises(ValueError, match=rf"depth of {name} is fixed, got {depth}"):
+                build(name, depth=depth)
+        else:
+            found = sum(isinstance(m, kinds[name]) for m in build(name, depth=depth).modules())
+            assert found == depth
+    assert models.MODELS[name].depth == CASES[name].depth
+
+
+@pytest.mark.parametrize("depth", [0, -1, 1.5, True, "2"])
+def test_a_bad_depth_is_refused(depth):
+    with pytest.raises(ValueError, match="depth must be a whole number >= 1, got"):
+        models.build("vit", depth=depth)
+
+
+@pytest.mark.parametrize("width", [1 / 64, 1 / 8, 0.3, 0.4])
+def test_heads_divide_any_vits_width(width):
+    net = models.build("vit", width=width)
+    assert net(noise(1, 32, 32)).shape == (SAMPLES, 10)
+    assert net.fc.in_features == pytest.approx(512 * width, abs=4)
+
+
+@pytest.mark.parametrize("name", ["resnet9", "vgg9", "vit"])
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [
+        ((2, 32, 32), "images of 1 or 3 channels"),
+        ((784,), "images of 1 or 3 channels"),
+        ((1, 28, 28), "images of 32 x 32"),
+        ((1, 32, 64), "images of 32 x 32"),
+    ],
+)
+def test_images_a_network_cannot_take_are_refused(name, shape, message):
+    with pytest.raises(ValueError, match=rf"^{name} takes {message}"):
+        models.build(name, input_shape=shape)
 
 
 def test_mlp_is_64_128_128_128_10_with_batch_norm():

@@ -19,6 +19,7 @@ from ncbook import data, store, sweep, train
 from ncbook.sweep import engine
 from ncbook.train import RunConfig
 
+PUBLISHED = Path(__file__).parents[1] / "book" / "results"
 # A small sweep of real runs: they train in a tenth of a second.
 SMALL = dict(train_size=100, batch_size=50, epochs=2)
 DECAYS = (0.0, 5e-5, 5e-4, 5e-3, 0.05, 0.5)
@@ -167,14 +168,28 @@ def test_the_id_of_a_run_is_that_of_its_whole_config():
         train_size=500,
         width=0.5,
         precision="float64",
+        schedule="cosine",
+        clip=1.0,
+        depth=2,
     )
     others = [RunConfig(**{field: value}) for field, value in changed.items()]
     share = [RunConfig(optimizer="sgd_mixed", coupled_share=s) for s in (0.25, 0.5)]
     model = [RunConfig(dataset="ufm", model="ufm")]
-    configs = [RunConfig(), *others, *share, *model]
+    images = [RunConfig(dataset="cifar10", augment=augment) for augment in (False, True)]
+    configs = [RunConfig(), *others, *share, *model, *images]
     assert len({sweep.run_id(c) for c in configs}) == len(configs)
     fields = {f.name for f in dataclasses.fields(RunConfig)}
-    assert fields == {*changed, "model", "coupled_share"}  # a new field wants a row here
+    assert fields == {*changed, "model", "coupled_share", "augment"}  # a new field wants a row here
+
+
+def test_published_runs_keep_their_ids():
+    """Fields that came later are not part of the id of a run that leaves them as they were."""
+    runs = store.load_runs(PUBLISHED).sample(50, random_state=0)
+    fields = [f.name for f in dataclasses.fields(RunConfig) if f.name in runs]
+    for row in runs.astype(object).where(runs.notna(), None).to_dict("records"):
+        values = {name: row[name] for name in fields if row[name] is not None}
+        whole = {name: int(values[name]) for name in ("train_size",) if name in values}
+        assert sweep.run_id(RunConfig(**values | whole)) == row["run_id"]
 
 
 # ------------------------------------------------------------ run
@@ -520,7 +535,8 @@ def test_all_parameters_reach_the_runs(tmp_path):
 
 BAD = [
     ({"optimizer": "adma"}, "unknown optimizer 'adma'; valid: sgd, sgdw, adam, adamw, signum, sig"),
-    ({"optimizer": "adam_mixed"}, "unknown optimizer 'adam_mixed'; valid: sgd, sgdw, adam, adamw"),
+    ({"optimizer": "adam", "coupled_shares": 0.5}, r"adam has coupled_share 1.0, got 0.5"),
+    ({"optimizer": "adam_mixed", "coupled_shares": 2}, r"adam_mixed needs a coupled_share in .* 2"),
     ({"optimizer": 3}, "optimizer must be a name, got 3"),
     ({"optimizer": ["adam"]}, r"optimizer must be a name, got \['adam'\]"),
     ({"dataset": "mnits"}, "unknown dataset 'mnits'; valid: digits, gaussians, .*folder:PATH"),
@@ -550,6 +566,22 @@ BAD = [
     ({"epochs": "many"}, "epochs must be numbers, got 'many'"),
     ({"epochs": [1, 2]}, r"epochs must be a whole number, got \[1, 2\]"),
     ({"epochs": float("inf")}, "epochs must be a whole number, got inf"),
+    ({"width": "1/0"}, "width must be numbers, got '1/0'"),
+    ({"width": 0.001}, "width must be a finite number of at least 0.015625, got 0.001"),
+    ({"width": [1, 2]}, r"width must be one number, got \[1, 2\]"),
+    ({"depth": 0}, "depth must be a whole number >= 1, got 0"),
+    ({"model": "resnet9", "depth": 3}, "the depth of resnet9 is fixed, got 3"),
+    ({"precision": "float16"}, "unknown precision 'float16'; valid: float32, bfloat16, float64"),
+    ({"schedule": "linear"}, "unknown schedule 'linear'; valid: step, cosine, constant"),
+    ({"clip": 0}, "clip must be a finite number > 0, or None, got 0.0"),
+    ({"augment": "often"}, "augment must be true or false, got 'often'"),
+    (
+        {"augment": True},
+        "dataset 'digits' cannot be augmented; valid: ",
+    ),  # a flipped digit is another one
+    ({"model": "resnet9", "dataset": "gaussians"}, "gaussians are vectors, not images"),
+    ({"workers": 0}, "workers must be a whole number >= 1, got 0"),
+    ({"deterministic": 1}, "deterministic must be true or false, got 1"),
     ({"batch_size": 1}, "batch_size must be a whole number >= 2, got 1"),
     ({"train_size": 0}, "train_size must be a whole number >= 1, got 0"),
     ({"train_size": 1401}, "train_size 1401 is too large: .* at most 1400"),
@@ -589,7 +621,7 @@ def test_results_that_are_a_file_are_refused(tmp_path):
 
 def test_data_that_are_not_to_be_had_are_refused_in_one_line(tmp_path, monkeypatch):
     monkeypatch.setenv(data.DATA_VARIABLE, str(tmp_path / "data"))
-    monkeypatch.setattr(data, "_download", no_network)
+    monkeypatch.setattr(data.downloads, "_download", no_network)
     with pytest.raises(sweep.ParameterError, match=r"^mnist is not in .*data") as refused:
         request(tmp_path, dataset="mnist")
     assert "\n" not in str(refused.value)

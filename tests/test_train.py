@@ -16,7 +16,9 @@ from ncbook.train import (
     RunConfig,
     default_log_epochs,
     learning_rate_factor,
+    learning_rate_factors,
     loop,
+    measure,
     step,
     step_seconds,
     train_members,
@@ -92,14 +94,37 @@ ALONE = dict.fromkeys(optim.OPTIMIZERS, ours)  # what torch lacks: each is in te
 ALONE |= {"sgd": torch_sgd, "adam": torch_adam, "adamw": torch_adamw}
 
 
+def parameter_groups(net, c):
+    """As a ViT's are written by hand: its LayerNorms and biases do not decay."""
+    if c.model != "vit":
+        return net.parameters()
+    spared = [p for m in net.modules() if isinstance(m, nn.LayerNorm) for p in m.parameters()]
+    spared += [m.bias for m in net.modules() if isinstance(m, (nn.Linear, nn.Conv2d))]
+    others = [p for p in net.parameters() if all(p is not other for other in spared)]
+    return [{"params": others}, {"params": spared, "weight_decay": 0.0}]
+
+
+def torch_schedule(optimizer, c, steps):
+    """torch's own schedulers, moved on after every step."""
+    if c.schedule == "step":
+        drops = [steps * (c.epochs // 3), steps * (2 * c.epochs // 3)]
+        return torch.optim.lr_scheduler.MultiStepLR(optimizer, drops, gamma=0.1)
+    total, warm = c.epochs * steps, round(0.05 * c.epochs * steps)
+    linear = torch.optim.lr_scheduler.LinearLR(optimizer, 1 / warm, 1.0, warm - 1)
+    cosine = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, total - warm)
+    return torch.optim.lr_scheduler.SequentialLR(optimizer, [linear, cosine], [warm])
+
+
 def plain_run(c, dataset):
     """What most people write: one network, one loop. Its metrics at the end."""
     torch.manual_seed(c.seed)
-    net = models.build(c.model, dataset.num_classes, input_shape=dataset.input_shape)
+    shape = dataset.input_shape
+    net = models.build(
+        c.model, dataset.num_classes, width=c.width, depth=c.depth, input_shape=shape
+    )
     net = net.to(getattr(torch, c.precision))
-    optimizer = ALONE[c.optimizer](net.parameters(), c)
-    drops = [c.epochs // 3, 2 * c.epochs // 3]
-    schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, drops, gamma=0.1)
+    optimizer = ALONE[c.optimizer](parameter_groups(net, c), c)
+    schedule = torch_schedule(optimizer, c, -(-len(dataset.train_y) // c.batch_size))
     generator = torch.Generator().manual_seed(c.seed)
     for _ in range(c.epochs):
         order = torch.randperm(len(dataset.train_y), generator=generator)
@@ -107,8 +132,10 @@ def plain_run(c, dataset):
             optimizer.zero_grad()
             logits = net(dataset.train_x[batch])
             nn.functional.cross_entropy(logits, dataset.train_y[batch]).backward()
+            if c.clip:
+                nn.utils.clip_grad_norm_(net.parameters(), c.clip)
             optimizer.step()
-        schedule.step()
+            schedule.step()
     return measured(net.eval(), dataset)
 
 
@@ -307,15 +334,216 @@ def test_a_batch_may_be_larger_than_the_set():
     assert large["train_loss"] == whole["train_loss"]
 
 
-@pytest.mark.parametrize("piece", ["EVAL_BATCH", "EVAL_ELEMENTS"])
+@pytest.mark.parametrize("piece", ["MOST_AT_ONCE", "EVAL_FEATURES"])
 def test_measuring_piece_by_piece_changes_nothing(monkeypatch, piece):
     configs = [config(epochs=1, lr=lr) for lr in (0.1, 0.05, 0.01)]
     _, whole = train_members(configs, digits())
-    monkeypatch.setattr(loop, piece, 64)
+    monkeypatch.setattr(measure, piece, 64)
     _, pieces = train_members(configs, digits())
     for row, same in zip(pieces, whole, strict=True):
         del row["m_sv_min"], same["m_sv_min"]  # rounding
         assert row == pytest.approx(same, rel=1e-5)
+
+
+# ------------------------------------------------------------ networks for images
+
+# Narrow ones, on digits made 32 x 32: real images of the size that they take.
+IMAGES = dict(train_size=100, batch_size=34, epochs=3)
+
+
+@cache
+def large_digits(precision="float32", train_size=100):
+    return as_precision(data.load("digits", train_size=train_size, image_size=32), precision)
+
+
+@cache
+def pixels():
+    """The same as uint8 pixels, as image sets from files hold them."""
+    raw = large_digits()
+    low, high = raw.train_x.min(), raw.train_x.max()
+    train, test = (
+        (255 * (x - low) / (high - low)).clamp(0, 255).round().byte()
+        for x in (raw.train_x, raw.test_x)
+    )
+    mean, std = train.float().mean(), train.float().std()
+    return dataclasses.replace(
+        raw, name="cifar10", train_x=train, test_x=test, mean=mean[None], std=std[None]
+    )
+
+
+def images(**changes):
+    return config(**(IMAGES | changes))
+
+
+def assert_close(record, expected, rel):
+    for key, value in expected.items():
+        assert record[key] == pytest.approx(value, rel=rel, abs=rel), key
+
+
+@pytest.mark.parametrize("model", ["resnet9", "vgg9"])
+def test_convolutional_members_equal_plain_loops(model):
+    """With SGD: a convolution's bias before batch norm has a gradient of rounding alone, and Adam
+    and sign make steps of that which no two programs agree on."""
+    some = [("sgd", 0.05, 0.9, 0.05), ("sgdw", 0.01, 0.5, 0.5), ("sgd_mixed", 0.03, 0.0, 5e-3)]
+    configs = [
+        images(
+            model=model, optimizer=o, lr=lr, momentum=m, weight_decay=wd, width=1 / 16,
+            precision="float64", coupled_share=0.3 if o.endswith("_mixed") else None,
+        )
+        for o, lr, m, wd in some
+    ]  # fmt: skip
+    runs, _ = train_members(configs, large_digits("float64"))
+    for c, record in zip(configs, runs, strict=True):
+        assert_close(record, plain_run(c, large_digits("float64")), 1e-8)
+
+
+@pytest.mark.parametrize("clip", [None, 0.05])
+@pytest.mark.parametrize("name", ["sgd", "adam", "adamw", "signum"])
+def test_a_vit_equals_a_plain_loop_with_its_schedule_its_decay_mask_and_clipping(name, clip):
+    c = images(
+        model="vit", optimizer=name, lr=0.01, weight_decay=0.02, width=1 / 16, depth=2,
+        precision="float64", clip=clip, epochs=14, batch_size=50,
+    )  # fmt: skip
+    assert c.schedule == "cosine"
+    (record,), _ = train_members([c], large_digits("float64"))
+    expected = plain_run(c, large_digits("float64"))
+    assert_close(record, expected, 1e-6)
+    if clip:
+        free, _ = train_members([dataclasses.replace(c, clip=None)], large_digits("float64"))
+        assert free[0]["nc1"] != pytest.approx(record["nc1"], rel=1e-3)
+
+
+def test_clipping_members_together_equals_plain_loops():
+    configs = [
+        config(optimizer=o, lr=0.05, weight_decay=0.05, clip=0.5, precision="float64")
+        for o in ("sgd", "sgdw")
+    ]
+    dataset = digits(precision="float64")
+    runs, _ = train_members(configs, dataset)
+    for c, record in zip(configs, runs, strict=True):
+        assert_close(record, plain_run(c, dataset), 1e-9)
+    free, _ = train_members([dataclasses.replace(c, clip=None) for c in configs], dataset)
+    assert free[0]["train_loss"] != pytest.approx(runs[0]["train_loss"], rel=1e-2)
+
+
+@pytest.mark.parametrize("model", ["mlp", "resnet9"])
+def test_together_and_one_after_another_are_the_same(monkeypatch, model):
+    configs = [images(model=model, lr=lr, width=1 / 16, precision="float64") for lr in (0.05, 0.01)]
+    found = []
+    for together in (False, True):
+        row = dataclasses.replace(models.MODELS[model], together=together)
+        monkeypatch.setitem(models.MODELS, model, row)
+        loop._step.cache_clear()
+        found.append(train_members(configs, large_digits("float64"))[0])
+    loop._step.cache_clear()
+    for one, other in zip(*found, strict=True):
+        assert_close(one, {k: other[k] for k in loop.MEASURED if k != "m_sv_min"}, 1e-7)
+
+
+@needs_compiler
+def test_a_compiled_update_is_the_same():
+    c = images(model="resnet9", width=1 / 16, optimizer="sgd", weight_decay=0.05)
+    plain, compiled = (
+        train_members([c], large_digits(), compiled=choice)[0][0] for choice in (False, True)
+    )
+    assert_close(compiled, {k: plain[k] for k in ("nc0", "nc1", "nc2", "nc3", "train_loss")}, 1e-4)
+
+
+def test_images_are_normalised_where_they_are_used():
+    """uint8 pixels train as the normalised float images do."""
+    whole = pixels()
+    floats = dataclasses.replace(
+        whole, train_x=whole.inputs(whole.train_x), test_x=whole.inputs(whole.test_x)
+    )
+    c = images(model="resnet9", width=1 / 16)
+    for precision in ("float32", "float64"):
+        (one,), (other,) = (
+            train_members([dataclasses.replace(c, precision=precision)], d)[0]
+            for d in (whole, floats)
+        )
+        assert without_time(one) == without_time(other)
+
+
+def test_augmentation_is_for_training_and_not_for_features():
+    """Before the first step all is the same; later it is not, and can be had again."""
+    plain, augmented, again = (
+        train_members(
+            [images(model="resnet9", width=1 / 16, dataset="cifar10", augment=on)], pixels()
+        )[1]
+        for on in (False, True, True)
+    )
+    assert plain[0] == augmented[0]
+    assert plain[-1]["nc1"] != pytest.approx(augmented[-1]["nc1"], rel=1e-3)
+    assert augmented == again
+
+
+def test_bfloat16_convolutions_reach_what_float32_ones_do():
+    accuracies = [
+        train_members(
+            [images(model="resnet9", width=1 / 8, epochs=20, lr=0.02, precision=p)], large_digits()
+        )[0][0]["train_acc"]
+        for p in ("float32", "bfloat16")
+    ]
+    assert min(accuracies) > 0.9
+
+
+def test_a_member_that_diverges_ends_alone():
+    configs = [images(model="vgg9", width=1 / 16, **LOST), images(model="vgg9", width=1 / 16)]
+    runs, _ = train_members(configs, large_digits())
+    assert [record["status"] for record in runs] == ["diverged", "ok"]
+    alone, _ = train_members(configs[1:], large_digits())
+    assert_close(runs[1], {k: alone[0][k] for k in loop.MEASURED}, 1e-12)
+
+
+@pytest.mark.parametrize("model", ["resnet9", "vit"])
+def test_the_exact_law_holds_for_networks_of_images(model):
+    """Two epochs, every step of which the law predicts, clipped or not, with the ViT's cosine."""
+    configs = [
+        images(
+            model=model, optimizer=o, lr=0.05, weight_decay=0.5, momentum=0.9, width=1 / 8,
+            depth=2 if model == "vit" else None, epochs=2, clip=clip,
+        )
+        for o in ("sgd", "sgdw") for clip in (None, 1.0)
+    ]  # fmt: skip
+    steps = 3
+    for c in configs:
+        ((record,), _) = train_members([c], large_digits())
+        factors = [learning_rate_factors(c.schedule, e, steps, 2) for e in range(2)]
+        lrs = c.lr * torch.cat(factors).numpy()
+        law = theory.row_sum_stepped(lrs, c.momentum, c.weight_decay, c.optimizer == "sgdw")[-1]
+        assert record["nc0"] / record["nc0_init"] == pytest.approx(abs(law), rel=1e-4)
+        assert abs(law) < 0.995
+
+
+def test_out_of_memory_says_which_knob_to_turn(monkeypatch):
+    def full(*_):
+        raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: 9 bytes")
+
+    monkeypatch.setattr(loop._Chunk, "take_steps", full)
+    with pytest.raises(MemoryError, match=r"^out of memory training 2 x mlp .* batch_size below 1"):
+        train_members([config(lr=0.1), config(lr=0.2)], digits())
+
+
+def test_other_errors_are_not_called_out_of_memory(monkeypatch):
+    def broken(*_):
+        raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+
+    monkeypatch.setattr(loop._Chunk, "take_steps", broken)
+    with pytest.raises(RuntimeError, match=r"^mat1"):
+        train_members([config()], digits())
+
+
+def test_deterministic_holds_while_training_and_no_longer():
+    seen = []
+    assert not torch.are_deterministic_algorithms_enabled()
+    train_members(
+        [config(epochs=1)],
+        digits(),
+        deterministic=True,
+        on_epoch=lambda *_: seen.append(torch.are_deterministic_algorithms_enabled()),
+    )
+    assert seen == [True]
+    assert not torch.are_deterministic_algorithms_enabled()
 
 
 # ------------------------------------------------------------ the exact law of NC0
@@ -423,7 +651,7 @@ def test_history_has_plain_numbers_only():
     """So that the store can write them."""
     runs, history = train_members([config(epochs=1)], digits())
     for record in (*runs, *history):
-        assert {type(v) for v in record.values()} <= {int, float, str, type(None)}
+        assert {type(v) for v in record.values()} <= {int, float, str, bool, type(None)}
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from ncbook.sweep.engine import (
     run,
     run_id,
 )
-from ncbook.sweep.grids import GRIDS, Grid, grid
+from ncbook.sweep.grids import GRIDS, MIXED_GRIDS, Grid, grid
 from ncbook.sweep.request import (
     PARAMETERS,
     ParameterError,
@@ -27,6 +27,7 @@ from ncbook.sweep.request import (
 
 __all__ = [
     "GRIDS",
+    "MIXED_GRIDS",
     "PARAMETERS",
     "Grid",
     "ParameterError",

@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache, lru_cache, partial
 from pathlib import Path
@@ -39,7 +39,7 @@ POLL_SECONDS = 0.2
 
 def run_id(config: RunConfig) -> str:
     """The name of a run in the store: a hash of its whole config."""
-    return store.run_id(asdict(config))
+    return store.run_id(config.identity())
 
 
 def missing(configs: Sequence[RunConfig], results: str | Path | None = None) -> list[RunConfig]:
@@ -50,11 +50,16 @@ def missing(configs: Sequence[RunConfig], results: str | Path | None = None) -> 
 
 def chunks(configs: Sequence[RunConfig], workers: int = 1, size: int = CHUNK) -> list[list]:
     """Split into groups that may train together, of at most ``size`` members, as equal in size
-    and as evenly divisible among the workers as can be."""
+    and as evenly divisible among the workers as can be. Where members train one after another, a
+    chunk is one run: it is stored as soon as it ends."""
     groups: dict[RunConfig, list[RunConfig]] = {}
     for config in configs:
         groups.setdefault(config.shared(), []).append(config)
-    return [part for group in groups.values() for part in _split(group, workers, size)]
+    return [
+        part
+        for shared, group in groups.items()
+        for part in _split(group, workers, size if models.MODELS[shared.model].together else 1)
+    ]
 
 
 def _split(group: list[RunConfig], workers: int, size: int) -> Iterator[list[RunConfig]]:
@@ -118,6 +123,7 @@ def run(
     log_epochs: Sequence[int] | None = None,
     device: str = "cpu",
     workers: int | None = None,
+    deterministic: bool = False,
     progress: bool = True,
 ) -> Report:
     """Train what the store lacks; each chunk is stored as it ends, so a stopped sweep goes on.
@@ -128,6 +134,7 @@ def run(
         log_epochs: epochs to measure at; see ``train.train_members``.
         device: ``cpu`` or a CUDA device.
         workers: processes, each with one thread; default ``default_workers``.
+        deterministic: see ``train.train_members``.
         progress: show a bar.
 
     Raises:
@@ -144,7 +151,11 @@ def run(
         check_samples(config, load_data(config, device))
     parts = chunks(todo, workers)
     task = partial(
-        _train_chunk, results=store.results_dir(results), log_epochs=log_epochs, device=device
+        _train_chunk,
+        results=store.results_dir(results),
+        log_epochs=log_epochs,
+        device=device,
+        deterministic=deterministic,
     )
     trained: Counter = Counter()
     with _progress_bar(len(todo), progress) as advance:
@@ -218,6 +229,7 @@ def _train_chunk(
     results: Path,
     log_epochs: Sequence[int] | None,
     device: str,
+    deterministic: bool,
     advance: Advance,
 ) -> list[str]:
     """Train and store one chunk; the statuses of its runs."""
@@ -225,6 +237,7 @@ def _train_chunk(
         part,
         load_data(part[0], device),
         log_epochs=log_epochs,
+        deterministic=deterministic,
         on_epoch=lambda epoch, members: advance(members / part[0].epochs),
     )
     ids = [run_id(config) for config in part]

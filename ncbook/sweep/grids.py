@@ -16,6 +16,7 @@ class Grid:
     lrs: tuple[float, ...]
     momenta: tuple[float, ...]
     weight_decays: tuple[float, ...]
+    coupled_shares: tuple[float | None, ...] = (None,)  # None: as the optimizer's name says
 
 
 MOMENTA = (0.0, 0.5, 0.7, 0.9, 0.95, 0.98)
@@ -23,6 +24,11 @@ SGD_LRS = (0.001, 0.01, 0.0679)
 ADAPTIVE_LRS = (0.001, 0.005, 0.01)
 DECAYS = (0.0, 5e-5, 5e-4, 5e-3, 0.05, 0.5)
 LARGE_DECAYS = (0.0, 5e-4, 0.05, 0.5, 5.0, 10.0)  # for decoupled decay in adaptive optimizers
+
+# Section 3.4: a fixed total, of which more and more is coupled; Fig. 7 has about ten points. The
+# paper gives no learning rate: the grid's middle one.
+SHARES = tuple(i / 10 for i in range(11))
+TOTAL_DECAY, ONE_MOMENTUM = (5e-4,), (0.9,)
 
 # The paper's D.1.
 GRIDS = {
@@ -33,6 +39,19 @@ GRIDS = {
     "signum": Grid(ADAPTIVE_LRS, MOMENTA, DECAYS),
     "signumw": Grid(ADAPTIVE_LRS, MOMENTA, LARGE_DECAYS),
 }
+MIXED_GRIDS = {
+    "sgd_mixed": Grid((0.01,), ONE_MOMENTUM, TOTAL_DECAY, SHARES),
+    "adam_mixed": Grid((0.005,), ONE_MOMENTUM, TOTAL_DECAY, SHARES),
+    "signum_mixed": Grid((0.005,), ONE_MOMENTUM, TOTAL_DECAY, SHARES),
+}
+
+
+def paper_grid(optimizer: str) -> Grid:
+    """The axes of an optimizer; ``ValueError`` with the valid names if it has none."""
+    grids = GRIDS | MIXED_GRIDS
+    if optimizer not in grids:
+        raise ValueError(f"unknown optimizer {optimizer!r}; valid: {', '.join(grids)}")
+    return grids[optimizer]
 
 
 def grid(
@@ -41,13 +60,15 @@ def grid(
     momenta: Sequence[float] = (),
     weight_decays: Sequence[float] = (),
     seeds: Sequence[int] = (0,),
+    coupled_shares: Sequence[float] = (),
     **shared,
 ) -> list[RunConfig]:
     """One config for each point of an optimizer's grid; an empty axis takes the paper's values.
 
     Args:
-        optimizer: a key of ``GRIDS``.
+        optimizer: a key of ``GRIDS`` or ``MIXED_GRIDS``.
         lrs, momenta, weight_decays, seeds: the axes.
+        coupled_shares: a further axis of the ``_mixed`` optimizers.
         shared: further fields of ``RunConfig``, equal for all.
 
     Raises:
@@ -56,17 +77,17 @@ def grid(
     >>> len(grid("adamw"))
     108
     """
-    if optimizer not in GRIDS:
-        raise ValueError(f"unknown optimizer {optimizer!r}; valid: {', '.join(GRIDS)}")
-    paper = GRIDS[optimizer]
+    paper = paper_grid(optimizer)
     axes = product(
         seeds or (0,),
         lrs or paper.lrs,
         weight_decays or paper.weight_decays,
         momenta or paper.momenta,
+        coupled_shares or paper.coupled_shares,
     )
+    names = ("seed", "lr", "weight_decay", "momentum", "coupled_share")
     configs = [
-        RunConfig(optimizer=optimizer, lr=lr, momentum=m, weight_decay=wd, seed=seed, **shared)
-        for seed, lr, wd, m in axes
+        RunConfig(optimizer=optimizer, **dict(zip(names, point, strict=True)), **shared)
+        for point in axes
     ]
     return list(dict.fromkeys(configs))

@@ -11,6 +11,7 @@ import difflib
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +20,16 @@ import torch
 
 from ncbook import data, store
 from ncbook.sweep.engine import default_workers, estimate_seconds, load_data, missing, run_id
-from ncbook.sweep.grids import GRIDS, grid
-from ncbook.train import RunConfig, check_samples
+from ncbook.sweep.grids import grid, paper_grid
+from ncbook.train import RunConfig, check_samples, check_whole
 
 PARAMETERS = (
     *("optimizer", "dataset", "model", "lrs", "momenta", "weight_decays", "epochs", "batch_size"),
-    *("seeds", "train_size", "log_epochs", "results", "device"),
+    *("seeds", "coupled_shares", "train_size", "width", "depth", "precision", "schedule", "clip"),
+    *("augment", "log_epochs", "results", "device", "workers", "deterministic"),
 )
+AXES = ("lrs", "momenta", "weight_decays", "coupled_shares")
+WHOLE = ("epochs", "batch_size", "train_size", "depth")
 INJECTED = "# Parameters"  # how papermill begins the cell that it adds
 
 
@@ -44,6 +48,8 @@ class Request:
     results: str | None
     log_epochs: tuple[int, ...] | None
     device: str
+    workers: int = 1
+    deterministic: bool = False
 
 
 def check(namespace: Mapping[str, Any]) -> Request:
@@ -80,20 +86,24 @@ def _injected_names(cells: Sequence[str]) -> list[str]:
 
 def _request(given: Mapping[str, Any]) -> Request:
     optimizer = _name("optimizer", given["optimizer"], "adamw")
-    if optimizer not in GRIDS:
-        raise ValueError(f"unknown optimizer {optimizer!r}; valid: {', '.join(GRIDS)}")
-    axes = {axis: _numbers(axis, given[axis]) for axis in ("lrs", "momenta", "weight_decays")}
-    whole = {field: _whole(field, given[field]) for field in ("epochs", "batch_size", "train_size")}
+    paper_grid(optimizer)
+    axes = {axis: _numbers(axis, given[axis]) for axis in AXES}
+    whole = {field: _whole(field, given[field]) for field in WHOLE}
     seeds = tuple(_whole("seeds", seed) for seed in _items(given["seeds"]))
     device = _device(given["device"])
-    configs = grid(
-        optimizer,
-        **axes,
-        seeds=seeds,
-        dataset=_name("dataset", given["dataset"], "digits"),
-        model=_name("model", given["model"], "mlp"),
-        **{field: value for field, value in whole.items() if value is not None},
-    )
+    workers = _workers(given["workers"], device)
+    deterministic = bool(_flag("deterministic", given["deterministic"]))
+    shared = whole | {
+        "dataset": _name("dataset", given["dataset"], "digits"),
+        "model": _name("model", given["model"], "mlp"),
+        "precision": _name("precision", given["precision"], None),
+        "schedule": _name("schedule", given["schedule"], None),
+        "width": _one("width", given["width"]),
+        "clip": _one("clip", given["clip"]),
+        "augment": _flag("augment", given["augment"]),
+    }
+    shared = {field: value for field, value in shared.items() if value is not None}
+    configs = grid(optimizer, **axes, seeds=seeds, **shared)
     log_epochs = tuple(_whole("log_epochs", epoch) for epoch in _items(given["log_epochs"]))
     outside = [epoch for epoch in log_epochs if not 0 <= epoch <= configs[0].epochs]
     if outside:
@@ -101,7 +111,15 @@ def _request(given: Mapping[str, Any]) -> Request:
     results = str(given["results"]) if given["results"] else None
     check_samples(configs[0], load_data(configs[0], device))
     store.ensure_writable(results)
-    return Request(configs, results, log_epochs or None, device)
+    return Request(configs, results, log_epochs or None, device, workers, deterministic)
+
+
+def _workers(value: Any, device: str) -> int:
+    workers = _whole("workers", value)
+    if workers is None:
+        return default_workers(device)
+    check_whole("workers", workers, 1)
+    return workers
 
 
 def _items(value: Any) -> list[Any]:
@@ -117,12 +135,31 @@ def _numbers(name: str, value: Any) -> tuple[float, ...]:
     return tuple(_number(name, item) for item in _items(value))
 
 
+def _one(name: str, value: Any) -> float | None:
+    """One number, or None if the parameter is empty."""
+    numbers = _numbers(name, value)
+    if len(numbers) > 1:
+        raise ValueError(f"{name} must be one number, got {value!r}")
+    return numbers[0] if numbers else None
+
+
+def _flag(name: str, value: Any) -> bool | None:
+    if value in (None, ""):
+        return None
+    words = {"true": True, "false": False}
+    flag = words.get(value.strip().lower()) if isinstance(value, str) else value
+    if not isinstance(flag, bool):
+        raise ValueError(f"{name} must be true or false, got {value!r}")
+    return flag
+
+
 def _number(name: str, value: Any) -> float:
+    """A float, also from text: ``"1e-3"`` or ``"1/8"``."""
     try:
         if isinstance(value, bool):
             raise TypeError
-        return float(value)
-    except (TypeError, ValueError):
+        return float(Fraction(value)) if isinstance(value, str) and "/" in value else float(value)
+    except (TypeError, ValueError, ZeroDivisionError):
         raise ValueError(f"{name} must be numbers, got {value!r}") from None
 
 
@@ -137,7 +174,7 @@ def _whole(name: str, value: Any) -> int | None:
     return int(number)
 
 
-def _name(field: str, value: Any, default: str) -> str:
+def _name(field: str, value: Any, default: str | None) -> str | None:
     if value in (None, ""):
         return default
     if not isinstance(value, str):
@@ -158,7 +195,7 @@ def _device(value: Any) -> str:
 def describe(request: Request) -> str:
     """Markdown: what a sweep will train, what the store has, and about how long it will take."""
     first, todo = request.configs[0], missing(request.configs, request.results)
-    workers = default_workers(request.device)
+    workers = request.workers
     axes = {
         "learning rates": "lr",
         "momenta": "momentum",

@@ -12,11 +12,13 @@ from ncbook.train.config import (
     GAMMA,
     MILESTONES,
     PRECISIONS,
+    SCHEDULES,
     RunConfig,
     check_samples,
     check_whole,
     default_log_epochs,
     learning_rate_factor,
+    learning_rate_factors,
 )
 from ncbook.train.loop import METRIC_KEYS, step_seconds, train_members
 
@@ -25,11 +27,13 @@ __all__ = [
     "METRIC_KEYS",
     "MILESTONES",
     "PRECISIONS",
+    "SCHEDULES",
     "RunConfig",
     "check_samples",
     "check_whole",
     "default_log_epochs",
     "learning_rate_factor",
+    "learning_rate_factors",
     "step_seconds",
     "train_members",
 ]

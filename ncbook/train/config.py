@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import torch
+from torch import Tensor
 
 from ncbook import data, models, optim
 
@@ -12,6 +14,9 @@ MILESTONES = (1 / 3, 2 / 3)  # of the epochs; the paper's section 3.1, after Pap
 GAMMA = 0.1  # learning-rate factor at each milestone
 SEED_LIMIT = 2**63  # torch's generators take 64 bits
 PRECISIONS = ("float32", "bfloat16", "float64")
+SCHEDULES = ("step", "cosine", "constant")
+WARM_UP = 0.05  # of the steps, of the cosine schedule; the paper's D.4.5
+LATER = {"schedule": "step", "clip": None, "augment": False, "depth": None}
 MIXED = {"sgd": "sgd_mixed", "adam": "adam_mixed", "sign": "signum_mixed"}
 
 
@@ -30,6 +35,12 @@ class RunConfig:
         train_size: size of the class-balanced subset of the training set; None takes all of it.
         width: factor on the network's hidden widths.
         precision: of the hidden layers; last layer and metrics are float32 in ``bfloat16`` too.
+        schedule: of the learning rate, a name of ``SCHEDULES``; by default the model's: ``cosine``
+            for a ViT, ``step`` for all others.
+        clip: largest norm that a step's gradient may have; None leaves it as it is, as the paper's
+            code does (its ViT's, too: there a misspelt name switches clipping off).
+        augment: whether training images are cropped and flipped at random.
+        depth: number of hidden layers or blocks; None is the model's own.
 
     Raises:
         ValueError: for any value out of its range, naming it and what is valid.
@@ -48,6 +59,10 @@ class RunConfig:
     train_size: int | None = None
     width: float = 1.0
     precision: str = "float32"
+    schedule: str | None = None
+    clip: float | None = None
+    augment: bool = False
+    depth: int | None = None
 
     def __post_init__(self) -> None:
         data.validate_name(self.dataset)
@@ -71,6 +86,27 @@ class RunConfig:
         if self.precision not in PRECISIONS:
             valid = ", ".join(PRECISIONS)
             raise ValueError(f"unknown precision {self.precision!r}; valid: {valid}")
+        models.check_depth(self.model, self.depth)
+        self._check_recipe()
+
+    def _check_recipe(self) -> None:
+        if self.schedule is None:
+            object.__setattr__(self, "schedule", models.MODELS[self.model].schedule)
+        if self.schedule not in SCHEDULES:
+            valid = ", ".join(SCHEDULES)
+            raise ValueError(f"unknown schedule {self.schedule!r}; valid: {valid}")
+        if self.clip is not None and not (_is_number(self.clip) and 0 < self.clip < float("inf")):
+            raise ValueError(f"clip must be a finite number > 0, or None, got {self.clip!r}")
+        if not isinstance(self.augment, bool):
+            raise ValueError(f"augment must be true or false, got {self.augment!r}")
+        if self.augment:
+            data.check_augmentable(self.dataset)
+
+    def identity(self) -> dict[str, Any]:
+        """What the run's id is a hash of: all fields, but for those of ``LATER`` that hold what
+        was the only way before they came. So old stores stay valid."""
+        same = {k for k, before in LATER.items() if getattr(self, k) == before}
+        return {k: v for k, v in asdict(self).items() if k not in same}
 
     @property
     def direction(self) -> str:
@@ -101,6 +137,10 @@ def check_samples(config: RunConfig, dataset: data.Dataset) -> None:
         )
 
 
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
 def check_whole(field: str, value: object, least: int) -> None:
     """Raise ``ValueError`` naming the value unless it is an int that is at least ``least``."""
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
@@ -115,6 +155,30 @@ def drop_epochs(epochs: int) -> tuple[int, ...]:
 def learning_rate_factor(epoch: int, epochs: int) -> float:
     """The paper's step schedule: x0.1 from epoch floor(epochs/3) and floor(2 epochs/3) on."""
     return GAMMA ** sum(epoch >= drop for drop in drop_epochs(epochs))
+
+
+def learning_rate_factors(schedule: str, epoch: int, steps: int, epochs: int) -> Tensor:
+    """Factor on the learning rate at each of the ``steps`` of epoch ``epoch`` (from 0), float64.
+
+    ``step`` is constant over an epoch (``learning_rate_factor``). ``cosine`` rises in a straight
+    line over the first 5 % of all steps T, to 1 at the step that ends them, and then falls as
+    (1 + cos(pi t)) / 2, t going from 0 to 1 over the rest (D.4.5). ``constant`` is 1.
+
+    Raises:
+        ValueError: an unknown schedule.
+    """
+    if schedule == "constant":
+        return torch.ones(steps, dtype=torch.float64)
+    if schedule == "step":
+        factor = learning_rate_factor(epoch, epochs)
+        return torch.full((steps,), factor, dtype=torch.float64)
+    if schedule != "cosine":
+        raise ValueError(f"unknown schedule {schedule!r}; valid: {', '.join(SCHEDULES)}")
+    total = steps * epochs
+    warm = max(1, round(WARM_UP * total))
+    step = torch.arange(epoch * steps, (epoch + 1) * steps, dtype=torch.float64)
+    fall = (1 + torch.cos(torch.pi * (step - warm) / max(1, total - warm))) / 2
+    return torch.where(step < warm, (step + 1) / warm, fall)
 
 
 def default_log_epochs(epochs: int) -> tuple[int, ...]:

@@ -2,32 +2,29 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from ncbook import metrics, models, optim
+from ncbook import data, metrics, models, optim
 from ncbook.data import Dataset
-from ncbook.train.config import RunConfig, check_samples, default_log_epochs, learning_rate_factor
-from ncbook.train.step import Members, can_compile, features_of, make_step, part
+from ncbook.train.config import RunConfig, check_samples, default_log_epochs, learning_rate_factors
+from ncbook.train.measure import MEASURED, measure, network_input
+from ncbook.train.step import Members, can_compile, make_step
 
 METRIC_KEYS = metrics.KEYS
-# Every number measured at a logged epoch; the singular values are those of Fig. 6.
-MEASURED = (
-    *("train_loss", "train_acc", "test_loss", "test_acc"),
-    *METRIC_KEYS,
-    *("w_sv_min", "w_sv_mean", "m_sv_min", "m_sv_mean"),
-)
-EVAL_BATCH = 2048  # samples in one forward pass while measuring
-EVAL_ELEMENTS = 2**25  # features held at a time while measuring: 128 MB in float32
-COMPILE_FROM = 15_000  # member steps of a chunk from which compiling pays
-COMPILED_SHARE = 0.45  # of a plain step's time that a compiled one takes (MLP, CPU)
-TIMED_STEPS = 8
+COMPILE_FROM = 15_000  # member steps of a chunk, together, from which compiling pays
+COMPILED_SHARE = 0.45  # of a plain step's time that a compiled one takes then (MLP, CPU)
+# Parameters times member steps from which it pays where members train one after another: compiling
+# the update takes 5-16 s and saves 10 ns a parameter and step (ResNet9, CPU, one thread).
+COMPILE_FROM_UPDATES = 1.5e9
+TIMED_STEPS, TIMED_SECONDS = 8, 2.0
 
 OnEpoch = Callable[[int, int], None]
 
@@ -38,6 +35,7 @@ def train_members(
     *,
     log_epochs: Sequence[int] | None = None,
     compiled: bool | None = None,
+    deterministic: bool = False,
     on_epoch: OnEpoch | None = None,
 ) -> tuple[list[dict], list[dict]]:
     """Train all ``configs`` together and return their records.
@@ -49,6 +47,8 @@ def train_members(
             among them. Default: ``default_log_epochs``.
         compiled: whether to use torch.compile; by default where the work is long enough to repay
             the time that compiling takes.
+        deterministic: have a GPU use deterministic algorithms alone, slower ones at times; on a CPU
+            they are so anyway.
         on_epoch: called with (epoch, members) after each epoch.
 
     Returns:
@@ -61,14 +61,15 @@ def train_members(
     Raises:
         ValueError: for members that cannot share a chunk, a log epoch outside the training, a
             class without a sample, or a last batch of one.
+        MemoryError: where the members or their batches do not fit; it says what to make smaller.
     """
     shared = _shared(configs)
     check_samples(shared, dataset)
     logged = _logged(log_epochs, shared.epochs)
-    chunk = _Chunk.start(configs, dataset, compiled)
     began = time.perf_counter()
-    history = chunk.measure(0)
-    with _no_denormals():
+    with _no_denormals(), _deterministic(deterministic), _out_of_memory_explained(configs):
+        chunk = _Chunk.start(configs, dataset, compiled)
+        history = chunk.measure(0)
         for epoch in range(shared.epochs):
             chunk.train_epoch(epoch)
             if epoch + 1 in logged:
@@ -83,21 +84,20 @@ def step_seconds(configs: Sequence[RunConfig], dataset: Dataset) -> float:
     """Seconds that one step of this chunk takes, about: a few plain ones, on one thread, times
     what compiling saves."""
     chunk = _Chunk.start(configs, dataset, compiled=False)
-    batch = torch.arange(min(configs[0].batch_size, len(dataset.train_y)))
-    x, y = dataset.train_x[batch], dataset.train_y[batch]
-    numbers = chunk._factors(1.0, TIMED_STEPS)
-    members, threads = chunk.members, torch.get_num_threads()
+    order = torch.arange(len(dataset.train_y)).split(configs[0].batch_size)[:1]
+    threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        with torch.no_grad():
-            chunk.step(members.params, members.buffers, members.state, x, y, numbers[0])
-            began = time.perf_counter()
-            for row in numbers[1:]:
-                chunk.step(members.params, members.buffers, members.state, x, y, row)
+        chunk.take_steps(order, torch.ones(1))
+        began, steps = time.perf_counter(), 0
+        while steps < TIMED_STEPS and time.perf_counter() - began < TIMED_SECONDS:
+            chunk.take_steps(order, torch.ones(1))
+            steps += 1
     finally:
         torch.set_num_threads(threads)
-    seconds = (time.perf_counter() - began) / (TIMED_STEPS - 1)
-    return seconds * (COMPILED_SHARE if _repays_compiling(configs, dataset) else 1.0)
+    seconds = (time.perf_counter() - began) / steps
+    saves = _is_together(configs[0]) and _repays_compiling(configs, dataset)
+    return seconds * (COMPILED_SHARE if saves else 1.0)
 
 
 @contextmanager
@@ -110,6 +110,34 @@ def _no_denormals() -> Iterator[None]:
         yield
     finally:
         torch.set_flush_denormal(before)
+
+
+@contextmanager
+def _deterministic(wanted: bool) -> Iterator[None]:
+    before = torch.are_deterministic_algorithms_enabled()
+    if wanted:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # torch asks for it
+        torch.use_deterministic_algorithms(True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)
+
+
+@contextmanager
+def _out_of_memory_explained(configs: Sequence[RunConfig]) -> Iterator[None]:
+    """torch's long message becomes one line that says which knob to turn."""
+    try:
+        yield
+    except RuntimeError as error:  # torch.OutOfMemoryError is one, and a CPU's has no own class
+        if not isinstance(error, torch.OutOfMemoryError) and "alloc" not in str(error).lower():
+            raise
+        config = configs[0]
+        raise MemoryError(
+            f"out of memory training {len(configs)} x {config.model} (width {config.width:g}) on "
+            f"{config.dataset}: choose a batch_size below {config.batch_size}, a smaller width or "
+            f"train_size, or fewer workers"
+        ) from error
 
 
 def _shared(configs: Sequence[RunConfig]) -> RunConfig:
@@ -145,38 +173,57 @@ class _Chunk:
     @classmethod
     def start(cls, configs: Sequence[RunConfig], dataset: Dataset, compiled: bool | None) -> _Chunk:
         config, device = configs[0], dataset.train_x.device
-        dataset = _in_precision(dataset, config.precision)
-        net = _network(config, dataset)
-        members = Members.start(net, len(configs), config.direction)
+        members = Members.start(_initial(config, dataset), len(configs), config.direction)
         if compiled is None:
             compiled = _repays_compiling(configs, dataset)
-        key = (config.model, dataset.num_classes, dataset.input_shape, config.width)
-        step = _step(*key, config.direction, config.precision, compiled)
+        step = _step(
+            *_architecture(config, dataset),
+            *(config.direction, config.precision, config.clip, compiled),
+        )
         order = torch.Generator().manual_seed(config.seed)
         numbers = _numbers(configs).to(device)
         return cls(configs, dataset, members, step, numbers, order, 0, [None] * len(configs))
 
-    @torch.no_grad()
     def train_epoch(self, epoch: int) -> None:
         """One pass over the training set in this epoch's order, then freeze who was lost."""
-        config, data, members = self.configs[0], self.dataset, self.members
-        order = torch.randperm(len(data.train_y), generator=self.order).to(data.train_y.device)
-        batches = order.split(config.batch_size)
-        factors = self._factors(learning_rate_factor(epoch, config.epochs), len(batches))
-        for batch, numbers in zip(batches, factors, strict=True):
-            x, y = data.train_x[batch], data.train_y[batch]
-            self.step(members.params, members.buffers, members.state, x, y, numbers)
+        config, samples = self.configs[0], len(self.dataset.train_y)
+        if None not in self.diverged:
+            return
+        batches = torch.randperm(samples, generator=self.order).split(config.batch_size)
+        factors = learning_rate_factors(config.schedule, epoch, len(batches), config.epochs)
+        self.take_steps(batches, factors)
         self._freeze_lost(epoch + 1)
 
-    def _factors(self, lr_factor: float, steps: int) -> Tensor:
-        """``optim.Factors`` of the next ``steps`` steps, (steps, 7, M), rounded to the members'
-        precision."""
+    @torch.no_grad()
+    def take_steps(self, batches: Sequence[Tensor], lr_factors: Tensor) -> None:
+        """One step for each batch of sample numbers, with a factor on the learning rate each."""
+        members = self.members
+        for batch, numbers in zip(batches, self._factors(lr_factors), strict=True):
+            x, y = self._minibatch(batch)
+            self.step(members.params, members.buffers, members.state, x, y, numbers)
+
+    def _minibatch(self, batch: Tensor) -> tuple[Tensor, Tensor]:
+        data_, config = self.dataset, self.configs[0]
+        batch = batch.to(data_.train_y.device)
+        x = data_.train_x[batch]
+        if config.augment:
+            x = data.augmented(x, self.order)
+        return network_input(data_, x, self._dtype), data_.train_y[batch]
+
+    @property
+    def _dtype(self) -> torch.dtype:
+        return self.members.params["fc.weight"].dtype
+
+    def _factors(self, lr_factors: Tensor) -> Tensor:
+        """``optim.Factors`` of the next steps, (steps, 7, M), rounded to the members' precision."""
         lr, momentum, coupled, decoupled = self.numbers
+        steps = len(lr_factors)
         count = torch.arange(1, steps + 1, dtype=torch.float64, device=lr.device) + self.steps
         self.steps += steps
-        parts = optim.Factors.of(lr * lr_factor, momentum, coupled, decoupled, count[:, None])
-        table = torch.stack([p.expand(steps, len(lr)) for p in parts], dim=1)
-        return table.to(self.members.params["fc.weight"].dtype)
+        lr = lr * lr_factors.to(lr.device)[:, None]
+        parts = optim.Factors.of(lr, momentum, coupled, decoupled, count[:, None])
+        table = torch.stack([p.expand(steps, lr.shape[1]) for p in parts], dim=1)
+        return table.to(self._dtype)
 
     def _freeze_lost(self, epoch: int) -> None:
         lost = ~self.members.finite()
@@ -189,7 +236,8 @@ class _Chunk:
     @torch.no_grad()
     def measure(self, epoch: int) -> list[dict]:
         """History records of the members still in training."""
-        values = _measure(self.configs[0], self.dataset, self.members)
+        net = _template(*_architecture(self.configs[0], self.dataset), train=False)
+        values = measure(net, self.dataset, self.members)
         table = {k: v.double().tolist() for k, v in values.items()}
         return [
             {"member": i, "epoch": epoch} | {k: column[i] for k, column in table.items()}
@@ -217,9 +265,19 @@ class _Chunk:
         )
 
 
+def _is_together(config: RunConfig) -> bool:
+    return models.MODELS[config.model].together
+
+
 def _repays_compiling(configs: Sequence[RunConfig], dataset: Dataset) -> bool:
-    steps = configs[0].epochs * -(-len(dataset.train_y) // configs[0].batch_size)
-    return steps * len(configs) >= COMPILE_FROM and can_compile(dataset.train_x.device.type)
+    if not can_compile(dataset.train_x.device.type):
+        return False
+    config = configs[0]
+    steps = len(configs) * config.epochs * -(-len(dataset.train_y) // config.batch_size)
+    if _is_together(config):
+        return steps >= COMPILE_FROM
+    net = _template(*_architecture(config, dataset), train=False)
+    return steps * sum(p.numel() for p in net.parameters()) >= COMPILE_FROM_UPDATES
 
 
 def _numbers(configs: Sequence[RunConfig]) -> Tensor:
@@ -231,89 +289,39 @@ def _numbers(configs: Sequence[RunConfig]) -> Tensor:
     return torch.tensor(columns, dtype=torch.float64).T.contiguous()
 
 
-def _network(config: RunConfig, dataset: Dataset) -> models.Classifier:
+def _architecture(config: RunConfig, dataset: Dataset) -> tuple:
+    """What decides a network's shape: name, classes, input, width, depth."""
+    shape = tuple(dataset.input_shape)
+    return config.model, dataset.num_classes, shape, config.width, config.depth
+
+
+def _initial(config: RunConfig, dataset: Dataset) -> models.Classifier:
     """The run's initialisation: from its seed alone, whatever else drew random numbers."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        net = _build(config.model, dataset.num_classes, dataset.input_shape, config.width)
+        net = _build(*_architecture(config, dataset))
     dtype = torch.float64 if config.precision == "float64" else torch.float32
     return net.to(dataset.train_x.device, dtype)
 
 
-def _in_precision(dataset: Dataset, precision: str) -> Dataset:
-    """The data set in float64 if the members are (bfloat16 members start from float32)."""
-    if precision != "float64" or not dataset.train_x.is_floating_point():
-        return dataset
-    return replace(dataset, train_x=dataset.train_x.double(), test_x=dataset.test_x.double())
+def _build(
+    model: str, num_classes: int, shape: tuple[int, ...], width: float, depth: int | None
+) -> models.Classifier:
+    return models.build(model, num_classes, shape[0], width, depth=depth, input_shape=shape)
 
 
-def _build(model: str, num_classes: int, input_shape: Sequence[int], width: float):
-    return models.build(model, num_classes, input_shape[0], width, input_shape=input_shape)
+@lru_cache(maxsize=32)
+def _template(*architecture, train: bool) -> models.Classifier:
+    """The module that members' tensors are put into, without tensors of its own."""
+    with torch.device("meta"):
+        return _build(*architecture).train(train)
 
 
 @lru_cache(maxsize=32)
 def _step(
-    model: str,
-    num_classes: int,
-    input_shape: tuple[int, ...],
-    width: float,
-    direction: str,
-    precision: str,
-    compiled: bool,
+    model, num_classes, shape, width, depth, direction, precision, clip, compiled
 ) -> Callable:
     """Made once a process, so that every chunk of a sweep uses what the first one compiled."""
-    net = _build(model, num_classes, input_shape, width).train()
-    return make_step(net, direction, precision, compiled)
-
-
-def _measure(config: RunConfig, dataset: Dataset, members: Members) -> dict[str, Tensor]:
-    """Each of ``MEASURED``, shape (M,): features in evaluation mode, no augmentation."""
-    net = _network(config, dataset).eval()
-    samples = len(dataset.train_y) + len(dataset.test_y)
-    at_once = max(1, EVAL_ELEMENTS // (samples * net.fc.in_features))
-    count = len(members.params["fc.weight"])
-    pieces = []
-    for first in range(0, count, at_once):
-        rows = slice(first, first + at_once)
-        params = {k: p[rows] for k, p in members.params.items()}
-        buffers = {k: b[rows] for k, b in members.buffers.items()}
-        pieces.append(_measure_some(net, dataset, params, buffers))
-    return {k: torch.cat([piece[k] for piece in pieces]) for k in pieces[0]}
-
-
-def _measure_some(net, dataset: Dataset, params, buffers) -> dict[str, Tensor]:
-    fc = part(params, "fc.")
-    train_h = _member_features(net, params, buffers, dataset.train_x)
-    test_h = _member_features(net, params, buffers, dataset.test_x)
-    values = {}
-    for name, h, y in (("train", train_h, dataset.train_y), ("test", test_h, dataset.test_y)):
-        values[f"{name}_loss"], values[f"{name}_acc"] = _loss_and_accuracy(h, y, **fc)
-    values |= metrics.member_metrics(train_h, dataset.train_y, fc["weight"], fc.get("bias"), test_h)
-    means = metrics.class_means(train_h, dataset.train_y, net.fc.out_features)
-    centred = metrics.centred_means(means)
-    for name, rows in (("w", fc["weight"]), ("m", centred)):
-        smallest, others = metrics.singular_values(rows)
-        values |= {f"{name}_sv_min": smallest, f"{name}_sv_mean": others}
-    return values
-
-
-def _member_features(net, params, buffers, x: Tensor) -> Tensor:
-    """(M, N, p), one member after the other: nothing is shared, and vmap would move batch norm's
-    inputs about (it took three times as long)."""
-    rows = []
-    for i in range(len(params["fc.weight"])):
-        one, seen = ({k: t[i] for k, t in tensors.items()} for tensors in (params, buffers))
-        rows.append(torch.cat([features_of(net, one, seen, some) for some in x.split(EVAL_BATCH)]))
-    return torch.stack(rows)
-
-
-def _loss_and_accuracy(
-    features: Tensor, labels: Tensor, weight: Tensor, bias: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
-    """Mean cross-entropy and share of correct samples, each (M,)."""
-    logits = features @ weight.mT  # (M, N, K)
-    if bias is not None:
-        logits += bias.unsqueeze(1)
-    targets = labels.expand(len(logits), -1)
-    loss = nn.functional.cross_entropy(logits.mT, targets, reduction="none").mean(1)
-    return loss, (logits.argmax(-1) == targets).double().mean(1)
+    net = _template(model, num_classes, shape, width, depth, train=True)
+    together = models.MODELS[model].together
+    return make_step(net, direction, precision, together=together, compiled=compiled, clip=clip)

@@ -1,0 +1,66 @@
+"""Data that need no files: digits, gaussians, and the unconstrained-feature model's numbers."""
+
+import numpy as np
+import torch
+
+from ncbook.data.dataset import UFM, Dataset, Raw
+from ncbook.data.subsets import balanced_indices
+
+DIGITS_PER_CLASS = 140  # of at least 174 images a class; the rest are test images
+GAUSSIAN_DIM, GAUSSIAN_CLASSES, GAUSSIAN_PER_CLASS = 784, 10, 1000
+GAUSSIAN_NOISE = 0.1  # epsilon
+UFM_SAMPLES, UFM_CLASSES = 10_000, 10  # the paper's D.4.2
+# The data are the same whatever the seed of a run is: these two never change.
+DIGITS_SEED = 0
+GAUSSIAN_SEED = 0
+
+
+def digits() -> Raw:
+    """scikit-learn's 1,797 images of 8 x 8: 140 a class to train, the other 397 to test.
+
+    The training classes are balanced because the paper assumes so (B).
+    """
+    from sklearn.datasets import load_digits
+
+    bunch = load_digits()
+    x = torch.from_numpy(bunch.images.astype(np.uint8)).unsqueeze(1)  # whole numbers 0 .. 16
+    y = torch.from_numpy(bunch.target.astype(np.int64))
+    names = tuple(str(k) for k in bunch.target_names)
+    train = balanced_indices(
+        y, len(names), DIGITS_PER_CLASS * len(names), np.random.default_rng(DIGITS_SEED)
+    )
+    is_test = torch.ones(len(y), dtype=torch.bool)
+    is_test[train] = False
+    return Raw(x[train], y[train], x[is_test], y[is_test], names)
+
+
+def gaussians() -> Raw:
+    """A separable mixture ``x = mu_k + eps z``, with ``mu_k`` and ``z`` drawn from N(0, I).
+
+    The paper (section 3.4, Fig. 8) says no more than "separable"; with d = 784 and eps = 0.1 two
+    centres are some sqrt(2 d) / eps = 400 standard deviations apart. Training and test samples are
+    separate draws around the same centres.
+    """
+    generator = torch.Generator().manual_seed(GAUSSIAN_SEED)
+    centres = torch.randn(GAUSSIAN_CLASSES, GAUSSIAN_DIM, generator=generator)
+    y = torch.arange(GAUSSIAN_CLASSES).repeat_interleave(GAUSSIAN_PER_CLASS)
+
+    def draw() -> torch.Tensor:
+        noise = torch.randn(len(y), GAUSSIAN_DIM, generator=generator)
+        return centres[y] + GAUSSIAN_NOISE * noise
+
+    return Raw(draw(), y, draw(), y.clone(), tuple(str(k) for k in range(GAUSSIAN_CLASSES)))
+
+
+def sample_numbers(count: int, device: str | torch.device) -> Dataset:
+    """For the unconstrained-feature model: sample n is the number n, of class n mod K.
+
+    Its features are free, so there is nothing that a test set could hold: it is the training set.
+    """
+    if count > UFM_SAMPLES:
+        raise ValueError(f"train_size {count} is too large: {UFM} has {UFM_SAMPLES} samples")
+    if count < UFM_CLASSES:
+        raise ValueError(f"train_size {count} is too small: {UFM} has {UFM_CLASSES} classes")
+    x = torch.arange(count, device=device).unsqueeze(1)
+    y = x.squeeze(1) % UFM_CLASSES
+    return Dataset(UFM, x, y, x, y, UFM_CLASSES, tuple(str(k) for k in range(UFM_CLASSES)))

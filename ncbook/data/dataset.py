@@ -1,0 +1,86 @@
+"""What a data set is once it is loaded, and what it is before."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+UFM = "ufm"
+
+
+class DataNotFoundError(RuntimeError):
+    """A data set's files are neither there, whole, nor to be had."""
+
+
+def last_line(error: Exception) -> str:
+    """What an error says in the end: libraries' messages may be long."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[-1]
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Training and test tensors of one data set, all on one device.
+
+    Args:
+        name: what it was loaded by.
+        train_x, test_x: images of files are uint8, (N, C, H, W); ``digits`` is float32 of that
+            shape and ``gaussians`` float32 (N, 784), both normalised; ``ufm`` is int64 (N, 1).
+        train_y, test_y: labels, int64, (N,), below ``num_classes``.
+        num_classes, class_names: K, and a name for each class.
+        mean, std: of every channel of the full training set, before images are resized, float32,
+            (C,), in pixel units; None where the features are no pixels any more.
+    """
+
+    name: str
+    train_x: torch.Tensor
+    train_y: torch.Tensor
+    test_x: torch.Tensor
+    test_y: torch.Tensor
+    num_classes: int
+    class_names: tuple[str, ...]
+    mean: torch.Tensor | None = None
+    std: torch.Tensor | None = None
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of one sample. One of ``ufm`` is its number, which stands for a vector with as
+        many entries as there are samples: zeros, and a one in that place."""
+        return (len(self.train_y),) if self.name == UFM else tuple(self.train_x.shape[1:])
+
+    def inputs(self, x: torch.Tensor) -> torch.Tensor:
+        """What a network takes: ``(x - mean) / std`` of pixels, anything else as it is.
+
+        Args:
+            x: a batch of ``train_x`` or ``test_x``: uint8 (..., C, H, W), or features.
+
+        Returns:
+            float32 of the same shape and memory format for pixels; ``x`` itself otherwise.
+
+        Raises:
+            ValueError: pixels of another number of channels.
+
+        Example:
+            >>> mnist = load("mnist")
+            >>> mnist.inputs(mnist.train_x[:128]).dtype
+            torch.float32
+        """
+        if x.dtype != torch.uint8:
+            return x
+        known = 0 if self.mean is None else len(self.mean)
+        if x.shape[-3] != known:
+            raise ValueError(
+                f"{self.name}: images of {x.shape[-3]} channels, but mean and std of {known}"
+            )
+        return (x - self.mean[:, None, None]).div_(self.std[:, None, None])
+
+
+@dataclass(frozen=True, eq=False)
+class Raw:
+    """A data set before normalisation: features uint8 or float32, labels int64."""
+
+    train_x: torch.Tensor
+    train_y: torch.Tensor
+    test_x: torch.Tensor
+    test_y: torch.Tensor
+    class_names: tuple[str, ...]

@@ -1,0 +1,172 @@
+"""A tree of images that does not fit memory: listed when it is loaded, read batch by batch.
+
+What is random about a training image (where it is cropped, whether it is mirrored) depends on the
+run's seed, the epoch and the image alone: not on which process reads it, or on what was read
+before.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from ncbook.data.folders import ClassFolders, class_folders, image_files, rgb_image
+from ncbook.data.subsets import balanced_indices
+
+IMAGENET_PREFIX = "imagenet:"
+IMAGENET_SIZE = 224  # pixels, where no image_size is given
+# Shorter side over the crop's side: 256 and 224 in He et al. (2016) and torchvision's recipes.
+RESIZE = 256 / 224
+# Of the channels of ImageNet's training images, in [0, 1]: the constants in torchvision's weights
+# and reference scripts. They stay these for other images too.
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+WHITE = 255
+
+
+@dataclass(frozen=True, eq=False)
+class Streamed:
+    """A listing of training and test images: what ``Dataset`` holds, but for the pixels.
+
+    Args:
+        name: what it was loaded by.
+        class_names: of the K classes, sorted.
+        image_size: height and width of what ``image`` returns.
+        folders: of the training and of the test images, under ``train`` and ``test``.
+        files: paths inside these folders, arrays of bytes (a third of the memory of as many
+            strings, and every loader process has a copy).
+        labels: int64, (N,), below K.
+    """
+
+    name: str
+    class_names: tuple[str, ...]
+    image_size: int
+    folders: dict[str, Path]
+    files: dict[str, np.ndarray]
+    labels: dict[str, torch.Tensor]
+
+    @property
+    def num_classes(self) -> int:
+        """K."""
+        return len(self.class_names)
+
+    @property
+    def train_y(self) -> torch.Tensor:
+        """Labels of the training images, (N,)."""
+        return self.labels["train"]
+
+    @property
+    def test_y(self) -> torch.Tensor:
+        """Labels of the test images, (N_test,)."""
+        return self.labels["test"]
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """Shape of one sample, (3, H, W)."""
+        return (3, self.image_size, self.image_size)
+
+    def path(self, split: str, index: int) -> Path:
+        """Where an image of ``train`` or ``test`` lies."""
+        return self.folders[split] / os.fsdecode(self.files[split][index])
+
+    def image(self, split: str, index: int, seeds: Sequence[int] | None = None) -> torch.Tensor:
+        """One image, uint8, (3, H, W).
+
+        Args:
+            split, index: which.
+            seeds: whole numbers that decide a random crop and flip; None resizes the image so that
+                its shorter side is 256/224 of ``image_size``, and crops the centre.
+
+        Raises:
+            ValueError: the file is no image that can be read; names it.
+        """
+        image = rgb_image(self.path(split, index))
+        if seeds is None:
+            return _centred(self.image_size)(image)
+        with torch.random.fork_rng(devices=[]):  # the transforms draw from torch's own generator
+            torch.default_generator.manual_seed(_mixed(seeds))
+            return _augmented(self.image_size)(image)
+
+    def inputs(self, x: torch.Tensor) -> torch.Tensor:
+        """Pixels, uint8 (..., 3, H, W), as a network takes them: ``(x - mean) / std``, float32."""
+        mean, std = (WHITE * torch.tensor(v, device=x.device)[:, None, None] for v in (MEAN, STD))
+        return (x - mean).div_(std)
+
+    def listing(self) -> str:
+        """A hash of what is listed and how it is read: equal for data sets that train alike."""
+        digest = hashlib.sha256(repr((self.class_names, self.image_size)).encode())
+        for split, files in self.files.items():
+            digest.update(f"{split} {files.dtype} {len(files)} ".encode())
+            digest.update(files.tobytes())
+        return digest.hexdigest()
+
+
+def imagenet_folders(name: str) -> ClassFolders:
+    """As ``class_folders``, but the test images are those in ``val``: ImageNet's ``test`` has no
+    labels."""
+    return class_folders(name, ("val",))
+
+
+def open_stream(
+    name: str, *, train_size: int | None = None, seed: int = 0, image_size: int | None = None
+) -> Streamed:
+    """List ``PATH/train/<class>/*`` and ``PATH/val/<class>/*`` of ``imagenet:PATH``.
+
+    Args:
+        name, train_size, seed: see ``load``.
+        image_size: height and width in pixels of the crops; 224 if None.
+
+    Raises:
+        ValueError: a folder that is missing or empty, classes that differ, a train_size that is
+            too large.
+    """
+    found = imagenet_folders(name)
+    train, train_y = image_files(found.train, found.classes)
+    test, test_y = image_files(found.test, found.classes)
+    if train_size is not None:
+        rng = np.random.default_rng(seed)
+        chosen = balanced_indices(train_y, len(found.classes), train_size, rng)
+        train, train_y = [train[i] for i in chosen.tolist()], train_y[chosen]
+    return Streamed(
+        name=name,
+        class_names=found.classes,
+        image_size=image_size or IMAGENET_SIZE,
+        folders={"train": found.train, "test": found.test},
+        files={"train": _inside(found.train, train), "test": _inside(found.test, test)},
+        labels={"train": train_y, "test": test_y},
+    )
+
+
+def _inside(folder: Path, files: Sequence[str]) -> np.ndarray:
+    start = len(os.path.join(folder, ""))
+    return np.array([os.fsencode(file[start:]) for file in files])
+
+
+def _mixed(seeds: Sequence[int]) -> int:
+    """One well-mixed 64-bit seed of several numbers: 1, 23 is another than 12, 3."""
+    return int(np.random.SeedSequence(seeds).generate_state(1, np.uint64)[0])
+
+
+Transform = Callable[[Image.Image], torch.Tensor]
+
+
+@cache
+def _centred(size: int) -> Transform:
+    from torchvision.transforms import v2
+
+    return v2.Compose([v2.Resize(round(RESIZE * size)), v2.CenterCrop(size), v2.PILToTensor()])
+
+
+@cache
+def _augmented(size: int) -> Transform:
+    from torchvision.transforms import v2
+
+    crop, flip = v2.RandomResizedCrop(size), v2.RandomHorizontalFlip()
+    return v2.Compose([crop, flip, v2.PILToTensor()])
