@@ -1,18 +1,25 @@
+import contextlib
 import errno
+import fcntl
+import itertools
 import math
 import multiprocessing
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import threading
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ncbook import store
+from ncbook.store import compaction, layout, reading, scan
 
 
 def make_run(name, **columns):
@@ -209,6 +216,7 @@ def test_any_folder_name_will_do(tmp_path, folder):
         ([make_run("a")], make_history("b"), "'b', which no run has"),
         ([make_run("a", x=1), make_run("b", x="y")], [], "column 'x' must hold .* not int, str"),
         ([make_run("a", x=[1])], [], "column 'x' must hold .* not list"),
+        ([make_run("a", status="failed")], [], "'a' has failed, and needs a reason"),
     ],
 )
 def test_write_refuses(tmp_path, runs, history, named):
@@ -452,14 +460,6 @@ def test_stored_ids_warns_of_a_damaged_file(tmp_path):
         assert store.stored_ids(tmp_path) == {"sound"}
 
 
-def test_a_file_that_another_process_sets_aside_meanwhile(tmp_path, monkeypatch):
-    path = write_one(tmp_path, "a")
-    gone = path.with_name("gone.parquet")
-    monkeypatch.setattr(store, "_files", lambda _results, _kind: [gone, path])
-    assert store.load_runs(tmp_path)["run_id"].tolist() == ["a"]
-    assert store.stored_ids(tmp_path) == {"a"}
-
-
 # ------------------------------------------------------------ folders that cannot be written
 
 
@@ -501,10 +501,7 @@ def test_a_folder_without_permission(tmp_path):
 
 
 def test_a_full_disk_is_found_before_training(tmp_path, monkeypatch):
-    def full(*_arguments, **_options):
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(store.tempfile, "NamedTemporaryFile", full)
+    fail_from(monkeypatch, "fsync", 0)
     with pytest.raises(store.ResultsFolderError, match="No space left"):
         store.ensure_writable(tmp_path / "results")
     assert not (tmp_path / "results").exists()
@@ -521,3 +518,636 @@ def test_merge_copies_the_chosen_runs_whole(tmp_path):
         pd.testing.assert_frame_equal(ours, theirs, check_dtype=False)
     with pytest.raises(ValueError, match="there are no runs to write"):
         store.merge(tmp_path / "a", tmp_path / "c", lr=0.7)
+
+
+# ------------------------------------------------------------ runs that failed
+
+
+def failed(name, reason="its worker was killed 3 times"):
+    return {"run_id": name, "lr": 0.1, "status": store.FAILED, "reason": reason}
+
+
+def test_a_failed_run_is_trained_again_only_when_asked(tmp_path):
+    write_one(tmp_path, "ok")
+    write_one(tmp_path, "lost", status="diverged")
+    store.write(tmp_path, [failed("bad")])
+    assert store.stored_ids(tmp_path) == {"ok", "lost", "bad"}
+    assert store.stored_ids(tmp_path, retry_failed=True) == {"ok", "lost"}
+    [run] = store.load_runs(tmp_path, status="failed").to_dict("records")
+    assert (run["run_id"], run["reason"]) == ("bad", "its worker was killed 3 times")
+    assert store.load_runs(tmp_path, reason="x").empty
+
+
+@pytest.mark.parametrize("done_first", [True, False])
+@pytest.mark.parametrize("beside", [[], ["b"]])
+def test_a_run_that_ended_well_counts_for_more_than_its_failure(tmp_path, done_first, beside):
+    writes = [
+        lambda: store.write(tmp_path, [make_run("a")], make_history("a")),
+        lambda: store.write(tmp_path, [failed("a"), *map(failed, beside)]),
+    ]
+    for write in writes if done_first else reversed(writes):
+        write()
+    assert store.load_runs(tmp_path, run_id="a")["status"].tolist() == ["ok"]
+    assert store.load_runs(tmp_path, status="failed")["run_id"].tolist() == beside
+    assert len(store.load_history(tmp_path, run_id="a")) == 3
+    assert "a" in store.stored_ids(tmp_path, retry_failed=True)
+    store.compact(tmp_path, at_least=2)
+    assert store.load_runs(tmp_path, run_id="a")["status"].tolist() == ["ok"]
+    assert store.stored_ids(tmp_path) == {"a", *beside}
+
+
+# ------------------------------------------------------------ compaction
+
+
+def fill(results, pairs=12):
+    """Pairs of all kinds: two runs or one, without history, failed, with columns of their own."""
+    for i in range(pairs):
+        names = [f"r{i:03}-0", f"r{i:03}-1"][: 1 + i % 2]
+        extra = [{}, {"note": "x"}, {"nc4": 0.5}, {"k": i, "nc1": math.nan}][i % 4]
+        runs = [make_run(name, lr=0.1 + i % 3, seed=i, **extra) for name in names]
+        rows = [
+            row for name in names for row in make_history(name, **({"z": 1.0} if i % 3 else {}))
+        ]
+        store.write(results, runs, () if i % 5 == 4 else rows)
+    store.write(results, [failed("bad-0"), failed("bad-1")])
+    store.write(results, [failed("bad-0")])
+    store.write(results, [make_run("r000-0", note="again")], make_history("r000-0", note="again"))
+    return results
+
+
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory):
+    return fill(tmp_path_factory.mktemp("filled"))
+
+
+@pytest.fixture
+def small_pairs(filled, tmp_path):
+    return shutil.copytree(filled, tmp_path / "store")
+
+
+def contents(results):
+    return store.load_runs(results), store.load_history(results)
+
+
+def assert_same(ours, theirs):
+    for one, other in zip(ours, theirs, strict=True):
+        pd.testing.assert_frame_equal(one, other, check_dtype=False, check_like=True)
+
+
+def assert_clean(results):
+    """Every history has its runs, and nothing else lies about."""
+    assert not leftovers(results)
+    runs, history = ({p.name for p in (results / kind).iterdir()} for kind in store.KINDS)
+    assert history <= runs
+
+
+@pytest.fixture(params=["one large pair", "several", "each pair is large by itself"])
+def any_size(request, monkeypatch):
+    sizes = {"one large pair": 2**24, "several": 15_000, "each pair is large by itself": 2}
+    monkeypatch.setattr(compaction, "LARGE_BYTES", sizes[request.param])
+    return request.param
+
+
+def test_compaction_changes_files_and_nothing_else(small_pairs, any_size):
+    before, ids = contents(small_pairs), store.stored_ids(small_pairs)
+    count = len(list((small_pairs / "runs").iterdir()))
+    merged = store.compact(small_pairs, at_least=2)
+    left = len(list((small_pairs / "runs").iterdir()))
+    assert_same(contents(small_pairs), before)
+    assert store.stored_ids(small_pairs) == ids
+    assert_clean(small_pairs)
+    if any_size == "one large pair":
+        assert (merged, left) == (count, 2)  # those with a history, and those without
+    elif any_size == "several":
+        assert 2 < left < count
+    else:
+        assert (merged, left) == (0, count)
+    store.compact(small_pairs, at_least=2)
+    assert_same(contents(small_pairs), before)
+
+
+def test_few_small_pairs_are_left_alone(small_pairs):
+    before = sorted(small_pairs.rglob("*"))
+    assert store.compact(small_pairs, at_least=len(before)) == 0
+    assert store.compact(small_pairs) == 0
+    assert sorted(small_pairs.rglob("*")) == before
+    assert store.compact(small_pairs / "none") == 0
+    assert not (small_pairs / "none").exists()
+
+
+def test_a_compacted_store_is_written_and_compacted_again(tmp_path):
+    for i in range(6):
+        write_one(tmp_path, f"a{i}", lr=0.1 * i)
+        write_one(tmp_path, f"b{i}", lr=0.1 * i)
+        store.compact(tmp_path, at_least=2)
+        assert len(list((tmp_path / "runs").iterdir())) == 1
+    assert len(store.load_runs(tmp_path)) == 12
+    assert len(store.load_history(tmp_path)) == 36
+
+
+def test_thousands_of_runs(tmp_path, monkeypatch):
+    monkeypatch.setattr(compaction, "LARGE_BYTES", 2**19)
+    chunk, count = 9, 2_700
+    for first in range(0, count, chunk):
+        names = [f"r{i:05}" for i in range(first, first + chunk)]
+        runs = [make_run(n, lr=10.0 ** -(i % 6), seed=first) for i, n in enumerate(names)]
+        history = [row for n in names for row in make_history(n, range(0, 200, 10))]
+        store.write(tmp_path, runs, history)
+    before = contents(tmp_path)
+    assert (len(before[0]), len(before[1])) == (count, 20 * count)
+    assert store.compact(tmp_path) == count // chunk
+    assert len(list((tmp_path / "runs").iterdir())) < 30
+    assert_same(contents(tmp_path), before)
+    assert len(store.stored_ids(tmp_path)) == count
+    ids = list(before[0]["run_id"])
+    assert len(store.load_runs(tmp_path, run_id=ids)) == count
+    assert len(store.load_history(tmp_path, lr=1e-3, seed=900, epoch=[0, 190])) == 2
+
+
+def test_a_write_does_not_look_at_the_rest_of_the_store(small_pairs, monkeypatch):
+    def refuse(*_arguments):
+        raise AssertionError("a write looked at the store")
+
+    with monkeypatch.context() as patch:
+        for name in ("listdir", "scandir"):
+            patch.setattr(os, name, refuse)
+        write_one(small_pairs, "new")
+    assert "new" in store.stored_ids(small_pairs)
+
+
+class Killed(BaseException):
+    """What SIGKILL is to a process: nothing that is cleaned up after it works, either."""
+
+
+CALLS = ("replace", "rename", "link", "unlink", "fsync")
+
+
+@contextlib.contextmanager
+def killed_at(monkeypatch, call):
+    """The process dies at this one of its calls that change a folder, and does nothing more."""
+    calls = itertools.count()
+
+    def dying(real):
+        def until_dead(*arguments, **options):
+            if next(calls) >= call:
+                raise Killed
+            return real(*arguments, **options)
+
+        return until_dead
+
+    with monkeypatch.context() as patch, contextlib.suppress(Killed):
+        for name in CALLS:
+            patch.setattr(os, name, dying(getattr(os, name)))
+        yield
+        # Only a process that was not killed comes here.
+    if next(calls) < call:
+        pytest.skip("there are no more calls to be killed at")
+
+
+@pytest.mark.parametrize("call", [*range(20), 24, 30, 36, 45])
+def test_a_compaction_that_is_killed_anywhere(small_pairs, monkeypatch, call):
+    monkeypatch.setattr(compaction, "LARGE_BYTES", 15_000)
+    before = contents(small_pairs)
+    with killed_at(monkeypatch, call):
+        store.compact(small_pairs, at_least=2)
+    assert_same(contents(small_pairs), before)
+    assert store.set_aside_damaged(small_pairs) == []
+    write_one(small_pairs, "new")
+    store.compact(small_pairs, at_least=2)
+    assert_clean(small_pairs)
+    assert_same(
+        [f[f["run_id"] != "new"].reset_index(drop=True) for f in contents(small_pairs)], before
+    )
+
+
+@pytest.mark.parametrize("call", range(9))
+def test_a_write_that_is_killed_anywhere(small_pairs, monkeypatch, call):
+    before = contents(small_pairs)
+    with killed_at(monkeypatch, call):
+        write_one(small_pairs, "new")
+    for frame, old in zip(contents(small_pairs), before, strict=True):
+        new = frame["run_id"] == "new"
+        assert new.sum() in (0, len(frame) - len(old))
+        assert_same([frame[~new].reset_index(drop=True)], [old])
+    store.compact(small_pairs, at_least=1000)
+    assert_clean(small_pairs)
+    write_one(small_pairs, "new")
+    assert len(store.load_history(small_pairs, run_id="new")) == 3
+
+
+def test_a_compaction_after_a_killed_one_does_not_keep_runs_twice(small_pairs, monkeypatch):
+    monkeypatch.setattr(compaction, "LARGE_BYTES", 2**16)
+    with monkeypatch.context() as patch:
+        patch.setattr(compaction, "remove", lambda *_: None)  # killed before it removes the small
+        store.compact(small_pairs, at_least=2)
+    before = contents(small_pairs)
+    store.compact(small_pairs, at_least=2)
+    rows = sum(pq.read_metadata(path).num_rows for path in (small_pairs / "runs").iterdir())
+    assert rows == len(before[0])
+    assert_same(contents(small_pairs), before)
+
+
+def no_locks(*_arguments):
+    raise OSError(errno.ENOLCK, "No locks available")
+
+
+@pytest.mark.parametrize("locks", [True, False])
+@pytest.mark.parametrize("after", [False, True])
+def test_two_compactions_at_once(small_pairs, monkeypatch, locks, after):
+    """The second runs as a whole inside the first: before its first pair appears, or after that."""
+    monkeypatch.setattr(compaction, "LARGE_BYTES", 15_000)
+    before, real, seconds = contents(small_pairs), compaction.put_tables, []
+
+    def put_tables(root, tables):
+        if after:
+            real(root, tables)
+        if not seconds:
+            seconds.append(None)
+            write_one(small_pairs, "r001-0")  # so that it sees other files than the first saw
+            seconds[0] = store.compact(small_pairs, at_least=2)
+        if not after:
+            real(root, tables)
+
+    if not locks:
+        monkeypatch.setattr(fcntl, "flock", no_locks)
+    monkeypatch.setattr(compaction, "put_tables", put_tables)
+    store.compact(small_pairs, at_least=2)
+    assert (seconds[0] == 0) == locks
+    assert_same(contents(small_pairs), before)
+    store.compact(small_pairs, at_least=2)
+    assert_same(contents(small_pairs), before)
+    assert_clean(small_pairs)
+
+
+def test_a_pair_that_is_written_again_while_it_is_compacted(tmp_path, monkeypatch):
+    # Its history is there again, then a compaction removes both, then its runs appear.
+    for name in "abc":
+        write_one(tmp_path, name)
+    before, real = contents(tmp_path), layout.appear
+
+    def appear(file, path):
+        if path.parent.name == "runs":
+            with monkeypatch.context() as patch:
+                patch.setattr(layout, "appear", real)
+                assert store.compact(tmp_path, at_least=2) == 3
+        real(file, path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(layout, "appear", appear)
+        write_one(tmp_path, "b")
+    assert len(list((tmp_path / "history").iterdir())) == 1
+    assert_same(contents(tmp_path), before)
+    for name in "de":
+        write_one(tmp_path, name)
+        store.compact(tmp_path, at_least=2)
+        assert_same([f[f["run_id"] < "d"] for f in contents(tmp_path)], before)
+
+
+READERS = {
+    "load_runs": store.load_runs,
+    "load_history": store.load_history,
+    "stored_ids": store.stored_ids,
+    "set_aside_damaged": store.set_aside_damaged,
+}
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_files_that_are_compacted_before_they_are_read(small_pairs, monkeypatch, name):
+    expected, real, done = READERS[name](small_pairs), layout.list_pairs, []
+
+    def list_pairs(results):
+        listing = real(results)
+        if not done:
+            done.append(None)
+            done[0] = store.compact(small_pairs, at_least=2)
+        return listing
+
+    monkeypatch.setattr(scan, "list_pairs", list_pairs)
+    read = READERS[name](small_pairs)
+    assert done[0] > 2
+    if isinstance(expected, pd.DataFrame):
+        assert_same([read], [expected])
+    else:
+        assert read == expected
+
+
+def test_files_that_are_compacted_while_they_are_read(small_pairs, monkeypatch):
+    expected, real, done = store.load_history(small_pairs), reading.scan_history, []
+
+    def scan_history(*arguments):
+        if not done:
+            done.append(store.compact(small_pairs, at_least=2))
+        return real(*arguments)
+
+    monkeypatch.setattr(reading, "scan_history", scan_history)
+    assert_same([store.load_history(small_pairs)], [expected])
+    assert done[0] > 2
+
+
+def test_a_pair_that_goes_between_two_looks_is_not_taken_for_one_without_history(
+    small_pairs, monkeypatch
+):
+    expected, real, done = store.load_history(small_pairs), layout._keys, []
+
+    def keys(folder):
+        found = real(folder)
+        if not done:
+            done.append(None)
+            done[0] = store.compact(small_pairs, at_least=2)
+        return found
+
+    monkeypatch.setattr(layout, "_keys", keys)
+    assert_same([store.load_history(small_pairs)], [expected])
+    assert done[0] > 2
+
+
+@pytest.mark.parametrize("kind", store.KINDS)
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_pair_is_not_compacted(tmp_path, kind, damage):
+    paths = {name: write_one(tmp_path, name) for name in "abc"}
+    file = tmp_path / kind / paths["b"].name
+    file.write_bytes(DAMAGE[damage](file.read_bytes()))
+    kept = {path: path.read_bytes() for path in (paths["b"], tmp_path / "history" / file.name)}
+    with pytest.warns(store.DamagedFileWarning, match=str(file)):
+        assert store.compact(tmp_path, at_least=2) == 2
+    assert {path: path.read_bytes() for path in kept} == kept
+    with pytest.warns(store.DamagedFileWarning, match="set aside"):
+        store.set_aside_damaged(tmp_path)
+    assert set(store.load_history(tmp_path)["run_id"]) == {"a", "c"}
+    assert store.stored_ids(tmp_path) == {"a", "c"}
+
+
+@pytest.mark.parametrize("kind", store.KINDS)
+def test_a_damaged_large_pair_costs_no_sound_copy(tmp_path, monkeypatch, kind):
+    for name in "abcd":
+        write_one(tmp_path / "store", name)
+    before = contents(tmp_path / "store")
+    shutil.copytree(tmp_path / "store", tmp_path / "copy")
+    store.compact(tmp_path / "store", at_least=2)
+    [large] = (tmp_path / "store" / kind).iterdir()
+    bytes_of_pair = sum(path.stat().st_size for path in (tmp_path / "store").rglob(large.name))
+    large.write_bytes(DAMAGE["last page zeroed"](large.read_bytes()))
+    shutil.copytree(tmp_path / "copy", tmp_path / "store", dirs_exist_ok=True)
+    monkeypatch.setattr(compaction, "LARGE_BYTES", 2 * bytes_of_pair)
+    with pytest.warns(store.DamagedFileWarning, match=str(large)):
+        store.compact(tmp_path / "store", at_least=2)
+    assert large.exists()
+    with pytest.warns(store.DamagedFileWarning, match="set aside"):
+        store.set_aside_damaged(tmp_path / "store")
+    assert_same(contents(tmp_path / "store"), before)
+
+
+# ------------------------------------------------------------ what killed writers left
+
+
+def test_only_the_files_of_the_dead_are_removed(tmp_path):
+    path = write_one(tmp_path, "a")
+    runs, history = path.parent, tmp_path / "history"
+    dead = runs / f".{'0' * 16}.{'1' * 32}.tmp"
+    dead.touch()
+    (history / f"{'2' * 16}.parquet").touch()  # a history whose runs were never written
+    (history / "mine.parquet").touch()  # no name of ours
+    with layout.staged(runs / f"{'3' * 16}.parquet") as living:
+        (history / f"{'3' * 16}.parquet").touch()
+        store.compact(tmp_path)
+        assert os.path.exists(living.name)
+    assert sorted(p.name for p in runs.iterdir()) == [path.name]
+    assert sorted(p.name for p in history.iterdir()) == sorted(
+        [path.name, f"{'3' * 16}.parquet", "mine.parquet"]
+    )
+
+
+def test_without_locks_only_old_files_are_those_of_the_dead(tmp_path, monkeypatch):
+    path = write_one(tmp_path, "a")
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    new, old = (path.with_name(f".{digit * 16}.{digit * 32}.tmp") for digit in "12")
+    new.touch()
+    old.touch()
+    os.utime(old, (0, 0))
+    store.compact(tmp_path)
+    assert (new.exists(), old.exists()) == (True, False)
+
+
+def test_a_history_that_comes_as_its_orphan_goes(tmp_path, monkeypatch):
+    path = tmp_path / "history" / write_one(tmp_path, "a").name
+    (tmp_path / "runs" / path.name).unlink()
+    real = os.rename
+
+    def rename(source, target):
+        write_one(tmp_path, "a")
+        real(source, target)
+
+    monkeypatch.setattr(os, "rename", rename)
+    store.compact(tmp_path)
+    assert len(store.load_history(tmp_path)) == 3
+    assert_clean(tmp_path)
+
+
+def test_a_writer_whose_temporary_files_are_taken_writes_again(tmp_path, monkeypatch):
+    real, taken = os.replace, []
+
+    def replace(source, target):
+        if len(taken) < 2:
+            taken.append(source)
+            os.unlink(source)
+        real(source, target)
+
+    monkeypatch.setattr(os, "replace", replace)
+    write_one(tmp_path, "a")
+    assert len(taken) == 2
+    assert len(store.load_history(tmp_path)) == 3
+
+
+WORK_FOREVER = """
+import itertools, sys
+from ncbook import store
+for i in itertools.count():
+    name = f"{sys.argv[2]}-{i}"
+    runs = [{"run_id": n, "lr": 0.1, "status": "ok"} for n in (name, f"shared-{i}")]
+    rows = [{"run_id": r["run_id"], "epoch": e, "x": 1.0} for r in runs for e in range(50)]
+    store.write(sys.argv[1], runs, rows)
+    print(name, flush=True)
+    if i % 5 == 4:
+        store.compact(sys.argv[1], at_least=4)
+"""
+
+
+@pytest.mark.slow
+def test_killed_processes_that_write_and_compact_and_read_at_once(tmp_path):
+    promised = set()
+    for generation in range(4):
+        workers = [
+            subprocess.Popen(
+                [sys.executable, "-c", WORK_FOREVER, str(tmp_path), f"{generation}{letter}"],
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+            for letter in "ab"
+        ]
+        promised |= {worker.stdout.readline().strip() for worker in workers}
+        killer = threading.Timer(1.5 + 0.37 * generation, lambda ws=workers: [w.kill() for w in ws])
+        killer.start()
+        while any(worker.poll() is None for worker in workers):
+            sizes = store.load_history(tmp_path).groupby("run_id").size()
+            assert set(sizes) == {50}
+            assert promised <= set(sizes.index)
+        killer.join()
+        for worker in workers:
+            assert worker.returncode == -signal.SIGKILL
+            promised |= set(worker.stdout.read().split())
+            worker.stdout.close()
+    assert promised <= store.stored_ids(tmp_path)
+    runs, history = contents(tmp_path)
+    assert runs["run_id"].is_unique
+    assert set(history.groupby("run_id").size()) == {50}
+    assert store.set_aside_damaged(tmp_path) == []
+    store.compact(tmp_path, at_least=2)
+    assert_same(contents(tmp_path), [runs, history])
+    assert_clean(tmp_path)
+
+
+# ------------------------------------------------------------ disks that are full or read-only
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of its own, of 300 kB."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", str(disk)]
+    if not shutil.which("mount") or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("only root may mount")
+    yield disk
+    subprocess.run(["umount", str(disk)], check=True)
+
+
+def write_until_refused(results):
+    written = []
+    try:
+        for i in itertools.count():
+            write_one(results, f"r{i}")
+            written.append(f"r{i}")
+    except store.ResultsFolderError as error:
+        return written, str(error)
+
+
+def test_a_disk_that_fills_up(small_disk):
+    written, error = write_until_refused(small_disk)
+    assert error == f"the results folder {small_disk} cannot be written (No space left on device)"
+    assert len(written) > 5
+    assert store.stored_ids(small_disk) == set(written)
+    assert len(store.load_history(small_disk)) == 3 * len(written)
+    assert store.set_aside_damaged(small_disk) == []
+    assert not leftovers(small_disk)
+    # There is no room for a larger pair beside the small ones, either.
+    with contextlib.suppress(store.ResultsFolderError):
+        store.compact(small_disk, at_least=2)
+    assert store.stored_ids(small_disk) == set(written)
+    assert len(store.load_history(small_disk)) == 3 * len(written)
+    assert not leftovers(small_disk)
+
+
+def test_a_folder_that_becomes_read_only(small_disk):
+    write_one(small_disk, "a")
+    write_one(small_disk, "b")
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    for refused in (
+        lambda: write_one(small_disk, "c"),
+        lambda: store.compact(small_disk, at_least=2),
+        lambda: store.ensure_writable(small_disk),
+    ):
+        with pytest.raises(store.ResultsFolderError, match=r"cannot be written \(Read-only file"):
+            refused()
+    assert store.stored_ids(small_disk) == {"a", "b"}
+    assert len(store.load_history(small_disk)) == 6
+    subprocess.run(["mount", "-o", "remount,rw", str(small_disk)], check=True)
+    write_one(small_disk, "c")
+    assert store.compact(small_disk, at_least=2) == 3
+    assert store.stored_ids(small_disk) == {"a", "b", "c"}
+
+
+@pytest.mark.parametrize("calls_that_work", range(6))
+def test_a_compaction_that_the_disk_refuses(small_pairs, monkeypatch, calls_that_work):
+    before = contents(small_pairs)
+    with monkeypatch.context() as patch:
+        fail_from(patch, "fsync", calls_that_work)
+        with pytest.raises(store.ResultsFolderError, match="No space left"):
+            store.compact(small_pairs, at_least=2)
+    assert not leftovers(small_pairs)
+    assert_same(contents(small_pairs), before)
+
+
+# ------------------------------------------------------------ export
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".csv", ".CSV"])
+@pytest.mark.parametrize("history", [False, True])
+def test_export_writes_what_is_read(grid, tmp_path, suffix, history):
+    load = store.load_history if history else store.load_runs
+    path = store.export(tmp_path / f"out{suffix}", grid, history=history, optimizer="adam")
+    read = pd.read_parquet(path) if suffix == ".parquet" else pd.read_csv(path)
+    assert len(read) == (18 if history else 6)
+    expected = load(grid, optimizer="adam")
+    assert set(read.columns) == set(expected.columns)
+    assert_same([read.dropna(axis=1)], [expected.dropna(axis=1)])
+    assert not [p for p in tmp_path.iterdir() if p.suffix == ".tmp"]
+
+
+def test_export_keeps_values_apart(tmp_path):
+    odd = 'a "word", and\na line'
+    write_one(tmp_path, "a", x=math.nan, y=None, note=odd, flag=True, lr=0.1 + 0.2)
+    write_one(tmp_path, "b", x=math.inf, y=1, note=None, flag=False, lr=5e-324)
+    for name in ("out.csv", "out.parquet"):
+        path = store.export(tmp_path / name, tmp_path)
+        read = pd.read_csv(path) if name == "out.csv" else pd.read_parquet(path)
+        read = read.set_index("run_id")
+        assert read["lr"].to_dict() == {"a": 0.1 + 0.2, "b": 5e-324}
+        assert math.isnan(read.loc["a", "x"])
+        assert read.loc["b", "x"] == math.inf
+        assert read.loc["a", "note"] == odd
+        assert read.isna().loc["b", "note"]
+        assert read["flag"].to_dict() == {"a": True, "b": False}
+        assert read["y"].isna().to_dict() == {"a": True, "b": False}
+
+
+def test_export_chooses_epochs(grid, tmp_path):
+    path = store.export(tmp_path / "out.csv", grid, history=True, optimizer="adam", epoch=200)
+    assert pd.read_csv(path)["epoch"].tolist() == [200] * 6
+
+
+@pytest.mark.parametrize(
+    ("name", "filters", "error", "named"),
+    [
+        ("out.xlsx", {}, ValueError, r"must end in \.parquet or \.csv, not .*out\.xlsx"),
+        ("out", {}, ValueError, r"must end in \.parquet or \.csv"),
+        ("out.csv", {"optimizer": "sgd"}, ValueError, "no run in .* has optimizer='sgd'"),
+        ("out.csv", {"history": True, "epoch": 7}, ValueError, "no logged epoch in .* epoch=7"),
+        ("out.csv", {"optimiser": "sgd"}, ValueError, "no column 'optimiser'"),
+        ("none/out.csv", {}, OSError, r"none/out\.csv cannot be written \(No such file"),
+        ("file/out.csv", {}, OSError, r"file/out\.csv cannot be written \(Not a directory"),
+        ("folder.csv", {}, OSError, r"folder\.csv cannot be written \(Is a directory"),
+    ],
+)
+def test_export_refuses(grid, tmp_path, name, filters, error, named):
+    (tmp_path / "file").touch()
+    (tmp_path / "folder.csv").mkdir()
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(error, match=named) as caught:
+        store.export(tmp_path / name, grid, **filters)
+    assert "\n" not in str(caught.value)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_an_export_that_the_disk_refuses_leaves_the_old_file(grid, tmp_path, monkeypatch):
+    path = store.export(tmp_path / "out.csv", grid)
+    before = path.read_bytes()
+    fail_from(monkeypatch, "fsync", 0)
+    with pytest.raises(OSError, match=r"out\.csv cannot be written \(No space left"):
+        store.export(path, grid, optimizer="adam")
+    assert path.read_bytes() == before
+    assert not [p for p in tmp_path.iterdir() if p.suffix == ".tmp"]
+
+
+def test_an_empty_store_has_nothing_to_export(tmp_path):
+    with pytest.raises(ValueError, match=f"no run in {tmp_path}$"):
+        store.export(tmp_path / "out.csv", tmp_path)

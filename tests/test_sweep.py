@@ -697,3 +697,18 @@ def test_a_requests_rows_are_its_own(tmp_path):
     assert list(runs["run_id"]) == [sweep.run_id(c) for c in asked.configs]
     assert list(history["epoch"]) == [0, 1, 2]
     assert set(history["optimizer"]) == {"sgd"}
+
+
+@pytest.mark.parametrize("model", ["resnet9", "vgg9", "vit"])
+def test_networks_for_images_go_through_the_same_sweep(tmp_path, model):
+    """Real MNIST where it is at hand, else the digits, made as large as the network wants."""
+    there = (data.data_dir() / "MNIST" / "raw" / "train-images-idx3-ubyte").is_file()
+    asked = dict(dataset="mnist" if there else "digits", model=model, width="1/32", depth=None)
+    asked |= dict(train_size=60, batch_size=20, epochs=2, lrs=0.01, momenta=0.9, weight_decays=5e-4)
+    found = request(tmp_path, optimizer="sgd", **asked)
+    report = run(found.configs, found.results)
+    assert report.trained == {"ok": 1}
+    (row,) = sweep.load_runs(found).to_dict("records")
+    assert row["model"] == model
+    assert 0 < row["nc0"] < 10
+    assert list(sweep.load_history(found)["epoch"]) == [0, 1, 2]

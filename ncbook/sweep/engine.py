@@ -26,7 +26,16 @@ from IPython.display import display
 from tqdm import tqdm
 
 from ncbook import __version__, data, models, store
-from ncbook.train import RunConfig, check_samples, check_whole, step_seconds, train_members
+from ncbook.train import (
+    RunConfig,
+    check_samples,
+    check_whole,
+    remove_checkpoint,
+    step_seconds,
+    stream_step_seconds,
+    train_members,
+    train_streaming,
+)
 
 START_SECONDS = 15.0  # workers that import torch, and compile
 
@@ -58,8 +67,13 @@ def chunks(configs: Sequence[RunConfig], workers: int = 1, size: int = CHUNK) ->
     return [
         part
         for shared, group in groups.items()
-        for part in _split(group, workers, size if models.MODELS[shared.model].together else 1)
+        for part in _split(group, workers, size if _together(shared) else 1)
     ]
+
+
+def _together(config: RunConfig) -> bool:
+    streamed = config.dataset.startswith(data.IMAGENET_PREFIX)
+    return models.MODELS[config.model].together and not streamed
 
 
 def _split(group: list[RunConfig], workers: int, size: int) -> Iterator[list[RunConfig]]:
@@ -73,7 +87,7 @@ def default_workers(device: str) -> int:
     return (os.cpu_count() or 1) if device == "cpu" else 1
 
 
-def load_data(config: RunConfig, device: str = "cpu") -> data.Dataset:
+def load_data(config: RunConfig, device: str = "cpu") -> data.Dataset | data.Streamed:
     """The tensors that a run trains on; kept, since a worker trains many chunks of one sweep."""
     return _load_data(config.dataset, config.train_size, config.seed, config.model, device)
 
@@ -81,7 +95,7 @@ def load_data(config: RunConfig, device: str = "cpu") -> data.Dataset:
 @lru_cache(maxsize=2)
 def _load_data(
     name: str, train_size: int | None, seed: int, model: str, device: str
-) -> data.Dataset:
+) -> data.Dataset | data.Streamed:
     size = models.image_size(model)
     return data.load(name, train_size=train_size, seed=seed, image_size=size, device=device)
 
@@ -93,7 +107,11 @@ def estimate_seconds(configs: Sequence[RunConfig], device: str, workers: int) ->
     parts = chunks(configs, workers)
     dataset = load_data(configs[0], device)
     steps = sum(p[0].epochs * -(-len(dataset.train_y) // p[0].batch_size) for p in parts)
-    seconds = steps * step_seconds(parts[0], dataset) / min(workers, len(parts))
+    if isinstance(dataset, data.Streamed):
+        step = stream_step_seconds(parts[0][0], dataset, device)
+    else:
+        step = step_seconds(parts[0], dataset)
+    seconds = steps * step / min(workers, len(parts))
     return START_SECONDS + seconds
 
 
@@ -233,18 +251,26 @@ def _train_chunk(
     advance: Advance,
 ) -> list[str]:
     """Train and store one chunk; the statuses of its runs."""
-    runs, history = train_members(
-        part,
-        load_data(part[0], device),
-        log_epochs=log_epochs,
-        deterministic=deterministic,
-        on_epoch=lambda epoch, members: advance(members / part[0].epochs),
-    )
+    dataset = load_data(part[0], device)
+    options = {
+        "log_epochs": log_epochs,
+        "deterministic": deterministic,
+        "on_epoch": lambda epoch, members: advance(members / part[0].epochs),
+    }
+    checkpoints = results / "checkpoints"
+    if isinstance(dataset, data.Streamed):
+        devices = max(1, torch.cuda.device_count()) if device == "cuda" else 1
+        place = {"device": device, "devices": devices, "checkpoints": checkpoints}
+        runs, history = train_streaming(part[0], dataset, **place, **options)
+    else:
+        runs, history = train_members(part, dataset, **options)
     ids = [run_id(config) for config in part]
     made = _provenance(device)
     runs = [{"run_id": i} | record | made for i, record in zip(ids, runs, strict=True)]
     history = [{"run_id": ids[row.pop("member")]} | row for row in history]
     store.write(results, runs, history)
+    if isinstance(dataset, data.Streamed):
+        remove_checkpoint(part[0], checkpoints)
     return [record["status"] for record in runs]
 
 

@@ -8,6 +8,7 @@ gradients and the update of all of them.
 What it costs beside the plain loop: ``benchmarks/sweep_vs_loop.py``.
 """
 
+from ncbook.train.checkpoint import CheckpointWarning, checkpoint_path, remove_checkpoint
 from ncbook.train.config import (
     GAMMA,
     MILESTONES,
@@ -21,6 +22,7 @@ from ncbook.train.config import (
     learning_rate_factors,
 )
 from ncbook.train.loop import METRIC_KEYS, step_seconds, train_members
+from ncbook.train.streaming import stream_step_seconds, train_streaming
 
 __all__ = [
     "GAMMA",
@@ -28,12 +30,17 @@ __all__ = [
     "MILESTONES",
     "PRECISIONS",
     "SCHEDULES",
+    "CheckpointWarning",
     "RunConfig",
     "check_samples",
     "check_whole",
+    "checkpoint_path",
     "default_log_epochs",
     "learning_rate_factor",
     "learning_rate_factors",
+    "remove_checkpoint",
     "step_seconds",
+    "stream_step_seconds",
     "train_members",
+    "train_streaming",
 ]

@@ -1,0 +1,86 @@
+"""What a store is called by: ids of runs, the folder, the columns, the statuses."""
+
+import hashlib
+import json
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+RESULTS_VARIABLE = "NCBOOK_RESULTS"
+DEFAULT_RESULTS = "results"
+KINDS = ("runs", "history")
+DONE = ("ok", "diverged")  # the statuses of a run that need not be trained again
+FAILED = "failed"  # the status of a run that was given up; its column ``reason`` says why
+ID_DIGITS = 16  # hexadecimal: among 100,000 runs, two share an id with probability 3e-10
+
+# What every frame of runs has, whatever was written.
+RUN_COLUMNS = {
+    "run_id": "VARCHAR",
+    "dataset": "VARCHAR",
+    "model": "VARCHAR",
+    "optimizer": "VARCHAR",
+    "lr": "DOUBLE",
+    "momentum": "DOUBLE",
+    "weight_decay": "DOUBLE",
+    "seed": "BIGINT",
+    "epochs": "BIGINT",
+    "status": "VARCHAR",
+    "train_acc": "DOUBLE",
+    "test_acc": "DOUBLE",
+    "reason": "VARCHAR",
+}
+HISTORY_COLUMNS = {"run_id": "VARCHAR", "epoch": "BIGINT"}
+# The columns of runs that load_history puts beside each epoch, and the order of rows everywhere.
+SETTINGS = ("dataset", "model", "optimizer", "lr", "momentum", "weight_decay", "seed")
+
+
+def run_id(config: Mapping[str, Any]) -> str:
+    """Hash the whole configuration of a run: sha256 of its JSON with sorted keys, 16 digits.
+
+    Equal numbers give equal ids (0 and 0.0, 1e-3 and 0.001), a bool is no number.
+
+    Raises:
+        ValueError: a value that is not a number, string, bool or None, or a list or mapping of
+            these; or a number that is not finite.
+
+    Example:
+        >>> run_id({"lr": 1e-3, "seed": 0}) == run_id({"seed": 0.0, "lr": 0.001})
+        True
+    """
+    text = json.dumps(_canonical(config, "config"), sort_keys=True, separators=(",", ":"))
+    return digest(text)
+
+
+def _canonical(value: Any, where: str) -> Any:
+    value = plain(value)
+    if isinstance(value, Mapping):
+        odd = [key for key in value if not isinstance(key, str)]
+        if odd:
+            raise ValueError(f"{where}: the key {odd[0]!r} is not a string")
+        return {key: _canonical(item, f"{where}[{key!r}]") for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_canonical(item, f"{where}[{i}]") for i, item in enumerate(value)]
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise ValueError(f"{where} must be finite, not {value}")
+        return int(value) if value.is_integer() else value
+    if value is None or isinstance(value, str | int):
+        return value
+    raise ValueError(f"{where}: {value!r} cannot be part of a run's id")
+
+
+def plain(value: Any) -> Any:
+    """The Python scalar inside a NumPy or torch one; everything else as it is."""
+    return value.item() if hasattr(value, "item") and getattr(value, "ndim", 1) == 0 else value
+
+
+def digest(text: str) -> str:
+    """Sixteen hexadecimal digits of sha256."""
+    return hashlib.sha256(text.encode()).hexdigest()[:ID_DIGITS]
+
+
+def results_dir(results: str | Path | None = None) -> Path:
+    """The results folder: the argument, else ``NCBOOK_RESULTS``, else ``./results``."""
+    return Path(results or os.environ.get(RESULTS_VARIABLE) or DEFAULT_RESULTS).expanduser()

@@ -1,0 +1,98 @@
+"""Where a long run was: one file a run, whole or not there at all.
+
+A checkpoint is the SHA-256 of the rest, then what ``torch.save`` writes of a dict (torch reads a
+file with a flipped bit without complaint). It belongs to one config and one listing of images; what
+is damaged, or belongs to another run, is set aside with a warning and never trained from.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ncbook.train.config import RunConfig
+
+NAME_DIGITS = 16  # hexadecimal, of the config's hash
+DIGEST_BYTES = hashlib.sha256().digest_size
+
+
+class CheckpointWarning(UserWarning):
+    """A checkpoint that cannot be trained from was set aside."""
+
+
+def checkpoint_path(config: RunConfig, folder: str | Path) -> Path:
+    """The file in ``folder`` that holds this run's checkpoint, if there is one."""
+    text = json.dumps(config.identity(), sort_keys=True)
+    return Path(folder) / f"{hashlib.sha256(text.encode()).hexdigest()[:NAME_DIGITS]}.checkpoint"
+
+
+def remove_checkpoint(config: RunConfig, folder: str | Path) -> None:
+    """Forget where a run was, once its records are stored; nothing happens if there is none."""
+    path = checkpoint_path(config, folder)
+    path.unlink(missing_ok=True)
+    _part(path).unlink(missing_ok=True)
+
+
+def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
+    """Write beside it, then rename: killed at any moment, a process leaves the old or the new."""
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    with open(_part(path), "wb") as file:
+        file.write(hashlib.sha256(buffer.getbuffer()).digest())
+        file.write(buffer.getbuffer())
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(_part(path), path)
+    _sync_folder(path.parent)
+
+
+def load_checkpoint(path: Path, config: RunConfig, listing: str) -> dict[str, Any] | None:
+    """The checkpoint, its tensors on the CPU; None, and a warning, if it is not of this run.
+
+    Args:
+        path: from ``checkpoint_path``.
+        config, listing: of the run, to be found in the checkpoint under these names.
+    """
+    if not path.exists():
+        return None
+    content = _read(path)
+    if content is None:
+        reason = "damaged"
+    elif content.get("config") != config.identity():
+        reason = "of another run"
+    elif content.get("listing") != listing:
+        reason = "of other images (files were added, removed or renamed since)"
+    else:
+        return content
+    aside = path.with_name(f"{path.name}.aside")
+    os.replace(path, aside)
+    message = f"{path} is {reason}: set aside as {aside.name}, the run starts anew"
+    warnings.warn(message, CheckpointWarning, stacklevel=2)
+    return None
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    raw = path.read_bytes()
+    if hashlib.sha256(raw[DIGEST_BYTES:]).digest() != raw[:DIGEST_BYTES]:
+        return None
+    return torch.load(io.BytesIO(raw[DIGEST_BYTES:]), map_location="cpu", weights_only=True)
+
+
+def _part(path: Path) -> Path:
+    """Always the same name, so that processes killed while writing leave one file at most."""
+    return path.with_name(f".{path.name}.part")
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

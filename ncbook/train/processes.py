@@ -1,0 +1,113 @@
+"""One run on several devices of this machine: a process for each, and news of them."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.multiprocessing import (
+    ProcessExitedException,
+    ProcessRaisedException,
+    get_context,
+    start_processes,
+)
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+POLL_SECONDS = 0.1
+HERE = "127.0.0.1"
+
+OnEpoch = Callable[[int, int], None]
+
+
+def start_fabric(device: str, devices: int, double: bool) -> Fabric:
+    """Lightning Fabric on one device, or on this process's one of several.
+
+    Autocast is not its business: its mixed precision would take the last layer along.
+    """
+    from lightning_fabric import Fabric  # two seconds, for those who need it
+    from lightning_fabric.plugins.environments import LightningEnvironment
+
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
+    kind, _, number = device.partition(":")
+    fabric = Fabric(
+        accelerator=kind,
+        devices=[int(number)] if number else devices,
+        strategy="ddp" if devices > 1 else "auto",
+        precision="64-true" if double else "32-true",
+        plugins=[LightningEnvironment()],  # on a cluster, too, a run stays on its machine
+    )
+    fabric.launch()
+    return fabric
+
+
+def in_processes(work: Callable[[Any, OnEpoch], Any], job: Any, devices: int, on_epoch: OnEpoch):
+    """What ``work(job, on_epoch)`` returns in the first of ``devices`` processes.
+
+    Fabric's own launchers start the script anew or refuse to work in a notebook.
+
+    Raises:
+        ValueError, OSError, MemoryError: of any of the processes, which are ended with it.
+    """
+    news = get_context("spawn").SimpleQueue()
+    threads = max(1, torch.get_num_threads() // devices)
+    arguments = (work, job, devices, _free_port(), threads, news)
+    running = start_processes(_process, arguments, nprocs=devices, join=False, start_method="spawn")
+    heard: dict[str, Any] = {}
+    try:
+        ended = False
+        while not ended:
+            ended = running.join(timeout=POLL_SECONDS)
+            _listen(news, heard, on_epoch)
+    except (ProcessRaisedException, ProcessExitedException):
+        _listen(news, heard, on_epoch)
+        if "refused" in heard:
+            raise heard["refused"] from None
+        raise
+    finally:
+        for process in running.processes:
+            process.terminate()
+    return heard["done"]
+
+
+def _listen(news, heard: dict[str, Any], on_epoch: OnEpoch) -> None:
+    while not news.empty():
+        word, value = news.get()
+        if word == "epoch":
+            on_epoch(value, 1)
+        else:
+            heard[word] = value
+
+
+def _process(rank: int, work, job, devices: int, port: int, threads: int, news) -> None:
+    os.environ |= {
+        "LOCAL_RANK": str(rank),
+        "NODE_RANK": "0",
+        "WORLD_SIZE": str(devices),
+        "MASTER_ADDR": HERE,
+        "MASTER_PORT": str(port),
+    }
+    torch.set_num_threads(threads)
+
+    def on_epoch(epoch: int, members: int) -> None:
+        if rank == 0:
+            news.put(("epoch", epoch))
+
+    try:
+        done = work(job, on_epoch)
+    except (ValueError, OSError, MemoryError) as error:
+        news.put(("refused", error))
+        raise
+    if rank == 0:
+        news.put(("done", done))
+
+
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind((HERE, 0))
+        return listener.getsockname()[1]

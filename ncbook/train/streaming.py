@@ -1,0 +1,326 @@
+"""Train one run on images that do not fit memory, on one device or on several.
+
+It is the ordinary loop: one module, one optimizer, loader processes that decode images, and
+Lightning Fabric, which puts the module on its device and averages the gradients of several
+processes. Each takes its share of every minibatch, so that a run does not depend on how many there
+are. Batch norm does: on GPUs its statistics are those of the whole minibatch, on the CPU those of
+each process's share, and the first process's running statistics are the run's.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from ncbook import data
+from ncbook.train.checkpoint import checkpoint_path, load_checkpoint, save_checkpoint
+from ncbook.train.config import RunConfig, check_samples, check_whole, learning_rate_factors
+from ncbook.train.feed import Feed
+from ncbook.train.loop import (
+    METRIC_KEYS,
+    OnEpoch,
+    _deterministic,
+    _logged,
+    _no_denormals,
+    _out_of_memory_explained,
+)
+from ncbook.train.measure import MEASURED
+from ncbook.train.meter import Meter
+from ncbook.train.processes import in_processes, start_fabric
+from ncbook.train.single import Loss, initial_network, its_optimizer
+
+FINITE_EVERY = 100  # steps between looks at whether a run is lost: an epoch may take an hour
+TIMED_STEPS = 3
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What each process of a run is told."""
+
+    config: RunConfig
+    dataset: data.Streamed
+    logged: frozenset[int]
+    checkpoint: Path | None
+    checkpoint_every: int
+    device: str
+    devices: int
+    loaders: int
+    deterministic: bool
+
+
+def train_streaming(
+    config: RunConfig,
+    dataset: data.Streamed,
+    *,
+    log_epochs: Sequence[int] | None = None,
+    checkpoints: str | Path | None = None,
+    checkpoint_every: int = 1,
+    resume: bool = True,
+    device: str = "cpu",
+    devices: int = 1,
+    loaders: int | None = None,
+    deterministic: bool = False,
+    on_epoch: OnEpoch | None = None,
+) -> tuple[list[dict], list[dict]]:
+    """Train one run and return its records, of the same form as those of ``train_members``.
+
+    More than one device, and loader processes, are new Python processes: a script that calls this
+    needs the usual ``if __name__ == "__main__":``, a notebook needs nothing.
+
+    Args:
+        config: the run.
+        dataset: its images, from ``data.load("imagenet:PATH")``.
+        log_epochs: epochs to measure at; see ``train_members``.
+        checkpoints: folder for the run's checkpoint; None writes none. It stays there when the run
+            is done, lest all be lost if its records cannot be stored; then ``remove_checkpoint``.
+        checkpoint_every: epochs between two checkpoints; one is written after the last epoch, too.
+        resume: go on from the run's checkpoint if there is one. On a CPU the result is, to the bit,
+            that of a run that was not interrupted.
+        device: ``cpu``, ``cuda`` or ``cuda:N``.
+        devices: how many GPUs, or processes on the CPU, share each minibatch.
+        loaders: processes a device that decode images; 0 decodes in the training process. By
+            default the machine's cores, divided among the devices.
+        deterministic: see ``train_members``.
+        on_epoch: called with (epoch, 1) after each epoch; once more for those before a resumption.
+
+    Returns:
+        ``runs``, one record, and ``history``, one record a logged epoch. A run whose parameters,
+        moving averages or features stop being finite ends there as ``diverged``.
+
+    Raises:
+        ValueError: arguments or samples that cannot be trained with; an image that cannot be read,
+            which is named.
+        OSError: no room for the checkpoint or the features.
+        MemoryError: a batch does not fit; it says what to make smaller.
+    """
+    _check(config, dataset, device, devices)
+    check_whole("checkpoint_every", checkpoint_every, 1)
+    job = _Job(
+        config=config,
+        dataset=dataset,
+        logged=frozenset(_logged(log_epochs, config.epochs)),
+        checkpoint=_ready_checkpoint(config, dataset, checkpoints, resume),
+        checkpoint_every=checkpoint_every,
+        device=device,
+        devices=devices,
+        loaders=_default_loaders(devices) if loaders is None else loaders,
+        deterministic=deterministic,
+    )
+    on_epoch = on_epoch or _nobody
+    return _train(job, on_epoch) if devices == 1 else in_processes(_train, job, devices, on_epoch)
+
+
+def stream_step_seconds(
+    config: RunConfig, dataset: data.Streamed, device: str = "cpu", devices: int = 1
+) -> float:
+    """Seconds that one step takes, about: the slower of training and of decoding, each timed on one
+    process of one device."""
+    _check(config, dataset, device, devices)
+    loaders = _default_loaders(devices)
+    share = replace(config, batch_size=max(2, config.batch_size // devices))
+    run = _Run(_Job(share, dataset, frozenset(), None, 1, device, 1, 0, False))
+    batch = torch.arange(min(share.batch_size, len(dataset.train_y)))
+    began = time.perf_counter()
+    (x,) = run.feed.batches("train", [batch])
+    decoding = (time.perf_counter() - began) / loaders
+    y = dataset.train_y[batch].to(run.device)
+    run.step(x, y, len(batch))
+    began = time.perf_counter()
+    for _ in range(TIMED_STEPS):
+        run.step(x, y, len(batch))
+    run.is_finite()  # waits for the GPU
+    return max(decoding, (time.perf_counter() - began) / TIMED_STEPS)
+
+
+def _check(config: RunConfig, dataset: data.Streamed, device: str, devices: int) -> None:
+    check_samples(config, dataset)
+    check_whole("devices", devices, 1)
+    last = len(dataset.train_y) % config.batch_size or config.batch_size
+    if last < 2 * devices:
+        raise ValueError(
+            f"batch_size {config.batch_size} leaves a last batch of {last} of "
+            f"{len(dataset.train_y)} samples, and {devices} devices need {2 * devices}"
+        )
+    kind, _, number = device.partition(":")
+    if number and devices > 1:
+        raise ValueError(f"device {device!r} is one device: devices must be 1, got {devices}")
+    last_gpu = int(number or devices - 1)
+    if kind != "cpu" and last_gpu >= torch.cuda.device_count():
+        raise ValueError(
+            f"device {device!r}, devices {devices}: there are {torch.cuda.device_count()} GPUs"
+        )
+
+
+def _ready_checkpoint(
+    config: RunConfig, dataset: data.Streamed, folder: str | Path | None, resume: bool
+) -> Path | None:
+    """Its path, with nothing there that the run could not go on from."""
+    if folder is None:
+        return None
+    path = checkpoint_path(config, folder)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if resume:
+        load_checkpoint(path, config, dataset.listing())
+    else:
+        path.unlink(missing_ok=True)
+    return path
+
+
+def _default_loaders(devices: int) -> int:
+    return max(1, len(os.sched_getaffinity(0)) // devices)
+
+
+def _nobody(epoch: int, members: int) -> None:
+    """Listens to no epoch."""
+
+
+def _train(job: _Job, on_epoch: OnEpoch) -> tuple[list[dict], list[dict]]:
+    """The run's records, in each of its processes."""
+    explained = _out_of_memory_explained([job.config])
+    with _no_denormals(), _deterministic(job.deterministic), explained:
+        run = _Run(job)
+        run.begin()
+        for epoch in range(run.epoch):
+            on_epoch(epoch + 1, 1)
+        while run.diverged is None and run.epoch < job.config.epochs:
+            run.advance()
+            on_epoch(run.epoch, 1)
+        return [run.record()], run.history
+
+
+class _Run:
+    """One process's part of a run: the network, its optimizer, and how far they have come."""
+
+    def __init__(self, job: _Job) -> None:
+        config, dataset = job.config, job.dataset
+        self.job = job
+        self.fabric = start_fabric(job.device, job.devices, config.precision == "float64")
+        self.device = self.fabric.device
+        self.net = initial_network(config, dataset)
+        if self.device.type == "cuda" and job.devices > 1:
+            self.net = nn.SyncBatchNorm.convert_sync_batchnorm(self.net)
+        self.loss = self.fabric.setup_module(Loss(self.net, config.precision))
+        self.optimizer = its_optimizer(config, self.net)
+        self.order = torch.Generator().manual_seed(config.seed)
+        self.feed = Feed(dataset, config.seed, job.loaders, self.device)
+        self.epoch, self.history, self.seconds = 0, [], 0.0
+        self.diverged: int | None = None
+
+    def begin(self) -> None:
+        """Go on from the checkpoint, or measure the network before its first step."""
+        job, found = self.job, None
+        share = -(-job.config.batch_size // job.devices)
+        self.meter = Meter(self.net, job.dataset, self.feed, self.fabric, share)
+        if job.checkpoint is not None:
+            found = load_checkpoint(job.checkpoint, job.config, job.dataset.listing())
+        if found is None:
+            with self._timed():
+                self._measure()
+            return
+        self.net.load_state_dict(found["net"])
+        self.optimizer.load_state_dict(found["optimizer"])
+        self.order.set_state(found["order"])
+        self.epoch, self.history, self.seconds = (found[k] for k in ("epoch", "history", "seconds"))
+
+    def advance(self) -> None:
+        """Train one epoch; measure, and write a checkpoint, if it is time to."""
+        job = self.job
+        with self._timed():
+            self._train_epoch()
+            if self.epoch in job.logged and self.diverged is None:
+                self._measure()
+        due = self.epoch % job.checkpoint_every == 0 or self.epoch == job.config.epochs
+        if due and job.checkpoint is not None and self.diverged is None:
+            self._save()
+
+    def _train_epoch(self) -> None:
+        config, samples = self.job.config, len(self.job.dataset.train_y)
+        batches = torch.randperm(samples, generator=self.order).split(config.batch_size)
+        shares = [self._share(batch) for batch in batches]
+        inputs = self.feed.batches("train", shares, self.epoch if config.augment else None)
+        schedule = config.schedule, self.epoch, len(batches), config.epochs
+        factors = learning_rate_factors(*schedule).tolist()
+        self.loss.train()
+        for step, (x, factor) in enumerate(zip(inputs, factors, strict=True), 1):
+            for group in self.optimizer.param_groups:
+                group["lr"] = config.lr * factor
+            y = self.job.dataset.train_y[shares[step - 1]]
+            self.step(x, y.to(self.device), len(batches[step - 1]))
+            if step % FINITE_EVERY == 0 and not self.is_finite():
+                break
+        self.epoch += 1
+        if not self.is_finite():
+            self.diverged = self.epoch
+        self._agree_on_buffers()
+
+    def step(self, x: Tensor, y: Tensor, batch_size: int) -> None:
+        """One step on this process's share of a minibatch of ``batch_size``; the gradients of the
+        processes are averaged."""
+        self.optimizer.zero_grad()
+        self.fabric.backward(self.loss(x, y) * (self.job.devices / batch_size))
+        if self.job.config.clip is not None:
+            nn.utils.clip_grad_norm_(self.net.parameters(), self.job.config.clip)
+        self.optimizer.step()
+
+    def is_finite(self) -> bool:
+        """Whether all parameters and moving averages are; see ``Members.finite``."""
+        slots = [slot for state in self.optimizer.state.values() for slot in state["slots"]]
+        tensors = [*self.net.parameters(), *slots]
+        return bool(torch.stack([t.isfinite().all() for t in tensors]).all())
+
+    @contextmanager
+    def _timed(self) -> Iterator[None]:
+        began = time.perf_counter()
+        yield
+        self.seconds += time.perf_counter() - began
+
+    def _share(self, rows: Tensor) -> Tensor:
+        """This process's part of some rows."""
+        return rows[self.fabric.global_rank :: self.job.devices]
+
+    def _agree_on_buffers(self) -> None:
+        if self.job.devices > 1:
+            for buffer in self.net.buffers():
+                torch.distributed.broadcast(buffer, 0)
+
+    def _measure(self) -> None:
+        """Add a record to the history, or end the run if a feature is not finite."""
+        values = self.meter.measure()
+        if values is None:
+            self.diverged = self.epoch
+        else:
+            self.history.append({"member": 0, "epoch": self.epoch} | values)
+
+    def _save(self) -> None:
+        if self.fabric.global_rank > 0:
+            return
+        content = {
+            "config": self.job.config.identity(),
+            "listing": self.job.dataset.listing(),
+            "net": self.net.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "order": self.order.get_state(),
+        }
+        content |= {"epoch": self.epoch, "history": self.history, "seconds": self.seconds}
+        save_checkpoint(self.job.checkpoint, content)
+
+    def record(self) -> dict:
+        """The run's record, of the form of ``train_members``."""
+        nothing = dict.fromkeys(MEASURED, float("nan"))
+        first = self.history[0] if self.history else nothing
+        last = nothing if self.diverged is not None else self.history[-1]
+        return (
+            asdict(self.job.config)
+            | {"status": "ok" if self.diverged is None else "diverged"}
+            | {"diverged_epoch": self.diverged}
+            | {key: last[key] for key in MEASURED}
+            | {f"{key}_init": first[key] for key in METRIC_KEYS}
+            | {"wall_time_s": self.seconds}
+        )
