@@ -1,11 +1,12 @@
 """Many members of one architecture trained at once, and measured while they train.
 
 The members of a chunk share everything but their optimizer's numbers: one data set, one order of
-minibatches, one initialisation. Their parameters carry a leading member axis, shape (M, ...), and
-``torch.func.vmap`` runs the one module over it; a compiled step does the forward pass, the
-gradients and the update of all of them.
+minibatches, one initialisation. Their parameters carry a leading member axis, shape (M, ...). Of a
+small network ``torch.func.vmap`` runs the one module over it, and a compiled step does the forward
+pass, the gradients and the update of all of them; members of a network for images take their steps
+one after another. ``train_streaming`` trains one run on images that do not fit memory.
 
-What it costs beside the plain loop: ``benchmarks/sweep_vs_loop.py``.
+What it costs beside the plain loop: ``benchmarks/sweep_vs_loop.py``, ``benchmarks/networks.py``.
 """
 
 from ncbook.train.checkpoint import CheckpointWarning, checkpoint_path, remove_checkpoint

@@ -124,7 +124,7 @@ def _together(loss, direction: str, mask: Mapping[str, bool], clip, compiled: bo
 def _one_after_another(
     loss, direction: str, mask: Mapping[str, bool], clip, compiled: bool
 ) -> Callable:
-    """On a CPU only the update is compiled, which takes it from 5-15 % of a full ResNet9's step to
+    """On a CPU only the update is compiled, which takes it from 3-15 % of a full ResNet9's step to
     under 1 %; its convolutions are the same library calls either way, and compiling the passes
     gained nothing that could be measured. On a GPU both are."""
 
