@@ -41,6 +41,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from ncbook import data, models, sweep
 from ncbook.train import RunConfig, loop
 from ncbook.train import measure as measuring
+from ncbook.train.heap import heap_kept
 
 CLASSES = {"mnist": "MNIST", "fashion_mnist": "FashionMNIST", "cifar10": "CIFAR10"}
 MAXRSS_UNIT = 1 if sys.platform == "darwin" else 1024
@@ -134,12 +135,19 @@ def our_epoch(configs: list[RunConfig], device: str) -> Callable[[], None]:
     return lambda: members.train_epoch(next(epochs) % configs[0].epochs)
 
 
+def our_seconds(configs: list[RunConfig], times: int, device: str) -> list[float]:
+    """``seconds`` of epochs of all members."""
+    with heap_kept():
+        return seconds(our_epoch(configs, device), times, device)
+
+
 def _process(config: RunConfig, times: int, ready, found) -> None:
     torch.set_num_threads(1)
     epoch = our_epoch([config], "cpu")
     epoch()
     ready.wait()
-    found.put(seconds(epoch, times, "cpu"))
+    with heap_kept():
+        found.put(seconds(epoch, times, "cpu"))
 
 
 def in_processes(config: RunConfig, count: int, times: int) -> list[float]:
@@ -204,13 +212,13 @@ def training(config: RunConfig, members: int, times: int, device: str) -> None:
             "sgd", [config.lr], [0.9], [5e-4], seeds=range(1),
             **shared(config, precision),
         )  # fmt: skip
-        found = seconds(our_epoch(grid, device), times, device)
+        found = our_seconds(grid, times, device)
         share = f"{work / statistics.median(found) / peak:.0%}"
         row(f"ncbook, {precision}", found, images, base, share)
         if members > 1:
             decays = [5e-4 * (i + 1) for i in range(members)]
             grid = sweep.grid("sgd", [config.lr], [0.9], decays, **shared(config, precision))
-            each = [t / members for t in seconds(our_epoch(grid, device), times, device)]
+            each = [t / members for t in our_seconds(grid, times, device)]
             row(f"ncbook, {precision}, {members} members", each, images, base)
         if device == "cpu" and os.cpu_count() > 1:
             found = in_processes(grid[0], os.cpu_count(), times)
@@ -236,7 +244,7 @@ def evaluation(config: RunConfig, times: int, device: str) -> None:
         for x in (dataset.train_x, dataset.test_x):
             measuring.member_features(template, net.params, net.buffers, dataset, x)
 
-    with torch.no_grad():
+    with heap_kept(), torch.no_grad():
         passes, all_of_it = [], []
         for _ in range(times + 1):  # in turns: the machine's speed drifts
             passes += seconds(forward, 1, device)

@@ -15,6 +15,7 @@ from torch import Tensor
 from ncbook import data, metrics, models, optim
 from ncbook.data import Dataset
 from ncbook.train.config import RunConfig, check_samples, default_log_epochs, learning_rate_factors
+from ncbook.train.heap import heap_kept
 from ncbook.train.measure import MEASURED, measure, network_input
 from ncbook.train.step import Members, can_compile, make_step
 
@@ -67,7 +68,12 @@ def train_members(
     check_samples(shared, dataset)
     logged = _logged(log_epochs, shared.epochs)
     began = time.perf_counter()
-    with _no_denormals(), _deterministic(deterministic), _out_of_memory_explained(configs):
+    with (
+        heap_kept(),
+        _no_denormals(),
+        _deterministic(deterministic),
+        _out_of_memory_explained(configs),
+    ):
         chunk = _Chunk.start(configs, dataset, compiled)
         history = chunk.measure(0)
         for epoch in range(shared.epochs):
@@ -81,20 +87,16 @@ def train_members(
 
 
 def step_seconds(configs: Sequence[RunConfig], dataset: Dataset) -> float:
-    """Seconds that one step of this chunk takes, about: a few plain ones, on one thread, times
-    what compiling saves."""
-    chunk = _Chunk.start(configs, dataset, compiled=False)
+    """Seconds that one step of this chunk takes, about: a few plain ones, times what compiling
+    saves."""
     order = torch.arange(len(dataset.train_y)).split(configs[0].batch_size)[:1]
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    with heap_kept():
+        chunk = _Chunk.start(configs, dataset, compiled=False)
         chunk.take_steps(order, torch.ones(1))
         began, steps = time.perf_counter(), 0
         while steps < TIMED_STEPS and time.perf_counter() - began < TIMED_SECONDS:
             chunk.take_steps(order, torch.ones(1))
             steps += 1
-    finally:
-        torch.set_num_threads(threads)
     seconds = (time.perf_counter() - began) / steps
     saves = _is_together(configs[0]) and _repays_compiling(configs, dataset)
     return seconds * (COMPILED_SHARE if saves else 1.0)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import multiprocessing
 import os
 import socket
+import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -93,6 +95,7 @@ def _process(rank: int, work, job, devices: int, port: int, threads: int, news) 
         "MASTER_PORT": str(port),
     }
     torch.set_num_threads(threads)
+    threading.Thread(target=_follow_parent, daemon=True).start()
 
     def on_epoch(epoch: int, members: int) -> None:
         if rank == 0:
@@ -105,6 +108,12 @@ def _process(rank: int, work, job, devices: int, port: int, threads: int, news) 
         raise
     if rank == 0:
         news.put(("done", done))
+
+
+def _follow_parent() -> None:
+    """An end to this process should the one that waits for it be killed."""
+    multiprocessing.parent_process().join()
+    os._exit(1)
 
 
 def _free_port() -> int:

@@ -23,6 +23,7 @@ from ncbook import data
 from ncbook.train.checkpoint import checkpoint_path, load_checkpoint, save_checkpoint
 from ncbook.train.config import RunConfig, check_samples, check_whole, learning_rate_factors
 from ncbook.train.feed import Feed
+from ncbook.train.heap import heap_kept
 from ncbook.train.loop import (
     METRIC_KEYS,
     OnEpoch,
@@ -184,7 +185,7 @@ def _nobody(epoch: int, members: int) -> None:
 def _train(job: _Job, on_epoch: OnEpoch) -> tuple[list[dict], list[dict]]:
     """The run's records, in each of its processes."""
     explained = _out_of_memory_explained([job.config])
-    with _no_denormals(), _deterministic(job.deterministic), explained:
+    with heap_kept(), _no_denormals(), _deterministic(job.deterministic), explained:
         run = _Run(job)
         run.begin()
         for epoch in range(run.epoch):
