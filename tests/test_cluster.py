@@ -1,37 +1,25 @@
-"""Worker processes, those of a scheduler, leases, and what a sweep survives."""
+"""Worker processes, those of a scheduler, and leases."""
 
-import contextlib
 import multiprocessing
 import os
-import random
 import signal
 import socket
-import subprocess
-import sys
-import textwrap
 import threading
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
-from pathlib import Path
 
-import pandas as pd
 import psutil
 import pytest
 import torch
-from distributed import Client, LocalCluster
+from distributed import LocalCluster
 
 from ncbook import store, sweep
 from ncbook.sweep import cluster, engine, leases, tasks
 from ncbook.sweep.stored import Stored
 from ncbook.sweep.tasks import Outcome
-from ncbook.train import RunConfig
 
 SMALL = dict(train_size=100, batch_size=50, epochs=2)
-TIMES = {"wall_time_s", "created_at"}
-# Members that are measured together differ from those measured alone in the last bits of a double.
-LAST_BITS = 1e-9
 SECONDS = 120  # until something counts as hung; a busy machine is slow
 
 
@@ -48,54 +36,6 @@ def wait_until(condition, seconds=SECONDS):
     while not condition():
         assert time.monotonic() < limit, "it did not happen"
         time.sleep(0.02)
-
-
-def family(pid=None):
-    """All processes below one."""
-    with contextlib.suppress(psutil.NoSuchProcess):
-        return psutil.Process(pid).children(recursive=True)
-    return []
-
-
-def left_over(processes):
-    """Those that do not end soon by themselves."""
-    return psutil.wait_procs(processes, timeout=20)[1]
-
-
-def script(folder, body, **values):
-    """A new Python that runs a sweep; ``body`` sees ``configs`` and ``results``."""
-    text = textwrap.dedent(
-        """
-        import sys
-        sys.path.insert(0, {here!r})
-        from test_cluster import small_grid
-        from ncbook import sweep
-        results = {results!r}
-        def main():
-        {body}
-        if __name__ == "__main__":
-            main()
-        """
-    ).format(here=str(Path(__file__).parent), body=textwrap.indent(body, "    "), **values)
-    path = folder / f"script_{abs(hash(body)) % 10**8}.py"
-    path.write_text(text)
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(
-        [sys.executable, str(path)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env=environment,
-        start_new_session=True,
-    )
-
-
-def assert_same_rows(one, other, tolerance=LAST_BITS):
-    """Two stores hold the same runs and epochs, but for times."""
-    for load in (store.load_runs, store.load_history):
-        first, second = load(one), load(other)
-        keep = [name for name in first if name not in TIMES]
-        pd.testing.assert_frame_equal(first[keep], second[keep], rtol=tolerance, atol=1e-12)
 
 
 # ------------------------------------------------------------ leases
@@ -315,16 +255,6 @@ def test_a_sweep_waits_for_what_another_trains_and_takes_over_what_it_leaves(tmp
 # ------------------------------------------------------------ tasks on workers
 
 
-@pytest.fixture
-def import_tests(monkeypatch):
-    """Worker processes can import this module, whose functions are sent to them by name."""
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
-
-
-def part_of(*lrs):
-    return [RunConfig(lr=lr) for lr in lrs]
-
-
 def deadly(part, *, advance, folder):
     """Counts its calls by files, and dies over the learning rate 0.13."""
     for config in part:
@@ -332,20 +262,6 @@ def deadly(part, *, advance, folder):
     if any(config.lr == 0.13 for config in part):
         os.kill(os.getpid(), signal.SIGKILL)
     return Outcome(trained=Counter(ok=len(part)))
-
-
-@pytest.mark.slow
-def test_a_run_that_kills_its_worker_is_given_up_and_all_others_complete(tmp_path, import_tests):
-    parts = [part_of(0.1, 0.13, 0.2), part_of(0.3), part_of(0.4), part_of(0.5, 0.6)]
-    with cluster.local(2) as client:
-        task = partial(deadly, folder=tmp_path)
-        outcomes = list(tasks.train_on(client, task, parts, lambda runs: None))
-    assert sum((o.trained for o in outcomes), Counter()) == {"ok": 7}
-    assert [o.deadly for o in outcomes if o.deadly] == [part_of(0.13)]
-    names = [path.name.split("-") for path in tmp_path.iterdir()]
-    calls = Counter((float(lr), int(size)) for lr, size, _ in names)
-    assert calls[0.13, 3] == calls[0.13, 1] == tasks.TRIES
-    assert calls[0.3, 1] == calls[0.4, 1] == calls[0.5, 2] == calls[0.1, 1] == 1
 
 
 def test_a_run_that_was_given_up_is_stored_with_the_reason(tmp_path, monkeypatch):
@@ -369,39 +285,6 @@ def test_a_run_that_was_given_up_is_stored_with_the_reason(tmp_path, monkeypatch
     assert len(store.load_runs(tmp_path)) == 4
 
 
-def report_twice(part, *, advance):
-    advance(0.25)
-    advance(0.5)
-    return Outcome(trained=Counter(ok=1))
-
-
-@pytest.mark.slow
-def test_workers_report_progress_and_errors_and_are_our_own(import_tests):
-    news = []
-    with cluster.local(2) as client:
-        outcomes = list(tasks.train_on(client, report_twice, [part_of(0.1)] * 4, news.append))
-        wait_until(lambda: client.status == "running")
-        assert sum((o.trained for o in outcomes), Counter()) == {"ok": 4}
-        with pytest.raises(ValueError, match=r"^no such thing$"):
-            list(tasks.train_on(client, raise_error, [part_of(0.1)], news.append))
-        addresses = [client.scheduler.address, *client.nthreads()]
-        assert all(address.startswith("tcp://127.0.0.1:") for address in addresses)
-        assert set(client.nthreads().values()) == {1}
-        listening = {
-            connection.laddr.ip
-            for process in [psutil.Process(), *family()]
-            for connection in process.net_connections("tcp")
-            if connection.status == psutil.CONN_LISTEN
-        }
-        assert listening == {"127.0.0.1"}
-    assert 0 < sum(news) <= 3.0
-    assert left_over(family()) == []
-
-
-def raise_error(part, *, advance):
-    raise ValueError("no such thing")
-
-
 def test_workers_on_gpus_see_one_each(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
@@ -422,69 +305,10 @@ def test_workers_on_gpus_see_one_each(monkeypatch):
 # ------------------------------------------------------------ a scheduler of one's own
 
 
-@pytest.fixture(scope="module")
-def scheduler():
-    """A scheduler with two workers, in processes of its own, as a user starts it."""
-    port = free_port()
-    address = f"tcp://127.0.0.1:{port}"
-    command = [sys.executable, "-m", "distributed.cli.dask_scheduler", "--host", "127.0.0.1"]
-    worker = [sys.executable, "-m", "distributed.cli.dask_worker", address, "--nthreads", "1"]
-    worker += ["--nworkers", "2", "--host", "127.0.0.1", "--no-dashboard"]
-    quiet = dict(stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    started = [
-        subprocess.Popen(line, env=environment, **quiet)
-        for line in ([*command, "--port", str(port), "--no-dashboard"], worker)
-    ]
-    with Client(address, timeout=SECONDS, set_as_default=False) as client:
-        client.wait_for_workers(2, timeout=SECONDS)
-    yield address
-    for process in reversed(started):
-        process.terminate()
-        process.wait(SECONDS)
-
-
 def free_port():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
-
-
-@pytest.mark.slow
-def test_a_schedulers_workers_train_and_stay(tmp_path, monkeypatch, scheduler):
-    monkeypatch.chdir(tmp_path)
-    configs = small_grid()
-    report = sweep.run(configs, "results", scheduler=scheduler, progress=False)
-    assert report.trained == {"ok": 8}
-    assert set(store.load_runs(tmp_path / "results")["run_id"]) == ids_of(configs)
-    assert sweep.look(scheduler) == sweep.Workers(scheduler, 2, torch.cuda.device_count())
-    assert sweep.run(configs, "results", scheduler=scheduler, progress=False).trained == {}
-    here = sweep.run(configs, tmp_path / "here", workers=1, progress=False)
-    assert here.trained == report.trained
-    assert_same_rows(tmp_path / "results", tmp_path / "here")
-
-
-@pytest.mark.slow
-def test_a_request_takes_the_schedulers_workers(tmp_path, scheduler):
-    asked = sweep.check({"scheduler": scheduler, "results": tmp_path, "epochs": 2, "lrs": 0.01})
-    assert (asked.scheduler, asked.workers, asked.device) == (scheduler, 2, "cpu")
-    assert f"on cpu with 2 workers of {scheduler}" in sweep.describe(asked)
-    with pytest.raises(sweep.ParameterError, match=r"^workers must be empty where a scheduler"):
-        sweep.check({"scheduler": scheduler, "workers": 3, "results": tmp_path})
-    with pytest.raises(sweep.ParameterError, match=r"^unknown device 'cuda:7'; valid here: cpu"):
-        sweep.check({"scheduler": scheduler, "device": "cuda:7", "results": tmp_path})
-
-
-@pytest.mark.slow
-def test_training_for_a_scheduler_ends_when_the_sweep_does(tmp_path, scheduler):
-    """Ctrl-C: the chunks stop, and the workers stay."""
-    body = "sweep.run(small_grid(epochs=10**6), results, scheduler={address!r})"
-    sweeping = script(tmp_path, body.format(address=scheduler), results=str(tmp_path / "r"))
-    wait_until(lambda: leases.running(tmp_path / "r"))
-    sweeping.send_signal(signal.SIGINT)
-    sweeping.communicate(timeout=SECONDS)
-    wait_until(lambda: not (tmp_path / "r" / "leases").exists(), 20)
-    assert sweep.look(scheduler).count == 2
 
 
 def test_a_scheduler_that_is_not_there_is_refused_soon():
@@ -521,145 +345,3 @@ def test_what_cannot_fit_in_memory_is_refused_in_one_line(tmp_path):
     ) as refused:
         sweep.run(configs, tmp_path, workers=2, progress=False)
     assert "\n" not in str(refused.value)
-
-
-@pytest.mark.slow
-def test_what_stops_a_worker_is_told_in_one_line(tmp_path):
-    """The results folder is taken away during training, and a file put in its place."""
-    sweeping = script(
-        tmp_path,
-        "sweep.run(small_grid(epochs=200), results, workers=2, progress=False)",
-        results=str(tmp_path / "r"),
-    )
-    wait_until(lambda: leases.running(tmp_path / "r"))
-    (tmp_path / "r" / "runs").rmdir()
-    (tmp_path / "r" / "runs").touch()
-    said, _ = sweeping.communicate(timeout=SECONDS)
-    assert sweeping.returncode != 0
-    assert "Traceback" not in said.partition("Traceback")[2]
-    assert "SweepError: the results folder" in said.splitlines()[-1]
-
-
-# ------------------------------------------------------------ what a sweep survives
-
-LONG = dict(lrs=[0.01], epochs=200)  # some seconds
-
-
-@pytest.mark.slow
-def test_ctrl_c_stops_at_once_and_leaves_no_process_and_no_lease(tmp_path):
-    body = "sweep.run(small_grid(epochs=10**6), results, workers=2, progress=False)"
-    sweeping = script(tmp_path, body, results=str(tmp_path / "r"))
-    wait_until(lambda: leases.running(tmp_path / "r"))
-    processes = family(sweeping.pid)
-    began = time.perf_counter()
-    os.killpg(sweeping.pid, signal.SIGINT)  # as a terminal does: to all of them
-    said, _ = sweeping.communicate(timeout=SECONDS)
-    assert time.perf_counter() - began < 30
-    assert said.splitlines()[-1] == "KeyboardInterrupt"
-    assert said.count("Traceback") == 1
-    assert left_over(processes) == []
-    assert {path.name for path in (tmp_path / "r").iterdir()} == {"runs", "history"}
-
-
-@pytest.mark.slow
-def test_workers_end_with_their_sweep_and_its_runs_are_free_at_once(tmp_path):
-    body = "sweep.run(small_grid(epochs=10**6), results, workers=2, progress=False)"
-    sweeping = script(tmp_path, body, results=str(tmp_path / "r"))
-    wait_until(lambda: leases.running(tmp_path / "r"))
-    processes = family(sweeping.pid)
-    assert len(processes) >= 2
-    sweeping.kill()
-    sweeping.communicate()
-    assert left_over(processes) == []
-    assert leases.running(tmp_path / "r") == set()
-    leases.clear_dead(tmp_path / "r")
-    assert {path.name for path in (tmp_path / "r").iterdir()} == {"runs", "history"}
-
-
-@pytest.mark.slow
-def test_two_sweeps_on_one_store_train_every_run_once(tmp_path):
-    body = (
-        "print(dict(sweep.run(small_grid(epochs=20), results, workers=2, progress=False).trained))"
-    )
-    both = [script(tmp_path, body, results=str(tmp_path / "r")) for _ in range(2)]
-    trained = []
-    for sweeping in both:
-        said, _ = sweeping.communicate(timeout=SECONDS)
-        assert sweeping.returncode == 0, said
-        trained.append(sum(eval(said.splitlines()[-1]).values()))
-    assert sum(trained) == 8
-    assert rows_in_files(tmp_path / "r") == Counter(ids_of(small_grid(epochs=20)))
-    assert {path.name for path in (tmp_path / "r").iterdir()} == {"runs", "history"}
-
-
-def rows_in_files(results):
-    """How often each run was written, whatever a reader would make of it."""
-    files = (Path(results) / "runs").glob("*.parquet")
-    return Counter(i for file in files for i in pd.read_parquet(file)["run_id"])
-
-
-KILLS = 20
-GRID = dict(lrs=(0.001, 0.01, 0.05), momenta=(0.0, 0.5, 0.7, 0.9, 0.95, 0.98))
-GRID |= dict(decays=(0.0, 5e-5, 5e-4, 5e-3, 0.05, 0.5), seeds=(0, 1), epochs=60)
-BODY = f"sweep.run(small_grid(**{GRID!r}), results, workers=2, progress=False)"
-MINUTES = 8
-
-
-@pytest.mark.slow
-def test_twenty_kills_lose_nothing_and_train_nothing_twice(tmp_path):
-    """Workers and drivers are killed at random moments, until the sweep of 216 runs is complete;
-    whoever is killed as driver is started again. No file ever goes, and no run is in two."""
-    rng = random.Random(4)
-    results, kills, seen, victims = tmp_path / "killed", Counter(), set(), []
-    limit = time.monotonic() + MINUTES * 60
-    sweeping = script(tmp_path, BODY, results=str(results))
-    while sweeping.poll() is None:
-        assert time.monotonic() < limit, kills
-        time.sleep(rng.uniform(0.3, 4.0))
-        victims += family(sweeping.pid)
-        workers = [p for p in family(sweeping.pid) if is_worker(p)]
-        if kills.total() >= KILLS or not workers:
-            continue
-        if rng.random() < 0.3:
-            sweeping.kill()
-            sweeping.communicate()
-            kills["driver"] += 1
-            sweeping = script(tmp_path, BODY, results=str(results))
-        else:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                rng.choice(workers).kill()
-                kills["worker"] += 1
-        files = set((results / "runs").glob("*.parquet"))
-        assert seen <= files
-        seen = files
-    said, _ = sweeping.communicate()
-    assert sweeping.returncode == 0, said
-    assert kills.total() == KILLS, f"the sweep was over after {kills}: make it longer"
-    assert set(rows_in_files(results).values()) == {1}
-    assert {path.name for path in results.iterdir()} == {"runs", "history"}
-    assert all(path.suffix == ".parquet" for path in results.rglob("*") if path.is_file())
-    assert left_over(victims) == []
-    sweep.run(small_grid(**GRID), tmp_path / "undisturbed", workers=2, progress=False)
-    assert_same_rows(results, tmp_path / "undisturbed")
-
-
-def is_worker(process):
-    with contextlib.suppress(psutil.Error):
-        return "spawn_main" in " ".join(process.cmdline())
-    return False
-
-
-# ------------------------------------------------------------ the same numbers
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("optimizer", ["sgd", "adamw", "signum"])
-def test_numbers_do_not_depend_on_the_chunks(tmp_path, monkeypatch, optimizer):
-    configs = small_grid(optimizer, lrs=[0.001, 0.005], epochs=10)
-    for size in (8, 3, 1):
-        monkeypatch.setattr(
-            engine, "chunks", lambda parts, workers, size=size: sweep.chunks(parts, 1, size)
-        )
-        sweep.run(configs, tmp_path / str(size), workers=1, progress=False)
-    for size in (3, 1):
-        assert_same_rows(tmp_path / "8", tmp_path / str(size))
