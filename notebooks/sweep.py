@@ -45,6 +45,7 @@
 # | `clip`, `augment` | largest gradient norm; random crops and flips. Both off |
 # | `results` | folder of the store; by default `NCBOOK_RESULTS`, else `./results` |
 # | `device`, `workers` | the GPU if there is one, else the CPU with one process a core |
+# | `scheduler` | address of a Dask scheduler, whose workers then train; none: this machine does |
 # | `deterministic` | `true` has a GPU use deterministic algorithms alone |
 
 # %% tags=["parameters"]
@@ -69,6 +70,7 @@ log_epochs = []
 results = ""
 device = ""
 workers = None
+scheduler = ""
 deterministic = None
 
 # %% [markdown]
@@ -102,6 +104,7 @@ report = sweep.run(
     log_epochs=request.log_epochs,
     device=request.device,
     workers=request.workers,
+    scheduler=request.scheduler,
     deterministic=request.deterministic,
 )
 display(Markdown(report.text()))

@@ -5,13 +5,14 @@ between, a store holds some runs twice, which counts once; the next compaction g
 """
 
 import contextlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import duckdb
 import pyarrow as pa
 
 from ncbook.store.layout import (
+    SUFFIX,
     Listing,
     clear_leftovers,
     list_pairs,
@@ -32,6 +33,7 @@ from ncbook.store.scan import (
 from ncbook.store.writing import key_of, put_tables
 
 SMALL_PAIRS = 128  # so many, some 20 kB each, are read in about 50 ms
+NOT_COMPACTED = "not compacted"
 LARGE_BYTES = 16 * 2**20  # of a pair: some 3,000 runs with 20 epochs each
 
 
@@ -135,12 +137,12 @@ def _rivals(con: duckdb.DuckDBPyConnection) -> list[str]:
     return sorted(key for (key,) in rows)
 
 
-def _sound(con: duckdb.DuckDBPyConnection, listing: Listing, keys: Iterable[str]) -> list[str]:
+def _sound(con: duckdb.DuckDBPyConnection, listing: Listing, keys: Sequence[str]) -> list[str]:
     """The pairs without damage; of any other, a warning."""
-    damaged = set(damaged_among(con, listing.paths(keys)))
-    for path in sorted(damaged):
-        warn_of_damage(path, "not compacted")
-    return [key for key in keys if damaged.isdisjoint(listing.pair(key))]
+    damaged = damaged_among(con, listing.paths(keys))
+    for path in damaged:
+        warn_of_damage(path, NOT_COMPACTED)
+    return [key for key in keys if set(damaged).isdisjoint(listing.pair(key))]
 
 
 def _groups(con: duckdb.DuckDBPyConnection, sizes: Mapping[str, int]) -> Iterator[list[str]]:
@@ -171,9 +173,31 @@ def _merge(
     """Write one pair with the runs of the group; remove the group; how many pairs it was.
 
     Raises:
-        Vanished: a file is gone, or was exchanged for a damaged one; nothing was written.
+        Vanished: a file is gone; nothing was written.
     """
-    sound = _sound(con, listing, group)
+    tables, damaged = _tables(con, listing, group)
+    if damaged:
+        for path in sorted(damaged):
+            warn_of_damage(path, NOT_COMPACTED)
+        sound = [key for key in group if damaged.isdisjoint(listing.pair(key))]
+        return _merge(con, root, listing, sound)
+    if not tables:
+        remove(listing, group)
+        return len(group)
+    key = key_of(tables)
+    exists = (root / "runs" / f"{key}{SUFFIX}").exists()
+    if len(group) < 2 or (exists and key not in group):  # the latter would replace a damaged file
+        return 0
+    if not exists:
+        put_tables(root, tables)
+    remove(listing, set(group) - {key})
+    return len(group)
+
+
+def _tables(
+    con: duckdb.DuckDBPyConnection, listing: Listing, group: Sequence[str]
+) -> tuple[dict[str, pa.Table], set[Path]]:
+    """What is to be kept of a group, by kind, as far as there is something; the damaged files."""
     con.execute(
         f"""
         CREATE OR REPLACE TEMP TABLE chosen AS
@@ -181,41 +205,29 @@ def _merge(
         WHERE NOT spent AND {FILE} IN (SELECT unnest(?::VARCHAR[]))
         QUALIFY row_number() OVER (PARTITION BY run_id ORDER BY worth DESC, {FILE}) = 1
         """,
-        [sound],
+        [group],
     )
-    tables = _chosen_tables(con, listing, sound)
-    if not tables:
-        remove(listing, sound)
-        return len(sound)
-    key = key_of(tables)
-    exists = (root / "runs" / f"{key}.parquet").exists()
-    if len(sound) < 2 or (exists and key not in sound):  # the latter would replace a damaged file
-        return 0
-    if not exists:
-        put_tables(root, tables)
-    remove(listing, set(sound) - {key})
-    return len(sound)
-
-
-def _chosen_tables(
-    con: duckdb.DuckDBPyConnection, listing: Listing, keys: Sequence[str]
-) -> dict[str, pa.Table]:
+    # Of files with other rows, not every value is read below.
+    half = con.execute(
+        f"""
+        SELECT DISTINCT {FILE} FROM ranked ANTI JOIN chosen USING (run_id, {FILE})
+        WHERE {FILE} IN (SELECT unnest(?::VARCHAR[]))
+        """,
+        [group],
+    ).fetchall()
+    damaged = set(damaged_among(con, listing.paths(sorted(key for (key,) in half))))
     tables = {}
     for kind, files, columns in (
         ("runs", listing.runs, RUN_COLUMNS),
         ("history", listing.history, HISTORY_COLUMNS),
     ):
-        paths = [files[key] for key in keys if key in files]
-        table = scan(con, paths, columns, _chosen_rows, on_damage=_give_up)
+        paths = [files[key] for key in group if key in files]
+        table = scan(con, paths, columns, _chosen_rows, on_damage=damaged.add)
         if len(table):
             tables[kind] = table
-    return tables
+    return tables, damaged
 
 
-def _chosen_rows(source: str, _types: Mapping[str, str]) -> tuple[str, list]:
+def _chosen_rows(source: str, _types: Callable) -> tuple[str, list]:
     query = f"SELECT * EXCLUDE ({FILE}) FROM {source} SEMI JOIN chosen USING (run_id, {FILE})"
     return query, []
-
-
-def _give_up(path: Path) -> None:
-    raise Vanished(path)

@@ -1,6 +1,6 @@
 """Frames of the runs that are stored, and of their epochs."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -146,7 +146,8 @@ def scan_history(
     needed = [name for name, value in of_rows.items() if value is not None]
     seen = dict.fromkeys(run_types)
 
-    def passing(source: str, types: Mapping[str, str]) -> tuple[str, list[Any]]:
+    def passing(source: str, types_of_source: Callable) -> tuple[str, list[Any]]:
+        types = types_of_source() if of_rows else {}
         seen.update(dict.fromkeys(types))
         here = {name: of_rows[name] for name in needed if name in types}
         where, values = condition(here, types)

@@ -4,6 +4,7 @@ configs = sweep.grid("adamw", epochs=200)      # the paper's 108 runs of that op
 sweep.run(configs, results="results")          # trains those that the store lacks
 """
 
+from ncbook.sweep.cluster import SweepError, Workers, look
 from ncbook.sweep.engine import (
     Report,
     chunks,
@@ -15,14 +16,19 @@ from ncbook.sweep.engine import (
     run_id,
 )
 from ncbook.sweep.grids import GRIDS, MIXED_GRIDS, Grid, grid
+from ncbook.sweep.intervals import intervals
+from ncbook.sweep.leases import running
 from ncbook.sweep.request import (
     PARAMETERS,
     ParameterError,
     Request,
     check,
     describe,
+    duration,
     load_history,
     load_runs,
+    prove,
+    read,
 )
 
 __all__ = [
@@ -33,16 +39,24 @@ __all__ = [
     "ParameterError",
     "Report",
     "Request",
+    "SweepError",
+    "Workers",
     "check",
     "chunks",
     "default_workers",
     "describe",
+    "duration",
     "estimate_seconds",
     "grid",
+    "intervals",
     "load_data",
     "load_history",
     "load_runs",
+    "look",
     "missing",
+    "prove",
+    "read",
     "run",
     "run_id",
+    "running",
 ]

@@ -2,30 +2,26 @@
 
 from __future__ import annotations
 
-import io
 import multiprocessing
-import os
-import platform
-import subprocess
-import sys
-import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from functools import cache, lru_cache, partial
+from dataclasses import asdict, dataclass
+from functools import lru_cache, partial
 from pathlib import Path
-from typing import TextIO
 
+import psutil
 import torch
-from IPython import get_ipython
-from IPython.display import display
-from tqdm import tqdm
 
-from ncbook import __version__, data, models, store
+from ncbook import data, models, store
+from ncbook.sweep import cluster, leases, tasks
+from ncbook.sweep.cluster import SweepError
+from ncbook.sweep.memory import check_memory
+from ncbook.sweep.progress import Advance, progress_bar
+from ncbook.sweep.provenance import provenance
+from ncbook.sweep.stored import stored_in
+from ncbook.sweep.tasks import Outcome
 from ncbook.train import (
     RunConfig,
     check_samples,
@@ -42,8 +38,10 @@ START_SECONDS = 15.0  # workers that import torch, and compile
 # Members that train together. One go on one core, Adam: 0.42 ms a member and step for 3 members,
 # 0.39 for 9, 0.40 for 18, 0.39 for 27; 9 give two workers six chunks each of the paper's grid.
 CHUNK = 9
-PROGRESS_SECONDS = 2.0  # between redraws of the bar; fewer would flood an output notebook
-POLL_SECONDS = 0.2
+CAN_PIN = hasattr(psutil.Process, "cpu_affinity")  # not on a Mac
+POLL_SECONDS = 1.0  # between looks at what another sweep on the same store is training
+CHECKPOINTS = "checkpoints"  # the store's folder for those of streamed runs
+COMPACT_EVERY = 256  # chunks: readers of the store then meet few files at any time
 
 
 def run_id(config: RunConfig) -> str:
@@ -51,9 +49,15 @@ def run_id(config: RunConfig) -> str:
     return store.run_id(config.identity())
 
 
-def missing(configs: Sequence[RunConfig], results: str | Path | None = None) -> list[RunConfig]:
-    """Those of ``configs`` that the store does not have yet."""
-    have = store.stored_ids(results)
+def missing(
+    configs: Sequence[RunConfig],
+    results: str | Path | None = None,
+    *,
+    retry_failed: bool = False,
+) -> list[RunConfig]:
+    """Those of ``configs`` that the store does not have yet; with ``retry_failed`` also those that
+    were given up."""
+    have = store.stored_ids(results, retry_failed=retry_failed)
     return [config for config in dict.fromkeys(configs) if run_id(config) not in have]
 
 
@@ -83,8 +87,18 @@ def _split(group: list[RunConfig], workers: int, size: int) -> Iterator[list[Run
 
 
 def default_workers(device: str) -> int:
-    """On a CPU one single-threaded process a core; on a GPU one process."""
-    return (os.cpu_count() or 1) if device == "cpu" else 1
+    """One process for each core that this process may use, each with one thread; or for each GPU
+    (``cuda``; for ``cuda:1`` it is one)."""
+    if device == "cpu":
+        return len(psutil.Process().cpu_affinity()) if CAN_PIN else psutil.cpu_count() or 1
+    return max(1, torch.cuda.device_count()) if device == "cuda" else 1
+
+
+def _threads_for(config: RunConfig, at_once: int) -> int:
+    """Of a CPU, where so many chunks train at once: one for members that train together, which
+    gain nothing by more, and are then the same to the bit however they are dealt out; an equal
+    share of the cores for others, so that one run alone uses them all."""
+    return 1 if _together(config) else max(1, default_workers("cpu") // at_once)
 
 
 def load_data(config: RunConfig, device: str = "cpu") -> data.Dataset | data.Streamed:
@@ -100,19 +114,27 @@ def _load_data(
     return data.load(name, train_size=train_size, seed=seed, image_size=size, device=device)
 
 
-def estimate_seconds(configs: Sequence[RunConfig], device: str, workers: int) -> float:
-    """About how long ``run`` would take: a few steps of one chunk, timed and multiplied."""
+def estimate_seconds(
+    configs: Sequence[RunConfig], device: str, workers: int, scheduler: str | None = None
+) -> float:
+    """About how long ``run`` would take: a few steps of one chunk, timed and multiplied; timed on
+    one of the scheduler's workers, if there is one."""
     if not configs:
         return 0.0
+    if scheduler:
+        with cluster.joined(scheduler) as client:
+            arguments = (configs, cluster.device_in_worker(device), workers)
+            return client.submit(estimate_seconds, *arguments, pure=False).result()
     parts = chunks(configs, workers)
     dataset = load_data(configs[0], device)
     steps = sum(p[0].epochs * -(-len(dataset.train_y) // p[0].batch_size) for p in parts)
-    if isinstance(dataset, data.Streamed):
-        step = stream_step_seconds(parts[0][0], dataset, device)
-    else:
-        step = step_seconds(parts[0], dataset)
-    seconds = steps * step / min(workers, len(parts))
-    return START_SECONDS + seconds
+    at_once = min(workers, len(parts))
+    with _threads(device, _threads_for(configs[0], at_once)):
+        if isinstance(dataset, data.Streamed):
+            step = stream_step_seconds(parts[0][0], dataset, device)
+        else:
+            step = step_seconds(parts[0], dataset)
+    return START_SECONDS + steps * step / at_once
 
 
 @dataclass(frozen=True)
@@ -141,104 +163,153 @@ def run(
     log_epochs: Sequence[int] | None = None,
     device: str = "cpu",
     workers: int | None = None,
+    scheduler: str | None = None,
     deterministic: bool = False,
+    retry_failed: bool = False,
     progress: bool = True,
 ) -> Report:
     """Train what the store lacks; each chunk is stored as it ends, so a stopped sweep goes on.
 
+    Any number of sweeps may work on one store at the same time: each run is trained by one of them.
+    A worker process may die: its chunk is trained again. A run that kills its worker every time is
+    stored as ``failed``, with the reason.
+
     Args:
         configs: the runs wanted.
-        results: the store's folder; see ``store.results_dir``.
+        results: the store's folder; see ``store.results_dir``. A scheduler's workers must see it
+            under the same path.
         log_epochs: epochs to measure at; see ``train.train_members``.
         device: ``cpu`` or a CUDA device.
-        workers: processes, each with one thread; default ``default_workers``.
+        workers: processes, each with one thread; default ``default_workers``. One trains in this
+            process.
+        scheduler: address of a Dask scheduler, whose workers then do the work.
         deterministic: see ``train.train_members``.
+        retry_failed: train those again that were given up.
         progress: show a bar.
 
     Raises:
         ValueError, OSError, data.DataNotFoundError: bad input, an unwritable store or no data;
             before any training.
+        SweepError: no scheduler or workers; or what stopped the training, in one line.
     """
     began = time.perf_counter()
     workers = default_workers(device) if workers is None else workers
     check_whole("workers", workers, 1)
-    store.ensure_writable(results)
+    results = store.ensure_writable(results).absolute()
     store.set_aside_damaged(results)
-    todo = missing(configs, results)
+    todo = missing(configs, results, retry_failed=retry_failed)
     for config in {config.shared(): config for config in todo}.values():
-        check_samples(config, load_data(config, device))
-    parts = chunks(todo, workers)
+        dataset = load_data(config, "cpu" if scheduler else device)
+        check_samples(config, dataset)
+        if not scheduler:
+            check_memory(config, min(CHUNK, len(todo)), dataset, device, workers)
     task = partial(
         _train_chunk,
-        results=store.results_dir(results),
+        results=results,
         log_epochs=log_epochs,
-        device=device,
         deterministic=deterministic,
+        retry_failed=retry_failed,
     )
     trained: Counter = Counter()
-    with _progress_bar(len(todo), progress) as advance:
-        for statuses in _run_all(task, parts, min(workers, len(parts)), advance):
-            trained.update(statuses)
-    return Report(len(configs) - len(todo), trained, time.perf_counter() - began)
+    try:
+        with (
+            _one_line_errors(),
+            _trainer(todo, device, workers, scheduler, results) as (train, at_once),
+            progress_bar(len(todo), progress) as advance,
+        ):
+            for outcome in _rounds(todo, at_once, partial(train, task), results, advance):
+                trained.update(outcome.trained)
+    finally:
+        leases.clear_dead(results)
+    store.compact(results)
+    return Report(len(configs) - trained.total(), trained, time.perf_counter() - began)
 
 
-# ------------------------------------------------------------------------ chunks and workers
+# ------------------------------------------------------------ who trains
 
-Advance = Callable[[float], None]
+Train = Callable[..., Iterator[Outcome]]  # of a task, its chunks, and whom to tell of progress
 
 
-def _run_all(task, parts: list[list], workers: int, advance: Advance) -> Iterator[list[str]]:
-    """Each chunk's statuses as it ends: here with one worker, else in processes of their own."""
-    if workers <= 1:
-        for part in parts:
-            yield task(part, advance=advance)
+@contextmanager
+def _trainer(
+    todo: list, device: str, workers: int, scheduler: str | None, results: Path
+) -> Iterator[tuple[Train, int]]:
+    """What trains chunks, and how many at once: this process, new ones, or a scheduler's."""
+    if scheduler and todo:
+        with cluster.joined(scheduler) as client:
+            offer = cluster.workers_of(client, scheduler)
+            cluster.check_sees(client, results)
+            yield _on(client, cluster.device_in_worker(device), 1), offer.count
         return
-    context = multiprocessing.get_context("spawn")  # a forked torch hangs on its thread pools
-    news, stop = context.SimpleQueue(), context.Event()
-    with ProcessPoolExecutor(workers, context, _start_worker, (news, stop)) as pool:
-        try:
-            yield from _as_completed(
-                [pool.submit(_in_worker, task, p) for p in parts], news, advance
-            )
-        except BaseException:
-            stop.set()
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    at_once = min(workers, len(chunks(todo, workers)))
+    if at_once <= 1:
+        place = {"device": device, "threads": _threads_for(todo[0], 1) if todo else 1}
+        yield lambda task, *rest: tasks.train_here(partial(task, **place), *rest), 1
+        return
+    with cluster.local(at_once, device) as client:
+        place = cluster.device_in_worker(device), _threads_for(todo[0], at_once)
+        yield _on(client, *place), at_once
 
 
-def _as_completed(waiting: list[Future], news, advance: Advance) -> Iterator[list[str]]:
-    pending = set(waiting)
-    while pending:
-        done, pending = wait(pending, timeout=POLL_SECONDS, return_when=FIRST_COMPLETED)
-        while not news.empty():
-            advance(news.get())
-        for future in done:
-            yield future.result()
+def _on(client, device: str, threads: int) -> Train:
+    place = {"device": device, "threads": threads}
+    return lambda task, *rest: tasks.train_on(client, partial(task, **place), *rest)
 
 
-def _start_worker(news, stop) -> None:
-    """In a new worker: one thread, and an end to it should the sweep's process die."""
-    global _report
-    torch.set_num_threads(1)
-
-    def report(runs: float) -> None:
-        if stop.is_set():
-            raise KeyboardInterrupt("the sweep was stopped")
-        news.put(runs)
-
-    def follow_parent() -> None:
-        multiprocessing.parent_process().join()
-        os._exit(1)
-
-    threading.Thread(target=follow_parent, daemon=True).start()
-    _report = report
-
-
-_report: Advance = float  # set in each worker
+def _rounds(
+    todo: list[RunConfig], workers: int, train: Train, results: Path, advance: Advance
+) -> Iterator[Outcome]:
+    """All outcomes; then wait for what other sweeps are training, and train what they leave."""
+    count = 0
+    while todo:
+        busy: list[RunConfig] = []
+        for outcome in train(chunks(todo, workers), advance):
+            busy += outcome.busy
+            if outcome.deadly:
+                outcome.trained += _give_up(outcome.deadly, results)
+            advance(outcome.stored)
+            yield outcome
+            count += 1
+            if count % COMPACT_EVERY == 0:
+                store.compact(results)
+        todo = _wait_for_others(busy, results, advance)
 
 
-def _in_worker(task, part: list[RunConfig]) -> list[str]:
-    return task(part, advance=_report)
+def _wait_for_others(busy: list[RunConfig], results: Path, advance: Advance) -> list[RunConfig]:
+    """Until one of these runs is free again, which another sweep has not stored."""
+    while busy:
+        there = stored_in(results).among([run_id(config) for config in busy])
+        busy = [config for config in busy if run_id(config) not in there]
+        advance(len(there))
+        if {run_id(config) for config in busy} - leases.running(results):
+            break
+        time.sleep(POLL_SECONDS)
+    return busy
+
+
+def _give_up(configs: list[RunConfig], results: Path) -> Counter:
+    """Record runs that cannot be trained."""
+    ids = {run_id(config): config for config in configs}
+    with leases.taken(results, list(ids)) as lease:
+        records = [
+            {"run_id": i} | asdict(ids[i]) | {"status": store.FAILED, "reason": tasks.DIED}
+            for i in lease.ids
+        ]
+        if records:
+            store.write(results, records)
+    return Counter({store.FAILED: len(records)})
+
+
+@contextmanager
+def _one_line_errors() -> Iterator[None]:
+    """What can stop training, as one line, where a notebook would show a worker's traceback."""
+    try:
+        yield
+    except (MemoryError, OSError, data.DataNotFoundError) as error:
+        raise SweepError(str(error) or type(error).__name__) from None
+
+
+# ------------------------------------------------------------ in a worker
 
 
 def _train_chunk(
@@ -247,97 +318,82 @@ def _train_chunk(
     results: Path,
     log_epochs: Sequence[int] | None,
     device: str,
+    threads: int = 1,
     deterministic: bool,
+    retry_failed: bool,
     advance: Advance,
-) -> list[str]:
-    """Train and store one chunk; the statuses of its runs."""
-    dataset = load_data(part[0], device)
-    options = {
-        "log_epochs": log_epochs,
-        "deterministic": deterministic,
-        "on_epoch": lambda epoch, members: advance(members / part[0].epochs),
-    }
-    checkpoints = results / "checkpoints"
-    if isinstance(dataset, data.Streamed):
-        devices = max(1, torch.cuda.device_count()) if device == "cuda" else 1
-        place = {"device": device, "devices": devices, "checkpoints": checkpoints}
-        runs, history = train_streaming(part[0], dataset, **place, **options)
-    else:
-        runs, history = train_members(part, dataset, **options)
-    ids = [run_id(config) for config in part]
-    made = _provenance(device)
+) -> Outcome:
+    """Train and store those of a chunk's runs that nobody else is training or has stored."""
+    wanted = {run_id(config): config for config in part}
+    with leases.taken(results, list(wanted)) as lease:
+        there = stored_in(results).among(lease.ids, retry_failed=retry_failed)
+        mine = {i: wanted[i] for i in lease.ids if i not in there}
+        busy = [config for i, config in wanted.items() if i not in lease.ids]
+        outcome = Outcome(stored=len(there), busy=busy)
+        if mine:
+            options = {
+                "log_epochs": log_epochs,
+                "deterministic": deterministic,
+                "on_epoch": lambda epoch, members: advance(members / part[0].epochs),
+            }
+            runs, history = _train(list(mine.values()), device, threads, results, options)
+            kept = set(lease.kept())
+            outcome.busy += [config for i, config in mine.items() if i not in kept]
+            with _threads(device, threads):
+                made = provenance(device)
+            outcome.trained = _store(list(mine), kept, runs, history, results, made)
+            for i in kept & mine.keys():  # of a streamed run, now that it is stored
+                remove_checkpoint(mine[i], results / CHECKPOINTS)
+    return outcome
+
+
+def _train(
+    part: list[RunConfig], device: str, threads: int, results: Path, options: Mapping
+) -> tuple[list[dict], list[dict]]:
+    with _threads(device, threads):
+        dataset = load_data(part[0], device)
+        if not isinstance(dataset, data.Streamed):
+            return train_members(part, dataset, **options)
+        place = {"device": device, "checkpoints": results / CHECKPOINTS} | _processes(device)
+        return train_streaming(part[0], dataset, **place, **options)
+
+
+def _processes(device: str) -> dict[str, int]:
+    """How a streamed run may divide itself: over all GPUs that this process sees. A Dask worker
+    that somebody else started may have no processes of its own: it decodes its images itself."""
+    if multiprocessing.current_process().daemon:
+        return {"devices": 1, "loaders": 0}
+    return {"devices": max(1, torch.cuda.device_count()) if device == "cuda" else 1}
+
+
+def _store(
+    ids: list[str],
+    kept: set[str],
+    runs: list[dict],
+    history: list[dict],
+    results: Path,
+    made: Mapping[str, str],
+) -> Counter:
+    """Store the runs that are still ours; how many have which status."""
     runs = [{"run_id": i} | record | made for i, record in zip(ids, runs, strict=True)]
-    history = [{"run_id": ids[row.pop("member")]} | row for row in history]
-    store.write(results, runs, history)
-    if isinstance(dataset, data.Streamed):
-        remove_checkpoint(part[0], checkpoints)
-    return [record["status"] for record in runs]
+    history = [{"run_id": ids[row["member"]]} | row for row in history]
+    runs, history = ([row for row in rows if row["run_id"] in kept] for rows in (runs, history))
+    if runs:
+        store.write(results, runs, [_without(row, "member") for row in history])
+    return Counter(record["status"] for record in runs)
+
+
+def _without(row: Mapping, key: str) -> dict:
+    return {name: value for name, value in row.items() if name != key}
 
 
 @contextmanager
-def _progress_bar(total: int, shown: bool) -> Iterator[Advance]:
-    layout = "{percentage:3.0f}%|{bar:30}| {n:.0f}/{total} runs [{elapsed}<{remaining}]"
-    options = {"file": _bar_file(), "mininterval": PROGRESS_SECONDS, "bar_format": layout}
-    with tqdm(total=total, disable=not (shown and total), **options) as bar:
-        yield lambda runs: bar.update(min(runs, total - bar.n))
-
-
-class _Rewritten(io.TextIOBase):
-    """A notebook output that each line replaces: papermill would save one output for every line."""
-
-    encoding = "utf-8"
-
-    def __init__(self) -> None:
-        self.handle = None
-
-    def write(self, text: str) -> int:
-        line = text.strip("\r\n")
-        if line and self.handle is None:
-            self.handle = display({"text/plain": line}, raw=True, display_id=True)
-        elif line:
-            self.handle.update({"text/plain": line}, raw=True)
-        return len(text)
-
-
-def _bar_file() -> TextIO:
-    """Where the bar is drawn: in a notebook an output of its own, else standard output."""
-    in_notebook = getattr(get_ipython(), "kernel", None) is not None
-    return _Rewritten() if in_notebook else sys.stdout
-
-
-# ------------------------------------------------------------------------------- provenance
-
-
-def _provenance(device: str) -> dict[str, str]:
-    """Where and with what a run was made."""
-    return _software() | {
-        "device": _device_name(device),
-        "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
-
-
-@cache
-def _software() -> dict[str, str]:
-    return {
-        "ncbook_version": __version__,
-        "git_commit": _git_commit(),
-        "torch_version": str(torch.__version__),
-        "python_version": platform.python_version(),
-    }
-
-
-def _device_name(device: str) -> str:
+def _threads(device: str, count: int) -> Iterator[None]:
+    """On a CPU a chunk is trained by so many threads, whichever process it is in."""
+    before = torch.get_num_threads()
     if device == "cpu":
-        return f"cpu ({platform.machine()}, {torch.get_num_threads()} threads)"
-    return f"{device} ({torch.cuda.get_device_name(device)})"
-
-
-def _git_commit() -> str:
-    """The commit of the working tree that ncbook runs from, ``+`` if changed; ``""`` if none."""
-    here = Path(__file__).parent
-    command = ["git", "describe", "--always", "--abbrev=40", "--dirty=+", "--exclude=*"]
+        torch.set_num_threads(count)
     try:
-        found = subprocess.run(command, cwd=here, capture_output=True, text=True, timeout=10)
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return found.stdout.strip() if found.returncode == 0 else ""
+        yield
+    finally:
+        torch.set_num_threads(before)

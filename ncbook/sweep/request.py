@@ -19,6 +19,7 @@ import pandas as pd
 import torch
 
 from ncbook import data, store
+from ncbook.sweep.cluster import SweepError, look
 from ncbook.sweep.engine import default_workers, estimate_seconds, load_data, missing, run_id
 from ncbook.sweep.grids import grid, paper_grid
 from ncbook.train import RunConfig, check_samples, check_whole
@@ -26,7 +27,8 @@ from ncbook.train import RunConfig, check_samples, check_whole
 PARAMETERS = (
     *("optimizer", "dataset", "model", "lrs", "momenta", "weight_decays", "epochs", "batch_size"),
     *("seeds", "coupled_shares", "train_size", "width", "depth", "precision", "schedule", "clip"),
-    *("augment", "log_epochs", "results", "device", "workers", "deterministic"),
+    *("augment", "log_epochs", "results", "device", "workers", "scheduler"),
+    "deterministic",
 )
 AXES = ("lrs", "momenta", "weight_decays", "coupled_shares")
 WHOLE = ("epochs", "batch_size", "train_size", "depth")
@@ -50,6 +52,7 @@ class Request:
     device: str
     workers: int = 1
     deterministic: bool = False
+    scheduler: str | None = None
 
 
 def check(namespace: Mapping[str, Any]) -> Request:
@@ -64,9 +67,22 @@ def check(namespace: Mapping[str, Any]) -> Request:
     """
     try:
         _check_names(namespace)
-        return _request({name: namespace.get(name) for name in PARAMETERS})
-    except (ValueError, OSError, data.DataNotFoundError) as error:
+        request = read(namespace)
+        prove(request)
+    except (ValueError, OSError, data.DataNotFoundError, SweepError) as error:
         raise ParameterError(str(error)) from None
+    return request
+
+
+def prove(request: Request) -> None:
+    """Load a request's data and make its results folder, so that nothing fails for want of them.
+
+    Raises:
+        ValueError, data.DataNotFoundError, store.ResultsFolderError: what is wrong.
+    """
+    first = request.configs[0]
+    check_samples(first, load_data(first, "cpu" if request.scheduler else request.device))
+    store.ensure_writable(request.results)
 
 
 def _check_names(namespace: Mapping[str, Any]) -> None:
@@ -84,15 +100,20 @@ def _injected_names(cells: Sequence[str]) -> list[str]:
     return [target.id for line in body if isinstance(line, ast.Assign) for target in line.targets]
 
 
-def _request(given: Mapping[str, Any]) -> Request:
+def read(namespace: Mapping[str, Any]) -> Request:
+    """The request that some parameters make, of which nothing is loaded or written yet.
+
+    Raises:
+        ValueError, SweepError: as of ``check``.
+    """
+    given = {name: namespace.get(name) for name in PARAMETERS}
     optimizer = _name("optimizer", given["optimizer"], "adamw")
     paper_grid(optimizer)
     axes = {axis: _numbers(axis, given[axis]) for axis in AXES}
     whole = {field: _whole(field, given[field]) for field in WHOLE}
     seeds = tuple(_whole("seeds", seed) for seed in _items(given["seeds"]))
-    device = _device(given["device"])
-    workers = _workers(given["workers"], device)
-    deterministic = bool(_flag("deterministic", given["deterministic"]))
+    scheduler = _name("scheduler", given["scheduler"], None)
+    device, workers = _place(given["device"], given["workers"], scheduler)
     shared = whole | {
         "dataset": _name("dataset", given["dataset"], "digits"),
         "model": _name("model", given["model"], "mlp"),
@@ -109,9 +130,26 @@ def _request(given: Mapping[str, Any]) -> Request:
     if outside:
         raise ValueError(f"log_epochs must lie in 0..{configs[0].epochs}, got {outside}")
     results = str(given["results"]) if given["results"] else None
-    check_samples(configs[0], load_data(configs[0], device))
-    store.ensure_writable(results)
-    return Request(configs, results, log_epochs or None, device, workers, deterministic)
+    return Request(
+        configs,
+        results,
+        log_epochs or None,
+        device,
+        workers,
+        bool(_flag("deterministic", given["deterministic"])),
+        scheduler,
+    )
+
+
+def _place(device: Any, workers: Any, scheduler: str | None) -> tuple[str, int]:
+    """Device and number of workers, here or at a scheduler, which has its own."""
+    if scheduler is None:
+        device = _device(device, torch.cuda.device_count())
+        return device, _workers(workers, device)
+    if workers not in (None, ""):
+        raise ValueError(f"workers must be empty where a scheduler has its own, got {workers!r}")
+    offer = look(scheduler)
+    return _device(device, min(offer.gpus, 1)), offer.count
 
 
 def _workers(value: Any, device: str) -> int:
@@ -182,11 +220,10 @@ def _name(field: str, value: Any, default: str | None) -> str | None:
     return value
 
 
-def _device(value: Any) -> str:
+def _device(value: Any, gpus: int) -> str:
     """``cpu``, ``cuda`` or ``cuda:N``; empty: a GPU if there is one."""
-    count = torch.cuda.device_count()
-    valid = ["cpu", *(["cuda"] if count else []), *(f"cuda:{i}" for i in range(count))]
-    device = _name("device", value, "cuda" if count else "cpu")
+    valid = ["cpu", *(["cuda"] if gpus else []), *(f"cuda:{i}" for i in range(gpus))]
+    device = _name("device", value, "cuda" if gpus else "cpu")
     if device not in valid:
         raise ValueError(f"unknown device {device!r}; valid here: {', '.join(valid)}")
     return device
@@ -212,10 +249,11 @@ def describe(request: Request) -> str:
         values = dict.fromkeys(getattr(config, field) for config in request.configs)
         lines.append(f"- {label}: {', '.join(f'{v:g}' for v in values)}")
     if todo:
-        seconds = estimate_seconds(todo, request.device, workers)
+        seconds = estimate_seconds(todo, request.device, workers, request.scheduler)
+        whose = f" of {request.scheduler}" if request.scheduler else ""
         lines.append(
-            f"- to train: {len(todo)}, about {_duration(seconds)} on {request.device} with "
-            f"{workers} worker{'s' if workers > 1 else ''}"
+            f"- to train: {len(todo)}, about {duration(seconds)} on {request.device} with "
+            f"{workers} worker{'s' if workers > 1 else ''}{whose}"
         )
     else:
         lines.append("- to train: none, all of them are in the store")
@@ -226,7 +264,8 @@ def _shortest(path: Path) -> str:
     return min(str(path.absolute()), os.path.relpath(path), key=len)
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """In words: as exact as an estimate is."""
     if seconds < 90:
         return f"{max(5, round(seconds / 5) * 5)} seconds"
     if seconds < 5400:

@@ -87,19 +87,8 @@ def train_members(
 
 
 def step_seconds(configs: Sequence[RunConfig], dataset: Dataset) -> float:
-    """Seconds that one step of this chunk takes, about: a few plain ones, on one thread, times
-    what compiling saves."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        seconds = _plain_step_seconds(configs, dataset)
-    finally:
-        torch.set_num_threads(threads)
-    saves = _is_together(configs[0]) and _repays_compiling(configs, dataset)
-    return seconds * (COMPILED_SHARE if saves else 1.0)
-
-
-def _plain_step_seconds(configs: Sequence[RunConfig], dataset: Dataset) -> float:
+    """Seconds that one step of this chunk takes, about: a few plain ones, times what compiling
+    saves."""
     order = torch.arange(len(dataset.train_y)).split(configs[0].batch_size)[:1]
     with heap_kept():
         chunk = _Chunk.start(configs, dataset, compiled=False)
@@ -108,7 +97,9 @@ def _plain_step_seconds(configs: Sequence[RunConfig], dataset: Dataset) -> float
         while steps < TIMED_STEPS and time.perf_counter() - began < TIMED_SECONDS:
             chunk.take_steps(order, torch.ones(1))
             steps += 1
-    return (time.perf_counter() - began) / steps
+    seconds = (time.perf_counter() - began) / steps
+    saves = _is_together(configs[0]) and _repays_compiling(configs, dataset)
+    return seconds * (COMPILED_SHARE if saves else 1.0)
 
 
 @contextmanager

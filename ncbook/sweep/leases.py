@@ -1,0 +1,257 @@
+"""Who trains which run now: so that sweeps on one store, at the same time, train each run once.
+
+``results/leases/`` holds two kinds of small files, and is gone when nobody trains. An owner, one
+chunk in training, has ``<owner>.owner``, which says on which host and in which process it lives,
+and touches it every few seconds. A lease ``<run id>.<generation>`` names its owner. Both appear
+only if nobody else made them, which every file system promises (``O_EXCL``).
+
+A lease of a dead owner is taken over by making the next generation, and kept only if the dead one
+is still there afterwards: so of many that find it at the same moment, one gets it. An owner is dead
+if its process is gone, or, on another host, if it was not touched for ``EXPIRY`` seconds, by the
+file system's own clock.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import platform
+import threading
+import uuid
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import psutil
+
+from ncbook import store
+
+FOLDER = "leases"
+HEARTBEAT = 5.0  # seconds between touches
+EXPIRY = 60.0  # a long stall of a network file system or of the whole process must fit in
+START_TOLERANCE = 5.0  # seconds that two readings of a process's start may differ by
+OWNER = ".owner"
+PROBE = ".probe"
+
+
+@dataclass(frozen=True)
+class Lease:
+    """Runs that this process alone may train, until the block that took them ends."""
+
+    folder: Path
+    owner: str
+    generations: dict[str, int]  # by run id
+
+    @property
+    def ids(self) -> list[str]:
+        """The runs that are ours."""
+        return list(self.generations)
+
+    def kept(self) -> list[str]:
+        """The runs that are still ours: that nobody took over, thinking that we were dead."""
+        found = _all_generations(self.folder)
+        return [i for i, ours in self.generations.items() if max(found.get(i, [-1])) == ours]
+
+
+@contextlib.contextmanager
+def taken(results: str | Path | None, run_ids: Sequence[str]) -> Iterator[Lease]:
+    """Take those of some runs that nobody else trains; they are given back at the block's end."""
+    folder = store.results_dir(results) / FOLDER
+    owner = uuid.uuid4().hex
+    over = threading.Event()
+    _make(folder, owner + OWNER, json.dumps(_this_process()))
+    heart = threading.Thread(target=_beat, args=(folder / (owner + OWNER), over), daemon=True)
+    heart.start()
+    lease = Lease(folder, owner, {})
+    try:
+        _take(lease, run_ids)
+        yield lease
+    finally:
+        over.set()
+        heart.join()
+        _give_back(lease)
+        (folder / (owner + OWNER)).unlink(missing_ok=True)
+        _remove_if_empty(folder)
+
+
+def running(results: str | Path | None) -> set[str]:
+    """The ids of the runs that are being trained now, by anyone."""
+    folder = store.results_dir(results) / FOLDER
+    now = _now(folder)
+    living: dict[str, bool] = {}
+    ids = set()
+    for run_id, generations in _all_generations(folder).items():
+        owner = _read(folder / f"{run_id}.{max(generations)}")
+        if owner and owner not in living:
+            living[owner] = _is_alive(folder, owner, now)
+        if owner and living[owner]:
+            ids.add(run_id)
+    return ids
+
+
+def clear_dead(results: str | Path | None) -> None:
+    """Remove what dead owners left: nothing needs it done, but a folder is tidier."""
+    folder = store.results_dir(results) / FOLDER
+    alive = running(results)
+    now = _now(folder)
+    for run_id in _all_generations(folder).keys() - alive:
+        with taken(results, [run_id]):
+            pass  # taken over and given back: all its generations go
+    for path in folder.glob(f"*{OWNER}"):
+        if not _is_alive(folder, path.stem, now):
+            path.unlink(missing_ok=True)
+    for path in folder.glob(f"*{PROBE}"):  # who misses one makes another
+        path.unlink(missing_ok=True)
+    _remove_if_empty(folder)
+
+
+# ------------------------------------------------------------ taking
+
+
+def _take(lease: Lease, run_ids: Sequence[str]) -> None:
+    now = _now(lease.folder)
+    held = _all_generations(lease.folder)
+    for run_id in run_ids:
+        found = held.get(run_id, [])
+        before = max(found, default=-1)
+        if found and not _is_free(lease.folder, f"{run_id}.{before}", now):
+            continue
+        if _take_one(lease, run_id, before):
+            lease.generations[run_id] = before + 1
+
+
+def _take_one(lease: Lease, run_id: str, before: int) -> bool:
+    """Make generation ``before + 1``; keep it only if what it succeeds is still there."""
+    dead = lease.folder / f"{run_id}.{before}"
+    mark = _mark(dead)
+    if not _make(lease.folder, f"{run_id}.{before + 1}", lease.owner):
+        return False
+    if before < 0 or (mark is not None and _mark(dead) == mark):
+        return True
+    (lease.folder / f"{run_id}.{before + 1}").unlink(missing_ok=True)
+    return False
+
+
+def _give_back(lease: Lease) -> None:
+    """Of each run our own file goes last: while it is there, nobody else begins."""
+    found = _all_generations(lease.folder)
+    for run_id, ours in lease.generations.items():
+        for generation in sorted(found.get(run_id, [])):
+            if generation <= ours:
+                (lease.folder / f"{run_id}.{generation}").unlink(missing_ok=True)
+
+
+def _make(folder: Path, name: str, text: str) -> bool:
+    """Whether a file of this name could be made, with this text from the start.
+
+    Linked from a file that is whole: nobody can see a lease without its owner.
+    """
+    while True:
+        with contextlib.suppress(FileNotFoundError):  # the last one out has removed the folder
+            folder.mkdir(parents=True, exist_ok=True)
+            whole = folder / f"{uuid.uuid4().hex}{PROBE}"
+            whole.write_text(text)
+            try:
+                os.link(whole, folder / name)
+                return True
+            except FileExistsError:
+                return False
+            finally:
+                whole.unlink(missing_ok=True)
+
+
+def _remove_if_empty(folder: Path) -> None:
+    with contextlib.suppress(OSError):
+        folder.rmdir()
+
+
+# ------------------------------------------------------------ what is there
+
+
+def _all_generations(folder: Path) -> dict[str, list[int]]:
+    found = defaultdict(list)
+    with contextlib.suppress(FileNotFoundError):
+        for name in os.listdir(folder):
+            run_id, _, generation = name.rpartition(".")
+            if generation.isdigit():
+                found[run_id].append(int(generation))
+    return found
+
+
+def _read(path: Path) -> str | None:
+    try:
+        return path.read_text()
+    except FileNotFoundError:
+        return None
+
+
+def _mark(path: Path) -> tuple | None:
+    """What tells a file from another of its name that came later; None if there is none."""
+    try:
+        with open(path) as file:
+            found = os.fstat(file.fileno())
+            return found.st_ino, found.st_mtime_ns, file.read()
+    except FileNotFoundError:
+        return None
+
+
+def _is_free(folder: Path, name: str, now: float) -> bool:
+    """Whether a lease that is there has a dead owner; one that has just gone is not free yet."""
+    owner = _read(folder / name)
+    return owner is not None and not _is_alive(folder, owner, now)
+
+
+# ------------------------------------------------------------ life and death
+
+
+def _is_alive(folder: Path, owner: str, now: float) -> bool:
+    path = folder / (owner + OWNER)
+    try:
+        with open(path) as file:  # opened, for a network file system then looks at the server
+            touched, who = os.fstat(file.fileno()).st_mtime, json.load(file)
+    except (FileNotFoundError, ValueError):
+        return False
+    if who["host"] != _host():
+        return now - touched < EXPIRY
+    try:
+        process = psutil.Process(who["pid"])
+        same = abs(process.create_time() - who["started"]) < START_TOLERANCE
+        return same and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def _now(folder: Path) -> float:
+    """The file system's clock, which is another machine's on a network."""
+    probe = folder / f"{uuid.uuid4().hex}{PROBE}"
+    try:
+        probe.touch()
+        return probe.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
+    finally:
+        probe.unlink(missing_ok=True)
+
+
+def _beat(path: Path, over: threading.Event) -> None:
+    while not over.wait(HEARTBEAT):
+        with contextlib.suppress(OSError):  # a full disk or a missing server: the next may succeed
+            os.utime(path)
+
+
+def _this_process() -> dict:
+    process = psutil.Process()
+    return {"host": _host(), "pid": process.pid, "started": process.create_time()}
+
+
+@cache
+def _host() -> str:
+    """This machine, since it booted, and where process numbers mean the same (containers)."""
+    parts = [platform.node()]
+    with contextlib.suppress(OSError):
+        parts.append(Path("/proc/sys/kernel/random/boot_id").read_text().strip())
+        parts.append(str(os.stat("/proc/self/ns/pid").st_ino))
+    return " ".join(parts)
