@@ -6,20 +6,31 @@ Okabe and Ito. Coupled decay is drawn solid, decoupled dashed.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import base64
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
+from html import escape
+from io import BytesIO
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
+from IPython.display import HTML, Markdown, display
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, PercentFormatter
 from pandas.io.formats.style import Styler
 
-from ncbook import store
+from ncbook import data, models, regression, store, theory
+from ncbook.train import RunConfig, learning_rate_factors
+
+if TYPE_CHECKING:  # the sweep brings Dask along, which takes a second to import
+    from ncbook.sweep import Grid
 
 CONVERGED = 0.99  # training accuracy from which the paper counts a run (D, Table 2)
 # Okabe and Ito, "Color Universal Design" (2008): one hue a direction, dark = coupled.
@@ -39,11 +50,26 @@ LABELS = {
     "signum": "Signum",
     "signumw": "SignumW",
 }
+MIXED = "_mixed"  # how the names of section 3.4's optimizers end
 DEFAULT_SETTING = {"dataset": "digits", "model": "mlp", "epochs": 200, "seed": 0}
 COLLAPSED = {"nc0": 0.1, "nc3": 0.15}  # shares of the value at the start; see verdict
 NOT_COLLAPSED_NC0 = 0.5
+ONE_LINE = "white-space: nowrap"
 CELL = "padding: 0.25em 0.55em; text-align: right"
 METRICS = {f"nc{i}": f"NC{i}" for i in range(5)}
+ACCURACIES = {"train_acc": "training accuracy", "test_acc": "test accuracy"}
+SWEPT = ("optimizer", "lr", "momentum", "weight_decay", "coupled_share", "seed")
+X_LABELS = {
+    "weight_decay": "weight decay $\\lambda$",
+    "coupled_share": "coupled share $s$ of the weight decay",
+    "coupled_decay": "coupled decay $\\lambda_c$",
+    "effective_decay": "effective decay $\\lambda_{\\mathrm{eff}}$",
+}
+TRAINING_IMAGES = {"digits": 1400, "mnist": 60_000, "fashion_mnist": 60_000, "cifar10": 50_000}
+TRAINING_IMAGES |= {data.UFM: data.UFM_SAMPLES}
+LAWFUL = ("sgd", "sgdw", "sgd_mixed")  # the optimizers that the exact law speaks of
+LAW_FROM = 1e-9  # far below the share of NC0 that rounding leaves, some 1e-7
+MARKS = ["o", "s", "^", "D", "v"]
 
 
 def use_style() -> None:
@@ -119,7 +145,7 @@ def shown(table: pd.DataFrame, **formats: str) -> Styler:
 def caption(runs: pd.DataFrame, short: bool = False) -> str:
     """Optimizers (not in short), data set, network and epochs of some runs, and how many of them
     converged."""
-    names = [] if short else [LABELS[name] for name, _ in _by_optimizer(runs)]
+    names = [] if short else [_label(name) for name, _ in _by_optimizer(runs)]
     for column in ("dataset", "model", "epochs"):
         names += [str(value) for value in runs[column].unique()]
     return f"{', '.join(names)} epochs (n = {len(converged(runs))} of {len(runs)})"
@@ -135,7 +161,7 @@ def headline(runs: pd.DataFrame) -> str:
         return (
             f"{len(good)} of {len(decayed)} runs with weight decay converged: too few to compare."
         )
-    shown = ", ".join(f"{LABELS[name]} {value:.2g}" for name, value in least.items())
+    shown = ", ".join(f"{_label(name)} {value:.2g}" for name, value in least.items())
     ratios = " and ".join(
         f"{LABELS[name]}'s is {least[name] / least['adam']:.0f} times"
         for name in ("adamw", "signumw")
@@ -170,7 +196,7 @@ def verdict(runs: pd.DataFrame) -> str:
     best = best_run(runs)
     if best is None:
         return describe_best(runs) + " Nothing can be said about collapse."
-    name, nc0, nc3 = LABELS[best.optimizer], best.nc0 / best.nc0_init, best.nc3 / best.nc3_init
+    name, nc0, nc3 = _label(best.optimizer), best.nc0 / best.nc0_init, best.nc3 / best.nc3_init
     if nc0 < COLLAPSED["nc0"] and nc3 < COLLAPSED["nc3"]:
         word = f"**{name} collapsed.**"
     elif nc0 > NOT_COLLAPSED_NC0:
@@ -195,13 +221,17 @@ def _share(ratio: float) -> str:
 
 
 def against_weight_decay(
-    runs: pd.DataFrame, metrics: Sequence[str] = ("nc0", "nc3"), title: str = ""
+    runs: pd.DataFrame,
+    metrics: Sequence[str] = ("nc0", "nc3"),
+    title: str = "",
+    only_converged: bool = True,
 ) -> Figure:
     """Fig. 1 and 3: metrics at the end against weight decay, mean and ±1 sd over the converged
-    runs of each optimizer."""
+    runs of each optimizer; or, as Fig. 17 and 18, over all that did not diverge."""
+    good = converged(runs) if only_converged else runs[runs["status"] == "ok"]
     figure, axes = _panels(len(metrics))
     for axis, metric in zip(axes, metrics, strict=True):
-        for optimizer, rows in _by_optimizer(converged(runs)):
+        for optimizer, rows in _by_optimizer(good):
             _band(axis, rows, metric, optimizer, runs["weight_decay"])
         _decay_axis(axis, runs["weight_decay"])
         axis.set_ylabel(f"{METRICS[metric]} at the end")
@@ -213,10 +243,10 @@ def _band(
     axis: Axes, rows: pd.DataFrame, metric: str, optimizer: str, decays: Sequence[float]
 ) -> None:
     stats = rows.groupby("weight_decay")[metric].agg(["mean", "std", "min"])
-    colour = COLOURS[optimizer]
+    colour = _colour(optimizer)
     style = "--" if optimizer.endswith("w") else "-"
     x = _decay_position(stats.index.to_numpy(), decays)
-    axis.plot(x, stats["mean"], style, color=colour, marker="o", ms=4, label=LABELS[optimizer])
+    axis.plot(x, stats["mean"], style, color=colour, marker="o", ms=4, label=_label(optimizer))
     spread = stats["std"].fillna(0)
     # On a log axis mean - sd may be negative: the band then ends at the least value seen.
     low = (stats["mean"] - spread).clip(lower=stats["min"])
@@ -328,12 +358,23 @@ def _finish(figure: Figure, axes: np.ndarray, title: str, legend_title: str = ""
 
 
 def _by_optimizer(runs: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
-    """In the order of ``COLOURS``."""
-    return [
-        (name, runs[runs["optimizer"] == name])
-        for name in COLOURS
-        if (runs["optimizer"] == name).any()
-    ]
+    return [(name, runs[runs["optimizer"] == name]) for name in _present(runs["optimizer"])]
+
+
+def _present(optimizers: pd.Series) -> list[str]:
+    """Those that occur, in the order of ``COLOURS``, each before its ``_mixed`` one."""
+    names = [name for stem in COLOURS for name in (stem, stem + MIXED)]
+    return [name for name in names if (optimizers == name).any()]
+
+
+def _label(optimizer: str) -> str:
+    stem = optimizer.removesuffix(MIXED)
+    return LABELS[stem] + (", mixed" if stem != optimizer else "")
+
+
+def _colour(optimizer: str) -> str:
+    """That of its direction for an optimizer of which some decay is coupled, some decoupled."""
+    return COLOURS[optimizer.removesuffix(MIXED)]
 
 
 def _zero_stands_at(decays: Sequence[float]) -> float:
@@ -360,18 +401,11 @@ def _over_epochs(
     """Median over the runs of each value of ``hue``, with the band between the quartiles."""
     if history.empty:
         return
-    values = (
-        np.sort(history[hue].unique())
-        if hue != "optimizer"
-        else [name for name in COLOURS if name in set(history[hue])]
-    )
-    shades = sns.color_palette("viridis", len(values))
-    for value, shade in zip(values, shades, strict=True):
-        colour = COLOURS.get(value, shade) if hue == "optimizer" else shade
+    for value, colour, label in _hues(history[hue]):
         groups = history[history[hue] == value].groupby("epoch")[column]
         middle, low, high = (groups.quantile(q) for q in (0.5, 0.25, 0.75))
-        label = None if dotted else (LABELS[value] if hue == "optimizer" else f"{value:g}")
-        axis.plot(middle.index, middle, ":" if dotted else "-", color=colour, label=label)
+        look = dict(color=colour, label=None if dotted else label)
+        axis.plot(middle.index, middle, ":" if dotted else "-", **look)
         axis.fill_between(middle.index, low, high, color=colour, alpha=0.12, lw=0)
     axis.set_xscale("symlog", linthresh=1)
     last = max(1, int(history["epoch"].max()))
@@ -385,14 +419,289 @@ def _over_epochs(
 def _log_values(axis: Axes) -> None:
     """A log y axis whose ticks read as numbers where it spans little, as powers where much."""
     axis.set_yscale("log")
-    low, high = axis.get_ylim()
+    _log_ticks(axis.yaxis)
+
+
+def _log_ticks(axis: Axis) -> None:
+    low, high = axis.get_view_interval()
     if high < 1000 * low:
-        axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axis.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
-    axis.yaxis.set_minor_formatter(NullFormatter())
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def _short(value: float) -> str:
     """Two digits, in as few characters as a cell of a map has room for."""
     text = f"{value:.2g}"
     return text.replace("e-0", "e-").replace("e+0", "e")
+
+
+# ----------------------------------------------------- one setting's runs, over their seeds
+
+
+def of_setting(runs: pd.DataFrame, **setting: object) -> pd.DataFrame:
+    """The runs with these settings, and with the defaults of ``RunConfig`` for all that is neither
+    named here nor swept. Null, or a column that an older store lacks, stands for the default. The
+    metrics have columns even if there is no run that has them.
+
+    >>> of_setting(store.load_runs(), dataset="mnist", model="vgg9", epochs=100)  # doctest: +SKIP
+    """
+    defaults = {f.name: f.default for f in fields(RunConfig) if f.name not in SWEPT}
+    defaults["schedule"] = models.MODELS[setting.get("model", defaults["model"])].schedule
+    kept = pd.Series(True, index=runs.index)
+    for name, wanted in (defaults | setting).items():
+        column = runs.get(name, pd.Series(None, index=runs.index, dtype=object))
+        kept &= (column == wanted) | (column.isna() & (wanted == defaults.get(name)))
+    columns = (*SWEPT, *METRICS, *(f"{metric}_init" for metric in METRICS))
+    return runs[kept].assign(**{name: np.nan for name in columns if name not in runs})
+
+
+def given(runs: pd.DataFrame, line: str, *shows: Callable[[pd.DataFrame], object]) -> None:
+    """Display what each of ``shows`` makes of the runs: text as Markdown, a figure with its label
+    as alternative text. If there are none: a sentence, and the line of a shell that trains them
+    (or, if that is empty, the sentence alone)."""
+    if runs.empty:
+        sentence = "The store has no such runs yet, so there is nothing to show here."
+        code = f" To train them:\n\n```bash\n{line.strip()}\n```" if line else ""
+        display(Markdown(sentence + code))
+        return
+    for show in shows:
+        made = show(runs)
+        made = Markdown(made) if isinstance(made, str) else made
+        display(_described(made) if isinstance(made, Figure) else made)
+
+
+def _described(figure: Figure) -> HTML:
+    """A figure as a picture with alternative text: its label, or its title if it has none. (A
+    notebook's own pictures cannot have any.)"""
+    picture = BytesIO()
+    figure.savefig(picture, format="png")
+    code = base64.b64encode(picture.getvalue()).decode()
+    words = escape(figure.get_label() or figure.get_suptitle(), quote=True)
+    return HTML(f'<img alt="{words}" src="data:image/png;base64,{code}" style="max-width: 100%">')
+
+
+def counted(runs: pd.DataFrame, least: float = CONVERGED) -> str:
+    """How many runs and seeds; how many runs reached a training accuracy, did not, or diverged."""
+    diverged = int((runs["status"] == "diverged").sum())
+    good = int(((runs["status"] == "ok") & (runs["train_acc"] >= least)).sum())
+    seeds = runs["seed"].nunique()
+    return (
+        f"{len(runs)} runs over {seeds} seed{'' if seeds == 1 else 's'}: {good} reached "
+        f"{least:.0%} training accuracy, {len(runs) - good - diverged} did not, and {diverged} "
+        f"diverged"
+    )
+
+
+def over_seeds(runs: pd.DataFrame, by: str | list[str], metric: str) -> pd.DataFrame:
+    """Median, least and largest of a metric, and the number n of its values, for each ``by``.
+
+    The median of what n independent runs are drawn from lies between their least and their largest
+    with probability 1 - 2^(1 - n), whatever they are drawn from: 94 % for five seeds.
+    """
+    return runs.groupby(by)[metric].agg(median="median", low="min", high="max", n="count")
+
+
+def with_range(values: pd.Series, digits: str = ".2g") -> str:
+    """What a table's cell says of a metric's values: the median, and below it the least and the
+    largest (see ``over_seeds``). For ``runs.groupby(by)[metric].agg(with_range)``."""
+    middle, low, high = (f"{v:{digits}}" for v in (values.median(), values.min(), values.max()))
+    return f'{middle}<br><small style="{ONE_LINE}">{low}…{high}</small>'
+
+
+def times(factor: float) -> str:
+    """By what factor something changed, in at least two digits: 1.7, 38, 1,070."""
+    return f"{factor:,.0f}" if factor >= 10 else f"{factor:.1f}"
+
+
+def against(
+    runs: pd.DataFrame,
+    x: str,
+    metrics: Sequence[str] = ("nc0", "nc3"),
+    hue: str = "optimizer",
+    title: str = "",
+) -> Figure:
+    """Metrics at the end against a setting, one line for each value of ``hue``: the median of all
+    runs given, with the band from the least to the largest (see ``over_seeds``).
+
+    Args:
+        runs: those to draw; converged or not is the caller's to choose.
+        x: a column named in ``X_LABELS``.
+        metrics: of ``METRICS`` (log axes) or ``ACCURACIES``.
+        hue: ``optimizer``, or a column of numbers.
+    """
+    figure, axes = _panels(len(metrics))
+    for axis, metric in zip(axes, metrics, strict=True):
+        for value, colour, label in _hues(runs[hue]):
+            style = "--" if str(value).endswith("w") else "-"
+            rows = over_seeds(runs[runs[hue] == value], x, metric).dropna()
+            at, rows = _placed(x, rows, runs[x])
+            axis.plot(at, rows["median"], style, color=colour, marker="o", ms=4, label=label)
+            axis.fill_between(at, rows["low"], rows["high"], color=colour, alpha=0.18, lw=0)
+        _setting_axis(axis, x, runs[x])
+        axis.set_ylabel((METRICS | ACCURACIES)[metric] + " at the end")
+        if metric in ACCURACIES:
+            axis.yaxis.set_major_formatter(PercentFormatter(1))
+        else:
+            _log_values(axis)
+    figure.set_label(_in_words(x, metrics, runs[hue], title))
+    return _finish(figure, axes, title, "" if hue == "optimizer" else hue.replace("_", " "))
+
+
+def _in_words(x: str, metrics: Sequence[str], hues: pd.Series, title: str) -> str:
+    """What a figure of ``against`` shows, for those who cannot see it."""
+    drawn = ", ".join((METRICS | ACCURACIES)[metric] for metric in metrics)
+    lines = ", ".join(label for _, _, label in _hues(hues))
+    axis = f"{drawn} at the end against the {x.replace('_', ' ')}"
+    return f"{title}. {axis}, one line for each {hues.name.replace('_', ' ')}: {lines}."
+
+
+def _hues(values: pd.Series) -> list[tuple[object, object, str]]:
+    """(value, colour, label) of every line: optimizers in their own, numbers in shades."""
+    if values.name == "optimizer":
+        return [(name, _colour(name), _label(name)) for name in _present(values)]
+    numbers = np.sort(values.unique())
+    shades = sns.color_palette("viridis", len(numbers))
+    return [(v, shade, f"{v:g}") for v, shade in zip(numbers, shades, strict=True)]
+
+
+def _placed(
+    x: str, rows: pd.DataFrame, all_values: Sequence[float]
+) -> tuple[np.ndarray, pd.DataFrame]:
+    """Where the rows stand on the axis, and the rows. Beside a part of the decay zero stands alone:
+    a line from it would run through values that nothing was trained at, other lines' values."""
+    if x == "coupled_share":
+        return rows.index.to_numpy(), rows
+    if x != "weight_decay" and (rows.index == 0).any():
+        rows = rows.reindex([0.0, np.nan, *rows.index[rows.index > 0]])
+    return _decay_position(rows.index, all_values), rows
+
+
+def _setting_axis(axis: Axes, x: str, values: pd.Series) -> None:
+    """A share from 0 to 1; decays on a log axis on which zero has its place, too."""
+    if x == "weight_decay":
+        _decay_axis(axis, values)
+    elif x != "coupled_share":
+        low, high = values[values > 0].min(), values.max()
+        decades = [10.0**e for e in range(-9, 4) if low <= 10.0**e <= high]
+        zero = [_zero_stands_at(values)] if (values == 0).any() else []
+        axis.set_xscale("log")
+        axis.set_xticks([*zero, *decades], ["0"] * len(zero) + [f"{d:g}" for d in decades])
+        axis.minorticks_off()
+    axis.set_xlabel(X_LABELS[x])
+
+
+# ------------------------------------------------- grids, the exact law, metric against metric
+
+
+def on_grid(runs: pd.DataFrame, grids: Mapping[str, Grid]) -> pd.DataFrame:
+    """The runs at points of their optimizer's grid, such as ``sweep.GRIDS``."""
+    kept = pd.Series(False, index=runs.index)
+    for name, grid in grids.items():
+        inside = runs["lr"].isin(grid.lrs) & runs["momentum"].isin(grid.momenta)
+        inside &= runs["weight_decay"].isin(grid.weight_decays)
+        kept |= (runs["optimizer"] == name) & inside
+    return runs[kept]
+
+
+def exact_law(runs: pd.DataFrame) -> pd.Series:
+    """NC0 at the end over its start, as the exact law says (``theory.row_sum_ratio``); NaN where it
+    says nothing: under Adam and Signum, with clipped gradients, or in an unknown number of steps.
+
+    >>> figures.exact_law(store.load_runs(optimizer=["sgd", "sgdw"]))  # doctest: +SKIP
+    """
+    left = pd.Series(np.nan, index=runs.index)
+    if runs.empty:  # an empty store lacks the columns that follow
+        return left
+    images = runs["train_size"].astype(float).fillna(runs["dataset"].map(TRAINING_IMAGES))
+    schedule = runs.get("schedule", pd.Series("step", index=runs.index)).fillna("step")
+    clip = runs.get("clip", pd.Series(np.nan, index=runs.index))
+    lawful = runs["optimizer"].isin(LAWFUL) & clip.isna() & images.notna()
+    steps = np.ceil(images / runs["batch_size"].astype(float))
+    keys = [steps[lawful], runs["epochs"][lawful], schedule[lawful]]
+    for (count, epochs, name), rows in runs[lawful].groupby(keys):
+        left[rows.index] = _law(rows, int(count), int(epochs), name)
+    return left
+
+
+def _law(rows: pd.DataFrame, steps: int, epochs: int, schedule: str) -> np.ndarray:
+    """``exact_law`` for rows of one length and schedule."""
+    settings = rows[["lr", "momentum", "weight_decay"]].to_numpy(float).T
+    decoupled = 1 - rows["coupled_share"].to_numpy(float)
+    if schedule == "step":
+        return theory.row_sum_ratio(*settings, steps, epochs, decoupled)
+    factors = [learning_rate_factors(schedule, e, steps, epochs).numpy() for e in range(epochs)]
+    factors = np.concatenate(factors)
+    numbers = zip(*settings, decoupled, strict=True)
+    ends = [theory.row_sum_stepped(lr * factors, *rest)[-1] for lr, *rest in numbers]
+    return np.abs(ends)
+
+
+def parity(runs: pd.DataFrame, title: str = "") -> Figure:
+    """NC0 at the end against what the exact law foretells, from its start and the settings; one dot
+    a run, and the line on which both are equal, which is no fit. Left of ``LAW_FROM`` of the start
+    float32 cannot follow: such runs are not drawn."""
+    left = exact_law(runs)
+    runs = runs.assign(law=runs["nc0_init"] * left)[(left >= LAW_FROM) & (runs["nc0"] > 0)]
+    figure, axes = _panels(1)
+    axis = axes[0]
+    for mark, (model, network) in zip(MARKS * 9, runs.groupby("model"), strict=False):
+        for name, rows in _by_optimizer(network):
+            look = dict(s=22, marker=mark, facecolor="none", edgecolor=_colour(name), lw=0.9)
+            axis.scatter(rows["law"], rows["nc0"], **look, label=f"{_label(name)}, {model}")
+    axis.set(xscale="log", yscale="log", xlabel="NC0 by the law", ylabel="NC0 at the end")
+    axis.axline((1, 1), (10, 10), color="#555555", lw=0.8, zorder=0)
+    axis.set(xlim=axis.dataLim.intervalx * (0.5, 2), ylim=axis.dataLim.intervaly * (0.5, 2))
+    figure.set_label(
+        f"{title}. NC0 measured against NC0 by the exact law, and the line of equality"
+    )
+    return _finish(figure, axes, title)
+
+
+def scatters(
+    runs: pd.DataFrame,
+    x: str | Sequence[str] = "nc0",
+    y: str = "nc3",
+    by: str | None = None,
+    title: str = "",
+) -> Figure:
+    """Fig. 2, 9-12 and 44: one metric at the end against another, whose axis is logarithmic as in
+    the paper, one dot a run; the line is that of least squares of y on log10 x.
+
+    Args:
+        runs: those to draw; converged or not is the caller's to choose.
+        x: a metric, or several: a panel for each.
+        y: a metric.
+        by: a column of numbers: a panel for each value; or none.
+    """
+    groups = [("", runs)] if by is None else [(f"{by} {v:g}", g) for v, g in runs.groupby(by)]
+    panels = [(name, m, g) for name, g in groups for m in ([x] if isinstance(x, str) else x)]
+    figure, axes = _panels(len(panels))
+    for axis, (name, metric, group) in zip(axes, panels, strict=True):
+        for optimizer, rows in _by_optimizer(group):
+            look = dict(s=14, color=_colour(optimizer), alpha=0.6, lw=0)
+            axis.scatter(rows[metric], rows[y], **look, label=_label(optimizer))
+        axis.set(xscale="log", xlabel=METRICS[metric], ylabel=METRICS[y])
+        _log_ticks(axis.xaxis)
+        axis.set_title(", ".join([name] * bool(name) + _line(axis, group, metric, y)))
+    words = [METRICS[m] for m in dict.fromkeys(panel[1] for panel in panels)]
+    figure.set_label(f"{title}. {METRICS[y]} against {', '.join(words)}, one dot a run")
+    return _finish(figure, axes, title)
+
+
+def _line(axis: Axes, rows: pd.DataFrame, x: str, y: str) -> list[str]:
+    """Draw the line of least squares through what is drawn; its n and R², if there is one."""
+    rows = rows[rows[x] > 0].assign(log=lambda r: np.log10(r[x]))
+    fit = regression.lines(rows, "log", y).iloc[-1]
+    if np.isnan(fit["slope"]):
+        return [f"n = {len(rows)}"]
+    ends = np.array([rows["log"].min(), rows["log"].max()])
+    axis.plot(10**ends, fit["intercept"] + fit["slope"] * ends, color="#333333", lw=1.2)
+    return [f"n = {len(rows)}", f"R² = {fit['r2']:.2f}"]
+
+
+def side_by_side(*figures: Figure) -> HTML:
+    """Small figures in rows; one below the other where the page is narrow."""
+    style = "flex: 1 1 260px; max-width: 440px"
+    cells = [f'<div style="{style}">{_described(figure).data}</div>' for figure in figures]
+    return HTML(f'<div style="display: flex; flex-wrap: wrap; gap: 0.5em">{"".join(cells)}</div>')

@@ -1,30 +1,56 @@
-"""Worker processes, those of a scheduler, and leases."""
+"""Worker processes, those of a scheduler, leases, and what a sweep survives."""
 
+import contextlib
+import io
+import json
+import math
 import multiprocessing
 import os
+import random
 import signal
 import socket
+import subprocess
+import sys
+import textwrap
 import threading
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import psutil
 import pytest
 import torch
-from distributed import LocalCluster
+from distributed import Client, LocalCluster
+from test_streaming import write_tree
 
 from ncbook import store, sweep
 from ncbook.sweep import cluster, engine, leases, tasks
 from ncbook.sweep.stored import Stored
 from ncbook.sweep.tasks import Outcome
+from ncbook.train import RunConfig, checkpoint_path
+from ncbook.train.checkpoint import DIGEST_BYTES
 
 SMALL = dict(train_size=100, batch_size=50, epochs=2)
-SECONDS = 120  # until something counts as hung; a busy machine is slow
+TIMES = {"wall_time_s", "created_at"}
+# Members that are measured together differ from those measured alone in the last bits of a double.
+LAST_BITS = 1e-9
+SECONDS = 300  # until something counts as hung; a busy machine is slow
 
 
 def small_grid(optimizer="sgd", lrs=(0.01, 0.05), momenta=(0.0, 0.9), decays=(0.0, 0.05), **more):
     return sweep.grid(optimizer, lrs, momenta, decays, **(SMALL | more))
+
+
+def streamed(tree, **more):
+    """Two runs on images that are read from files, in float64: threads add in another order."""
+    settings = dict(model="resnet9", width=1 / 16, batch_size=16, precision="float64") | more
+    return sweep.grid(
+        "sgd", [0.01], [0.9], [0.005], seeds=[0, 1], dataset=f"imagenet:{tree}", **settings
+    )
 
 
 def ids_of(configs):
@@ -36,6 +62,54 @@ def wait_until(condition, seconds=SECONDS):
     while not condition():
         assert time.monotonic() < limit, "it did not happen"
         time.sleep(0.02)
+
+
+def family(pid=None):
+    """All processes below one."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return psutil.Process(pid).children(recursive=True)
+    return []
+
+
+def left_over(processes):
+    """Those that do not end soon by themselves."""
+    return psutil.wait_procs(processes, timeout=20)[1]
+
+
+def script(folder, body, **values):
+    """A new Python that runs a sweep; ``body`` sees ``configs`` and ``results``."""
+    text = textwrap.dedent(
+        """
+        def main():
+            import sys
+            sys.path.insert(0, {here!r})
+            from test_cluster import small_grid, streamed
+            from ncbook import sweep
+            results = {results!r}
+        {body}
+        if __name__ == "__main__":
+            main()
+        """
+    ).format(here=str(Path(__file__).parent), body=textwrap.indent(body, "    "), **values)
+    path = folder / f"script_{abs(hash(body)) % 10**8}.py"
+    path.write_text(text)
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        [sys.executable, str(path)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=environment,
+        start_new_session=True,
+    )
+
+
+def assert_same_rows(one, other, tolerance=LAST_BITS, but=frozenset()):
+    """Two stores hold the same runs and epochs, but for times."""
+    for load in (store.load_runs, store.load_history):
+        first, second = load(one), load(other)
+        keep = [name for name in first if name not in TIMES | but]
+        pd.testing.assert_frame_equal(first[keep], second[keep], rtol=tolerance, atol=1e-12)
 
 
 # ------------------------------------------------------------ leases
@@ -255,6 +329,16 @@ def test_a_sweep_waits_for_what_another_trains_and_takes_over_what_it_leaves(tmp
 # ------------------------------------------------------------ tasks on workers
 
 
+@pytest.fixture
+def import_tests(monkeypatch):
+    """Worker processes can import this module, whose functions are sent to them by name."""
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+
+
+def part_of(*lrs):
+    return [RunConfig(lr=lr) for lr in lrs]
+
+
 def deadly(part, *, advance, folder):
     """Counts its calls by files, and dies over the learning rate 0.13."""
     for config in part:
@@ -262,6 +346,21 @@ def deadly(part, *, advance, folder):
     if any(config.lr == 0.13 for config in part):
         os.kill(os.getpid(), signal.SIGKILL)
     return Outcome(trained=Counter(ok=len(part)))
+
+
+@pytest.mark.slow
+def test_a_run_that_kills_its_worker_is_given_up_and_all_others_complete(tmp_path, import_tests):
+    parts = [part_of(0.1, 0.13, 0.2), part_of(0.3), part_of(0.4), part_of(0.5, 0.6)]
+    with cluster.local(2) as client:
+        task = partial(deadly, folder=tmp_path)
+        outcomes = list(tasks.train_on(client, task, parts, lambda runs: None))
+    assert sum((o.trained for o in outcomes), Counter()) == {"ok": 7}
+    assert [o.deadly for o in outcomes if o.deadly] == [part_of(0.13)]
+    names = [path.name.split("-") for path in tmp_path.iterdir()]
+    calls = Counter((float(lr), int(size)) for lr, size, _ in names)
+    assert calls[0.13, 3] == calls[0.13, 1] == tasks.TRIES
+    # Once; or twice, where a worker died before its last outcome was fetched.
+    assert {calls[0.3, 1], calls[0.4, 1], calls[0.5, 2], calls[0.1, 1]} <= {1, 2}
 
 
 def test_a_run_that_was_given_up_is_stored_with_the_reason(tmp_path, monkeypatch):
@@ -285,6 +384,109 @@ def test_a_run_that_was_given_up_is_stored_with_the_reason(tmp_path, monkeypatch
     assert len(store.load_runs(tmp_path)) == 4
 
 
+def report_twice(part, *, advance):
+    advance(0.25)
+    advance(0.5)
+    return Outcome(trained=Counter(ok=1))
+
+
+def die_once(part, *, advance, folder):
+    """The first call kills its worker; the second tells its process."""
+    with contextlib.suppress(FileExistsError):
+        (folder / "first").touch(exist_ok=False)
+        os.kill(os.getpid(), signal.SIGKILL)
+    (folder / "second").write_text(str(os.getpid()))
+    return Outcome(trained=Counter(ok=1))
+
+
+@pytest.mark.slow
+def test_workers_that_die_or_stall_while_they_start_are_waited_for(
+    tmp_path, import_tests, monkeypatch
+):
+    """One dies at once; its successor stalls for longer than Dask waits for one by itself."""
+    monkeypatch.setattr(tasks, "LOOK_SECONDS", 0.5)
+
+    def kill_the_first():
+        wait_until(workers_below)
+        workers_below()[0].kill()
+
+    def stall_the_successor():
+        wait_until((tmp_path / "first").exists)
+        wait_until(lambda: not workers_below())
+        wait_until(workers_below)
+        (successor,) = workers_below()
+        successor.suspend()
+        time.sleep(20)  # Dask's own limit is 15
+        successor.resume()
+        return successor.pid
+
+    with ThreadPoolExecutor(2) as pool:
+        pool.submit(kill_the_first)
+        with cluster.local(1) as client:
+            stalled = pool.submit(stall_the_successor)
+            task = partial(die_once, folder=tmp_path)
+            (outcome,) = tasks.train_on(client, task, [part_of(0.1)], lambda runs: None)
+    assert outcome.trained == {"ok": 1}
+    assert int((tmp_path / "second").read_text()) == stalled.result()
+
+
+@pytest.mark.slow
+def test_when_no_worker_can_be_started_again_the_sweep_ends(tmp_path, import_tests, monkeypatch):
+    monkeypatch.setattr(tasks, "LOOK_SECONDS", 0.5)
+    monkeypatch.setattr(tasks, "GONE_SECONDS", 2)
+    with cluster.local(1) as client:
+        cluster._kill(client.cluster)  # so that nobody starts another
+        with pytest.raises(sweep.SweepError, match=r"^the worker processes are gone") as ended:
+            list(tasks.train_on(client, report_twice, [part_of(0.1)], lambda runs: None))
+    assert "\n" not in str(ended.value)
+
+
+def workers_below(pid=None):
+    """The worker processes of this process's, or of another's, sweep."""
+    return [process for process in family(pid) if is_worker(process)]
+
+
+def is_worker(process):
+    with contextlib.suppress(psutil.Error):
+        return "spawn_main" in " ".join(process.cmdline())
+    return False
+
+
+@pytest.mark.slow
+def test_workers_that_come_and_go_leave_our_environment_as_it_was():
+    before = dict(os.environ)
+    with cluster.local(2) as client:
+        assert client.submit(os.environ.get, "OMP_NUM_THREADS").result() == "1"
+    assert dict(os.environ) == before
+
+
+@pytest.mark.slow
+def test_workers_report_progress_and_errors_and_are_our_own(import_tests):
+    news = []
+    with cluster.local(2) as client:
+        outcomes = list(tasks.train_on(client, report_twice, [part_of(0.1)] * 4, news.append))
+        wait_until(lambda: client.status == "running")
+        assert sum((o.trained for o in outcomes), Counter()) == {"ok": 4}
+        with pytest.raises(ValueError, match=r"^no such thing$"):
+            list(tasks.train_on(client, raise_error, [part_of(0.1)], news.append))
+        addresses = [client.scheduler.address, *client.nthreads()]
+        assert all(address.startswith("tcp://127.0.0.1:") for address in addresses)
+        assert set(client.nthreads().values()) == {1}
+        listening = {
+            connection.laddr.ip
+            for process in [psutil.Process(), *family()]
+            for connection in process.net_connections("tcp")
+            if connection.status == psutil.CONN_LISTEN
+        }
+        assert listening == {"127.0.0.1"}
+    assert 0 < sum(news) <= 3.0
+    assert left_over(family()) == []
+
+
+def raise_error(part, *, advance):
+    raise ValueError("no such thing")
+
+
 def test_workers_on_gpus_see_one_each(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
@@ -305,10 +507,91 @@ def test_workers_on_gpus_see_one_each(monkeypatch):
 # ------------------------------------------------------------ a scheduler of one's own
 
 
+@contextlib.contextmanager
+def started_scheduler(workers):
+    """Its address, and the processes that a user has started: it, and that of all workers."""
+    port = free_port()
+    address = f"tcp://127.0.0.1:{port}"
+    command = [sys.executable, "-m", "distributed.cli.dask_scheduler", "--host", "127.0.0.1"]
+    worker = [sys.executable, "-m", "distributed.cli.dask_worker", address, "--nthreads", "1"]
+    worker += ["--nworkers", str(workers), "--host", "127.0.0.1", "--no-dashboard"]
+    quiet = dict(stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    started = [
+        subprocess.Popen(line, env=environment, **quiet)
+        for line in ([*command, "--port", str(port), "--no-dashboard"], worker)
+    ]
+    with Client(address, timeout=SECONDS, set_as_default=False) as client:
+        client.wait_for_workers(workers, timeout=SECONDS)
+    yield address, started
+    for process in reversed(started):
+        process.terminate()
+        process.wait(SECONDS)
+
+
+@pytest.fixture(scope="module")
+def scheduler():
+    """The address of one with two workers."""
+    with started_scheduler(2) as (address, _):
+        yield address
+
+
 def free_port():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
+
+
+@pytest.mark.slow
+def test_a_schedulers_workers_train_and_stay(tmp_path, monkeypatch, scheduler):
+    monkeypatch.chdir(tmp_path)
+    configs = small_grid()
+    report = sweep.run(configs, "results", scheduler=scheduler, progress=False)
+    assert report.trained == {"ok": 8}
+    assert set(store.load_runs(tmp_path / "results")["run_id"]) == ids_of(configs)
+    assert sweep.look(scheduler) == sweep.Workers(scheduler, 2, torch.cuda.device_count())
+    assert sweep.run(configs, "results", scheduler=scheduler, progress=False).trained == {}
+    here = sweep.run(configs, tmp_path / "here", workers=1, progress=False)
+    assert here.trained == report.trained
+    assert_same_rows(tmp_path / "results", tmp_path / "here")
+
+
+@pytest.mark.slow
+def test_a_request_takes_the_schedulers_workers(tmp_path, scheduler):
+    asked = sweep.check({"scheduler": scheduler, "results": tmp_path, "epochs": 2, "lrs": 0.01})
+    assert (asked.scheduler, asked.workers, asked.device) == (scheduler, 2, "cpu")
+    assert f"on cpu with 2 workers of {scheduler}" in sweep.describe(asked)
+    with pytest.raises(sweep.ParameterError, match=r"^workers must be empty where a scheduler"):
+        sweep.check({"scheduler": scheduler, "workers": 3, "results": tmp_path})
+    with pytest.raises(sweep.ParameterError, match=r"^unknown device 'cuda:7'; valid here: cpu"):
+        sweep.check({"scheduler": scheduler, "device": "cuda:7", "results": tmp_path})
+
+
+@pytest.mark.slow
+def test_training_for_a_scheduler_ends_when_the_sweep_does(tmp_path, scheduler):
+    """Ctrl-C: the chunks stop, and the workers stay."""
+    body = "sweep.run(small_grid(epochs=10**6), results, scheduler={address!r})"
+    sweeping = script(tmp_path, body.format(address=scheduler), results=str(tmp_path / "r"))
+    wait_until(lambda: leases.running(tmp_path / "r"))
+    sweeping.send_signal(signal.SIGINT)
+    sweeping.communicate(timeout=SECONDS)
+    wait_until(lambda: not (tmp_path / "r" / "leases").exists(), 20)
+    assert sweep.look(scheduler).count == 2
+
+
+@pytest.mark.slow
+def test_a_scheduler_that_goes_ends_the_sweep_in_one_line(tmp_path):
+    results = tmp_path / "r"
+    with started_scheduler(1) as (address, (itself, _)):
+        body = f"sweep.run(small_grid(epochs=10**6), results, scheduler={address!r})"
+        sweeping = script(tmp_path, body, results=str(results))
+        wait_until(lambda: leases.running(results))
+        itself.kill()
+        said, _ = sweeping.communicate(timeout=SECONDS)
+    assert sweeping.returncode != 0
+    assert said.count("Traceback") == 1
+    assert "SweepError: the scheduler is gone; what was trained is stored" in said.splitlines()[-1]
+    wait_until(lambda: not leases.running(results))
 
 
 def test_a_scheduler_that_is_not_there_is_refused_soon():
@@ -345,3 +628,354 @@ def test_what_cannot_fit_in_memory_is_refused_in_one_line(tmp_path):
     ) as refused:
         sweep.run(configs, tmp_path, workers=2, progress=False)
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.slow
+def test_what_stops_a_worker_is_told_in_one_line(tmp_path):
+    """The results folder is taken away during training, and a file put in its place."""
+    sweeping = script(
+        tmp_path,
+        "sweep.run(small_grid(epochs=200), results, workers=2, progress=False)",
+        results=str(tmp_path / "r"),
+    )
+    wait_until(lambda: leases.running(tmp_path / "r"))
+    (tmp_path / "r" / "runs").rmdir()
+    (tmp_path / "r" / "runs").touch()
+    said, _ = sweeping.communicate(timeout=SECONDS)
+    assert sweeping.returncode != 0
+    assert "Traceback" not in said.partition("Traceback")[2]
+    assert "SweepError: the results folder" in said.splitlines()[-1]
+
+
+# ------------------------------------------------------------ what a sweep survives
+
+LONG = dict(lrs=[0.01], epochs=200)  # some seconds
+
+
+@pytest.mark.slow
+def test_ctrl_c_stops_at_once_and_leaves_no_process_and_no_lease(tmp_path):
+    body = "sweep.run(small_grid(epochs=10**6), results, workers=2, progress=False)"
+    sweeping = script(tmp_path, body, results=str(tmp_path / "r"))
+    wait_until(lambda: leases.running(tmp_path / "r"))
+    processes = family(sweeping.pid)
+    began = time.perf_counter()
+    os.killpg(sweeping.pid, signal.SIGINT)  # as a terminal does: to all of them
+    said, _ = sweeping.communicate(timeout=SECONDS)
+    assert time.perf_counter() - began < 30
+    assert said.splitlines()[-1] == "KeyboardInterrupt"
+    assert said.count("Traceback") == 1
+    assert left_over(processes) == []
+    assert {path.name for path in (tmp_path / "r").iterdir()} == {"runs", "history"}
+
+
+@pytest.mark.slow
+def test_workers_end_with_their_sweep_and_its_runs_are_free_at_once(tmp_path):
+    body = "sweep.run(small_grid(epochs=10**6), results, workers=2, progress=False)"
+    sweeping = script(tmp_path, body, results=str(tmp_path / "r"))
+    wait_until(lambda: leases.running(tmp_path / "r"))
+    processes = family(sweeping.pid)
+    assert len(processes) >= 2
+    sweeping.kill()
+    sweeping.communicate()
+    assert left_over(processes) == []
+    assert leases.running(tmp_path / "r") == set()
+    leases.clear_dead(tmp_path / "r")
+    assert {path.name for path in (tmp_path / "r").iterdir()} == {"runs", "history"}
+
+
+@pytest.mark.slow
+def test_two_sweeps_on_one_store_train_every_run_once(tmp_path):
+    body = (
+        "print(dict(sweep.run(small_grid(epochs=20), results, workers=2, progress=False).trained))"
+    )
+    both = [script(tmp_path, body, results=str(tmp_path / "r")) for _ in range(2)]
+    trained = []
+    for sweeping in both:
+        said, _ = sweeping.communicate(timeout=SECONDS)
+        assert sweeping.returncode == 0, said
+        trained.append(sum(eval(said.splitlines()[-1]).values()))
+    assert sum(trained) == 8
+    assert rows_in_files(tmp_path / "r") == Counter(ids_of(small_grid(epochs=20)))
+    assert {path.name for path in (tmp_path / "r").iterdir()} == {"runs", "history"}
+
+
+def rows_in_files(results):
+    """How often each run was written, whatever a reader would make of it."""
+    files = (Path(results) / "runs").glob("*.parquet")
+    return Counter(i for file in files for i in pd.read_parquet(file)["run_id"])
+
+
+KILLS = 20
+GRID = dict(lrs=(0.001, 0.01, 0.05), momenta=(0.0, 0.5, 0.7, 0.9, 0.95, 0.98))
+GRID |= dict(decays=(0.0, 5e-5, 5e-4, 5e-3, 0.05, 0.5), seeds=(0, 1), epochs=60)
+BODY = f"sweep.run(small_grid(**{GRID!r}), results, workers=2, progress=False)"
+MINUTES = 8
+
+
+@pytest.mark.slow
+def test_twenty_kills_lose_nothing_and_train_nothing_twice(tmp_path):
+    """Workers and drivers are killed at random moments, until the sweep of 216 runs is complete;
+    whoever is killed as driver is started again. No file ever goes, and no run is in two."""
+    rng = random.Random(4)
+    results, kills, seen, victims = tmp_path / "killed", Counter(), set(), []
+    limit = time.monotonic() + MINUTES * 60
+    sweeping = script(tmp_path, BODY, results=str(results))
+    while sweeping.poll() is None:
+        assert time.monotonic() < limit, kills
+        time.sleep(rng.uniform(0.3, 4.0))
+        victims += family(sweeping.pid)
+        workers = workers_below(sweeping.pid)
+        if kills.total() >= KILLS or not workers:
+            continue
+        if rng.random() < 0.3:
+            sweeping.kill()
+            sweeping.communicate()
+            kills["driver"] += 1
+            sweeping = script(tmp_path, BODY, results=str(results))
+        else:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                rng.choice(workers).kill()
+                kills["worker"] += 1
+        files = set((results / "runs").glob("*.parquet"))
+        assert seen <= files
+        seen = files
+    said, _ = sweeping.communicate()
+    assert sweeping.returncode == 0, said
+    assert kills.total() == KILLS, f"the sweep was over after {kills}: make it longer"
+    assert set(rows_in_files(results).values()) == {1}
+    assert {path.name for path in results.iterdir()} == {"runs", "history"}
+    assert all(path.suffix == ".parquet" for path in results.rglob("*") if path.is_file())
+    assert left_over(victims) == []
+    sweep.run(small_grid(**GRID), tmp_path / "undisturbed", workers=2, progress=False)
+    assert_same_rows(results, tmp_path / "undisturbed")
+
+
+# ------------------------------------------------------------ disks, files, lost members
+
+WHILE_ON = dict(momenta=(0.0, 0.5, 0.9), decays=(0.0, 5e-3, 0.05), seeds=(0, 1), epochs=100)
+FULL_BYTES = 2**16
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    """The store that disturbed sweeps must end with."""
+    results = tmp_path_factory.mktemp("undisturbed")
+    sweep.run(small_grid(**WHILE_ON), results, workers=2, progress=False)
+    return results
+
+
+def disturbed(folder, results):
+    """A sweep of four chunks that is on, and has stored the first."""
+    body = f"sweep.run(small_grid(**{WHILE_ON!r}), results, workers=2, progress=False)"
+    sweeping = script(folder, body, results=str(results))
+    wait_until(lambda: sweeping.poll() is not None or stored_files(results))
+    assert sweeping.poll() is None, sweeping.communicate()
+    return sweeping
+
+
+def stored_files(results):
+    return sorted((results / "runs").glob("*.parquet"))
+
+
+@pytest.fixture
+def disk(tmp_path):
+    """A small one, which may be filled and made read-only: that stops even the superuser."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    if not mount("-t", "tmpfs", "-o", "size=4m", "ncbook", folder):
+        pytest.skip("no file system can be mounted here")
+    yield folder
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def mount(*arguments):
+    with contextlib.suppress(FileNotFoundError):
+        return subprocess.run(["mount", *map(str, arguments)], capture_output=True).returncode == 0
+    return False
+
+
+@contextlib.contextmanager
+def full(disk):
+    filler = disk / "filler"
+    with open(filler, "wb", buffering=0) as file, contextlib.suppress(OSError):
+        while file.write(bytes(FULL_BYTES)):
+            pass
+    yield "No space left on device"
+    filler.unlink()
+
+
+@contextlib.contextmanager
+def read_only(disk):
+    wait_until(lambda: mount("-o", "remount,ro", disk))  # not while somebody writes
+    yield "Read-only file system"
+    assert mount("-o", "remount,rw", disk)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("refusing", [full, read_only])
+def test_a_disk_that_refuses_ends_the_sweep_in_one_line(tmp_path, disk, undisturbed, refusing):
+    results, configs = disk / "r", small_grid(**WHILE_ON)
+    sweeping = disturbed(tmp_path, results)
+    with refusing(disk) as reason:
+        said, _ = sweeping.communicate(timeout=SECONDS)
+        have = store.stored_ids(results)
+    assert sweeping.returncode != 0
+    assert said.count("Traceback") == 1, said
+    last = said.splitlines()[-1]
+    assert "SweepError" in last, said
+    assert reason in last
+    assert str(results) in last
+    assert 0 < len(have) < len(configs)
+    report = sweep.run(configs, results, workers=1, progress=False)
+    assert (report.stored, report.trained) == (len(have), {"ok": len(configs) - len(have)})
+    assert rows_in_files(results) == Counter(ids_of(configs))
+    assert {path.name for path in results.iterdir()} == {"runs", "history"}
+    assert_same_rows(results, undisturbed)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", store.KINDS)
+def test_a_file_that_is_cut_in_half_meanwhile_is_set_aside(tmp_path, undisturbed, kind):
+    """The sweep goes on; the next one sets the file aside, and trains its runs again."""
+    results, configs = tmp_path / "r", small_grid(**WHILE_ON)
+    sweeping = disturbed(tmp_path, results)
+    name = stored_files(results)[0].name
+    lost = set(pd.read_parquet(results / "runs" / name)["run_id"])
+    os.truncate(results / kind / name, (results / kind / name).stat().st_size // 2)
+    said, _ = sweeping.communicate(timeout=SECONDS)
+    assert sweeping.returncode == 0, said
+    with pytest.warns(store.DamagedFileWarning, match=f"{kind}/{name}: damaged, set aside; its"):
+        report = sweep.run(configs, results, workers=1, progress=False)
+    assert (report.stored, report.trained) == (len(configs) - len(lost), {"ok": len(lost)})
+    assert (results / kind / f"{name}.damaged").exists()
+    assert_same_rows(results, undisturbed)
+
+
+def test_a_member_that_is_lost_is_stored_and_harms_no_other(tmp_path):
+    others = small_grid(lrs=[0.01])
+    (lost,) = small_grid(lrs=[1e30], momenta=[0.9], decays=[0.5])
+    configs = [*others[:2], lost, *others[2:]]
+    assert len(sweep.chunks(configs)) == 1
+    report = sweep.run(configs, tmp_path / "with", workers=1, progress=False)
+    assert report.trained == {"ok": 4, "diverged": 1}
+    (row,) = store.load_runs(tmp_path / "with", status="diverged").to_dict("records")
+    assert (row["run_id"], row["diverged_epoch"]) == (sweep.run_id(lost), 1)
+    assert math.isnan(row["train_loss"])
+    assert math.isnan(row["nc0"])
+    assert row["nc0_init"] > 0
+    sweep.run(others, tmp_path / "without", workers=1, progress=False)
+    for load in (store.load_runs, store.load_history):
+        found = load(tmp_path / "with", lr=0.01)
+        wanted = load(tmp_path / "without")
+        empty = [name for name in wanted if wanted[name].isna().all()]
+        assert found[empty].isna().all(axis=None)
+        keep = [name for name in wanted if name not in {*TIMES, *empty}]
+        pd.testing.assert_frame_equal(
+            found[keep], wanted[keep], rtol=LAST_BITS, atol=1e-12, check_dtype=False
+        )
+    assert sweep.run(configs, tmp_path / "with", workers=1, progress=False).trained == {}
+
+
+# ------------------------------------------------------------ images from files
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    """A small tree of JPEG files."""
+    return write_tree(tmp_path_factory.mktemp("images"), np.random.default_rng(20))
+
+
+@pytest.fixture(scope="module")
+def alone(images, tmp_path_factory):
+    """What streamed runs come to in one process, undisturbed, and after how many epochs."""
+    results = tmp_path_factory.mktemp("alone")
+    report = sweep.run(streamed(images, epochs=EPOCHS), results, workers=1, progress=False)
+    assert report.trained == {"ok": 2}
+    return results
+
+
+EPOCHS = 25
+PLACE = {"device"}  # says how many threads there were
+
+
+@pytest.mark.slow
+def test_images_are_streamed_by_workers_of_our_own(tmp_path, images, alone):
+    configs = streamed(images, epochs=EPOCHS)
+    assert sweep.run(configs, tmp_path, workers=2, progress=False).trained == {"ok": 2}
+    assert_same_rows(tmp_path, alone, but=PLACE)
+    assert no_checkpoint(tmp_path)
+
+
+@pytest.mark.slow
+def test_images_are_streamed_by_workers_that_may_have_no_processes(
+    tmp_path, images, alone, scheduler
+):
+    with Client(scheduler, set_as_default=False) as client:
+        daemons = client.run(lambda: multiprocessing.current_process().daemon)
+        assert list(daemons.values()) == [True, True]
+    configs = streamed(images, epochs=EPOCHS)
+    report = sweep.run(configs, tmp_path, scheduler=scheduler, progress=False)
+    assert report.trained == {"ok": 2}
+    assert_same_rows(tmp_path, alone, but=PLACE)
+    assert no_checkpoint(tmp_path)
+
+
+@pytest.mark.slow
+def test_a_streamed_run_whose_worker_is_killed_goes_on_from_its_checkpoint(tmp_path, images, alone):
+    config = streamed(images, epochs=EPOCHS)[0]
+    results = tmp_path / "r"
+    body = (
+        f"sweep.run(streamed({str(images)!r}, epochs={EPOCHS}), results, workers=2, progress=False)"
+    )
+    sweeping = script(tmp_path, body, results=str(results))
+    wait_until(lambda: epoch_of(config, results) >= 3)
+    victims = family(sweeping.pid)
+    trainer_of(config, results).kill()
+    before = epoch_of(config, results)
+    seen = []
+    while sweeping.poll() is None:
+        seen.append(epoch_of(config, results))
+        time.sleep(0.005)
+    assert sweeping.returncode == 0, sweeping.communicate()
+    assert 3 <= before <= min(epoch for epoch in seen if epoch)  # it never began anew
+    assert max(seen) > before
+    assert_same_rows(results, alone, but=PLACE)
+    assert set(rows_in_files(results).values()) == {1}
+    assert no_checkpoint(results)
+    assert left_over(victims) == []
+
+
+def epoch_of(config, results):
+    """How far its checkpoint has come; 0 if there is none."""
+    with contextlib.suppress(FileNotFoundError):
+        content = checkpoint_path(config, results / engine.CHECKPOINTS).read_bytes()
+        return torch.load(io.BytesIO(content[DIGEST_BYTES:]), weights_only=True)["epoch"]
+    return 0
+
+
+def trainer_of(config, results):
+    """The process that holds its lease."""
+    folder = results / leases.FOLDER
+    (lease,) = folder.glob(f"{sweep.run_id(config)}.*")
+    owner = json.loads((folder / (lease.read_text() + leases.OWNER)).read_text())
+    return psutil.Process(owner["pid"])
+
+
+def no_checkpoint(results):
+    return [path for path in results.rglob("*") if "checkpoint" in path.suffix] == []
+
+
+# ------------------------------------------------------------ the same numbers
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw", "signum"])
+def test_numbers_do_not_depend_on_the_chunks(tmp_path, monkeypatch, optimizer):
+    configs = small_grid(optimizer, lrs=[0.001, 0.005], epochs=10)
+    for size in (8, 3, 1):
+        monkeypatch.setattr(
+            engine, "chunks", lambda parts, workers, size=size: sweep.chunks(parts, 1, size)
+        )
+        sweep.run(configs, tmp_path / str(size), workers=1, progress=False)
+    for size in (3, 1):
+        assert_same_rows(tmp_path / "8", tmp_path / str(size))

@@ -1,13 +1,17 @@
 """Tables, sentences and figures of a small real sweep, against pandas by hand."""
 
+import base64
+
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+from IPython.display import HTML, Markdown
 from matplotlib.colors import LogNorm, to_hex, to_rgba
 
-from ncbook import figures, store, sweep
+from ncbook import data, figures, store, sweep
+from ncbook.train import RunConfig
 
 METRICS = ["nc0", "nc1", "nc2", "nc3", "nc4"]
 DECAYS = [0.0, 0.05, 5.0]
@@ -558,3 +562,402 @@ def test_the_picture_of_the_readme_is_of_the_default_setting(tmp_path, monkeypat
         figures.save_headline(tmp_path / "results", tmp_path / "new" / "headline.png")
     assert set(drawn[0]["run_id"]) == set(rows["run_id"])
     assert plt.imread(tmp_path / "new" / "headline.png").std() > 0.01
+
+
+# ------------------------------------------------------------ one setting's runs, over their seeds
+
+SHARES = [0.0, 0.5, 1.0]
+TOTALS = [0.05, 0.5]
+SMALL = dict(train_size=200, batch_size=20, epochs=5)
+
+
+@pytest.fixture(scope="module")
+def mixed_runs(tmp_path_factory):
+    """Adam from decoupled to coupled, two totals, three seeds."""
+    folder = tmp_path_factory.mktemp("mixed")
+    axes = dict(weight_decays=TOTALS, coupled_shares=SHARES, seeds=(0, 1, 2))
+    sweep.run(sweep.grid("adam_mixed", [0.01], [0.9], **axes, **SMALL), folder, progress=False)
+    runs = store.load_runs(folder)
+    assert len(runs) == 18
+    assert set(runs["status"]) == {"ok"}
+    return runs.assign(coupled_decay=runs["coupled_share"] * runs["weight_decay"])
+
+
+@pytest.fixture
+def mixed(mixed_runs):
+    return mixed_runs.copy()
+
+
+def by_hand(runs, metric, **chosen):
+    """Sorted values of a metric in the rows with these settings."""
+    rows = runs.to_dict("records")
+    return sorted(r[metric] for r in rows if all(r[k] == v for k, v in chosen.items()))
+
+
+def test_runs_of_a_setting_have_it_and_the_defaults_of_all_else(mixed):
+    setting = dict(dataset="digits", model="mlp", **SMALL)
+    assert len(figures.of_setting(mixed, **setting)) == 18
+    assert figures.of_setting(mixed, **setting | dict(epochs=6)).empty
+    assert figures.of_setting(
+        mixed, dataset="digits", model="mlp", epochs=5
+    ).empty  # batches of 128
+    for column, other in dict(precision="bfloat16", clip=1.0, augment=True, width=0.5).items():
+        changed = mixed.astype({column: object})
+        changed.loc[[4, 7], column] = other
+        kept = figures.of_setting(changed, **setting)
+        assert list(kept.index) == [i for i in mixed.index if i not in (4, 7)]
+        assert list(figures.of_setting(changed, **setting, **{column: other}).index) == [4, 7]
+
+
+def test_a_setting_may_name_what_is_swept(mixed):
+    mixed.loc[3, "lr"] = 0.5
+    setting = dict(dataset="digits", model="mlp", **SMALL)
+    assert list(figures.of_setting(mixed, **setting, lr=0.5).index) == [3]
+    assert len(figures.of_setting(mixed, **setting, lr=0.01, momentum=0.9)) == 17
+    assert figures.of_setting(mixed, **setting, momentum=0.5).empty
+
+
+def test_a_null_or_a_missing_column_stands_for_the_default(mixed):
+    setting = dict(dataset="digits", model="mlp", **SMALL)
+    old = mixed.drop(columns=["schedule", "clip", "augment", "depth", "precision"])
+    assert len(figures.of_setting(old, **setting)) == 18
+    assert figures.of_setting(old, **setting, precision="bfloat16").empty
+    nulls = mixed.assign(schedule=None)
+    assert len(figures.of_setting(nulls, **setting)) == 18
+    assert figures.of_setting(nulls, **setting, schedule="cosine").empty
+
+
+def test_an_empty_store_has_the_columns_of_a_full_one(mixed, tmp_path):
+    none = figures.of_setting(store.load_runs(tmp_path), dataset="digits", model="mlp")
+    assert none.empty
+    columns = {"coupled_share", "test_acc", *METRICS, *(f"{m}_init" for m in METRICS)}
+    assert columns <= set(none.columns) & set(mixed.columns)
+    assert figures.over_seeds(none, "weight_decay", "nc0").empty
+
+
+@pytest.mark.parametrize("model", ["mlp", "vit"])
+def test_a_networks_own_schedule_is_the_default(mixed, model):
+    own = RunConfig(dataset="mnist", model=model).schedule
+    rows = mixed.assign(model=model, schedule=["cosine", "step"] * 9)
+    kept = figures.of_setting(rows, dataset="digits", model=model, **SMALL)
+    assert list(kept["schedule"]) == [own] * 9
+
+
+@pytest.fixture
+def shown_by(monkeypatch):
+    """What ``given`` displays."""
+
+    def call(*arguments):
+        displayed = []
+        monkeypatch.setattr(figures, "display", displayed.append)
+        assert figures.given(*arguments) is None
+        return displayed
+
+    return call
+
+
+def test_given_runs_every_show_is_displayed(mixed, shown_by):
+    table = figures.shown(mixed[["nc0"]])
+    seen = []
+
+    def say(rows):
+        seen.append(rows)
+        return f"**{len(rows)}** runs"
+
+    words, styled = shown_by(mixed, "a line", say, lambda _: table)
+    assert isinstance(words, Markdown)
+    assert words.data == "**18** runs"
+    assert styled is table
+    assert seen[0] is mixed
+
+
+def test_given_no_runs_a_sentence_and_the_line_that_trains_them(mixed, shown_by):
+    (words,) = shown_by(mixed[:0], "papermill a.ipynb b.ipynb\n", pytest.fail)
+    assert words.data.startswith("The store has no such runs yet")
+    assert words.data.endswith("\n\n```bash\npapermill a.ipynb b.ipynb\n```")
+
+
+def test_given_no_runs_and_no_line_the_sentence_alone(mixed, shown_by):
+    (words,) = shown_by(mixed[:0], "", pytest.fail)
+    assert words.data == "The store has no such runs yet, so there is nothing to show here."
+
+
+@pytest.mark.parametrize(
+    ("label", "words"), [("", "a &quot;title&quot;"), ("circles & lines", "circles &amp; lines")]
+)
+def test_given_figures_have_alternative_text(mixed, shown_by, label, words):
+    def draw_one(rows):
+        figure = figures.against_weight_decay(rows, title='a "title"')
+        figure.set_label(label)
+        return figure
+
+    (page,) = shown_by(mixed, "", draw_one)
+    assert isinstance(page, HTML)
+    assert f'<img alt="{words}" src="data:image/png;base64,' in page.data
+    code = page.data.split("base64,")[1].split('"')[0]
+    assert base64.b64decode(code).startswith(b"\x89PNG")
+    assert plt.get_fignums() == []
+
+
+def test_counted_runs_seeds_converged_and_diverged():
+    rows = made_up(
+        {}, {"seed": 1}, {"train_acc": 0.989}, {"train_acc": np.nan, "status": "diverged"}
+    )
+    assert figures.counted(rows) == (
+        "4 runs over 2 seeds: 2 reached 99% training accuracy, 1 did not, and 1 diverged"
+    )
+    assert figures.counted(rows[:1], least=0.5) == (
+        "1 runs over 1 seed: 1 reached 50% training accuracy, 0 did not, and 0 diverged"
+    )
+
+
+def test_over_seeds_are_median_least_largest_and_number(mixed):
+    table = figures.over_seeds(mixed, ["weight_decay", "coupled_share"], "nc3")
+    assert list(table.index) == [(d, s) for d in TOTALS for s in SHARES]
+    for (decay, share), row in table.iterrows():
+        low, middle, high = by_hand(mixed, "nc3", weight_decay=decay, coupled_share=share)
+        assert list(row) == [middle, low, high, 3]
+        assert low < middle < high  # three seeds, three networks
+
+
+def test_the_median_lies_in_the_seeds_range_as_often_as_is_said():
+    """1 - 2^(1 - n) for n = 3, whatever is drawn from; here 20,000 times from a skewed one."""
+    values = np.random.default_rng(0).exponential(size=(20_000, 3))
+    rows = pd.DataFrame({"trial": np.repeat(range(20_000), 3), "nc0": values.ravel()})
+    table = figures.over_seeds(rows, "trial", "nc0")
+    covered = ((table["low"] < np.log(2)) & (np.log(2) < table["high"])).mean()
+    assert covered == pytest.approx(0.75, abs=0.01)  # three standard errors
+
+
+def test_a_cell_with_a_range_has_median_least_and_largest(mixed):
+    rows = mixed[mixed["coupled_share"] == 0.5]
+    cells = rows.groupby("weight_decay")["nc0"].agg(figures.with_range, digits=".4g")
+    for decay, cell in cells.items():
+        low, middle, high = by_hand(rows, "nc0", weight_decay=decay)
+        assert cell.startswith(f"{middle:.4g}<br><small ")
+        assert cell.endswith(f">{low:.4g}…{high:.4g}</small>")
+
+
+@pytest.mark.parametrize(
+    ("factor", "text"), [(0.97, "1.0"), (1.73, "1.7"), (38.3, "38"), (1070.2, "1,070")]
+)
+def test_factors_have_two_digits_at_least_and_no_powers(factor, text):
+    assert figures.times(factor) == text
+
+
+def points(line):
+    """x and y of a line; NaN where it is broken."""
+    return list(zip(line.get_xdata(), line.get_ydata(), strict=True))
+
+
+def test_lines_against_the_share_are_medians_and_bands_reach_over_the_seeds(mixed, tmp_path):
+    panels = ("nc0", "nc2", "nc3", "test_acc")
+    one = mixed[mixed["weight_decay"] == 0.5]
+    figure = draw(figures.against(one, "coupled_share", panels, title="a walk"), tmp_path)
+    assert title_of(figure) == "a walk"
+    assert legend_of(figure) == ["Adam, mixed"]
+    ends = ["NC0 at the end", "NC2 at the end", "NC3 at the end", "test accuracy at the end"]
+    assert [axis.get_ylabel() for axis in figure.axes] == ends
+    for axis, metric in zip(figure.axes, panels, strict=True):
+        assert axis.get_xscale() == "linear"
+        assert "coupled share" in axis.get_xlabel()
+        assert axis.get_yscale() == ("linear" if metric == "test_acc" else "log")
+        values = {share: by_hand(one, metric, coupled_share=share) for share in SHARES}
+        (line,), (band,) = axis.lines, axis.collections
+        assert points(line) == [(share, v[1]) for share, v in values.items()]
+        assert to_hex(line.get_color()) == figures.COLOURS["adam"].lower()
+        edges = pd.DataFrame(band.get_paths()[0].vertices).groupby(0)[1]
+        assert list(edges.min()) == pytest.approx([v[0] for v in values.values()])
+        assert list(edges.max()) == pytest.approx([v[-1] for v in values.values()])
+    assert figure.axes[-1].yaxis.get_major_formatter()(0.5).endswith("%")
+
+
+def test_lines_can_be_values_of_a_number(mixed, tmp_path):
+    figure = draw(figures.against(mixed, "coupled_share", hue="weight_decay"), tmp_path)
+    assert legend_of(figure) == ["0.05", "0.5"]
+    assert figure.legends[0].get_title().get_text() == "weight decay"
+    for line, decay in zip(figure.axes[0].lines, TOTALS, strict=True):
+        values = [by_hand(mixed, "nc0", weight_decay=decay, coupled_share=s)[1] for s in SHARES]
+        assert points(line) == list(zip(SHARES, values, strict=True))
+
+
+def test_no_coupled_decay_stands_alone_left_of_the_least(mixed, tmp_path):
+    figure = draw(figures.against(mixed, "coupled_decay", ["nc0"], hue="weight_decay"), tmp_path)
+    (axis,) = figure.axes
+    assert axis.get_xscale() == "log"
+    assert [label.get_text() for label in axis.get_xticklabels()] == ["0", "0.1"]
+    for line, decay in zip(axis.lines, TOTALS, strict=True):
+        values = [by_hand(mixed, "nc0", weight_decay=decay, coupled_share=s)[1] for s in SHARES]
+        zero, gap, *rest = points(line)
+        assert zero == (pytest.approx(0.0025), values[0])  # a decade below 0.5 * 0.05
+        assert np.isnan(gap[1])
+        assert rest == list(zip([decay / 2, decay], values[1:], strict=True))
+
+
+def test_against_weight_decay_zero_has_its_place_and_the_line_goes_on(runs, tmp_path):
+    figure = draw(figures.against(figures.converged(runs), "weight_decay", ["nc3"]), tmp_path)
+    assert legend_of(figure) == ["Adam", "AdamW"]
+    styles = [line.get_linestyle() for line in figure.axes[0].lines]
+    assert styles == ["-", "--"]
+    (_, adamw) = figure.axes[0].lines
+    assert list(adamw.get_xdata()) == pytest.approx([0.005, 0.05, 5.0])
+    assert not np.isnan(adamw.get_ydata()).any()
+
+
+def test_the_alternative_text_says_what_is_drawn(mixed):
+    figure = figures.against(mixed, "coupled_share", hue="weight_decay", title="Adam (n = 18)")
+    assert figure.get_label() == (
+        "Adam (n = 18). NC0, NC3 at the end against the coupled share, one line for each weight "
+        "decay: 0.05, 0.5."
+    )
+
+
+def test_against_leaves_its_frame_and_no_open_figure_and_no_panel_under_the_legend(mixed, tmp_path):
+    before = mixed.copy()
+    figure = draw(figures.against(mixed, "coupled_decay", hue="weight_decay"), tmp_path)
+    pd.testing.assert_frame_equal(mixed, before)
+    assert plt.get_fignums() == []
+    legend = figure.legends[0].get_window_extent()
+    assert not any(axis.get_window_extent().overlaps(legend) for axis in figure.axes)
+
+
+def test_mixed_optimizers_have_words_and_lines(mixed, tmp_path):
+    """What the sweep notebook says and draws of them."""
+    good = made_up({"optimizer": "adam_mixed", "nc0": 0.01, "nc3": 0.01})
+    assert figures.verdict(good).startswith("**Adam, mixed collapsed.** In its best run")
+    assert figures.caption(mixed).startswith("Adam, mixed, digits, mlp, 5 epochs (n = ")
+    both = pd.concat([made_up({"optimizer": "adam"}), good])
+    figure = draw(figures.against_weight_decay(both), tmp_path)
+    assert legend_of(figure) == ["Adam", "Adam, mixed"]
+    assert len(figure.axes[0].lines) == 2
+
+
+# ------------------------------------------------------------ grids, the exact law, scatters
+
+
+@pytest.fixture(scope="module")
+def sgd_runs(tmp_path_factory):
+    """SGD, SGDW and their mixture, with decay that shows within 50 steps; a batch is left over."""
+    folder = tmp_path_factory.mktemp("sgd")
+    shared = dict(momenta=[0.0, 0.9], weight_decays=[0.0, 0.5], seeds=(0, 1), **SMALL)
+    shared["batch_size"] = 24  # 200 = 8 x 24 + 8: nine steps an epoch
+    configs = [c for name in ("sgd", "sgdw") for c in sweep.grid(name, [0.05], **shared)]
+    configs += sweep.grid("sgd_mixed", [0.05], coupled_shares=[0.5], **shared)
+    configs += sweep.grid("sgd", [0.05], schedule="cosine", **shared)
+    configs += sweep.grid("sgdw", [0.05], schedule="constant", **shared)
+    sweep.run(configs, folder, workers=1, progress=False)
+    runs = store.load_runs(folder)
+    assert len(runs) == 40
+    assert set(runs["status"]) == {"ok"}
+    return runs
+
+
+@pytest.fixture
+def sgd(sgd_runs):
+    return sgd_runs.copy()
+
+
+def test_runs_on_the_grid_are_those_at_its_points(mixed):
+    rows = mixed.iloc[:6].assign(optimizer="adamw", lr=0.005, momentum=0.98, weight_decay=10.0)
+    assert len(figures.on_grid(rows, sweep.GRIDS)) == 6
+    for column, other in dict(
+        lr=0.0679, momentum=0.97, weight_decay=0.01, optimizer="adam"
+    ).items():
+        changed = rows.copy()
+        changed.loc[changed.index[2], column] = other
+        kept = figures.on_grid(changed, sweep.GRIDS)
+        assert list(kept.index) == [i for i in rows.index if i != rows.index[2]]
+    assert figures.on_grid(rows, {}).empty
+
+
+def test_the_exact_law_of_rows_is_what_training_leaves(sgd):
+    left = figures.exact_law(sgd)
+    assert left.min() < 0.6  # the decay shows
+    # float32 over 45 steps, 24 bits each
+    np.testing.assert_allclose(sgd["nc0"] / sgd["nc0_init"], left, rtol=3e-5)
+
+
+def test_the_exact_law_is_silent_where_it_does_not_hold(sgd):
+    sgd.loc[1, "optimizer"] = "adam"
+    sgd["clip"] = [np.nan] * 2 + [1.0] + [np.nan] * 37
+    sgd.loc[3, ["train_size", "dataset"]] = pd.NA, "folder:somewhere"
+    assert list(sgd.index[figures.exact_law(sgd).isna()]) == [1, 2, 3]
+
+
+def test_the_exact_law_of_an_older_store_and_of_none(sgd, tmp_path):
+    steps = sgd[sgd["schedule"] == "step"]
+    older = steps.drop(columns=["schedule", "clip"])
+    assert figures.exact_law(older).equals(figures.exact_law(steps))
+    assert figures.exact_law(sgd.iloc[:0]).empty
+    empty = store.load_runs(tmp_path)
+    assert figures.exact_law(figures.of_setting(empty, dataset="digits", model="mlp")).empty
+    assert figures.exact_law(empty).empty
+
+
+@pytest.mark.parametrize("name", ["digits", "ufm"])
+def test_the_numbers_of_training_images_are_those_of_the_data(name):
+    assert len(data.load(name).train_y) == figures.TRAINING_IMAGES[name]
+
+
+def test_parity_has_a_dot_a_run_at_what_is_foretold(sgd, tmp_path):
+    sgd.loc[sgd.index[:3], "model"] = "resnet9"
+    figure = draw(figures.parity(sgd, "All"), tmp_path)
+    dots = np.concatenate([dot.get_offsets() for dot in figure.axes[0].collections])
+    assert len(dots) == 40
+    np.testing.assert_allclose(dots[:, 0], dots[:, 1], rtol=3e-5)
+    words = legend_words(figure)
+    assert sorted(words) == ["SGD, mixed, mlp", "SGD, mlp", "SGD, resnet9", "SGDW, mlp"]
+    assert "All" in figure.get_label()
+
+
+def test_parity_leaves_out_what_rounding_decides(sgd, tmp_path):
+    sgd.loc[0, ["weight_decay", "lr"]] = 0.99, 0.9
+    sgd.loc[1, "optimizer"] = "signum"
+    left = figures.exact_law(sgd)
+    assert left[0] < figures.LAW_FROM
+    (axis,) = draw(figures.parity(sgd), tmp_path).axes
+    assert sum(len(dot.get_offsets()) for dot in axis.collections) == 38
+
+
+def legend_words(figure):
+    return [text.get_text() for legend in figure.legends for text in legend.get_texts()]
+
+
+def test_scatters_have_a_dot_a_run_and_the_line_of_least_squares(runs, tmp_path):
+    good = figures.converged(runs)
+    figure = draw(figures.scatters(good, "nc1", "nc3"), tmp_path)
+    (axis,) = figure.axes
+    dots = np.concatenate([dot.get_offsets() for dot in axis.collections])
+    assert sorted(map(tuple, dots)) == sorted(zip(good["nc1"], good["nc3"], strict=True))
+    (line,) = axis.get_lines()
+    slope, intercept = np.polyfit(np.log10(good["nc1"]), good["nc3"], 1)
+    np.testing.assert_allclose(line.get_ydata(), slope * np.log10(line.get_xdata()) + intercept)
+    r2 = np.corrcoef(np.log10(good["nc1"]), good["nc3"])[0, 1] ** 2
+    assert axis.get_title() == f"n = {len(good)}, R² = {r2:.2f}"
+    assert (axis.get_xscale(), axis.get_yscale()) == ("log", "linear")
+    assert legend_words(figure) == ["Adam", "AdamW"]
+
+
+def test_scatters_by_a_setting_and_of_several_metrics(runs, tmp_path):
+    good = figures.converged(runs)
+    figure = draw(figures.scatters(good, ["nc0", "nc1"], "nc4", by="momentum", title="T"), tmp_path)
+    counts = good.groupby("momentum").size()
+    titles = [axis.get_title() for axis in figure.axes]
+    wanted = [f"momentum {beta:g}, n = {n}" for beta, n in counts.items() for _ in range(2)]
+    assert [title.split(", R²")[0] for title in titles] == wanted
+    assert [axis.get_xlabel() for axis in figure.axes] == ["NC0", "NC1"] * len(counts)
+    assert figure.get_label() == "T. NC4 against NC0, NC1, one dot a run"
+
+
+def test_scatters_without_a_line(runs, tmp_path):
+    figure = draw(figures.scatters(runs.iloc[:2]), tmp_path)
+    assert [axis.get_title() for axis in figure.axes] == ["n = 2"]
+    assert not figure.axes[0].get_lines()
+
+
+def test_figures_side_by_side_keep_their_words(runs):
+    maps = [figures.heatmaps(runs, [metric], title=f"map of {metric}") for metric in METRICS[:2]]
+    page = figures.side_by_side(*maps).data
+    assert page.count("<img ") == 2
+    assert [f'alt="map of {metric}"' in page for metric in METRICS[:2]] == [True, True]
+    assert "flex-wrap: wrap" in page

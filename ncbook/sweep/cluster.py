@@ -6,7 +6,7 @@ import logging
 import os
 import re
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -19,13 +19,16 @@ from ncbook import __version__
 
 CONNECT_SECONDS = 5.0  # to a scheduler that should be there
 WORKERS_SECONDS = 10.0  # for the first worker of a scheduler to come
+STARTS = 3  # of worker processes that die before they are there
 LOCAL_HOST = "127.0.0.1"  # nobody else can reach the scheduler and its dashboard
 # Of our own scheduler. A chunk whose worker dies comes back to us at once, for we count how often.
 # One that compiles may hold Python's lock, and a busy machine may leave a process waiting, for
-# longer than Dask thinks healthy. Daemons may have no processes, which decode streamed images.
+# longer than Dask thinks healthy; so may one that starts anew, which Dask would then give up.
+# Daemons may have no processes, which decode streamed images.
 SCHEDULER_CONFIG = {
     "distributed.scheduler.allowed-failures": 0,
     "distributed.scheduler.worker-ttl": None,
+    "distributed.deploy.lost-worker-timeout": "1000 days",
     "distributed.worker.daemon": False,
     # What watches and profiles itself took 8 % of a core here, and 6 % of one in each worker.
     "distributed.admin.tick.interval": "1s",
@@ -34,6 +37,7 @@ SCHEDULER_CONFIG = {
     "distributed.comm.timeouts.connect": "120s",
     "distributed.comm.timeouts.tcp": "600s",
 }
+PRE_SPAWN = "distributed.nanny.pre-spawn-environ"
 ADDRESS = re.compile(r"(tcp|tls)://([^\s:/]+|\[[0-9a-fA-F:.]+\]):\d+")
 LOGGERS = ("distributed", "tornado", "asyncio")
 
@@ -84,19 +88,50 @@ def local(workers: int, device: str = "cpu") -> Iterator:
         i: {"cls": Nanny, "options": options | {"env": _environment(device, i)}}
         for i in range(workers)
     }
-    with _quiet(), dask.config.set(SCHEDULER_CONFIG), ExitStack() as stack:
-        try:
-            cluster = stack.enter_context(
-                SpecCluster(workers=specs, scheduler=scheduler, silence_logs=logging.CRITICAL)
+    with (
+        _quiet(),
+        _same_environment(),
+        dask.config.set(SCHEDULER_CONFIG),
+        ExitStack() as stack,
+    ):
+        cluster = stack.enter_context(
+            _started(
+                lambda: SpecCluster(
+                    workers=specs, scheduler=scheduler, silence_logs=logging.CRITICAL
+                )
             )
-            client = stack.enter_context(Client(cluster, set_as_default=False))
-        except (RuntimeError, OSError) as error:
-            raise SweepError(f"the worker processes could not be started: {error!r}") from None
+        )
+        client = stack.enter_context(Client(cluster, set_as_default=False))
         try:
             yield client
         except BaseException:
             _kill(cluster)
             raise
+
+
+def _started(start: Callable):
+    """The cluster that ``start`` makes; one whose workers die meanwhile is started again."""
+    for _ in range(STARTS):
+        try:
+            return start()
+        except (RuntimeError, OSError) as error:
+            reason = repr(error)
+    raise SweepError(f"the worker processes could not be started: {reason}")
+
+
+@contextmanager
+def _same_environment() -> Iterator[None]:
+    """Dask sets what a worker is to find, as OMP_NUM_THREADS, in this process, too, and leaves it
+    there for all that it starts later."""
+    before = {name: os.environ.get(name) for name in dask.config.get(PRE_SPAWN)}
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
 
 def _environment(device: str, worker: int) -> dict[str, str]:

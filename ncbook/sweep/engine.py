@@ -6,7 +6,7 @@ import multiprocessing
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from functools import lru_cache, partial
 from pathlib import Path
@@ -220,9 +220,15 @@ def run(
             for outcome in _rounds(todo, at_once, partial(train, task), results, advance):
                 trained.update(outcome.trained)
     finally:
-        leases.clear_dead(results)
-    store.compact(results)
+        _tidy(leases.clear_dead, results)
+    _tidy(store.compact, results)
     return Report(len(configs) - trained.total(), trained, time.perf_counter() - began)
+
+
+def _tidy(what: Callable, results: Path) -> None:
+    """What only makes readers faster; a disk that refuses it ends no sweep."""
+    with suppress(OSError):
+        what(results)
 
 
 # ------------------------------------------------------------ who trains
@@ -271,7 +277,7 @@ def _rounds(
             yield outcome
             count += 1
             if count % COMPACT_EVERY == 0:
-                store.compact(results)
+                _tidy(store.compact, results)
         todo = _wait_for_others(busy, results, advance)
 
 
@@ -325,7 +331,8 @@ def _train_chunk(
 ) -> Outcome:
     """Train and store those of a chunk's runs that nobody else is training or has stored."""
     wanted = {run_id(config): config for config in part}
-    with leases.taken(results, list(wanted)) as lease:
+    configs = {i: asdict(config) for i, config in wanted.items()}
+    with leases.taken(results, list(wanted), configs) as lease:
         there = stored_in(results).among(lease.ids, retry_failed=retry_failed)
         mine = {i: wanted[i] for i in lease.ids if i not in there}
         busy = [config for i, config in wanted.items() if i not in lease.ids]

@@ -18,9 +18,10 @@ import json
 import os
 import platform
 import threading
+import time
 import uuid
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -57,12 +58,17 @@ class Lease:
 
 
 @contextlib.contextmanager
-def taken(results: str | Path | None, run_ids: Sequence[str]) -> Iterator[Lease]:
-    """Take those of some runs that nobody else trains; they are given back at the block's end."""
+def taken(
+    results: str | Path | None, run_ids: Sequence[str], configs: Mapping[str, Mapping] | None = None
+) -> Iterator[Lease]:
+    """Take those of some runs that nobody else trains; they are given back at the block's end.
+
+    ``configs``, by run id, tell others what they are: see ``training``.
+    """
     folder = store.results_dir(results) / FOLDER
     owner = uuid.uuid4().hex
     over = threading.Event()
-    _make(folder, owner + OWNER, json.dumps(_this_process()))
+    _make(folder, owner + OWNER, json.dumps(_this_process() | {"runs": dict(configs or {})}))
     heart = threading.Thread(target=_beat, args=(folder / (owner + OWNER), over), daemon=True)
     heart.start()
     lease = Lease(folder, owner, {})
@@ -72,24 +78,28 @@ def taken(results: str | Path | None, run_ids: Sequence[str]) -> Iterator[Lease]
     finally:
         over.set()
         heart.join()
-        _give_back(lease)
-        (folder / (owner + OWNER)).unlink(missing_ok=True)
-        _remove_if_empty(folder)
+        _end(lease)
 
 
 def running(results: str | Path | None) -> set[str]:
     """The ids of the runs that are being trained now, by anyone."""
+    return set(training(results))
+
+
+def training(results: str | Path | None) -> dict[str, dict]:
+    """The runs that are being trained now, by anyone: config by id, empty where its owner does not
+    say it."""
     folder = store.results_dir(results) / FOLDER
     now = _now(folder)
-    living: dict[str, bool] = {}
-    ids = set()
+    owners: dict[str, dict | None] = {}
+    found = {}
     for run_id, generations in _all_generations(folder).items():
         owner = _read(folder / f"{run_id}.{max(generations)}")
-        if owner and owner not in living:
-            living[owner] = _is_alive(folder, owner, now)
-        if owner and living[owner]:
-            ids.add(run_id)
-    return ids
+        if owner and owner not in owners:
+            owners[owner] = _living(folder, owner, now)
+        if owner and owners[owner]:
+            found[run_id] = owners[owner].get("runs", {}).get(run_id, {})
+    return found
 
 
 def clear_dead(results: str | Path | None) -> None:
@@ -135,6 +145,22 @@ def _take_one(lease: Lease, run_id: str, before: int) -> bool:
     return False
 
 
+def _end(lease: Lease) -> None:
+    """Give back; where the disk refuses, as soon as it no longer does: until then, or until this
+    process ends, others take us for living."""
+    try:
+        _give_back(lease)
+    except OSError:
+        threading.Thread(target=_give_back_later, args=(lease,), daemon=True).start()
+
+
+def _give_back_later(lease: Lease) -> None:
+    while True:
+        time.sleep(HEARTBEAT)
+        with contextlib.suppress(OSError):
+            return _give_back(lease)
+
+
 def _give_back(lease: Lease) -> None:
     """Of each run our own file goes last: while it is there, nobody else begins."""
     found = _all_generations(lease.folder)
@@ -142,6 +168,8 @@ def _give_back(lease: Lease) -> None:
         for generation in sorted(found.get(run_id, [])):
             if generation <= ours:
                 (lease.folder / f"{run_id}.{generation}").unlink(missing_ok=True)
+    (lease.folder / (lease.owner + OWNER)).unlink(missing_ok=True)
+    _remove_if_empty(lease.folder)
 
 
 def _make(folder: Path, name: str, text: str) -> bool:
@@ -208,20 +236,25 @@ def _is_free(folder: Path, name: str, now: float) -> bool:
 
 
 def _is_alive(folder: Path, owner: str, now: float) -> bool:
+    return _living(folder, owner, now) is not None
+
+
+def _living(folder: Path, owner: str, now: float) -> dict | None:
+    """What an owner says of itself; None if it is dead."""
     path = folder / (owner + OWNER)
     try:
         with open(path) as file:  # opened, for a network file system then looks at the server
             touched, who = os.fstat(file.fileno()).st_mtime, json.load(file)
     except (FileNotFoundError, ValueError):
-        return False
+        return None
     if who["host"] != _host():
-        return now - touched < EXPIRY
+        return who if now - touched < EXPIRY else None
     try:
         process = psutil.Process(who["pid"])
         same = abs(process.create_time() - who["started"]) < START_TOLERANCE
-        return same and process.status() != psutil.STATUS_ZOMBIE
+        return who if same and process.status() != psutil.STATUS_ZOMBIE else None
     except psutil.NoSuchProcess:
-        return False
+        return None
 
 
 def _now(folder: Path) -> float:
@@ -232,8 +265,11 @@ def _now(folder: Path) -> float:
         return probe.stat().st_mtime
     except FileNotFoundError:
         return 0.0
+    except OSError:  # who may only read, may still ask
+        return time.time()
     finally:
-        probe.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            probe.unlink()
 
 
 def _beat(path: Path, over: threading.Event) -> None:

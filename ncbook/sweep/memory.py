@@ -36,14 +36,17 @@ def check_memory(
 def _bytes_a_member(config: RunConfig, dataset: Dataset | Streamed) -> int:
     shape = tuple(dataset.input_shape)
     with torch.device("meta"):
-        net = models.build(
-            config.model,
-            dataset.num_classes,
-            shape[0],
-            config.width,
-            depth=config.depth,
-            input_shape=shape,
-        )
+        try:
+            net = models.build(
+                config.model,
+                dataset.num_classes,
+                shape[0],
+                config.width,
+                depth=config.depth,
+                input_shape=shape,
+            )
+        except RuntimeError:  # torch cannot even count so many bytes
+            raise ValueError(f"width {config.width:g} is too large for any memory") from None
         params = dict(net.named_parameters())
         slots = optim.init_state(config.direction, {k: p[None] for k, p in params.items()})
     numbers = 2 * sum(p.numel() for p in params.values())

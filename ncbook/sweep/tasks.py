@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import time
 import uuid
@@ -9,6 +10,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 from ncbook.sweep.cluster import SweepError
 from ncbook.sweep.progress import Advance
@@ -16,6 +18,8 @@ from ncbook.train import RunConfig
 
 TRIES = 3  # of a chunk whose worker dies; then each of its members alone, as often
 COUNT_SECONDS = 1.0  # between counts of the workers, which come and go
+LOOK_SECONDS = 5.0  # without news, until we look whether there are workers
+GONE_SECONDS = 300.0  # without any: a dead one of our own comes back within a minute or never
 NEWS_SECONDS = 0.5  # between a worker's reports on the progress of its chunk
 DIED = f"its worker process died {TRIES} times while training it alone (out of memory?)"
 
@@ -49,7 +53,7 @@ def train_on(
     task raises is raised here, and what is still training is stopped.
 
     Raises:
-        SweepError: the scheduler is gone.
+        SweepError: the scheduler is gone; or all workers, where these are our own.
     """
     with _News(client) as news:
         flight = _Flight(client, task, news)
@@ -58,6 +62,9 @@ def train_on(
             while waiting or flight.attempts:
                 flight.launch(waiting)
                 event = news.get()
+                if event is None:
+                    flight.look()
+                    continue
                 if isinstance(event, float):
                     advance(event)
                     continue
@@ -74,19 +81,18 @@ def train_on(
 
 
 def _outcome(future) -> Outcome | None:
-    """The task's; None if its worker died."""
-    from distributed import KilledWorker
+    """The task's; None if its worker died. One that a dying worker took along is waited for: the
+    scheduler has the task done once more, and it finds its runs stored."""
+    from distributed import CancelledError, KilledWorker
 
-    if future.status == "finished":
+    try:
         return future.result()
-    if future.status != "error":
+    except KilledWorker:
+        return None
+    except CancelledError:
         raise SweepError(
             "the scheduler is gone; what was trained is stored: begin again, and it goes on"
-        )
-    error = future.exception()
-    if isinstance(error, KilledWorker):
-        return None
-    raise error
+        ) from None
 
 
 @dataclass(frozen=True)
@@ -140,6 +146,17 @@ class _Flight:
         self._counted = -COUNT_SECONDS if future.status == "error" else self._counted
         return self.attempts.pop(future)
 
+    def look(self) -> None:
+        """Wait for a worker, where these are our own; those of a scheduler may be in a queue."""
+        limit = time.monotonic() + GONE_SECONDS
+        while self.client.cluster is not None and not self.client.nthreads():
+            if time.monotonic() > limit:
+                raise SweepError(
+                    "the worker processes are gone, and cannot be started again (no memory or "
+                    "disk left?); what was trained is stored: begin again, and it goes on"
+                )
+            time.sleep(COUNT_SECONDS)
+
     def stop(self) -> None:
         """Of our own workers the processes end anyway; those of others are told."""
         if self.attempts and self.client.status == "running":
@@ -153,7 +170,13 @@ class _News:
     def __init__(self, client) -> None:
         self.client, self.topic = client, f"ncbook-{uuid.uuid4().hex}"
         self._events: queue.SimpleQueue = queue.SimpleQueue()
-        self.put, self.get = self._events.put, self._events.get
+        self.put = self._events.put
+
+    def get(self) -> Any:
+        """The next, or None if there is none for some time."""
+        with contextlib.suppress(queue.Empty):
+            return self._events.get(timeout=LOOK_SECONDS)
+        return None
 
     def __enter__(self) -> _News:
         self.client.subscribe_topic(self.topic, lambda event: self.put(event[1]))

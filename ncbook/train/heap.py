@@ -20,8 +20,8 @@ def heap_kept() -> Iterator[None]:
 
     glibc does so with large blocks, and the system clears each page anew: with it, a training step
     took on a CPU, one thread, 1.16 times as long (ResNet9) and 1.13 times (of width 1/8); in the
-    processes of Dask, which asks for still more of it, 1.45 times. In exchange the peak of memory is
-    up to a fifth higher. At the end all is given back. Elsewhere than on glibc nothing happens.
+    processes of Dask, which asks for still more of it, 1.45 times. In exchange the peak of memory
+    is up to a fifth higher. At the end all is given back. Elsewhere than on glibc nothing happens.
     """
     if platform.libc_ver()[0] != "glibc":
         yield

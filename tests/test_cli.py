@@ -1,0 +1,822 @@
+"""The command line, as people and scripts call it."""
+
+import contextlib
+import errno
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections import Counter
+from dataclasses import asdict
+from pathlib import Path
+
+import nbformat
+import pandas as pd
+import psutil
+import pytest
+from test_cluster import LAST_BITS, SECONDS, assert_same_rows, family, left_over, wait_until
+from typer.testing import CliRunner
+
+from ncbook import __version__, store, sweep
+from ncbook.cli import app, blocks, notebook, planning, show, sweeping
+from ncbook.cli.notebook import Failure
+from ncbook.cli.options import MEASURING, PANELS, PLACE
+from ncbook.sweep import cluster, leases
+
+WIDTH = 80
+COMMANDS = ("sweep", "plan", "status", "export")
+SMALL = ["--train-size=100", "--batch-size=50", "--momenta=0.9", "--weight-decays=0,0.05"]
+GRID = [*SMALL, "--optimizer", "sgd,adamw", "--lrs", "0.01,0.05", "--epochs", "2"]
+BLOCKS = [("sgd", 0.01), ("sgd", 0.05), ("adamw", 0.01), ("adamw", 0.05)]
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path, monkeypatch):
+    """An empty folder to work in, and a terminal of 80 columns."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv(store.RESULTS_VARIABLE, raising=False)
+    monkeypatch.setenv("COLUMNS", str(WIDTH))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def interruptible():
+    """Ctrl-C is heard, also where these tests run in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def call(*arguments, code=0):
+    """What a command says: its standard output and standard error."""
+    result = CliRunner().invoke(app, list(map(str, arguments)))
+    if result.exception and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    assert result.exit_code == code, result.output
+    return result.stdout, result.stderr
+
+
+def record(run_id, status="ok", **more):
+    why = {"reason": "it died"} if status == store.FAILED else {}
+    return {"run_id": run_id, "status": status} | why | more
+
+
+def stored_as(configs, status="ok"):
+    """Rows of the store, as of runs that were trained."""
+    return [record(sweep.run_id(c), status, **asdict(c)) for c in configs]
+
+
+def small(optimizer="sgd", lrs=(0.01, 0.05), **more):
+    shared = dict(train_size=100, batch_size=50, epochs=2)
+    return sweep.grid(optimizer, lrs, [0.9], [0.0, 0.05], **(shared | more))
+
+
+# ------------------------------------------------------------ help
+
+
+@pytest.mark.parametrize("command", [[], *([name] for name in COMMANDS)], ids=str)
+def test_help_fits_a_terminal(command):
+    said, _ = call(*command, "--help")
+    lines = said.splitlines()
+    assert max(map(len, lines)) <= WIDTH
+    assert len(lines) < 60
+    assert "…" not in said
+
+
+@pytest.mark.parametrize("command", ["sweep", "plan"])
+def test_every_parameter_of_the_notebook_is_an_option(command):
+    said, _ = call(command, "--help")
+    shared = [name for options in PANELS.values() for name in options]
+    assert sorted(shared) == sorted(sweep.PARAMETERS)
+    for name in sweep.PARAMETERS:
+        assert f"--{name.replace('_', '-')} " in said
+
+
+def test_version():
+    assert call("--version")[0] == f"ncbook {__version__}\n"
+
+
+def test_a_misspelt_option_is_told_which_was_meant():
+    said, error = call("sweep", "--optimzer", "sgd", code=2)
+    assert said == ""
+    assert "--optimzer" in error
+    assert "--optimizer" in error.partition("--optimzer")[2]
+
+
+def test_help_does_not_wait_for_torch():
+    heavy = {"torch", "pandas", "duckdb", "distributed", "papermill"}
+    program = f"import sys, ncbook.cli; print({heavy!r} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout == "set()\n"
+
+
+def test_the_program_and_the_module_are_the_same():
+    program = Path(sys.executable).parent / "ncbook"
+    for command in ([str(program)], [sys.executable, "-m", "ncbook.cli"]):
+        done = subprocess.run([*command, "--version"], capture_output=True, text=True)
+        assert (done.returncode, done.stdout) == (0, f"ncbook {__version__}\n")
+
+
+# ------------------------------------------------------------ bad input
+
+BAD = {
+    "--optimizer sgd,adamv": "unknown optimizer 'adamv'; valid: sgd, sgdw, adam, adamw, signum,",
+    "--dataset digits,mnits": "unknown dataset 'mnits'; valid: digits, gaussians,",
+    "--model mlp,resnet": "unknown model 'resnet'; valid: mlp,",
+    "--lrs 0.01,x": "lrs must be numbers, got 'x'",
+    "--lrs 0.01,-1": "lr must be a finite number > 0, got -1",
+    "--momenta 1.5": "momentum must ",
+    "--weight-decays nan": "weight_decay must ",
+    "--coupled-shares 0.5": "adamw has coupled_share 0.0, got 0.5",
+    "--epochs 2.5": "epochs must be a whole number, got '2.5'",
+    "--batch-size 0": "batch_size must be a whole number >= 2, got 0",
+    "--seeds 0,-1": "seed must be a whole number >= 0, got -1",
+    "--train-size 5": "class '0' has no sample among the 5 for training: train_size must be",
+    "--width 0": "width must be a finite number of at least",
+    "--width 1e9": "width 1e+09 is too large for any memory",
+    "--width 3000": "9 x mlp (width 3000) on digits need ",
+    "--depth 0": "depth must ",
+    "--precision half": "unknown precision 'half'; valid: float32, bfloat16, float64",
+    "--schedule linear": "unknown schedule 'linear'; valid: step, cosine, constant",
+    "--clip -1": "clip must be a finite number > 0, or None, got -1",
+    "--log-epochs 300": "log_epochs must lie in 0..200, got [300]",
+    "--workers 0": "workers must be a whole number >= 1, got 0",
+    "--device cuda:7": "unknown device 'cuda:7'; valid here: cpu",
+    "--scheduler nonsense": "no Dask scheduler answers at 'nonsense'; valid: the address",
+    "--scheduler tcp://127.0.0.1:1 --workers 2": "workers must be empty where a scheduler has its",
+}
+
+
+@pytest.mark.parametrize("command", ["sweep", "plan"])
+@pytest.mark.parametrize("options", BAD)
+def test_bad_input_is_one_line_and_nothing_is_made(tmp_path, command, options):
+    said, error = call(command, *options.split(), code=2)
+    assert said == ""
+    assert error.startswith(f"ncbook: {BAD[options]}")
+    assert error.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_all_blocks_are_checked_before_the_first_begins(tmp_path, monkeypatch):
+    monkeypatch.setenv("NCBOOK_DATA", str(tmp_path / "data"))
+    folder = tmp_path / "pictures"
+    for split in ("train", "test"):
+        (folder / split / "a").mkdir(parents=True)
+    arguments = ["--dataset", f"digits,folder:{folder}", "--model", "resnet9", "--results", "r"]
+    _, error = call("sweep", *arguments, code=2)
+    assert str(folder) in error
+    assert error.count("\n") == 1
+    assert {path.name for path in tmp_path.iterdir()} == {"pictures"}
+
+
+def test_a_scheduler_that_is_not_there_is_refused_within_ten_seconds(tmp_path):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        address = f"tcp://127.0.0.1:{probe.getsockname()[1]}"
+    began = time.perf_counter()
+    _, error = call("sweep", "--scheduler", address, code=2)
+    assert time.perf_counter() - began < 10
+    assert error.startswith(f"ncbook: no Dask scheduler answers at '{address}'")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_scheduler_without_workers_is_refused_in_one_line(tmp_path, monkeypatch):
+    def look(address):
+        raise sweep.SweepError(f"the scheduler at {address} has no workers; start some: dask")
+
+    monkeypatch.setattr("ncbook.sweep.request.look", look)
+    _, error = call("sweep", "--scheduler", "tcp://127.0.0.1:1", code=2)
+    assert error == "ncbook: the scheduler at tcp://127.0.0.1:1 has no workers; start some: dask\n"
+
+
+@pytest.mark.parametrize("option", ["--results", "--notebooks"])
+def test_a_folder_that_cannot_be_made_is_one_line(tmp_path, option):
+    (tmp_path / "file").touch()
+    _, error = call("sweep", *GRID, option, tmp_path / "file" / "folder", code=2)
+    what = option.removeprefix("--")
+    assert error.startswith(f"ncbook: the {what} folder {tmp_path}/file/folder cannot be written (")
+    assert error.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def full_disk(monkeypatch):
+    def refuse(descriptor):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", refuse)
+
+
+def test_a_full_disk_is_one_line(tmp_path, monkeypatch):
+    full_disk(monkeypatch)
+    _, error = call("sweep", *GRID, code=2)
+    folder = tmp_path / "results"
+    assert error == (
+        f"ncbook: the results folder {folder} cannot be written (No space left on device)\n"
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_its_notebook_the_package_says_so(tmp_path, monkeypatch):
+    monkeypatch.setattr(notebook, "SOURCE", tmp_path / "sweep.ipynb")
+    _, error = call("sweep", *GRID, code=2)
+    assert error.startswith(f"ncbook: no notebook {tmp_path}/sweep.ipynb: ncbook must be installed")
+
+
+# ------------------------------------------------------------ blocks
+
+
+def asked(*options):
+    names = [option.removeprefix("--").replace("-", "_") for option in options[::2]]
+    return blocks.read(dict(zip(names, options[1::2], strict=True)))
+
+
+def test_a_block_is_a_data_set_model_optimizer_and_learning_rate():
+    found = asked("--optimizer", "all", "--dataset", "digits,gaussians", "--lrs", "0.1,0.2,0.1")
+    names = [(b.dataset, b.model, b.optimizer, b.lr) for b in found.blocks]
+    assert names == [
+        (dataset, "mlp", optimizer, lr)
+        for dataset in ("digits", "gaussians")
+        for optimizer in sweep.GRIDS
+        for lr in (0.1, 0.2)
+    ]
+    assert {len(block.runs) for block in found.blocks} == {36}
+
+
+def test_learning_rates_are_the_papers_where_none_are_given():
+    found = asked("--optimizer", "sgd,adamw").blocks
+    rates = [(b.optimizer, b.lr) for b in found]
+    assert rates == [("sgd", lr) for lr in (0.001, 0.01, 0.0679)] + [
+        ("adamw", lr) for lr in (0.001, 0.005, 0.01)
+    ]
+
+
+def test_the_notebook_makes_the_runs_of_its_block():
+    options = dict.fromkeys(sweep.PARAMETERS) | {
+        "optimizer": "adam,adam_mixed",
+        "seeds": "0,3",
+        "width": "1/8",
+        "schedule": "cosine",
+        "augment": False,
+        "momenta": "0.5, 0.9",
+        "log_epochs": "0,7",
+        "deterministic": True,
+    }
+    for block in blocks.read(options).blocks:
+        request = sweep.read(block.parameters)
+        assert {sweep.run_id(config) for config in request.configs} == block.runs.keys()
+        assert (request.log_epochs, request.deterministic) == ((0, 7), True)
+
+
+def test_a_name_given_twice_is_one_block():
+    assert len(asked("--optimizer", "sgd,sgd", "--lrs", "0.1").blocks) == 1
+
+
+def test_executed_notebooks_have_names_of_their_own():
+    found = [
+        *asked("--optimizer", "all").blocks,
+        *asked("--optimizer", "all", "--epochs", "3").blocks,
+    ]
+    names = {sweeping._file_name(block) for block in found}
+    assert len(names) == 36
+    assert all(re.fullmatch(r"[\w.-]+\.ipynb", name) for name in names)
+
+
+# ------------------------------------------------------------ plan
+
+
+def test_a_plan_counts_and_estimates_and_writes_nothing(tmp_path):
+    said, error = call("plan", *GRID, "--results", "new", "--json")
+    answer = json.loads(said)
+    assert error == ""
+    assert [(b["optimizer"], b["lr"]) for b in answer["blocks"]] == BLOCKS
+    assert {(b["wanted"], b["stored"], b["to_train"]) for b in answer["blocks"]} == {(2, 0, 2)}
+    assert answer["total"]["to_train"] == 8
+    assert answer["total"]["seconds"] > sum(b["seconds"] for b in answer["blocks"]) > 0
+    assert answer["device"] == "cpu"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_plan_leaves_out_what_is_stored(tmp_path, monkeypatch):
+    sgd = small()
+    store.write("results", stored_as(sgd[:2]) + stored_as(sgd[2:3], "diverged"))
+    timed = []
+
+    def estimate(configs, *place):
+        timed.append(configs)
+        return planning.START_SECONDS + 100.0 * len(configs)
+
+    monkeypatch.setattr(sweep, "estimate_seconds", estimate)
+    said, _ = call("plan", *GRID, "--optimizer", "sgd,sgdw,adam", "--json")
+    answer = json.loads(said)
+    left = [(b["optimizer"], b["lr"], b["to_train"]) for b in answer["blocks"]]
+    assert left[:3] == [("sgd", 0.01, 0), ("sgd", 0.05, 1), ("sgdw", 0.01, 2)]
+    assert answer["blocks"][0]["seconds"] == 0
+    assert answer["blocks"][1]["seconds"] == planning.NOTEBOOK_SECONDS + 100
+    assert [configs[0].direction for configs in timed] == ["sgd", "adam"]  # one timing each
+    assert answer["total"] == {
+        "wanted": 12,
+        "stored": 3,
+        "to_train": 9,
+        "seconds": planning.START_SECONDS + 5 * planning.NOTEBOOK_SECONDS + 900,
+    }
+
+
+def test_a_plan_is_a_table_of_80_columns(monkeypatch):
+    monkeypatch.setattr(sweep, "estimate_seconds", lambda *_: 1e5)
+    said, _ = call("plan", "--optimizer", "all")
+    lines = said.splitlines()
+    assert max(map(len, lines)) <= WIDTH
+    assert "digits mlp signumw 0.005" in said
+    assert lines[-1].endswith("Nothing was trained.")
+    assert len(lines) < 6 * 3 + 10
+
+
+# ------------------------------------------------------------ tables
+
+
+def test_no_row_is_broken_and_the_ends_of_long_names_are_kept(capsys):
+    long = "folder:a-data-set-with-a-name-that-no-table-of-80-columns-can-hold resnet9 sgd 0.01"
+    show.table(sweeping.COLUMNS, [(long, 1, 2, 3, 4, 5)] * 3, ("all", 10**6, 1, 1, 1, 10**6))
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.strip()]
+    assert len(lines) == 6
+    assert max(map(len, lines)) <= WIDTH
+    assert all(line.split()[-7:-5] == ["sgd", "0.01"] for line in lines[2:5])
+    assert lines[-1].split() == ["all", "1000000", "1", "1", "1", "1000000"]
+
+
+# ------------------------------------------------------------ status
+
+
+def status_of(*options):
+    said, error = call("status", *options, "--json")
+    answer = json.loads(said)
+    return {b["optimizer"]: b for b in answer["blocks"]}, error
+
+
+@pytest.mark.parametrize("made", [True, False], ids=["empty", "missing"])
+def test_status_of_a_store_without_runs(tmp_path, made):
+    if made:
+        store.ensure_writable("results")
+    assert call("status") == (f"There are no such runs in {tmp_path}/results.\n", "")
+    assert json.loads(call("status", "--json")[0])["blocks"] == []
+    assert status_of("--optimizer", "sgd")[0]["sgd"]["left"] == 108
+    assert (tmp_path / "results").exists() == made
+
+
+def test_status_counts_by_block_and_with_a_grid_what_is_left():
+    sgd, adamw, other = small(), small("adamw"), small(epochs=7)
+    store.write("results", stored_as(sgd[:1]) + stored_as(sgd[1:2], "diverged"))
+    store.write("results", stored_as(sgd[2:3], "failed") + stored_as(other))
+    running = {sweep.run_id(config): asdict(config) for config in adamw[:3]}
+    with leases.taken("results", list(running), running):
+        found, error = status_of()
+        assert error == ""
+        assert list(found) == ["adamw", "sgd"]
+        counts = [(b["done"], b["diverged"], b["failed"], b["running"]) for b in found.values()]
+        assert counts == [(0, 0, 0, 3), (5, 1, 1, 0)]
+        found, _ = status_of(*GRID)
+        assert (found["sgd"]["done"], found["sgd"]["left"]) == (1, 1)
+        assert (found["adamw"]["running"], found["adamw"]["left"]) == (3, 4)
+        said, _ = call("status", *GRID)
+        assert "4 other runs are stored" in said
+    assert status_of()[0].keys() == {"sgd"}
+
+
+@pytest.mark.parametrize(
+    ("options", "done", "running"),
+    [
+        ("--lrs 0.01", 2, 1),
+        ("--weight-decays 0,0.05 --momenta 0.9 --lrs 0.05", 2, 1),
+        ("--dataset mnist", 0, 0),
+        ("--dataset folder:/gone", 0, 0),
+        ("--train-size 100 --width 1/1 --schedule step", 4, 2),
+        ("--depth 3", 0, 0),
+    ],
+)
+def test_status_of_chosen_runs(options, done, running):
+    adamw = small("adamw")[::2]
+    store.write("results", stored_as(small()))
+    configs = {sweep.run_id(config): asdict(config) for config in adamw}
+    with leases.taken("results", list(configs), configs):
+        found, _ = status_of(*options.split())
+    assert sum(b["done"] for b in found.values()) == done
+    assert sum(b["running"] for b in found.values()) == running
+
+
+def test_a_run_that_has_just_been_stored_is_not_running():
+    (config, *_) = small()
+    store.write("results", stored_as([config]))
+    name = sweep.run_id(config)
+    with leases.taken("results", [name], {name: asdict(config)}):
+        assert status_of()[0]["sgd"]["running"] == 0
+
+
+def test_status_names_damaged_files_once_and_goes_on(tmp_path):
+    store.write("results", stored_as(small()))
+    file = store.write("results", stored_as(small("adamw")))
+    file.write_bytes(file.read_bytes()[:100])
+    found, error = status_of(*GRID)
+    assert (found["sgd"]["done"], found["adamw"]["left"]) == (4, 4)
+    assert error == (
+        f"ncbook: warning: {tmp_path}/results/runs/{file.name}: damaged, its runs are left out\n"
+    )
+
+
+@pytest.mark.parametrize("command", ["status", "export x"])
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("--dataset mnits", "unknown dataset 'mnits'; valid: "),
+        ("--model mpl", "unknown model 'mpl'; valid: mlp, "),
+        ("--lrs 1,x", "lrs must be numbers, got 'x'"),
+        ("--precision half", "unknown precision 'half'; valid: float32, "),
+        ("--optimizer sdg", "unknown optimizer 'sdg'; valid: sgd, "),
+    ],
+)
+def test_filters_that_cannot_be_are_one_line(command, options, message):
+    said, error = call(*command.split(), *options.split(), code=2)
+    assert said == ""
+    assert error.startswith(f"ncbook: {message}")
+    assert error.count("\n") == 1
+
+
+# ------------------------------------------------------------ export
+
+
+def test_an_export_is_the_chosen_runs_as_parquet_and_csv(tmp_path):
+    store.write("results", stored_as(small()) + stored_as(small("adamw", [0.05]), "diverged"))
+    said, _ = call("export", "new/", "--lrs", "0.05")
+    assert said == "4 runs in new/runs.parquet and runs.csv\n"
+    tables = [pd.read_parquet("new/runs.parquet"), pd.read_csv("new/runs.csv")]
+    for table in tables:
+        assert sorted(table["optimizer"]) == ["adamw", "adamw", "sgd", "sgd"]
+        assert set(table["lr"]) == {0.05}
+    call("export", "bad.v2", "--status", "diverged")
+    call("export", "some.csv", "--optimizer", "sgd", "--weight-decays", "0")
+    assert sorted(path.name for path in tmp_path.glob("*.*")) == [
+        *("bad.v2.csv", "bad.v2.parquet", "some.csv", "some.parquet")
+    ]
+    assert set(pd.read_csv("bad.v2.csv")["status"]) == {"diverged"}
+    assert len(pd.read_csv("some.csv")) == 2
+
+
+def test_an_export_replaces_nothing_unless_forced(tmp_path):
+    store.write("results", stored_as(small()))
+    (tmp_path / "out.csv").write_text("mine")
+    _, error = call("export", "out", code=2)
+    assert error == "ncbook: out.csv is there already: --force replaces it\n"
+    assert not (tmp_path / "out.parquet").exists()
+    assert (tmp_path / "out.csv").read_text() == "mine"
+    call("export", "out", "--force")
+    assert len(pd.read_csv("out.csv")) == 4
+
+
+def test_an_export_of_nothing_is_refused_and_makes_nothing(tmp_path):
+    store.write("results", stored_as(small()))
+    _, error = call("export", "new/", "--lrs", "0.3", code=2)
+    assert error == "ncbook: no run in results passes these options\n"
+    _, error = call("export", "new/", "--status", "lost", code=2)
+    assert error == "ncbook: unknown status 'lost'; valid: ok, diverged, failed\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["results"]
+
+
+def test_an_export_to_a_full_disk_is_one_line(tmp_path, monkeypatch):
+    store.write("results", stored_as(small()))
+    full_disk(monkeypatch)
+    _, error = call("export", "out", code=2)
+    assert error == "ncbook: out.parquet cannot be written (No space left on device)\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["results"]
+
+
+# ------------------------------------------------------------ a sweep, its notebooks replaced
+
+
+@pytest.fixture
+def notebooks(monkeypatch):
+    """Executions: each is told what to do instead, and what it was asked is kept."""
+    asked_for, answers = [], []
+
+    def execute(parameters, output, while_it_runs):
+        asked_for.append(parameters)
+        while_it_runs()
+        answer = answers.pop(0) if answers else train
+        failure = answer(sweep.read(parameters | {"scheduler": ""}))
+        while_it_runs()
+        return failure
+
+    @contextlib.contextmanager
+    def local(workers, device):
+        class Client:
+            class scheduler:
+                address = "tcp://127.0.0.1:1"
+
+        yield Client
+
+    monkeypatch.setattr(notebook, "execute", execute)
+    monkeypatch.setattr(cluster, "local", local)
+    execute.asked_for, execute.answers = asked_for, answers
+    return execute
+
+
+def train(request):
+    have = store.stored_ids(request.results)
+    lacking = [c for c in request.configs if sweep.run_id(c) not in have]
+    store.write(request.results, stored_as(lacking))
+
+
+def train_one_and_fail(request, reason="its kernel died", **more):
+    store.write(request.results, stored_as(request.configs[:1]))
+    return Failure(reason, **more)
+
+
+def report_of(*options, code=0):
+    said, error = call("sweep", *options, "--json", code=code)
+    return json.loads(said)["blocks"], error
+
+
+def test_a_sweep_executes_a_notebook_for_each_block_that_lacks_runs(tmp_path, notebooks):
+    sgd = small()
+    store.write("results", stored_as(sgd[:2]) + stored_as(sgd[2:3]))
+    report, error = report_of(*GRID)
+    assert [(b["optimizer"], b["lr"]) for b in report] == BLOCKS
+    assert [(b["stored"], b["trained"]) for b in report] == [(2, 0), (1, 1), (0, 2), (0, 2)]
+    assert [b["tries"] for b in report] == [0, 1, 1, 1]
+    assert [(p["optimizer"], p["lrs"]) for p in notebooks.asked_for] == [
+        ("sgd", [0.05]),
+        ("adamw", [0.01]),
+        ("adamw", [0.05]),
+    ]
+    assert {(p["scheduler"], p["device"]) for p in notebooks.asked_for} == {
+        ("tcp://127.0.0.1:1", "cpu")
+    }
+    assert {p["results"] for p in notebooks.asked_for} == {str(tmp_path / "results")}
+    assert error.splitlines() == [
+        "ncbook: 1 of 4 blocks are stored already: skipped",
+        "[1/3] digits mlp sgd 0.05: 1 trained, 1 stored already, 0 diverged, 0 failed, 0 s",
+        "[2/3] digits mlp adamw 0.01: 2 trained, 0 stored already, 0 diverged, 0 failed, 0 s",
+        "[3/3] digits mlp adamw 0.05: 2 trained, 0 stored already, 0 diverged, 0 failed, 0 s",
+    ]
+
+
+def test_a_sweep_with_nothing_to_do_starts_nothing(tmp_path, notebooks, monkeypatch):
+    store.write("results", stored_as(small()) + stored_as(small("adamw"), "diverged"))
+    monkeypatch.setattr(cluster, "local", None)
+    report, error = report_of(*GRID)
+    assert error == "ncbook: 4 of 4 blocks are stored already: skipped\n"
+    assert {b["tries"] for b in report} == {0}
+    assert notebooks.asked_for == []
+
+
+def test_a_sweep_ends_with_a_table(notebooks):
+    def diverge(request):
+        store.write(request.results, stored_as(request.configs[:1], "diverged"))
+        store.write(request.results, stored_as(request.configs[1:], "failed"))
+
+    notebooks.answers.append(diverge)
+    said, _ = call("sweep", *GRID)
+    lines = [line.split() for line in said.splitlines() if line.strip()]
+    assert lines[0] == list(sweeping.COLUMNS)
+    *first, _seconds = lines[2]
+    assert " ".join(first) == "digits mlp sgd 0.01 1 0 1 1"
+    assert " ".join(lines[-1][:-1]) == "all 7 0 1 1"
+    assert max(map(len, said.splitlines())) <= WIDTH
+
+
+def test_a_notebook_that_fails_is_tried_again_and_resumes(notebooks):
+    notebooks.answers.append(train_one_and_fail)
+    report, error = report_of(*GRID)
+    assert [b["tries"] for b in report] == [2, 1, 1, 1]
+    assert [b["trained"] for b in report] == [2, 2, 2, 2]
+    assert report[0]["error"] is None
+    assert "digits mlp sgd 0.01: its kernel died; trying again (1 of 3)" in error.splitlines()
+
+
+def test_a_notebook_that_always_fails_is_reported_and_the_rest_completes(tmp_path, notebooks):
+    notebooks.answers += [train_one_and_fail] * 4
+    report, error = report_of(*GRID, "--notebooks", "kept", code=1)
+    assert [(b["tries"], b["trained"], b["left"]) for b in report] == [(4, 1, 1)] + [(1, 2, 0)] * 3
+    path = report[0]["notebook"]
+    assert Path(path).parent == tmp_path / "kept"
+    assert error.count("trying again") == 3
+    assert (
+        "[1/4] digits mlp sgd 0.01: failed after 4 tries, 1 of 2 runs are left: its kernel died; "
+        f"see {path}"
+    ) in error.splitlines()
+
+
+def test_what_a_notebook_would_say_again_is_not_tried_again(notebooks):
+    notebooks.answers.append(lambda r: train_one_and_fail(r, "ValueError: no", hopeless=True))
+    report, error = report_of(*GRID, code=1)
+    assert [b["tries"] for b in report] == [1, 1, 1, 1]
+    assert "failed after 1 try, 1 of 2 runs are left: ValueError: no; see" in error
+
+
+def test_a_disk_that_fills_up_stops_the_sweep_in_one_line(tmp_path, notebooks, monkeypatch):
+    def fill_up(request):
+        full_disk(monkeypatch)
+        return Failure("SweepError: the results folder cannot be written")
+
+    notebooks.answers += [train, fill_up]
+    report, error = report_of(*GRID, code=1)
+    assert [(b["optimizer"], b["lr"]) for b in report] == BLOCKS[:1]
+    assert error.splitlines()[-1] == (
+        f"ncbook: the results folder {tmp_path}/results cannot be written (No space left on "
+        "device); all that ended is stored, and the same command goes on from there"
+    )
+    assert len(notebooks.asked_for) == 2
+
+
+def test_a_scheduler_that_goes_away_stops_the_sweep_in_one_line(notebooks, monkeypatch):
+    monkeypatch.setattr(
+        "ncbook.sweep.request.look", lambda address: sweep.Workers(address, 2, gpus=0)
+    )
+
+    def gone(address):
+        raise sweep.SweepError(f"no Dask scheduler answers at {address!r}")
+
+    monkeypatch.setattr(sweep, "look", gone)
+    notebooks.answers.append(train_one_and_fail)
+    report, error = report_of(*GRID, "--scheduler", "tcp://somewhere:1", code=1)
+    assert report == []
+    assert notebooks.asked_for[0]["scheduler"] == "tcp://somewhere:1"
+    assert error.startswith("ncbook: no Dask scheduler answers at 'tcp://somewhere:1'; all that")
+
+
+def test_ctrl_c_is_one_line_and_the_interrupt_is_as_before(notebooks):
+    def interrupt(request):
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(1)
+
+    notebooks.answers.append(interrupt)
+    before = signal.getsignal(signal.SIGINT)
+    said, error = call("sweep", *GRID, "--json", code=130)
+    assert said == ""
+    assert error == (
+        "ncbook: stopped; all that ended is stored, and the same command goes on from there\n"
+    )
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_damaged_file_is_set_aside_and_its_runs_are_trained_again(tmp_path, notebooks):
+    file = store.write("results", stored_as(small(lrs=[0.01])))
+    file.write_bytes(file.read_bytes()[:100])
+    report, error = report_of(*SMALL, "--optimizer", "sgd", "--lrs", "0.01", "--epochs", "2")
+    assert report[0]["trained"] == 2
+    assert f"{file.name}: damaged, set aside; its runs will be trained again" in error
+    assert file.with_name(f"{file.name}.damaged").exists()
+
+
+# ------------------------------------------------------------ a sweep, as it is
+
+
+PATIENCE = 5 * SECONDS  # a worker and a kernel import torch, one after the other
+
+
+@pytest.fixture(scope="module")
+def start():
+    """Starts ncbook in a process group of its own, as a terminal does."""
+    started = []
+
+    def start(*arguments):
+        command = [sys.executable, "-m", "ncbook.cli", *map(str, arguments)]
+        pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        started.append(subprocess.Popen(command, start_new_session=True, **pipes))
+        return started[-1]
+
+    yield start
+    for process in started:  # all others end with it
+        process.kill()
+        process.communicate()
+
+
+def kernels(process):
+    """Those that it has started."""
+    found = []
+    for child in family(process.pid):
+        with contextlib.suppress(psutil.Error):
+            if "ipykernel_launcher" in " ".join(child.cmdline()):
+                found.append(child)
+    return found
+
+
+def times_stored(results):
+    """How often each run is in a file."""
+    files = (results / "runs").glob("*.parquet")
+    return Counter(i for file in files for i in pd.read_parquet(file)["run_id"])
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory, start):
+    """A small sweep, what it said, and its results."""
+    results = tmp_path_factory.mktemp("swept") / "results"
+    process = start("sweep", *GRID, "--workers", "2", "--results", results, "--json")
+    said, error = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 0, error
+    return json.loads(said)["blocks"], error, results
+
+
+@pytest.mark.slow
+def test_a_sweep_trains_and_stores_its_blocks(swept, tmp_path):
+    report, error, results = swept
+    assert [(b["optimizer"], b["lr"], b["trained"]) for b in report] == [(*b, 2) for b in BLOCKS]
+    assert [line[:6] for line in error.splitlines()] == [f"[{i}/4] " for i in (1, 2, 3, 4)]
+    sweep.run(small() + small("adamw"), tmp_path / "here", workers=1, progress=False)
+    assert_same_rows(results, tmp_path / "here", LAST_BITS)
+
+
+@pytest.mark.slow
+def test_a_sweep_keeps_its_executed_notebooks_and_leaves_nothing_else(swept):
+    report, _, results = swept
+    assert {path.name for path in results.iterdir()} == {"runs", "history", "notebooks"}
+    kept = [Path(block["notebook"]) for block in report]
+    assert sorted(kept) == sorted((results / "notebooks").iterdir())
+    for path in kept:
+        cells = nbformat.read(path, as_version=4).cells
+        words = [str(out) for cell in cells for out in cell.get("outputs", ())]
+        assert any("Trained 2 runs (2 ok)" in text for text in words)
+        assert not any("'stderr'" in text or "'error'" in text for text in words)
+
+
+@pytest.mark.slow
+def test_a_second_sweep_trains_nothing(swept):
+    results = swept[2]
+    files = {path: path.stat().st_mtime_ns for path in results.rglob("*") if path.is_file()}
+    said, error = call("sweep", *GRID, "--workers", "2", "--results", results)
+    assert error == "ncbook: 4 of 4 blocks are stored already: skipped\n"
+    assert "all" in said
+    assert files == {p: p.stat().st_mtime_ns for p in results.rglob("*") if p.is_file()}
+
+
+LONG = [*SMALL, "--optimizer", "sgd", "--lrs", "0.01", "--workers", "1", "--results", "r"]
+FOREVER = [*LONG, "--epochs", str(10**6)]
+
+
+@pytest.mark.slow
+def test_a_killed_kernel_is_replaced_and_no_run_is_trained_twice(tmp_path, start):
+    momenta = "0,0.3,0.5,0.7,0.9"  # 10 runs: two chunks, one after the other
+    process = start("sweep", *LONG, "--epochs", "300", "--momenta", momenta, "--json")
+    wait_until(lambda: leases.running(tmp_path / "r"), PATIENCE)
+    (kernel,) = kernels(process)
+    assert sum(b["running"] for b in status_of("--results", "r")[0].values()) > 0
+    kernel.kill()
+    said, error = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 0, error
+    (block,) = json.loads(said)["blocks"]
+    assert (block["tries"], block["trained"], block["left"]) == (2, 10, 0)
+    assert "its kernel died (killed, or out of memory?); trying again (1 of 3)" in error
+    assert set(times_stored(tmp_path / "r").values()) == {1}
+    assert len(times_stored(tmp_path / "r")) == 10
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_all_processes_and_the_sweep_goes_on_later(tmp_path, start):
+    process = start("sweep", *FOREVER)
+    wait_until(lambda: leases.running(tmp_path / "r"), PATIENCE)
+    processes = family(process.pid)
+    assert len(kernels(process)) == 1
+    assert len(processes) >= 2
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to all of them
+    time.sleep(0.2)
+    os.killpg(process.pid, signal.SIGINT)  # an impatient user
+    said, error = process.communicate(timeout=SECONDS)
+    assert (process.returncode, said) == (130, "")
+    assert error == (
+        "ncbook: stopped; all that ended is stored, and the same command goes on from there\n"
+    )
+    assert left_over(processes) == []
+    assert not (tmp_path / "r" / "leases").exists()
+
+
+@pytest.mark.slow
+def test_kernels_and_workers_end_with_a_killed_sweep(tmp_path, start):
+    process = start("sweep", *FOREVER)
+    wait_until(lambda: leases.running(tmp_path / "r"), PATIENCE)
+    processes = family(process.pid)
+    assert len(kernels(process)) == 1
+    process.kill()
+    process.communicate()
+    assert left_over(processes) == []
+    assert leases.running(tmp_path / "r") == set()
+
+
+@pytest.mark.slow
+def test_ctrl_c_while_the_workers_start(start):
+    process = start("sweep", *FOREVER)
+    wait_until(lambda: len(family(process.pid)) >= 2, PATIENCE)
+    processes = family(process.pid)
+    os.killpg(process.pid, signal.SIGINT)
+    _, error = process.communicate(timeout=SECONDS)
+    assert process.returncode == 130
+    assert "Traceback" not in error
+    assert left_over(processes) == []
+
+
+def test_places_have_no_say_in_the_runs():
+    """status takes the options of sweep, but for these."""
+    options = {"optimizer": "sgd", "workers": "0", "device": "nowhere", "log_epochs": "x"}
+    assert blocks.grid_options(options) == {"optimizer": "sgd"}
+    assert options.keys() - {"optimizer"} <= PLACE.keys() | MEASURING.keys()

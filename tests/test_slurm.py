@@ -1,0 +1,129 @@
+"""A sweep on a real SLURM, which the tests start and stop themselves: see ``slurm.py``."""
+
+import contextlib
+import json
+import os
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+
+import psutil
+import pytest
+import slurm
+from dask_jobqueue import SLURMCluster
+from distributed import Client
+from test_cluster import assert_same_rows, ids_of, rows_in_files, small_grid, wait_until
+
+from ncbook import store, sweep
+from ncbook.sweep import leases
+
+LACKING = slurm.missing()
+pytestmark = [
+    pytest.mark.slurm,
+    pytest.mark.skipif(bool(LACKING), reason=f"no {LACKING} here: {slurm.INSTALL}"),
+]
+SECONDS = 240  # for workers to come, on a busy machine
+GRID = dict(lrs=[0.01, 0.02], momenta=[0.0, 0.5, 0.9], decays=[0.0, 5e-4, 5e-3, 0.05])
+GRID |= dict(seeds=[0, 1], epochs=300)  # six chunks of eight runs, some seconds each
+
+
+@pytest.fixture
+def our_slurm(monkeypatch):
+    """The one that this process's commands mean."""
+    with slurm.running() as ours:
+        for name in [name for name in os.environ if name.startswith(slurm.VARIABLES)]:
+            monkeypatch.delenv(name)
+        for name, value in ours.environment.items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setenv("OMP_NUM_THREADS", "1")
+        yield ours
+        processes = ours.processes()
+    assert [p for p in processes if p.is_running() and p.status() != psutil.STATUS_ZOMBIE] == []
+
+
+@pytest.fixture
+def two_jobs(our_slurm, tmp_path):
+    """A scheduler with two workers, each a job."""
+    here = ["--host", slurm.LOCAL_HOST]
+    with SLURMCluster(
+        cores=1,
+        processes=1,
+        memory="4 GB",
+        walltime="00:30:00",
+        local_directory=str(tmp_path / "scratch"),
+        log_directory=str(tmp_path / "logs"),
+        worker_extra_args=[*here, "--no-dashboard"],
+        scheduler_options={"host": slurm.LOCAL_HOST, "dashboard": False},
+    ) as jobs:
+        jobs.scale(jobs=2)
+        with Client(jobs, set_as_default=False) as client:
+            client.wait_for_workers(2, timeout=SECONDS)
+        yield jobs.scheduler_address
+
+
+def job_states(ours):
+    """Which jobs there are, and how each is."""
+    return dict(line.split() for line in ours("squeue", "-h", "-o", "%i %T").splitlines())
+
+
+def names(ours):
+    """Of its processes."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return {process.name() for process in ours.processes()}
+    return set()
+
+
+def in_training(results):
+    """By job: the runs that it trains now."""
+    found, folder = {}, results / leases.FOLDER
+    with contextlib.suppress(FileNotFoundError):  # a chunk has just ended
+        for path in folder.glob(f"*{leases.OWNER}"):
+            process = psutil.Process(json.loads(path.read_text())["pid"])
+            runs = {file.stem for file in folder.iterdir() if held_by(file, path.stem)}
+            found[process.environ()["SLURM_JOB_ID"]] = runs
+    return found
+
+
+def held_by(file, owner):
+    return file.suffix.removeprefix(".").isdigit() and file.read_text() == owner
+
+
+def test_jobs_share_a_sweep_and_lose_nothing_when_one_is_cancelled(tmp_path, our_slurm, two_jobs):
+    configs, results = small_grid(**GRID), tmp_path / "results"
+
+    def cancel_one():
+        """Once something is stored and both are at work; the runs that it had in training."""
+        wait_until(lambda: rows_in_files(results) and len(in_training(results)) == 2, SECONDS)
+        job, runs = next(iter(in_training(results).items()))
+        our_slurm("scancel", job)
+        wait_until(lambda: job not in job_states(our_slurm), SECONDS)
+        return runs - store.stored_ids(results)
+
+    before = job_states(our_slurm)
+    assert list(before.values()) == ["RUNNING"] * 2
+    with ThreadPoolExecutor(1) as pool:
+        cancelled = pool.submit(cancel_one)
+        report = sweep.run(configs, results, scheduler=two_jobs, progress=False)
+    assert cancelled.result()
+    assert list(job_states(our_slurm).values()) == ["RUNNING"]
+    assert report.trained == {"ok": len(configs)}
+    assert rows_in_files(results) == Counter(ids_of(configs))
+    assert {path.name for path in results.iterdir()} == {"runs", "history"}
+    sweep.run(configs, tmp_path / "here", workers=1, progress=False)
+    assert_same_rows(results, tmp_path / "here")
+
+
+def test_another_slurm_on_the_machine_is_left_alone():
+    with slurm.running() as theirs:
+        theirs("sbatch", "--output=/dev/null", "--wrap=sleep 600")
+        wait_until(lambda: job_states(theirs) == {"1": "RUNNING"})
+        with slurm.running() as ours:
+            assert job_states(ours) == {}
+            ours("sbatch", "--output=/dev/null", "--wrap=sleep 600")
+            wait_until(lambda: "sleep" in names(ours))
+            assert names(ours) >= {"munged", "slurmctld", "slurmd"}
+            at_work = ours.processes()
+            connections = [c for p in at_work for c in p.net_connections("inet")]
+            assert {connection.laddr.ip for connection in connections} == {slurm.LOCAL_HOST}
+        assert psutil.wait_procs(at_work, timeout=10)[1] == []
+        assert not ours.folder.exists()
+        assert job_states(theirs) == {"1": "RUNNING"}
