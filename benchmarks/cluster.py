@@ -13,8 +13,6 @@ and with two, whose start counts; one, two, two, one, so that a machine that slo
 What torch compiles is kept from a first chunk that is not timed, as in every sweep but the first on
 a machine. Both lines say how many processes were waiting for a core beside the benchmark's own
 (the load average before): with more than a few, no figure means much.
-
-{results}
 """
 
 from __future__ import annotations

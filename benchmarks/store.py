@@ -9,8 +9,6 @@ measured as the small files they are, then after ``store.compact``. Each line is
 ``--repeat`` goes, each in a process of its own: its seconds, and by how much it raised the peak of
 that process's memory (``VmHWM``) above what the imports take. Files are in the system's cache. A
 write is the median of 50, and syncs its files to the disk.
-
-{results}
 """
 
 from __future__ import annotations

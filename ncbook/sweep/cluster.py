@@ -39,7 +39,7 @@ SCHEDULER_CONFIG = {
 }
 PRE_SPAWN = "distributed.nanny.pre-spawn-environ"
 ADDRESS = re.compile(r"(tcp|tls)://([^\s:/]+|\[[0-9a-fA-F:.]+\]):\d+")
-LOGGERS = ("distributed", "tornado", "asyncio")
+LOGGERS = ("distributed", "distributed.client", "tornado", "tornado.application", "asyncio")
 
 
 class SweepError(RuntimeError):

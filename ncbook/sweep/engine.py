@@ -213,7 +213,7 @@ def run(
     trained: Counter = Counter()
     try:
         with (
-            _one_line_errors(),
+            _one_line_errors(results),
             _trainer(todo, device, workers, scheduler, results) as (train, at_once),
             progress_bar(len(todo), progress) as advance,
         ):
@@ -307,12 +307,15 @@ def _give_up(configs: list[RunConfig], results: Path) -> Counter:
 
 
 @contextmanager
-def _one_line_errors() -> Iterator[None]:
+def _one_line_errors(results: Path) -> Iterator[None]:
     """What can stop training, as one line, where a notebook would show a worker's traceback."""
     try:
         yield
     except (MemoryError, OSError, data.DataNotFoundError) as error:
-        raise SweepError(str(error) or type(error).__name__) from None
+        what = str(error) or type(error).__name__
+        if isinstance(error, OSError) and error.filename is None:  # a full disk names no file
+            what += f": {results}"
+        raise SweepError(what) from None
 
 
 # ------------------------------------------------------------ in a worker

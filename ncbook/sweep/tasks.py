@@ -192,7 +192,7 @@ class _News:
 _stopped: set[str] = set()  # topics of sweeps that have ended
 
 
-def _stop(topic: str) -> None:
+async def _stop(topic: str) -> None:  # for Dask waits for all but coroutines
     _stopped.add(topic)
 
 
