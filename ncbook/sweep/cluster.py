@@ -94,13 +94,14 @@ def local(workers: int, device: str = "cpu") -> Iterator:
         dask.config.set(SCHEDULER_CONFIG),
         ExitStack() as stack,
     ):
-        cluster = stack.enter_context(
-            _started(
-                lambda: SpecCluster(
-                    workers=specs, scheduler=scheduler, silence_logs=logging.CRITICAL
+        with _interrupts_later():
+            cluster = stack.enter_context(
+                _started(
+                    lambda: SpecCluster(
+                        workers=specs, scheduler=scheduler, silence_logs=logging.CRITICAL
+                    )
                 )
             )
-        )
         client = stack.enter_context(Client(cluster, set_as_default=False))
         try:
             yield client
@@ -117,6 +118,20 @@ def _started(start: Callable):
         except (RuntimeError, OSError) as error:
             reason = repr(error)
     raise SweepError(f"the worker processes could not be started: {reason}")
+
+
+@contextmanager
+def _interrupts_later() -> Iterator[None]:
+    """Ctrl-C waits for the end of the block: half a cluster cannot be closed. Threads that it starts,
+    and so all worker processes, never see one: it is for the sweep to stop them."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextmanager
