@@ -122,8 +122,8 @@ def _started(start: Callable):
 
 @contextmanager
 def _interrupts_later() -> Iterator[None]:
-    """Ctrl-C waits for the end of the block: half a cluster cannot be closed. Threads that it starts,
-    and so all worker processes, never see one: it is for the sweep to stop them."""
+    """Ctrl-C waits for the end of the block: half a cluster cannot be closed. The threads that are
+    started in it, and so all worker processes, never see one: it is for the sweep to stop them."""
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return
