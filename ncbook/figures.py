@@ -235,7 +235,7 @@ def against_weight_decay(
             _band(axis, rows, metric, optimizer, runs["weight_decay"])
         _decay_axis(axis, runs["weight_decay"])
         axis.set_ylabel(f"{METRICS[metric]} at the end")
-        _log_values(axis)
+        log_values(axis)
     return _finish(figure, axes, title)
 
 
@@ -315,7 +315,7 @@ def over_epochs(
     for axis, metric in zip(axes, metrics, strict=True):
         _over_epochs(axis, history, metric, hue)
         axis.set_ylabel(METRICS[metric])
-        _log_values(axis)
+        log_values(axis)
     return _finish(figure, axes, title, legend_title=hue.replace("_", " "))
 
 
@@ -329,7 +329,7 @@ def singular_values(history: pd.DataFrame, hue: str = "weight_decay", title: str
         axis.set_ylabel(f"singular values of {matrix.upper()}")
     _over_epochs(axes[0], history, "w_sv_min", hue, dotted=True)
     for axis in axes:
-        _log_values(axis)
+        log_values(axis)
     return _finish(figure, axes, title, legend_title=hue.replace("_", " "))
 
 
@@ -416,7 +416,7 @@ def _over_epochs(
     axis.set_xlabel("epoch")
 
 
-def _log_values(axis: Axes) -> None:
+def log_values(axis: Axes) -> None:
     """A log y axis whose ticks read as numbers where it spans little, as powers where much."""
     axis.set_yscale("log")
     _log_ticks(axis.yaxis)
@@ -543,7 +543,7 @@ def against(
         if metric in ACCURACIES:
             axis.yaxis.set_major_formatter(PercentFormatter(1))
         else:
-            _log_values(axis)
+            log_values(axis)
     figure.set_label(_in_words(x, metrics, runs[hue], title))
     return _finish(figure, axes, title, "" if hue == "optimizer" else hue.replace("_", " "))
 

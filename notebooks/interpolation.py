@@ -86,8 +86,7 @@ LINE = """for optimizer in adam_mixed signum_mixed sgd_mixed; do
 done"""
 display(
     Markdown(
-        "These lines train all runs of this chapter, in about six minutes on two "
-        "CPU cores. Eleven shares from 0 to 1 are the default of these "
+        "These lines train all runs of this chapter. Eleven shares from 0 to 1 are the default of these "
         f"optimizers.\n\n```bash\n{LINE}\n```"
     )
 )

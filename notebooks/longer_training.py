@@ -35,6 +35,7 @@ import numpy as np
 import pandas as pd
 from IPython.display import Markdown, display
 from matplotlib import pyplot as plt
+from matplotlib.ticker import NullLocator
 
 from ncbook import data, figures, store, theory
 
@@ -226,8 +227,9 @@ def epoch_axis(axis, **labels):
     axis.set_xscale("symlog", linthresh=1)
     ticks = (0, 1, 10, 100, LONG)
     axis.set_xticks(ticks, [f"{t:,}" for t in ticks])
-    axis.set(xlabel="epoch", yscale="log", **labels)
-    axis.minorticks_off()
+    axis.set(xlabel="epoch", **labels)
+    axis.xaxis.set_minor_locator(NullLocator())
+    figures.log_values(axis)
 
 
 def draw_pairs(axis, rows, metric, look):
@@ -463,14 +465,11 @@ def draw_lines(axis, rows, metric):
             lw=0,
         )
     ticks = [NO_DECAY_AT, *(10.0**e for e in range(-4, 2))]
-    axis.set(
-        xscale="log",
-        yscale="log",
-        xlabel="weight decay λ",
-        ylabel=figures.METRICS[metric],
-    )
+    label = figures.METRICS[metric]
+    axis.set(xscale="log", xlabel="weight decay λ", ylabel=label)
     axis.set_xticks(ticks, ["0", *(f"{t:g}" for t in ticks[1:])])
-    axis.minorticks_off()
+    axis.xaxis.set_minor_locator(NullLocator())
+    figures.log_values(axis)
 
 
 def draw_decays(lr):

@@ -506,8 +506,8 @@ Markdown(
 # difference at all is another question. For that the table has the 95 % confidence interval of
 # $\bar d$, by Student's t. Of twenty such intervals one misses zero by chance.
 #
-# Columns: mean and $s$ of the float32 runs; $\bar d$ and half its interval; $\bar d/s$; whether
-# {eq}`net-rule` holds; whether the interval holds zero.
+# In each cell, from above: mean and $s$ of the float32 runs; $\bar d$ and half its interval; and
+# $\bar d$ in units of $s$, by which {eq}`net-rule` holds if it lies between -1 and 1.
 
 # %%
 COMPARED = ("nc0", "nc1", "nc2", "nc3", "test_acc")
@@ -552,8 +552,8 @@ def draw_metric(axis, runs, metric):
         look = dict(ms=4, lw=1, color=figures.COLOURS[name])
         axis.plot([at - 0.2, at + 0.2], sides, "o-", **look)
     axis.set_xticks(range(3), [figures.LABELS[name] for name in THREE])
-    axis.set(title=LABELS[metric], yscale="log", xlim=(-0.5, 2.5))
-    axis.minorticks_off()
+    axis.set(title=LABELS[metric], xlim=(-0.5, 2.5))
+    figures.log_values(axis)
 
 
 def draw_pairs(runs, title):
@@ -568,18 +568,23 @@ def draw_pairs(runs, title):
 
 
 # %% tags=["hide-input"]
+def cell(row):
+    """One metric under one optimizer, in three lines."""
+    lines = (
+        f"{row.mean:.3g} ± {row.s:.1g}",
+        f"<small>{row.d:+.1g} ± {row.half:.1g}</small>",
+        f"<small>{row.d / row.s:+.2f} s</small>",
+    )
+    return "<br>".join(line.replace(" ", "&nbsp;") for line in lines)
+
+
 def show_compared(rows):
     """The table of the comparison."""
-    keys = [rows["metric"].map(LABELS), rows["optimizer"].map(figures.LABELS)]
-    out = pd.DataFrame(index=pd.MultiIndex.from_arrays(keys, names=["", ""]))
-    each = list(rows.itertuples())
-    out["float32"] = [f"{r.mean:.3g} ± {r.s:.1g}" for r in each]
-    out["difference"] = [f"{r.d:+.1g} ± {r.half:.1g}" for r in each]
-    out["over s"] = [r.d / r.s for r in each]
-    out["within s"] = np.where(rows["within s"], "yes", "no")
-    out["zero inside"] = np.where(rows["zero inside"], "yes", "no")
-    out["pairs"] = rows["n"].to_numpy()
-    return figures.shown(out, **{"over s": "{:+.2f}"})
+    rows = rows.assign(cell=[cell(row) for row in rows.itertuples()])
+    table = rows.pivot(index="metric", columns="optimizer", values="cell")
+    table = table.reindex(index=COMPARED, columns=[*THREE]).fillna("–")
+    table = table.rename(index=LABELS, columns=figures.LABELS)
+    return figures.shown(table.rename_axis("").rename_axis(None, axis=1))
 
 
 # %% tags=["hide-input"]
@@ -590,6 +595,7 @@ def tell_compared(rows):
     missed = rows[~rows["zero inside"]]
     names = [f"{LABELS[r.metric]} of {figures.LABELS[r.optimizer]}" for r in missed.itertuples()]  # fmt: skip
     return (
+        f"Pairs: {rows['n'].min()} for each cell. "
         f"{int(rows['within s'].sum())} of {len(rows)} differences are within the spread over "
         f"seeds. The largest is that of {LABELS[worst['metric']]} under "
         f"{figures.LABELS[worst['optimizer']]}, {size.max():.2g} s. {len(missed)} of "
