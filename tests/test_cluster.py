@@ -1,6 +1,7 @@
 """Worker processes, those of a scheduler, leases, and what a sweep survives."""
 
 import contextlib
+import dataclasses
 import io
 import json
 import math
@@ -31,7 +32,7 @@ from ncbook import store, sweep
 from ncbook.sweep import cluster, engine, leases, tasks
 from ncbook.sweep.stored import Stored
 from ncbook.sweep.tasks import Outcome
-from ncbook.train import RunConfig, checkpoint_path
+from ncbook.train import RunConfig, checkpoint_path, loop
 from ncbook.train.checkpoint import DIGEST_BYTES
 
 SMALL = dict(train_size=100, batch_size=50, epochs=2)
@@ -977,13 +978,32 @@ def no_checkpoint(results):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("optimizer", ["sgd", "adamw", "signum"])
-def test_numbers_do_not_depend_on_the_chunks(tmp_path, monkeypatch, optimizer):
+@pytest.mark.parametrize(
+    ("optimizer", "compiled"),
+    [("sgd", False), ("adamw", False), ("signum", False), ("signum", True)],
+)
+def test_numbers_do_not_depend_on_the_chunks(tmp_path, monkeypatch, optimizer, compiled):
     configs = small_grid(optimizer, lrs=[0.001, 0.005], epochs=10)
-    for size in (8, 3, 1):
+    monkeypatch.setattr(loop, "COMPILE_FROM", 0 if compiled else 10**9)
+    sizes = (8, 1) if compiled else (8, 3, 1)
+    for size in sizes:
         monkeypatch.setattr(
             engine, "chunks", lambda parts, workers, size=size: sweep.chunks(parts, 1, size)
         )
         sweep.run(configs, tmp_path / str(size), workers=1, progress=False)
-    for size in (3, 1):
+    for size in sizes[1:]:
         assert_same_rows(tmp_path / "8", tmp_path / str(size))
+
+
+def test_whether_a_run_is_compiled_does_not_depend_on_its_company(monkeypatch):
+    monkeypatch.setattr(loop, "can_compile", lambda device: True)
+    config = sweep.grid("sgd", [0.01], [0.9], [0.0])[0]
+    dataset = sweep.load_data(config)
+    steps = config.epochs * math.ceil(len(dataset.train_y) / config.batch_size)
+    assert steps >= loop.COMPILE_FROM
+    short = dataclasses.replace(config, epochs=loop.COMPILE_FROM * config.epochs // steps - 1)
+    chosen = {}
+    for part in ([config], [config] * 9, [short], [short] * 9):
+        monkeypatch.setattr(loop, "_step", lambda *parts: chosen.update(compiled=parts[-1]))
+        loop._Chunk.start(part, dataset, compiled=None)
+        assert chosen["compiled"] is (part[0] is config)

@@ -32,8 +32,10 @@ def _software() -> dict[str, str]:
 
 
 def _device_name(device: str) -> str:
+    """With what decides about the last digits: vector instructions, and threads."""
     if device == "cpu":
-        return f"cpu ({platform.machine()}, {torch.get_num_threads()} threads)"
+        kind = f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
+        return f"cpu ({kind}, {torch.get_num_threads()} threads)"
     return f"{device} ({torch.cuda.get_device_name(device)})"
 
 

@@ -20,7 +20,9 @@ from ncbook.train.measure import MEASURED, measure, network_input
 from ncbook.train.step import Members, can_compile, make_step
 
 METRIC_KEYS = metrics.KEYS
-COMPILE_FROM = 15_000  # member steps of a chunk, together, from which compiling pays
+# Steps of a run from which compiling pays, in a chunk of nine. How many members there are has no
+# say: compiled code rounds otherwise, and a run must not depend on its company.
+COMPILE_FROM = 1_700
 COMPILED_SHARE = 0.45  # of a plain step's time that a compiled one takes then (MLP, CPU)
 # Parameters times member steps from which it pays where members train one after another: compiling
 # the update takes 5-16 s and saves 10 ns a parameter and step (ResNet9, CPU, one thread).
@@ -98,7 +100,7 @@ def step_seconds(configs: Sequence[RunConfig], dataset: Dataset) -> float:
             chunk.take_steps(order, torch.ones(1))
             steps += 1
     seconds = (time.perf_counter() - began) / steps
-    saves = _is_together(configs[0]) and _repays_compiling(configs, dataset)
+    saves = _is_together(configs[0]) and _repays_compiling(configs[0], dataset)
     return seconds * (COMPILED_SHARE if saves else 1.0)
 
 
@@ -177,7 +179,7 @@ class _Chunk:
         config, device = configs[0], dataset.train_x.device
         members = Members.start(_initial(config, dataset), len(configs), config.direction)
         if compiled is None:
-            compiled = _repays_compiling(configs, dataset)
+            compiled = _repays_compiling(configs[0], dataset)
         step = _step(
             *_architecture(config, dataset),
             *(config.direction, config.precision, config.clip, compiled),
@@ -271,11 +273,10 @@ def _is_together(config: RunConfig) -> bool:
     return models.MODELS[config.model].together
 
 
-def _repays_compiling(configs: Sequence[RunConfig], dataset: Dataset) -> bool:
+def _repays_compiling(config: RunConfig, dataset: Dataset) -> bool:
     if not can_compile(dataset.train_x.device.type):
         return False
-    config = configs[0]
-    steps = len(configs) * config.epochs * -(-len(dataset.train_y) // config.batch_size)
+    steps = config.epochs * -(-len(dataset.train_y) // config.batch_size)
     if _is_together(config):
         return steps >= COMPILE_FROM
     net = _template(*_architecture(config, dataset), train=False)
