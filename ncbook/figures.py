@@ -25,6 +25,7 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, PercentFormatter
 from pandas.io.formats.style import Styler
+from PIL import Image
 
 from ncbook import data, models, regression, store, theory
 from ncbook.train import RunConfig, learning_rate_factors
@@ -55,7 +56,8 @@ DEFAULT_SETTING = {"dataset": "digits", "model": "mlp", "epochs": 200, "seed": 0
 COLLAPSED = {"nc0": 0.1, "nc3": 0.15}  # shares of the value at the start; see verdict
 NOT_COLLAPSED_NC0 = 0.5
 ONE_LINE = "white-space: nowrap"
-CELL = "padding: 0.25em 0.55em; text-align: right"
+# On a phone, whose width is 100 vw, letters and gaps shrink before a table has to scroll sideways.
+CELL = "padding: 0.25em min(0.55em, 0.8vw); font-size: min(1em, 2.7vw); text-align: right"
 METRICS = {f"nc{i}": f"NC{i}" for i in range(5)}
 ACCURACIES = {"train_acc": "training accuracy", "test_acc": "test accuracy"}
 SWEPT = ("optimizer", "lr", "momentum", "weight_decay", "coupled_share", "seed")
@@ -70,6 +72,8 @@ TRAINING_IMAGES |= {data.UFM: data.UFM_SAMPLES}
 LAWFUL = ("sgd", "sgdw", "sgd_mixed")  # the optimizers that the exact law speaks of
 LAW_FROM = 1e-9  # far below the share of NC0 that rounding leaves, some 1e-7
 MARKS = ["o", "s", "^", "D", "v"]
+MAIN = ("nc0", "nc1", "nc2", "nc3")
+FOUND = {False: "Differs", True: "Agrees", None: "Beyond the paper"}  # in a page's order
 
 
 def use_style() -> None:
@@ -131,12 +135,16 @@ def shown(table: pd.DataFrame, **formats: str) -> Styler:
     """A table as a page shows it: three digits, a dash for what is missing, ``column="{...}"`` for
     columns that want another format."""
     numbers = table.select_dtypes("float").columns
+    if table.index.nlevels == table.columns.nlevels == 1 and table.columns.name is None:
+        # The index's name in the corner: below it, it would have a row of its own.
+        table = table.rename_axis(index=None, columns=table.index.name)
     styled = table.style.format("{:.3g}", subset=list(numbers), na_rep="–")
     for column, text in formats.items():
         styled = styled.format(text, subset=[column], na_rep="–")
     if pd.api.types.is_numeric_dtype(table.index):
         styled = styled.format_index("{:g}")
-    return styled.set_table_styles([{"selector": "th, td", "props": CELL}])
+    looks = {"th, td": CELL, "small": "font-size: 0.85em"}
+    return styled.set_table_styles([{"selector": s, "props": p} for s, p in looks.items()])
 
 
 # ---------------------------------------------------------------------------------- words
@@ -319,16 +327,18 @@ def over_epochs(
     return _finish(figure, axes, title, legend_title=hue.replace("_", " "))
 
 
-def singular_values(history: pd.DataFrame, hue: str = "weight_decay", title: str = "") -> Figure:
+def singular_values(
+    history: pd.DataFrame, hue: str = "weight_decay", title: str = "", matrices: str = "wm"
+) -> Figure:
     """Fig. 6 and 16: singular values of W and M over epochs: the mean of all but the smallest
     (solid) and, for W, the smallest (dotted). M's smallest is zero whatever the network does,
     since M's rows are centred: it is not drawn."""
-    figure, axes = _panels(2)
-    for axis, matrix in zip(axes, ("w", "m"), strict=True):
+    figure, axes = _panels(len(matrices))
+    for axis, matrix in zip(axes, matrices, strict=True):
         _over_epochs(axis, history, f"{matrix}_sv_mean", hue)
         axis.set_ylabel(f"singular values of {matrix.upper()}")
-    _over_epochs(axes[0], history, "w_sv_min", hue, dotted=True)
-    for axis in axes:
+        if matrix == "w":
+            _over_epochs(axis, history, "w_sv_min", hue, dotted=True)
         log_values(axis)
     return _finish(figure, axes, title, legend_title=hue.replace("_", " "))
 
@@ -391,7 +401,8 @@ def _decay_axis(axis: Axes, decays: Sequence[float]) -> None:
     values = np.sort(pd.unique(np.asarray(decays)))
     axis.set(xscale="log", xlabel="weight decay $\\lambda$")
     positions = _decay_position(values, values)
-    axis.set_xticks(positions, [f"{v:g}" for v in values], rotation=45, ha="right")
+    # Upright: 5 and 10, of AdamW's grid, stand too near each other for slanting words.
+    axis.set_xticks(positions, [f"{v:g}" for v in values], rotation=90)
     axis.minorticks_off()
 
 
@@ -432,7 +443,7 @@ def _log_ticks(axis: Axis) -> None:
 
 def _short(value: float) -> str:
     """Two digits, in as few characters as a cell of a map has room for."""
-    text = f"{value:.2g}"
+    text = f"{value:.2g}" if value >= 0.001 else f"{value:.1e}"
     return text.replace("e-0", "e-").replace("e+0", "e")
 
 
@@ -476,6 +487,10 @@ def _described(figure: Figure) -> HTML:
     notebook's own pictures cannot have any.)"""
     picture = BytesIO()
     figure.savefig(picture, format="png")
+    # A palette of 256 colours halves a page: a figure of lines has not many more.
+    colours = Image.open(picture).convert("RGB").quantize(256, dither=Image.Dither.NONE)
+    picture = BytesIO()
+    colours.save(picture, format="png", optimize=True)
     code = base64.b64encode(picture.getvalue()).decode()
     words = escape(figure.get_label() or figure.get_suptitle(), quote=True)
     return HTML(f'<img alt="{words}" src="data:image/png;base64,{code}" style="max-width: 100%">')
@@ -491,6 +506,42 @@ def counted(runs: pd.DataFrame, least: float = CONVERGED) -> str:
         f"{least:.0%} training accuracy, {len(runs) - good - diverged} did not, and {diverged} "
         f"diverged"
     )
+
+
+def counted_by_optimizer(runs: pd.DataFrame) -> str:
+    """A list with what ``counted`` says of each optimizer."""
+    return "\n".join(f"- {_label(name)}: {counted(rows)}." for name, rows in _by_optimizer(runs))
+
+
+def even_seeds(runs: pd.DataFrame) -> pd.DataFrame:
+    """The runs of those seeds that have as many runs of an optimizer as any seed has. What is left
+    out are seeds whose grid is not complete (yet): they would count in some settings only, and
+    tilt every mean over the grid."""
+    counts = runs.groupby(["optimizer", "seed"])["optimizer"].transform("size")
+    return runs[counts == counts.groupby(runs["optimizer"]).transform("max")]
+
+
+def having(runs: pd.DataFrame, *optimizers: str) -> pd.DataFrame:
+    """The runs if each of these optimizers has some of them, else none: for ``given``."""
+    return runs if set(optimizers) <= set(runs["optimizer"]) else runs[:0]
+
+
+def left(runs: pd.DataFrame, metrics: Sequence[str] = MAIN) -> pd.DataFrame:
+    """What is left of each metric: its value at the end over that at the start."""
+    return pd.DataFrame({metric: runs[metric] / runs[f"{metric}_init"] for metric in metrics})
+
+
+def collapsed(runs: pd.DataFrame) -> pd.Series:
+    """Whether each run collapsed, by the lines that ``verdict`` draws: true or false a row."""
+    return (left(runs, list(COLLAPSED)) < pd.Series(COLLAPSED)).all(axis=1)
+
+
+def compared(findings: Sequence[tuple[bool | None, str]]) -> str:
+    """A list of findings, each with what it says of the paper's: disagreements (False) first, then
+    what agrees (True), then what the paper does not speak of (None)."""
+    order = list(FOUND)
+    ordered = sorted(findings, key=lambda finding: order.index(finding[0]))
+    return "\n".join(f"- *{FOUND[agrees]}.* {words}" for agrees, words in ordered)
 
 
 def over_seeds(runs: pd.DataFrame, by: str | list[str], metric: str) -> pd.DataFrame:
@@ -643,11 +694,11 @@ def parity(runs: pd.DataFrame, title: str = "") -> Figure:
     float32 cannot follow: such runs are not drawn."""
     left = exact_law(runs)
     runs = runs.assign(law=runs["nc0_init"] * left)[(left >= LAW_FROM) & (runs["nc0"] > 0)]
-    figure, axes = _panels(1)
-    axis = axes[0]
+    figure, axis = plt.subplots(figsize=(6.6, 4.4), layout="constrained")
     for mark, (model, network) in zip(MARKS * 9, runs.groupby("model"), strict=False):
         for name, rows in _by_optimizer(network):
-            look = dict(s=22, marker=mark, facecolor="none", edgecolor=_colour(name), lw=0.9)
+            size = 9 if name.endswith(MIXED) else 22  # a mixed one has its parent's colour
+            look = dict(s=size, marker=mark, facecolor="none", edgecolor=_colour(name), lw=0.9)
             axis.scatter(rows["law"], rows["nc0"], **look, label=f"{_label(name)}, {model}")
     axis.set(xscale="log", yscale="log", xlabel="NC0 by the law", ylabel="NC0 at the end")
     axis.axline((1, 1), (10, 10), color="#555555", lw=0.8, zorder=0)
@@ -655,7 +706,7 @@ def parity(runs: pd.DataFrame, title: str = "") -> Figure:
     figure.set_label(
         f"{title}. NC0 measured against NC0 by the exact law, and the line of equality"
     )
-    return _finish(figure, axes, title)
+    return _finish(figure, np.array([axis]), title)
 
 
 def scatters(
@@ -702,6 +753,7 @@ def _line(axis: Axes, rows: pd.DataFrame, x: str, y: str) -> list[str]:
 
 def side_by_side(*figures: Figure) -> HTML:
     """Small figures in rows; one below the other where the page is narrow."""
-    style = "flex: 1 1 260px; max-width: 440px"
-    cells = [f'<div style="{style}">{_described(figure).data}</div>' for figure in figures]
-    return HTML(f'<div style="display: flex; flex-wrap: wrap; gap: 0.5em">{"".join(cells)}</div>')
+    cells = [f'<div style="max-width: 440px">{_described(figure).data}</div>' for figure in figures]
+    columns = "repeat(auto-fit, minmax(min(260px, 100%), 1fr))"  # of one width, the last row's too
+    style = f"display: grid; grid-template-columns: {columns}; gap: 0.5em"
+    return HTML(f'<div style="{style}">{"".join(cells)}</div>')

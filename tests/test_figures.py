@@ -1,6 +1,7 @@
 """Tables, sentences and figures of a small real sweep, against pandas by hand."""
 
 import base64
+import io
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
@@ -188,6 +189,14 @@ def test_shown_tables_have_three_digits_and_dashes():
     for text in ("0.123<", "–<", ">3<", "-50.0%", "+25.0%", ">0<", ">0.0005<"):
         assert text in page
     assert "nan" not in page.lower()
+
+
+def test_the_name_of_a_shown_tables_rows_stands_in_the_corner():
+    table = pd.DataFrame({"NC0": [0.5]}, index=pd.Index(["Adam"], name="optimizer"))
+    head = figures.shown(table).to_html().split("</thead>")[0]
+    assert head.count("<tr>") == 1
+    assert ">optimizer<" in head
+    assert table.index.name == "optimizer"
 
 
 # ------------------------------------------------------------ words
@@ -400,13 +409,13 @@ def test_heat_maps_are_labelled(runs):
 def test_cells_have_two_digits_and_those_without_a_run_are_empty_and_grey(tmp_path):
     runs = made_up(
         {"nc0": 0.001234},
-        {"nc0": 1.2e-6, "momentum": 0.5},
+        {"nc0": 1.5e-4, "momentum": 0.5},
         {"nc0": 7.0, "weight_decay": 1.0, "train_acc": 0.1},
         {"nc0": 12.3, "weight_decay": 1.0, "momentum": 0.5},
     )
     axis = draw(figures.heatmaps(runs, ["nc0"]), tmp_path).axes[0]
     assert [text.get_text() for text in axis.texts if text.get_text()] == [
-        *("12", "1.2e-6", "0.0012"),
+        *("12", "1.5e-4", "0.0012"),
     ]
     empty = axis.collections[0].get_array()
     assert np.ma.getmaskarray(empty).tolist() == [[False, True], [False, False]]
@@ -482,6 +491,9 @@ def test_singular_values_of_w_and_m(history, tmp_path):
         assert line.get_color() == below.get_color()
         assert (line.get_ydata() > below.get_ydata()).all()
     assert legend_of(figure) == ["0", "0.05", "5"]
+    (one,) = draw(figures.singular_values(history, matrices="m"), tmp_path).axes
+    assert one.get_ylabel() == "singular values of M"
+    assert [line.get_linestyle() for line in one.lines] == ["-"] * 3
 
 
 # ------------------------------------------------------------ all figures
@@ -696,6 +708,10 @@ def test_given_figures_have_alternative_text(mixed, shown_by, label, words):
     assert f'<img alt="{words}" src="data:image/png;base64,' in page.data
     code = page.data.split("base64,")[1].split('"')[0]
     assert base64.b64decode(code).startswith(b"\x89PNG")
+    shown = plt.imread(io.BytesIO(base64.b64decode(code)), format="png")[..., :3]
+    for optimizer in mixed["optimizer"].unique():  # the palette keeps the lines' colours
+        colour = np.array(to_rgba(figures._colour(optimizer))[:3])
+        assert np.abs(shown - colour).max(axis=-1).min() < 0.02
     assert plt.get_fignums() == []
 
 
@@ -709,6 +725,50 @@ def test_counted_runs_seeds_converged_and_diverged():
     assert figures.counted(rows[:1], least=0.5) == (
         "1 runs over 1 seed: 1 reached 50% training accuracy, 0 did not, and 0 diverged"
     )
+
+
+def test_counts_by_optimizer_stand_in_the_order_of_the_colours():
+    rows = made_up({"optimizer": "adamw"}, {}, {"train_acc": 0.5})
+    assert figures.counted_by_optimizer(rows).splitlines() == [
+        f"- SGD: {figures.counted(rows[1:])}.",
+        f"- AdamW: {figures.counted(rows[:1])}.",
+    ]
+
+
+def test_even_seeds_are_those_with_the_most_settings_of_their_optimizer():
+    full = [{"seed": seed, "momentum": beta} for seed in (0, 1) for beta in (0.0, 0.9)]
+    rows = made_up(*full, {"seed": 2}, {"seed": 2, "optimizer": "adam"})
+    assert list(figures.even_seeds(rows).index) == [0, 1, 2, 3, 5]
+    assert figures.even_seeds(rows[:0]).empty
+
+
+def test_having_all_optimizers_or_none():
+    rows = made_up({}, {"optimizer": "adam"}, {"optimizer": "adamw"})
+    assert figures.having(rows, "sgd", "adamw").equals(rows)
+    assert figures.having(rows, "sgd", "sgdw").empty
+
+
+def test_what_is_left_is_the_end_over_the_start(runs):
+    left = figures.left(runs, ["nc0", "nc3"])
+    assert list(left) == ["nc0", "nc3"]
+    for row, found in zip(runs.to_dict("records"), left.to_numpy(), strict=True):
+        by_hand = [row["nc0"] / row["nc0_init"], row["nc3"] / row["nc3_init"]]
+        np.testing.assert_array_equal(found, by_hand)  # NaN where a run diverged
+
+
+def test_collapsed_runs_are_those_of_which_the_verdict_says_so():
+    shares = [(0.05, 0.1), (0.05, 0.2), (0.2, 0.1), (0.6, 0.1), (0.099, 0.149), (0.1, 0.1)]
+    rows = made_up(*({"nc0": 2 * nc0, "nc3": 2 * nc3} for nc0, nc3 in shares))
+    said = [" collapsed.**" in figures.verdict(rows[i : i + 1]) for i in range(len(rows))]
+    assert list(figures.collapsed(rows)) == said == [True, False, False, False, True, False]
+
+
+def test_disagreements_come_first_and_what_the_paper_leaves_out_last():
+    findings = [(None, "new"), (np.True_, "same"), (np.False_, "other"), (True, "also")]
+    assert figures.compared(findings).splitlines() == [
+        *("- *Differs.* other", "- *Agrees.* same"),
+        *("- *Agrees.* also", "- *Beyond the paper.* new"),
+    ]
 
 
 def test_over_seeds_are_median_least_largest_and_number(mixed):
@@ -960,4 +1020,4 @@ def test_figures_side_by_side_keep_their_words(runs):
     page = figures.side_by_side(*maps).data
     assert page.count("<img ") == 2
     assert [f'alt="map of {metric}"' in page for metric in METRICS[:2]] == [True, True]
-    assert "flex-wrap: wrap" in page
+    assert "auto-fit" in page  # columns as the page has room for
