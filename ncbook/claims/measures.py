@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from ncbook import data, store, sweep, theory
+from ncbook import data, figures, store, sweep, theory
 
 # The sweeps that the page speaks of: the embedded images, the MLP, the paper's grids.
 DIGITS = dict(dataset="digits", model="mlp", epochs=200, seed=0)
@@ -60,6 +60,7 @@ def read_rows(results: str | Path | None = None) -> Rows:
     for column, value in PLAIN.items():
         runs = runs[runs[column] == value]
     runs = runs[runs["train_size"].isna()]  # the whole training set
+    runs = figures.on_grid(runs, sweep.GRIDS)
     history = store.load_history(results, run_id=list(runs["run_id"]))
     largest = ufm[ufm["train_size"].fillna(data.UFM_SAMPLES).eq(ufm_samples(ufm))]
     return Rows(runs, history, largest)
