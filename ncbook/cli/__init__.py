@@ -10,12 +10,13 @@ and bars.
 
 from __future__ import annotations
 
+import signal
 from typing import Annotated
 
 import typer
 
 from ncbook import __version__
-from ncbook.cli.lines import one_line_errors
+from ncbook.cli.lines import INTERRUPTED, one_line_errors
 from ncbook.cli.options import GRID, MEASURING, PLACE, RESULTS, TRAINING, Options, takes
 
 STOPPED_SWEEP = "stopped; all that ended is stored, and the same command goes on from there"
@@ -136,4 +137,9 @@ def export(
 
 def main() -> None:
     """The program ``ncbook``."""
-    app(prog_name="ncbook")
+    try:
+        app(prog_name="ncbook")
+    except SystemExit as end:
+        if end.code == INTERRUPTED:  # another Ctrl-C must not spoil the end
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+        raise

@@ -120,18 +120,13 @@ def _prove_writable(folder: Path) -> None:
 
 @contextmanager
 def _one_interrupt() -> Iterator[None]:
-    """The first Ctrl-C stops the sweep, which takes seconds; further ones don't stop the stopping,
-    nor the end of the program.
+    """The first Ctrl-C stops the sweep, which takes seconds; further ones don't stop the stopping.
 
     Where Ctrl-C was to be ignored, as of a job in the background, it still is.
     """
     before = signal.getsignal(signal.SIGINT)
 
-    stopping = False
-
     def interrupt(*_: Any) -> None:
-        nonlocal stopping
-        stopping = True
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         raise KeyboardInterrupt
 
@@ -140,8 +135,7 @@ def _one_interrupt() -> Iterator[None]:
     try:
         yield
     finally:
-        if not stopping:
-            signal.signal(signal.SIGINT, before)
+        signal.signal(signal.SIGINT, before)
 
 
 # ------------------------------------------------------------ blocks, one after another
