@@ -1,5 +1,10 @@
+import signal
+
 import numpy as np
 import pytest
+
+# In a shell's background job Ctrl-C is ignored, and all that the tests start would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture

@@ -101,7 +101,6 @@ def script(folder, body, **values):
     path = folder / f"script_{abs(hash(body)) % 10**8}.py"
     path.write_text(text)
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a job of a shell may have it ignored
     return subprocess.Popen(
         [sys.executable, str(path)],
         stdout=subprocess.PIPE,
