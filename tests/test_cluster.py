@@ -622,7 +622,7 @@ def test_an_address_that_is_none_is_refused_in_one_line(tmp_path, address):
 def test_a_scheduler_without_workers_is_refused_in_one_line(monkeypatch):
     monkeypatch.setattr(cluster, "WORKERS_SECONDS", 0.5)
     with (
-        LocalCluster(n_workers=0, host="127.0.0.1", dashboard_address=None) as nobody,
+        LocalCluster(n_workers=0, host="127.0.0.1", dashboard_address="127.0.0.1:0") as nobody,
         pytest.raises(sweep.SweepError, match=r"^the scheduler at \S+ has no workers; start some"),
     ):
         sweep.look(nobody.scheduler_address)

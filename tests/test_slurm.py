@@ -52,7 +52,11 @@ def two_jobs(our_slurm, tmp_path):
         local_directory=str(tmp_path / "scratch"),
         log_directory=str(tmp_path / "logs"),
         worker_extra_args=[*here, "--no-dashboard"],
-        scheduler_options={"host": slurm.LOCAL_HOST, "dashboard": False},
+        scheduler_options={
+            "host": slurm.LOCAL_HOST,
+            "dashboard": False,
+            "dashboard_address": f"{slurm.LOCAL_HOST}:0",  # 8787 may be taken
+        },
     ) as jobs:
         jobs.scale(jobs=2)
         with Client(jobs, set_as_default=False) as client:
