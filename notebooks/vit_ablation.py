@@ -313,7 +313,7 @@ figures.given(runs, "", lambda runs: "In the store:\n\n" + tell(runs))
 # ## Check: the law
 #
 # Every SGD run, learned or not, against {eq}`vit-law` with the rates of {eq}`vit-cosine`. Nothing is
-# fitted. The clipped runs of weight decay 0.001 are there, too.
+# fitted. Clipped runs are in it, too, where the store has some.
 
 # %%
 sgd = pd.concat([ok, clipped[clipped["status"] == "ok"]])
