@@ -153,7 +153,7 @@ def shown(table: pd.DataFrame, **formats: str) -> Styler:
 def caption(runs: pd.DataFrame, short: bool = False) -> str:
     """Optimizers (not in short), data set, network and epochs of some runs, and how many of them
     converged."""
-    names = [] if short else [_label(name) for name, _ in _by_optimizer(runs)]
+    names = [] if short else [_label(name) for name, _ in by_optimizer(runs)]
     for column in ("dataset", "model", "epochs"):
         names += [str(value) for value in runs[column].unique()]
     return f"{', '.join(names)} epochs (n = {len(converged(runs))} of {len(runs)})"
@@ -164,7 +164,7 @@ def headline(runs: pd.DataFrame) -> str:
     that of Adam."""
     decayed = runs[runs["weight_decay"] > 0]
     good = converged(decayed)
-    least = {name: rows["nc3"].min() for name, rows in _by_optimizer(good)}
+    least = {name: rows["nc3"].min() for name, rows in by_optimizer(good)}
     if not {"adam", "adamw", "signumw"} <= least.keys():
         return (
             f"{len(good)} of {len(decayed)} runs with weight decay converged: too few to compare."
@@ -239,7 +239,7 @@ def against_weight_decay(
     good = converged(runs) if only_converged else runs[runs["status"] == "ok"]
     figure, axes = _panels(len(metrics))
     for axis, metric in zip(axes, metrics, strict=True):
-        for optimizer, rows in _by_optimizer(good):
+        for optimizer, rows in by_optimizer(good):
             _band(axis, rows, metric, optimizer, runs["weight_decay"])
         _decay_axis(axis, runs["weight_decay"])
         axis.set_ylabel(f"{METRICS[metric]} at the end")
@@ -367,7 +367,8 @@ def _finish(figure: Figure, axes: np.ndarray, title: str, legend_title: str = ""
     return figure
 
 
-def _by_optimizer(runs: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
+def by_optimizer(runs: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
+    """The runs of each optimizer that there is, in the order of ``COLOURS``."""
     return [(name, runs[runs["optimizer"] == name]) for name in _present(runs["optimizer"])]
 
 
@@ -510,7 +511,7 @@ def counted(runs: pd.DataFrame, least: float = CONVERGED) -> str:
 
 def counted_by_optimizer(runs: pd.DataFrame) -> str:
     """A list with what ``counted`` says of each optimizer."""
-    return "\n".join(f"- {_label(name)}: {counted(rows)}." for name, rows in _by_optimizer(runs))
+    return "\n".join(f"- {_label(name)}: {counted(rows)}." for name, rows in by_optimizer(runs))
 
 
 def even_seeds(runs: pd.DataFrame) -> pd.DataFrame:
@@ -696,7 +697,7 @@ def parity(runs: pd.DataFrame, title: str = "") -> Figure:
     runs = runs.assign(law=runs["nc0_init"] * left)[(left >= LAW_FROM) & (runs["nc0"] > 0)]
     figure, axis = plt.subplots(figsize=(6.6, 4.4), layout="constrained")
     for mark, (model, network) in zip(MARKS * 9, runs.groupby("model"), strict=False):
-        for name, rows in _by_optimizer(network):
+        for name, rows in by_optimizer(network):
             size = 9 if name.endswith(MIXED) else 22  # a mixed one has its parent's colour
             look = dict(s=size, marker=mark, facecolor="none", edgecolor=_colour(name), lw=0.9)
             axis.scatter(rows["law"], rows["nc0"], **look, label=f"{_label(name)}, {model}")
@@ -729,7 +730,7 @@ def scatters(
     panels = [(name, m, g) for name, g in groups for m in ([x] if isinstance(x, str) else x)]
     figure, axes = _panels(len(panels))
     for axis, (name, metric, group) in zip(axes, panels, strict=True):
-        for optimizer, rows in _by_optimizer(group):
+        for optimizer, rows in by_optimizer(group):
             look = dict(s=14, color=_colour(optimizer), alpha=0.6, lw=0)
             axis.scatter(rows[metric], rows[y], **look, label=_label(optimizer))
         axis.set(xscale="log", xlabel=METRICS[metric], ylabel=METRICS[y])

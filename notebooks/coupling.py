@@ -37,7 +37,7 @@ import numpy as np
 import pandas as pd
 from IPython.display import Markdown, display
 
-from ncbook import figures, store, sweep
+from ncbook import figures, six_grids, store, sweep
 
 figures.use_style()
 
@@ -80,26 +80,15 @@ figures.use_style()
 # $\lambda$ with this in mind.
 
 # %% tags=["hide-input"]
-LINE = """for optimizer in sgd sgdw adam adamw signum signumw; do
-    papermill notebooks/sweep.ipynb out.ipynb -p optimizer $optimizer \\
-        -p seeds "[0, 1, 2, 3, 4]"
-done"""
-display(
-    Markdown(
-        "These lines train the six grids, 108 settings each, with five seeds."
-        f"\n\n```bash\n{LINE}\n```"
-    )
-)
+six_grids.how_to_train()
 
 # %%
-SETTING = dict(dataset="digits", model="mlp", epochs=200)
 POINT = ["optimizer", "lr", "momentum", "weight_decay"]
 FOUR = list(figures.MAIN)
 names = figures.LABELS
 
-stored = figures.of_setting(store.load_runs(), **SETTING)
-every = figures.on_grid(stored, sweep.GRIDS)
-grids = figures.even_seeds(every)
+stored = six_grids.stored()
+grids = six_grids.complete(stored)
 good = figures.converged(grids)
 
 
@@ -118,19 +107,14 @@ display(Markdown(f"It is {equivalent:.3f}; the nearest is {NEAREST:g}."))
 # %% tags=["hide-input"]
 def tell_counts(runs):
     """What the store has of each grid, and what it took."""
-    more = len(every) - len(runs)
-    rest = (
-        f" {more} more are of seeds whose grid is not complete, and left out."
-    )
+    hours = runs["wall_time_s"].sum() / 3600
     return (
-        f"In the store:\n\n{figures.counted_by_optimizer(runs)}\n\nWhat follows is "
-        f"about those that reached it, unless it says otherwise.{rest * (more > 0)} To "
-        f"train them took {runs['wall_time_s'].sum() / 3600:.1f} hours, summed over the "
-        f"processes that did."
+        f"{six_grids.counted(stored)} To train them took {hours:.1f} hours, summed "
+        f"over the processes that did."
     )
 
 
-figures.given(grids, LINE, tell_counts)
+figures.given(grids, six_grids.LINE, tell_counts)
 
 # %% [markdown]
 # ## Where we agree with the paper, and where not

@@ -34,10 +34,9 @@
 # %%
 import numpy as np
 import pandas as pd
-from IPython.display import Markdown, display
 from matplotlib import pyplot as plt
 
-from ncbook import figures, regression, store, sweep
+from ncbook import figures, regression, six_grids, store, sweep
 
 figures.use_style()
 
@@ -72,44 +71,21 @@ figures.use_style()
 # batch-norm MLP with three hidden layers, with the paper's six grids, epochs and schedule.
 
 # %% tags=["hide-input"]
-LINE = """for optimizer in sgd sgdw adam adamw signum signumw; do
-    papermill notebooks/sweep.ipynb out.ipynb -p optimizer $optimizer \\
-        -p seeds "[0, 1, 2, 3, 4]"
-done"""
-display(
-    Markdown(
-        "These lines train the six grids, 108 settings each, with five seeds."
-        f"\n\n```bash\n{LINE}\n```"
-    )
-)
+six_grids.how_to_train()
 
 # %%
-SETTING = dict(dataset="digits", model="mlp", epochs=200)
 POINT = ["optimizer", "lr", "momentum", "weight_decay"]
 FOUR = list(figures.MAIN)
 names = figures.LABELS
 
-every = figures.of_setting(store.load_runs(), **SETTING)
-every = figures.on_grid(every, sweep.GRIDS)
-grids = figures.even_seeds(every)
+stored = six_grids.stored()
+grids = six_grids.complete(stored)
 good = figures.converged(grids)
 good = good[good["nc0"] > 0].assign(log_nc0=lambda runs: np.log10(runs["nc0"]))
 
 
 # %% tags=["hide-input"]
-def tell_counts(runs):
-    """What the store has of each grid."""
-    more = len(every) - len(runs)
-    rest = (
-        f" {more} more are of seeds whose grid is not complete, and left out."
-    )
-    return (
-        f"In the store:\n\n{figures.counted_by_optimizer(runs)}\n\nWhat follows is "
-        f"about those that reached it, as in the paper.{rest * (more > 0)}"
-    )
-
-
-figures.given(grids, LINE, tell_counts)
+figures.given(grids, six_grids.LINE, lambda _: six_grids.counted(stored))
 
 # %% [markdown]
 # Runs that differ in their seed alone are no independent points: they would make every error look smaller

@@ -32,11 +32,10 @@
 # %%
 import numpy as np
 import pandas as pd
-from IPython.display import Markdown, display
 from matplotlib import pyplot as plt
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from ncbook import figures, store, sweep, theory
+from ncbook import figures, six_grids, sweep, theory
 
 figures.use_style()
 
@@ -80,45 +79,22 @@ figures.use_style()
 # steps and not 469.
 
 # %% tags=["hide-input"]
-LINE = """for optimizer in sgd sgdw adam adamw signum signumw; do
-    papermill notebooks/sweep.ipynb out.ipynb -p optimizer $optimizer \\
-        -p seeds "[0, 1, 2, 3, 4]"
-done"""
-display(
-    Markdown(
-        "These lines train the six grids, 108 settings each, with five seeds."
-        f"\n\n```bash\n{LINE}\n```"
-    )
-)
+six_grids.how_to_train()
 
 # %%
-SETTING = dict(dataset="digits", model="mlp", epochs=200)
 FOUR = list(figures.MAIN)
 KEY = ["optimizer", "lr", "weight_decay", "seed"]
 names = figures.LABELS
 
-every = figures.of_setting(store.load_runs(), **SETTING)
-every = figures.on_grid(every, sweep.GRIDS)
-grids = figures.even_seeds(every)
+stored = six_grids.stored()
+grids = six_grids.complete(stored)
 good = figures.converged(grids)
 sgd = good[good["optimizer"] == "sgd"]
 sgdw = good[good["optimizer"] == "sgdw"]
 
 
 # %% tags=["hide-input"]
-def tell_counts(runs):
-    """What the store has of each grid."""
-    more = len(every) - len(runs)
-    rest = (
-        f" {more} more are of seeds whose grid is not complete, and left out."
-    )
-    return (
-        f"In the store:\n\n{figures.counted_by_optimizer(runs)}\n\nWhat follows is "
-        f"about those that reached it, unless it says otherwise.{rest * (more > 0)}"
-    )
-
-
-figures.given(grids, LINE, tell_counts)
+figures.given(grids, six_grids.LINE, lambda _: six_grids.counted(stored))
 
 # %% [markdown]
 # ## Where we agree with the paper, and where not

@@ -424,8 +424,7 @@ def turning(rows, metric, extreme):
 def tell_turning(runs):
     """Both questions for each optimizer."""
     lines = []
-    for name in dict.fromkeys(runs["optimizer"]):
-        rows = runs[runs["optimizer"] == name]
+    for name, rows in figures.by_optimizer(runs):
         for metric, extreme in (("nc0", "greatest"), ("nc3", "least")):
             middle, at, inside = turning(rows, metric, extreme)
             where = "inside: it turns" if inside else "an end: it does not turn"  # fmt: skip
@@ -504,8 +503,7 @@ draw("sgd", "adam", "adamw", metrics=("train_acc", "test_acc"), rows=ok)
 def conclude(runs):
     """What the stored runs say, in one sentence each."""
     lines = []
-    for name in dict.fromkeys(runs["optimizer"]):
-        rows = runs[runs["optimizer"] == name]
+    for name, rows in figures.by_optimizer(runs):
         _, _, rises = turning(rows, "nc0", "greatest")
         _, _, u_shaped = turning(rows, "nc3", "least")
         lines.append(

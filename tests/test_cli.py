@@ -755,6 +755,14 @@ LONG = [*SMALL, "--optimizer", "sgd", "--lrs", "0.01", "--workers", "1", "--resu
 FOREVER = [*LONG, "--epochs", str(10**6)]
 
 
+def training_forever(folder, start):
+    """A sweep that is at work, and all processes below it."""
+    process = start("sweep", *FOREVER)
+    wait_until(lambda: leases.running(folder / "r"), PATIENCE)
+    assert len(kernels(process)) == 1
+    return process, family(process.pid)
+
+
 @pytest.mark.slow
 def test_a_killed_kernel_is_replaced_and_no_run_is_trained_twice(tmp_path, start):
     momenta = "0,0.3,0.5,0.7,0.9"  # 10 runs: two chunks, one after the other
@@ -774,10 +782,7 @@ def test_a_killed_kernel_is_replaced_and_no_run_is_trained_twice(tmp_path, start
 
 @pytest.mark.slow
 def test_ctrl_c_ends_all_processes_and_the_sweep_goes_on_later(tmp_path, start):
-    process = start("sweep", *FOREVER)
-    wait_until(lambda: leases.running(tmp_path / "r"), PATIENCE)
-    processes = family(process.pid)
-    assert len(kernels(process)) == 1
+    process, processes = training_forever(tmp_path, start)
     assert len(processes) >= 2
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to all of them
     time.sleep(0.2)
@@ -793,10 +798,7 @@ def test_ctrl_c_ends_all_processes_and_the_sweep_goes_on_later(tmp_path, start):
 
 @pytest.mark.slow
 def test_kernels_and_workers_end_with_a_killed_sweep(tmp_path, start):
-    process = start("sweep", *FOREVER)
-    wait_until(lambda: leases.running(tmp_path / "r"), PATIENCE)
-    processes = family(process.pid)
-    assert len(kernels(process)) == 1
+    process, processes = training_forever(tmp_path, start)
     process.kill()
     process.communicate()
     assert left_over(processes) == []

@@ -18,7 +18,6 @@ from ncbook import data, figures, store, sweep, theory
 # The sweeps that the page speaks of: the embedded images, the MLP, the paper's grids.
 DIGITS = dict(dataset="digits", model="mlp", epochs=200, seed=0)
 PLAIN = dict(batch_size=128, width=1.0, precision="float32")  # columns that an empty store lacks
-CONVERGED = 0.99  # training accuracy from which the paper counts a run (D, Table 2)
 LAW_ABOVE = 1e-2  # NC0 by the law from which rounding plays no part
 STRONG = 0.05  # the weight decay of the paper's best SGD, SGDW and Adam runs (Table 4)
 FASHION_STEPS = 469  # 60,000 images in batches of 128
@@ -38,7 +37,7 @@ class Rows:
     @property
     def converged(self) -> pd.DataFrame:
         """The digits runs that did not diverge and reached 99 % training accuracy."""
-        return _converged(self.digits)
+        return figures.converged(self.digits)
 
 
 def read_rows(results: str | Path | None = None) -> Rows:
@@ -258,7 +257,7 @@ def ufm_orders(rows: Rows) -> Numbers:
     """Medians over the learning rates, AdamW over Adam and over SGD, at the largest λ at which all
     converged and at 5e-4: NC0 and NC3. And the λ = 1/(K√n) beyond which the mean loss is least at
     W = H = 0, here and with the paper's N."""
-    runs = _converged(rows.ufm)
+    runs = figures.converged(rows.ufm)
     counts = runs.pivot_table(index="weight_decay", columns="optimizer", values="nc0", aggfunc=len)
     strongest = counts[counts.eq(rows.ufm["lr"].nunique()).all(axis=1)].index.max()
     middle = runs.groupby(["optimizer", "weight_decay"])[["nc0", "nc3"]].median()
@@ -360,10 +359,6 @@ MEASURES: dict[str, Callable[[Rows], dict]] = {
 
 
 # -------------------------------------------------------------------------------- pieces
-
-
-def _converged(runs: pd.DataFrame) -> pd.DataFrame:
-    return runs[(runs["status"] == "ok") & (runs["train_acc"] >= CONVERGED)]
 
 
 def _relative(runs: pd.DataFrame) -> pd.DataFrame:

@@ -1,0 +1,47 @@
+"""The paper's six grids on the book's small default, the digits MLP: what several chapters read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+from IPython.display import Markdown
+
+from ncbook import figures, store, sweep
+
+SETTING = {name: value for name, value in figures.DEFAULT_SETTING.items() if name != "seed"}
+LINE = f"""for optimizer in {" ".join(sweep.GRIDS)}; do
+    papermill notebooks/sweep.ipynb out.ipynb -p optimizer $optimizer \\
+        -p seeds "[0, 1, 2, 3, 4]"
+done"""
+
+
+def how_to_train() -> Markdown:
+    """The lines of a shell that train them all, for a page."""
+    size = len(sweep.grid("sgd"))
+    return Markdown(
+        f"These lines train the six grids, {size} settings each, with five seeds."
+        f"\n\n```bash\n{LINE}\n```"
+    )
+
+
+def stored(results: str | Path | None = None) -> pd.DataFrame:
+    """All runs of this network, data set and length, on the grids or not."""
+    return figures.of_setting(store.load_runs(results), **SETTING)
+
+
+def complete(runs: pd.DataFrame) -> pd.DataFrame:
+    """Of some runs, those on the grids, of seeds whose grid is complete: see
+    ``figures.even_seeds``."""
+    return figures.even_seeds(figures.on_grid(runs, sweep.GRIDS))
+
+
+def counted(runs: pd.DataFrame) -> str:
+    """How many of some runs are ``complete``, by optimizer, and how many more are on the grids."""
+    grids = complete(runs)
+    more = len(figures.on_grid(runs, sweep.GRIDS)) - len(grids)
+    rest = f" {more} more are of seeds whose grid is not complete, and left out." * (more > 0)
+    return (
+        f"In the store:\n\n{figures.counted_by_optimizer(grids)}\n\nWhat follows is about those "
+        f"that reached it, unless it says otherwise.{rest}"
+    )

@@ -1,0 +1,60 @@
+"""The runs that several chapters begin with, from a small store of invented ones."""
+
+import dataclasses
+
+import pandas as pd
+import pytest
+
+from ncbook import six_grids, store, sweep
+
+
+def record(config, **values):
+    """A run as a sweep stores it."""
+    made = {"run_id": sweep.run_id(config), "status": "ok", "train_acc": 1.0, "nc3": 0.1}
+    return dataclasses.asdict(config) | made | values
+
+
+@pytest.fixture
+def results(tmp_path):
+    """Seed 0 of Adam's grid, seed 1 but for a run; one run off the grid, one of other length."""
+    adam = sweep.grid("adam", seeds=[0, 1])
+    lost = record(adam[0], train_acc=0.5)
+    off = sweep.grid("adam", [0.123], [0.9], [0.0])
+    long = sweep.grid("adam", [0.001], [0.9], [0.0], epochs=2000)
+    rows = [lost, *map(record, [*adam[1:-1], *off, *long])]
+    assert adam[0].seed == 0
+    assert adam[-1].seed == 1
+    store.write(tmp_path, rows)
+    return tmp_path
+
+
+def test_what_is_stored_is_of_the_setting(results):
+    runs = six_grids.stored(results)
+    assert len(runs) == 2 * 108 - 1 + 1
+    assert set(runs["epochs"]) == {200}
+
+
+def test_complete_are_whole_grids_alone(results):
+    grids = six_grids.complete(six_grids.stored(results))
+    assert len(grids) == 108
+    assert set(grids["seed"]) == {0}
+
+
+def test_what_is_left_out_is_told(results):
+    text = six_grids.counted(six_grids.stored(results))
+    assert "- Adam: 108 runs over 1 seed: 107 reached 99% training accuracy, 1 did not" in text
+    assert "107 more are of seeds whose grid is not complete, and left out." in text
+    whole = six_grids.stored(results).query("seed == 0")
+    assert "left out" not in six_grids.counted(whole)
+
+
+def test_of_an_empty_store_nothing_is_there(tmp_path):
+    runs = six_grids.stored(tmp_path)
+    assert isinstance(runs, pd.DataFrame)
+    assert six_grids.complete(runs).empty
+
+
+def test_the_lines_train_the_grids_that_are_read():
+    shown = six_grids.how_to_train().data
+    assert all(f" {name}" in shown.splitlines()[3] for name in sweep.GRIDS)
+    assert '"[0, 1, 2, 3, 4]"' in shown
