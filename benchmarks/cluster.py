@@ -8,22 +8,26 @@
 a core busy for a tenth of a second, so that scheduler and workers share the cores as in earnest. A
 worker's gap between two chunks is what a chunk of any length costs beside its training.
 
-``workers`` trains a whole grid (adamw on digits, 108 runs) with one worker, which is this process,
-and with two, whose start counts; one, two, two, one, so that a machine that slows down slows both.
-What torch compiles is kept from a first chunk that is not timed, as in every sweep but the first on
-a machine. Both lines say how many processes were waiting for a core beside the benchmark's own
+``workers`` trains a whole grid (adamw on digits, 108 runs), each time from a process of its own,
+as papermill does: with one worker, which is that process, and with two, whose start counts; one,
+two, two, one, so that a machine that slows down slows both. What torch compiles is kept from a
+first chunk that is not timed, as in every sweep but the first on a machine.
+
+Both lines say how many processes were waiting for a core beside the benchmark's own
 (the load average before): with more than a few, no figure means much.
 """
 
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 import os
 import statistics
 import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from itertools import pairwise
 
@@ -83,6 +87,12 @@ def report_overhead(count: int) -> None:
 
 
 def seconds_with(workers: int, configs: Sequence[RunConfig]) -> float:
+    """Of a sweep in a new process."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
+        return process.submit(_seconds_here, workers, configs).result()
+
+
+def _seconds_here(workers: int, configs: Sequence[RunConfig]) -> float:
     with tempfile.TemporaryDirectory() as results:
         report = sweep.run(configs, results, workers=workers, progress=False)
     if report.trained.total() != len(configs):
@@ -95,7 +105,7 @@ def report_workers(epochs: int) -> None:
     seconds = defaultdict(list)
     with tempfile.TemporaryDirectory() as cache:
         os.environ["TORCHINDUCTOR_CACHE_DIR"] = cache
-        seconds_with(1, sweep.grid("adamw", epochs=1)[: sweep.engine.CHUNK])
+        seconds_with(1, configs[: sweep.engine.CHUNK])
         for workers in ORDER:
             busy = load()
             seconds[workers].append(seconds_with(workers, configs))

@@ -106,9 +106,8 @@ def local(workers: int, device: str = "cpu") -> Iterator:
         client = stack.enter_context(Client(cluster, set_as_default=False))
         try:
             yield client
-        except BaseException:
+        finally:
             _kill(cluster)
-            raise
 
 
 def _started(start: Callable):
@@ -167,7 +166,7 @@ def device_in_worker(device: str) -> str:
 
 
 def _kill(cluster) -> None:
-    """Don't wait for chunks in training: they can take hours."""
+    """Wait neither for chunks in training, which may take hours, nor for idle ones to close."""
     from distributed.core import Status
 
     for nanny in cluster.workers.values():

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 METHODS = ("t", "bootstrap")
 RESAMPLES = 9999  # SciPy's default; the ends' third digit then no longer moves
@@ -89,6 +88,8 @@ def _ends(
         return float("nan"), float("nan")
     if std == 0:
         return mean, mean
+    from scipy import stats  # most of a second, which each worker would wait for
+
     if method == "t":
         error = std / np.sqrt(len(values))
         return stats.t.interval(confidence, len(values) - 1, mean, error)

@@ -1,3 +1,13 @@
 """What each worker process of our own does first (Dask's preload)."""
 
-import ncbook.sweep  # noqa: F401  here, before the first chunk: torch takes seconds
+import gc
+import threading
+
+from tqdm import tqdm
+
+gc.disable()  # what is imported stays
+import ncbook.sweep  # noqa: E402, F401  here, before the first chunk: torch takes seconds
+
+gc.freeze()
+gc.enable()
+tqdm.set_lock(threading.RLock())  # torch has bars; their lock for processes would outlive a kill

@@ -15,7 +15,7 @@ from torch import Tensor
 from ncbook import data, metrics, models, optim
 from ncbook.data import Dataset
 from ncbook.train.config import RunConfig, check_samples, default_log_epochs, learning_rate_factors
-from ncbook.train.heap import heap_kept
+from ncbook.train.heap import garbage_left, heap_kept
 from ncbook.train.measure import MEASURED, measure, network_input
 from ncbook.train.step import Members, can_compile, make_step
 
@@ -72,6 +72,7 @@ def train_members(
     began = time.perf_counter()
     with (
         heap_kept(),
+        garbage_left(),
         _no_denormals(),
         _deterministic(deterministic),
         _out_of_memory_explained(configs),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
+import sys
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ from torch.func import functional_call, grad, vmap
 from ncbook import models, optim
 
 Named = Mapping[str, Tensor]
+# Without a GPU these warn that they have found none, or no compiler for one.
+UNWANTED = ("torch.utils.cpp_extension", "torch.utils.flop_counter")
 RECOMPILE_LIMIT = 64  # one long-lived process meets more than torch's default of 8 shapes
 
 
@@ -155,11 +158,14 @@ def can_compile(device: str) -> bool:
 
 def compile_or_warn(function: Callable) -> Callable:
     """Compile; where the compiler fails (no Python headers, say), go on without it."""
+    if not torch.cuda.is_available():
+        # The compiler for GPUs: where it is installed, torch imports and hashes all of it, 1.7 s.
+        sys.modules.setdefault("triton", None)
+        for name in UNWANTED:
+            logging.getLogger(name).setLevel(logging.ERROR)
     torch._dynamo.config.recompile_limit = max(
         RECOMPILE_LIMIT, torch._dynamo.config.recompile_limit
     )
-    if not torch.cuda.is_available():  # else it warns that CUDA's compiler has found no GPU
-        logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
     chosen = [torch.compile(function)]
 
     def run(*arguments):
