@@ -459,6 +459,14 @@ def is_worker(process):
     return False
 
 
+def test_a_worker_may_be_killed_when_all_is_done():
+    """What must be cleared away before a process ends is not made in the first place."""
+    check = "import gc, ncbook.sweep.worker; from tqdm.std import TqdmDefaultWriteLock, tqdm"
+    check += "; assert gc.isenabled() and gc.get_freeze_count()"
+    check += "; assert not isinstance(tqdm.get_lock(), TqdmDefaultWriteLock)"
+    subprocess.run([sys.executable, "-c", check], check=True)
+
+
 @pytest.mark.slow
 def test_workers_that_come_and_go_leave_our_environment_as_it_was():
     before = dict(os.environ)

@@ -1,10 +1,13 @@
 """Members trained together against plain loops that train one network at a time."""
 
 import dataclasses
+import gc
 import math
 import platform
 import resource
 import shutil
+import subprocess
+import sys
 import warnings
 from functools import cache
 
@@ -25,7 +28,7 @@ from ncbook.train import (
     step_seconds,
     train_members,
 )
-from ncbook.train.heap import heap_kept
+from ncbook.train.heap import garbage_left, heap_kept
 
 needs_compiler = pytest.mark.skipif(
     not any(shutil.which(c) for c in ("g++", "clang++")), reason="no C++ compiler"
@@ -277,6 +280,13 @@ def test_compiled_equals_plain(monkeypatch):
         del record["m_sv_min"], same["m_sv_min"]
         assert record == pytest.approx(same, rel=1e-4)
     assert [r["status"] for r in compiled[0]] == ["ok", "ok"]
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU to compile for")
+def test_without_a_gpu_its_compiler_is_not_loaded():
+    check = "import sys; from ncbook.train.step import compile_or_warn; compile_or_warn(len)"
+    check += "; assert 'torch._dynamo' in sys.modules and sys.modules['triton'] is None"
+    subprocess.run([sys.executable, "-c", check], check=True)
 
 
 def test_where_compiling_fails_training_goes_on_with_a_warning(monkeypatch):
@@ -962,3 +972,11 @@ def test_freed_memory_is_kept_for_the_next_step():
     with heap_kept():
         faults()
         assert faults() < pages  # without it: ten times as many
+
+
+def test_garbage_is_searched_for_seldom_and_then_as_before():
+    before = gc.get_threshold()
+    with garbage_left():
+        assert gc.get_threshold()[0] >= 50_000
+        assert gc.isenabled()
+    assert gc.get_threshold() == before
