@@ -27,7 +27,7 @@ book: $(READY)
 
 # The picture of the README, from the published results.
 picture: $(READY)
-	$(BIN)/python -c "from ncbook import figures; figures.save_headline('book/results', 'book/images/headline.png')"
+	$(BIN)/python -c "from ncbook import six_grids; six_grids.save_headline('book/results', 'book/images/headline.png')"
 
 lab: $(READY)
 	NCBOOK_RESULTS=$${NCBOOK_RESULTS:-$(CURDIR)/results} $(BIN)/jupyter lab notebooks

@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from html import escape
 from io import BytesIO
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import matplotlib.pyplot as plt
@@ -27,7 +26,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, PercentF
 from pandas.io.formats.style import Styler
 from PIL import Image
 
-from ncbook import data, models, regression, store, theory
+from ncbook import data, models, regression, theory
 from ncbook.train import RunConfig, learning_rate_factors
 
 if TYPE_CHECKING:  # the sweep brings Dask along, which takes a second to import
@@ -52,7 +51,6 @@ LABELS = {
     "signumw": "SignumW",
 }
 MIXED = "_mixed"  # how the names of section 3.4's optimizers end
-DEFAULT_SETTING = {"dataset": "digits", "model": "mlp", "epochs": 200, "seed": 0}
 COLLAPSED = {"nc0": 0.1, "nc3": 0.15}  # shares of the value at the start; see verdict
 NOT_COLLAPSED_NC0 = 0.5
 ONE_LINE = "white-space: nowrap"
@@ -302,14 +300,6 @@ def _heatmap(axis: Axes, table: pd.DataFrame) -> None:
         yticklabels=[f"{r:g}" for r in table.index],
     )
     axis.tick_params(axis="y", rotation=0)
-
-
-def save_headline(results: str, path: str) -> None:
-    """The README's picture: all six optimizers on the default setting, NC0 and NC3."""
-    use_style()
-    runs = store.load_runs(results, **DEFAULT_SETTING)
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    against_weight_decay(runs, title=caption(runs, short=True)).savefig(path, dpi=150)
 
 
 def over_epochs(

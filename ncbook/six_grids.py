@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pandas as pd
 from IPython.display import Markdown
+from matplotlib.figure import Figure
 
 from ncbook import figures, store, sweep
 
-SETTING = {name: value for name, value in figures.DEFAULT_SETTING.items() if name != "seed"}
+SETTING = {"dataset": "digits", "model": "mlp", "epochs": 200}
 LINE = f"""for optimizer in {" ".join(sweep.GRIDS)}; do
     papermill notebooks/sweep.ipynb out.ipynb -p optimizer $optimizer \\
         -p seeds "[0, 1, 2, 3, 4]"
@@ -45,3 +46,15 @@ def counted(runs: pd.DataFrame) -> str:
         f"In the store:\n\n{figures.counted_by_optimizer(grids)}\n\nWhat follows is about those "
         f"that reached it, unless it says otherwise.{rest}"
     )
+
+
+def headline_figure(runs: pd.DataFrame) -> Figure:
+    """The book's first picture: NC0 and NC3 of the six optimizers against weight decay."""
+    return figures.against_weight_decay(runs, title=figures.caption(runs, short=True))
+
+
+def save_headline(results: str, path: str) -> None:
+    """That picture as a file, for the README."""
+    figures.use_style()
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    headline_figure(complete(stored(results))).savefig(path, dpi=150)

@@ -556,26 +556,6 @@ def test_the_style_can_be_used(runs, tmp_path):
         assert not mpl.rcParams["axes.spines.top"]
 
 
-def test_the_picture_of_the_readme_is_of_the_default_setting(tmp_path, monkeypatch):
-    rows = six_optimizers()
-    rows["run_id"] = [f"run{i}" for i in rows.index]
-    other = rows.assign(run_id="other" + rows["run_id"], dataset="gaussians", nc3=77.0)
-    for frame in (rows, other):
-        store.write(tmp_path / "results", frame.to_dict("records"))
-    drawn = []
-    original = figures.against_weight_decay
-
-    def watched(runs, **options):
-        drawn.append(runs)
-        return original(runs, **options)
-
-    monkeypatch.setattr(figures, "against_weight_decay", watched)
-    with mpl.rc_context():
-        figures.save_headline(tmp_path / "results", tmp_path / "new" / "headline.png")
-    assert set(drawn[0]["run_id"]) == set(rows["run_id"])
-    assert plt.imread(tmp_path / "new" / "headline.png").std() > 0.01
-
-
 # ------------------------------------------------------------ one setting's runs, over their seeds
 
 SHARES = [0.0, 0.5, 1.0]

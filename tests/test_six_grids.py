@@ -2,15 +2,18 @@
 
 import dataclasses
 
+import matplotlib as mpl
 import pandas as pd
 import pytest
+from matplotlib import pyplot as plt
 
 from ncbook import six_grids, store, sweep
 
 
 def record(config, **values):
     """A run as a sweep stores it."""
-    made = {"run_id": sweep.run_id(config), "status": "ok", "train_acc": 1.0, "nc3": 0.1}
+    made = {"run_id": sweep.run_id(config), "status": "ok", "train_acc": 1.0}
+    made |= {"nc0": 0.1, "nc3": 0.1}
     return dataclasses.asdict(config) | made | values
 
 
@@ -58,3 +61,20 @@ def test_the_lines_train_the_grids_that_are_read():
     shown = six_grids.how_to_train().data
     assert all(f" {name}" in shown.splitlines()[3] for name in sweep.GRIDS)
     assert '"[0, 1, 2, 3, 4]"' in shown
+
+
+def test_the_readmes_picture_shows_complete_grids_alone(results, tmp_path, monkeypatch):
+    drawn = []
+    original = six_grids.figures.against_weight_decay
+
+    def watched(runs, **options):
+        drawn.append(runs)
+        return original(runs, **options)
+
+    monkeypatch.setattr(six_grids.figures, "against_weight_decay", watched)
+    picture = tmp_path / "new" / "headline.png"
+    with mpl.rc_context():
+        six_grids.save_headline(results, picture)
+    assert drawn[0]["seed"].unique().tolist() == [0]
+    assert len(drawn[0]) == len(sweep.grid("adam"))
+    assert plt.imread(picture).std() > 0.01

@@ -1,11 +1,25 @@
-"""Sphinx extension: the book's notebooks read the published results, and train nothing."""
+"""Sphinx extension: the book's notebooks read the published results, and train nothing; the book
+offers them as files."""
 
 import os
 from pathlib import Path
 
+from ncbook import store
+
 PUBLISHED = Path(__file__).parents[1] / "results"
+DOWNLOADS = "downloads"  # a folder of the book, which notebooks/runs links to
 
 
 def setup(app):
     os.environ["NCBOOK_RESULTS"] = str(PUBLISHED)
+    app.connect("build-finished", offer)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
+
+
+def offer(app, exception):
+    """Write all runs into the book, as one CSV and one Parquet file."""
+    if exception is None and app.builder.format == "html":
+        folder = Path(app.outdir) / DOWNLOADS
+        folder.mkdir(exist_ok=True)
+        for ending in ("csv", "parquet"):
+            store.export(folder / f"runs.{ending}", PUBLISHED)

@@ -2,7 +2,8 @@
 
 A measure takes :class:`Rows` and returns named numbers; a claim names its measure in
 ``measured: NAME`` and its text shows them as ``{number:.2f}``. Unless it says otherwise, a measure
-looks at the converged runs (at least 99 % training accuracy) of the six digits sweeps.
+looks at the converged runs (at least 99 % training accuracy) of the six digits sweeps, of all seeds
+whose grids are complete.
 """
 
 from collections.abc import Callable
@@ -16,7 +17,7 @@ from scipy import stats
 from ncbook import data, figures, store, sweep, theory
 
 # The sweeps that the page speaks of: the embedded images, the MLP, the paper's grids.
-DIGITS = dict(dataset="digits", model="mlp", epochs=200, seed=0)
+DIGITS = dict(dataset="digits", model="mlp", epochs=200)
 PLAIN = dict(batch_size=128, width=1.0, precision="float32")  # columns that an empty store lacks
 LAW_ABOVE = 1e-2  # NC0 by the law from which rounding plays no part
 STRONG = 0.05  # the weight decay of the paper's best SGD, SGDW and Adam runs (Table 4)
@@ -59,7 +60,7 @@ def read_rows(results: str | Path | None = None) -> Rows:
     for column, value in PLAIN.items():
         runs = runs[runs[column] == value]
     runs = runs[runs["train_size"].isna()]  # the whole training set
-    runs = figures.on_grid(runs, sweep.GRIDS)
+    runs = figures.even_seeds(figures.on_grid(runs, sweep.GRIDS))
     history = store.load_history(results, run_id=list(runs["run_id"]))
     largest = ufm[ufm["train_size"].fillna(data.UFM_SAMPLES).eq(ufm_samples(ufm))]
     return Rows(runs, history, largest)
@@ -123,11 +124,11 @@ def without_decay(rows: Rows) -> Numbers:
 
 
 def momentum(rows: Rows) -> Numbers:
-    """SGD with decay, one step up in momentum at a time: how often NC0 and NC3 fall below β*, and
-    how often NC0 does beyond it."""
+    """SGD with decay, one step up in momentum at a time, each seed: how often NC0 and NC3 fall
+    below β*, and how often NC0 does beyond it."""
     sgd = rows.converged.query("optimizer == 'sgd' and weight_decay > 0")
     found = dict(below=0, below_nc0=0, below_nc3=0, beyond=0, beyond_nc0=0)
-    for (lr, decay), group in sgd.groupby(["lr", "weight_decay"]):
+    for (lr, decay, _), group in sgd.groupby(["lr", "weight_decay", "seed"]):
         ordered = group.sort_values("momentum")
         falls = ordered[["nc0", "nc3"]].diff().iloc[1:] < 0
         below = ordered["momentum"].iloc[1:] < theory.critical_momentum(lr, decay)
@@ -140,9 +141,9 @@ def momentum(rows: Rows) -> Numbers:
 
 
 def vanilla_sgd(rows: Rows) -> Numbers:
-    """SGD beside SGDW at equal settings: the largest relative difference of NC0 and NC3 at
-    momentum 0, and at 0.9."""
-    keys = ["lr", "momentum", "weight_decay"]
+    """SGD beside SGDW at equal settings and seeds: the largest relative difference of NC0 and NC3
+    at momentum 0, and at 0.9."""
+    keys = ["lr", "momentum", "weight_decay", "seed"]
     runs = {n: g.set_index(keys)[["nc0", "nc3"]] for n, g in rows.converged.groupby("optimizer")}
     off = (runs["sgdw"] / runs["sgd"] - 1).abs().dropna()  # settings that both converged at
     most = {name: off.xs(value, level="momentum") for name, value in (("plain", 0), ("heavy", 0.9))}
@@ -151,16 +152,17 @@ def vanilla_sgd(rows: Rows) -> Numbers:
 
 
 def shifted_sgdw(rows: Rows) -> Numbers:
-    """SGDW at ten times λ over SGD, both at momentum 0.9, where 1/(1 − β) = 10: NC3's least and
-    largest ratio; and at equal λ = 0.05 the largest."""
+    """SGDW at ten times λ over SGD of the same seed, both at momentum 0.9, where 1/(1 − β) = 10:
+    NC3's least and largest ratio; and at equal λ = 0.05 the largest."""
     runs = rows.converged.query("momentum == 0.9")
-    nc3 = {n: g.set_index(["lr", "weight_decay"])["nc3"] for n, g in runs.groupby("optimizer")}
+    keys = ["weight_decay", "lr", "seed"]
+    nc3 = {n: g.set_index(keys)["nc3"] for n, g in runs.groupby("optimizer")}
     ratios = [
         nc3["sgdw"][key] / value
-        for (lr, decay), value in nc3["sgd"].items()
-        if decay > 0 and (key := (lr, round(10 * decay, 12))) in nc3["sgdw"].index
+        for (decay, *rest), value in nc3["sgd"].items()
+        if decay > 0 and (key := (round(10 * decay, 12), *rest)) in nc3["sgdw"].index
     ]
-    equal = nc3["sgdw"].xs(STRONG, level=1) / nc3["sgd"].xs(STRONG, level=1)
+    equal = nc3["sgdw"].xs(STRONG) / nc3["sgd"].xs(STRONG)
     return {"least": min(ratios), "most": max(ratios), "n": len(ratios), "equal": equal.max()}
 
 

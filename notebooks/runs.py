@@ -1,0 +1,230 @@
+# ---
+# jupyter:
+#   jupytext:
+#     cell_metadata_filter: tags,-all
+#     formats: ipynb,py:percent
+#     notebook_metadata_filter: kernelspec,jupytext,-jupytext.text_representation.jupytext_version
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#   kernelspec:
+#     display_name: Python 3 (ipykernel)
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Every run, and what it took
+#
+# All figures of this book are drawn from one store of runs. Here it is as a whole: what was
+# trained, how many hours that took on which machine, and a table with every setting, to sort and to
+# filter.
+#
+# **What you will learn**
+#
+# - which data sets and networks have been trained with which optimizers, how many of the runs
+#   learned their training set, and how many diverged;
+# - the cost in hours of a processor core, beside the paper's hours of a graphics card;
+# - with what each row was made, so that it can be made again;
+# - how to get the rows.
+
+# %%
+import itables
+import pandas as pd
+from IPython.display import HTML, display
+
+from ncbook import figures, store
+
+figures.use_style()
+itables.init_notebook_mode(all_interactive=False, connected=False)
+runs = store.load_runs()
+LINE = "papermill notebooks/sweep.ipynb out.ipynb -p optimizer adamw"
+
+# %% [markdown]
+# ## What is here
+#
+# One line for each data set, network and length of training. *Learned* is the share of runs that
+# reached 99 % training accuracy. Neural collapse is about those; a run that did not, or that
+# diverged, is counted and stays in the store.
+
+# %% tags=["hide-input"]
+BLOCK = ["dataset", "model", "width", "epochs"]
+
+
+def blocks(runs):
+    """One row a block: how many runs, optimizers, seeds, learned, diverged, and core hours."""
+    diverged = runs["status"] == "diverged"
+    learned = (runs["status"] == "ok") & (
+        runs["train_acc"] >= figures.CONVERGED
+    )
+    table = runs.assign(
+        learned=learned, diverged=diverged, hours=core_hours(runs)
+    )
+    return table.groupby(BLOCK).agg(
+        runs=("seed", "size"),
+        optimizers=("optimizer", "nunique"),
+        seeds=("seed", "nunique"),
+        learned=("learned", "mean"),
+        diverged=("diverged", "sum"),
+        hours=("hours", "sum"),
+    )
+
+
+# %% [markdown]
+# A run's time in the store is its share of the time that its chunk took. A chunk trains several
+# networks together on one core, or one network on more; the device says on how many. The product
+# counts the hours of one core.
+
+
+# %%
+def core_hours(runs):
+    """Hours of a processor core: a run's seconds times the threads it had."""
+    threads = runs["device"].str.extract(r"(\d+) threads")[0].astype(float)
+    return runs["wall_time_s"] * threads.fillna(1) / 3600
+
+
+def show_blocks(runs):
+    names = {"dataset": "data set", "model": "network", "hours": "core hours"}
+    table = blocks(runs).reset_index().rename(columns=names)
+    formats = {"learned": "{:.0%}", "core hours": "{:.1f}", "width": "{:g}"}
+    return figures.shown(table, **formats).hide(axis="index")
+
+
+figures.given(runs, LINE, show_blocks)
+
+# %% [markdown]
+# ## What it took
+#
+# The paper {cite}`optimizer2026` reports 3,888 trainings of 8 to 16 minutes each, on five cards of
+# the type NVIDIA RTX 4090: 500 to 1,000 hours in all. It trains full networks on 60,000 images. The
+# runs here are far smaller, and nine networks of the small default share each step.
+
+# %% tags=["hide-input"]
+PAPER_RUNS, PAPER_HOURS = 3888, (500, 1000)  # section D.2
+
+
+def tell_cost(runs):
+    hours = core_hours(runs)
+    days = pd.to_datetime(runs["created_at"])
+    each = [3600 * total / PAPER_RUNS for total in PAPER_HOURS]
+    on_cpu = runs["device"].str.startswith("cpu").sum()
+    return (
+        f"The store holds **{len(runs):,} runs**, {on_cpu:,} of them made on a "
+        f"processor, between {days.min():%d %B %Y} and {days.max():%d %B %Y}. "
+        f"They took **{hours.sum():,.0f} hours of a core** to train and to "
+        f"measure: {3600 * hours.mean():,.0f} s a run in the mean, "
+        f"{3600 * hours.median():,.1f} s in the median. The paper's took "
+        f"{each[0]:,.0f} to {each[1]:,.0f} s of a graphics card each."
+    )
+
+
+figures.given(runs, "", tell_cost)
+
+# %% [markdown]
+# These are hours in which other work ran on the same cores, at a higher priority; on machines of
+# their own the runs would have been faster.
+#
+# ## With what each row was made
+#
+# Every row names the version of ncbook and its commit, of torch and of Python, and the device. On
+# the same kind of device a run comes out the same up to rounding of its stored numbers, alone or
+# with others, which a test checks on rows drawn at random.
+
+# %% tags=["hide-input"]
+MADE = ["device", "torch_version", "python_version", "git_commit"]
+
+
+def show_provenance(runs):
+    names = {
+        "git_commit": "commit",
+        "torch_version": "torch",
+        "python_version": "Python",
+    }
+    rows = runs.assign(git_commit=runs["git_commit"].str[:10])
+    table = rows.groupby(MADE, dropna=False).size().rename("runs").reset_index()
+    return figures.shown(table.rename(columns=names)).hide(axis="index")
+
+
+figures.given(runs, "", show_provenance)
+
+# %% [markdown]
+# ## The table
+#
+# One row a setting, each number the mean over its seeds. *n* is how many seeds there are, diverged
+# ones not counted in the means. Click a column's head to sort, type into the box above to search,
+# or into a field below a column to filter by it.
+
+# %% tags=["hide-input"]
+SETTING = [
+    "dataset",
+    "model",
+    "width",
+    "precision",
+    "optimizer",
+    "epochs",
+    "lr",
+    "momentum",
+]
+SETTING += ["weight_decay", "coupled_share"]
+NUMBERS = ["train_acc", "test_acc", "nc0", "nc1", "nc2", "nc3", "nc4"]
+HEADS = {
+    "dataset": "data",
+    "model": "network",
+    "weight_decay": "λ",
+    "lr": "η",
+    "momentum": "β",
+}
+HEADS |= {"coupled_share": "coupled", "train_acc": "train", "test_acc": "test"}
+HEADS |= figures.METRICS
+
+
+def settings(runs):
+    """One row a setting: seeds, diverged ones, and the means of the others."""
+    ends = runs.assign(diverged=runs["status"] == "diverged")
+    grouped = ends.groupby(SETTING, dropna=False)
+    counts = grouped.agg(n=("seed", "size"), diverged=("diverged", "sum"))
+    return (
+        counts.join(grouped[NUMBERS].mean()).reset_index().rename(columns=HEADS)
+    )
+
+
+# %% [markdown]
+# Three digits are shown; the files below have all.
+
+
+# %% tags=["hide-input"]
+NARROW = (
+    "<style>.dt-container tfoot input { width: 100%; min-width: 4em }</style>"
+)
+
+
+def show_settings(runs):
+    table = settings(runs).dropna(axis="columns", how="all")
+    display(HTML(NARROW))
+    with pd.option_context("display.float_format", "{:.3g}".format):
+        itables.show(
+            table,
+            showIndex=False,
+            column_filters="footer",
+            classes="display compact nowrap",
+            maxBytes=0,
+            scrollX=True,
+            autoWidth=False,
+        )
+    return f"{len(table):,} settings."
+
+
+figures.given(runs, "", show_settings)
+
+# %% [markdown]
+# ## Get the rows
+
+# %%
+display(
+    HTML(
+        '<p><a href="../downloads/runs.csv" download>runs.csv</a> · '
+        '<a href="../downloads/runs.parquet" download>runs.parquet</a>: one row a run, with its '
+        "whole config, every metric at the start and at the end, and its provenance.</p>"
+    )
+)
