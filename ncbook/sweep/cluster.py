@@ -20,7 +20,7 @@ from ncbook import __version__
 
 CONNECT_SECONDS = 5.0  # to a scheduler that should be there
 WORKERS_SECONDS = 10.0  # for the first worker of a scheduler to come
-STARTS = 3  # of worker processes that die before they are there
+STARTS = 6  # of worker processes that die before they are there
 LOCAL_HOST = "127.0.0.1"  # nobody else can reach the scheduler and its dashboard
 # Of our own scheduler. A chunk whose worker dies comes back to us at once, for we count how often.
 # One that compiles may hold Python's lock, and a busy machine may leave a process waiting, for
