@@ -1,15 +1,19 @@
 # make sweep   set up, then train the paper's grid of one optimizer (OPTIMIZER=adamw) and draw it
 # make test    set up, then run all tests
 # make book    build the book from the published results, without training
+# make serve   open the built book in a browser
+# make pdf     the book as one PDF, printed by Chromium (CHROMIUM=chromium)
 # make lab     open the notebooks in JupyterLab
 
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 OPTIMIZER ?= adamw
+CHROMIUM ?= chromium
+PORT ?= 8000
 READY := $(VENV)/.ready
 
-.PHONY: sweep test book lab picture sync clean
+.PHONY: sweep test book serve pdf lab picture sync clean
 
 sweep: $(READY)
 	$(BIN)/papermill notebooks/sweep.ipynb sweep-$(OPTIMIZER).ipynb -p optimizer $(OPTIMIZER)
@@ -24,6 +28,21 @@ test: $(READY)
 book: $(READY)
 	rm -rf _build
 	$(BIN)/jupyter-book build . -W -n --keep-going
+
+serve: $(READY)
+	test -d _build/html || $(MAKE) book
+	$(BIN)/python -m webbrowser -t http://127.0.0.1:$(PORT) || true
+	$(BIN)/python -m http.server $(PORT) --bind 127.0.0.1 --directory _build/html
+
+# All pages as one, and that one printed: formulas, tables and figures as a reader of the book sees
+# them. The time is the page's own, for MathJax to set all formulas.
+pdf: $(READY)
+	command -v $(CHROMIUM) || { echo "no $(CHROMIUM): name a Chromium with CHROMIUM=..."; exit 1; }
+	$(BIN)/jupyter-book build . -W -n --keep-going --builder singlehtml
+	$(CHROMIUM) --headless --no-sandbox --disable-gpu --user-data-dir=_build/chromium \
+		--virtual-time-budget=300000 --no-pdf-header-footer \
+		--print-to-pdf=_build/ncbook.pdf "file://$(CURDIR)/_build/singlehtml/index.html"
+	@echo "The book: _build/ncbook.pdf"
 
 # The picture of the README, from the published results.
 picture: $(READY)
