@@ -106,12 +106,13 @@ PAPER_RUNS, PAPER_HOURS = 3888, (500, 1000)  # section D.2
 
 def tell_cost(runs):
     hours = core_hours(runs)
-    days = pd.to_datetime(runs["created_at"])
+    days = pd.to_datetime(runs["created_at"]).dt.strftime("%d %B %Y")
+    first, last = days[runs["created_at"].sort_values().index[[0, -1]]]
     each = [3600 * total / PAPER_RUNS for total in PAPER_HOURS]
     on_cpu = runs["device"].str.startswith("cpu").sum()
     return (
         f"The store holds **{len(runs):,} runs**, {on_cpu:,} of them made on a "
-        f"processor, between {days.min():%d %B %Y} and {days.max():%d %B %Y}. "
+        f"processor, from {first} to {last}. "
         f"They took **{hours.sum():,.0f} hours of a core** to train and to "
         f"measure: {3600 * hours.mean():,.0f} s a run in the mean, "
         f"{3600 * hours.median():,.1f} s in the median. The paper's took "
@@ -201,7 +202,6 @@ NARROW = (
 
 def show_settings(runs):
     table = settings(runs).dropna(axis="columns", how="all")
-    display(HTML(NARROW))
     with pd.option_context("display.float_format", "{:.3g}".format):
         itables.show(
             table,
@@ -212,7 +212,7 @@ def show_settings(runs):
             scrollX=True,
             autoWidth=False,
         )
-    return f"{len(table):,} settings."
+    return f"{NARROW}{len(table):,} settings."
 
 
 figures.given(runs, "", show_settings)
