@@ -6,11 +6,8 @@ Okabe and Ito. Coupled decay is drawn solid, decoupled dashed.
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
-from html import escape
-from io import BytesIO
 from typing import TYPE_CHECKING
 
 import matplotlib.pyplot as plt
@@ -24,9 +21,8 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, PercentFormatter
 from pandas.io.formats.style import Styler
-from PIL import Image
 
-from ncbook import data, models, regression, theory
+from ncbook import alt_text, data, models, regression, theory
 from ncbook.train import RunConfig, learning_rate_factors
 
 if TYPE_CHECKING:  # the sweep brings Dask along, which takes a second to import
@@ -75,7 +71,8 @@ FOUND = {False: "Differs", True: "Agrees", None: "Beyond the paper"}  # in a pag
 
 
 def use_style() -> None:
-    """The shared look of every figure in the book."""
+    """The shared look of every figure in the book, with alternative text in a notebook."""
+    alt_text.use()
     sns.set_theme(context="notebook", style="ticks", font_scale=0.9)
     plt.rcParams |= {
         "axes.spines.top": False,
@@ -470,21 +467,7 @@ def given(runs: pd.DataFrame, line: str, *shows: Callable[[pd.DataFrame], object
     for show in shows:
         made = show(runs)
         made = Markdown(made) if isinstance(made, str) else made
-        display(_described(made) if isinstance(made, Figure) else made)
-
-
-def _described(figure: Figure) -> HTML:
-    """A figure as a picture with alternative text: its label, or its title if it has none. (A
-    notebook's own pictures cannot have any.)"""
-    picture = BytesIO()
-    figure.savefig(picture, format="png")
-    # A palette of 256 colours halves a page: a figure of lines has not many more.
-    colours = Image.open(picture).convert("RGB").quantize(256, dither=Image.Dither.NONE)
-    picture = BytesIO()
-    colours.save(picture, format="png", optimize=True)
-    code = base64.b64encode(picture.getvalue()).decode()
-    words = escape(figure.get_label() or figure.get_suptitle(), quote=True)
-    return HTML(f'<img alt="{words}" src="data:image/png;base64,{code}" style="max-width: 100%">')
+        display(alt_text.described(made) if isinstance(made, Figure) else made)
 
 
 def counted(runs: pd.DataFrame, least: float = CONVERGED) -> str:
@@ -744,7 +727,10 @@ def _line(axis: Axes, rows: pd.DataFrame, x: str, y: str) -> list[str]:
 
 def side_by_side(*figures: Figure) -> HTML:
     """Small figures in rows; one below the other where the page is narrow."""
-    cells = [f'<div style="max-width: 440px">{_described(figure).data}</div>' for figure in figures]
+    cells = [
+        f'<div style="max-width: 440px">{alt_text.described(figure).data}</div>'
+        for figure in figures
+    ]
     columns = "repeat(auto-fit, minmax(min(260px, 100%), 1fr))"  # of one width, the last row's too
     style = f"display: grid; grid-template-columns: {columns}; gap: 0.5em"
     return HTML(f'<div style="{style}">{"".join(cells)}</div>')

@@ -1,0 +1,53 @@
+"""Figures as pictures with words for those who cannot see them."""
+
+from __future__ import annotations
+
+import base64
+import re
+from html import escape
+from io import BytesIO
+
+from IPython import get_ipython
+from IPython.display import HTML
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from PIL import Image
+
+COLOURS = 256  # of a picture's palette: halves a page, and a figure of lines has not many more
+MATHS = re.compile(r"\\mathrm|[\\${}]")  # what would be read out of a formula, but is not in it
+
+
+def described(figure: Figure) -> HTML:
+    """A figure as a picture with alternative text. (A notebook's own pictures cannot have any.)"""
+    picture = BytesIO()
+    figure.savefig(picture, format="png")
+    drawn = Image.open(picture).convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE)
+    picture = BytesIO()
+    drawn.save(picture, format="png", optimize=True)
+    code = base64.b64encode(picture.getvalue()).decode()
+    text = escape(words(figure), quote=True)
+    return HTML(f'<img alt="{text}" src="data:image/png;base64,{code}" style="max-width: 100%">')
+
+
+def words(figure: Figure) -> str:
+    """The figure's label, where it has one; else its title, and what each panel has on its axes and
+    in its legend."""
+    if figure.get_label():
+        return figure.get_label()
+    parts = [figure.get_suptitle(), *map(_panel, figure.axes)]
+    return MATHS.sub("", ". ".join(part for part in parts if part))
+
+
+def _panel(axis: Axes) -> str:
+    names = [label for label in axis.get_legend_handles_labels()[1] if not label.startswith("_")]
+    between = " against ".join(filter(None, (axis.get_ylabel(), axis.get_xlabel())))
+    parts = [axis.get_title(), between, ", ".join(dict.fromkeys(names))]
+    return ": ".join(part for part in parts if part)
+
+
+def use() -> None:
+    """From now on this notebook shows each figure with its alternative text."""
+    shell = get_ipython()
+    if shell is not None:
+        html = shell.display_formatter.formatters["text/html"]
+        html.for_type(Figure, lambda figure: described(figure).data)

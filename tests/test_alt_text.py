@@ -1,0 +1,53 @@
+"""Words for those who cannot see a figure."""
+
+from types import SimpleNamespace
+
+import pytest
+from IPython.core.formatters import DisplayFormatter
+from matplotlib import pyplot as plt
+
+from ncbook import alt_text
+
+
+@pytest.fixture
+def figure():
+    made, (left, right) = plt.subplots(1, 2)
+    made.suptitle("Two panels")
+    left.plot([1, 2], label="Adam")
+    left.set(title="$K = 4$", xlabel="weight decay $\\lambda$", ylabel="NC0 at the end")
+    right.plot([2, 1], label="_a line without a name")
+    right.set(xlabel="$\\eta_{\\mathrm{eff}}$")
+    yield made
+    plt.close(made)
+
+
+def test_words_are_what_is_on_the_axes_and_in_the_legend(figure):
+    said = "Two panels. K = 4: NC0 at the end against weight decay lambda: Adam. eta_eff"
+    assert alt_text.words(figure) == said
+
+
+def test_a_label_says_it_better(figure):
+    figure.set_label('one "and" two')
+    assert alt_text.words(figure) == 'one "and" two'
+    assert (
+        '<img alt="one &quot;and&quot; two" src="data:image/png' in alt_text.described(figure).data
+    )
+
+
+def test_an_empty_figure_has_no_words():
+    figure = plt.figure()
+    assert alt_text.words(figure) == ""
+    plt.close(figure)
+
+
+def test_a_notebook_shows_figures_with_their_words(figure, monkeypatch):
+    shell = SimpleNamespace(display_formatter=DisplayFormatter())
+    monkeypatch.setattr(alt_text, "get_ipython", lambda: shell)
+    alt_text.use()
+    shown, _ = shell.display_formatter.format(figure)
+    assert '<img alt="Two panels. K = 4' in shown["text/html"]
+
+
+def test_outside_of_a_notebook_nothing_changes(monkeypatch):
+    monkeypatch.setattr(alt_text, "get_ipython", lambda: None)
+    alt_text.use()
