@@ -534,6 +534,18 @@ display(
 )
 
 # %% [markdown]
+# **Try it.** The same way to collapse for four classes in three dimensions, where the simplex is a
+# tetrahedron. The page computes NC0 to NC3 of what it draws. Move *collapse* to 1, or press *Play*:
+# samples meet in their class means, the means spread out to a tetrahedron, and each row of $W$
+# finds its own mean. Then move *shift of W*, which adds one vector to every row. NC0 and NC3 come
+# back, while NC1 and NC2, which do not look at $W$, stay at zero.
+
+# %%
+from ncbook import live
+
+live.simplex()
+
+# %% [markdown]
 # ## Proposition 2.1: without NC0 no NC3
 #
 # The paper's central tool: *NC2 and NC3 imply NC0*. It holds in a sharper form. Write

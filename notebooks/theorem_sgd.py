@@ -751,6 +751,20 @@ display(
 # order: it goes to zero.
 
 # %% [markdown]
+# **Try it.** The figure below computes all three curves in this page, at one constant learning
+# rate. Three things to look for:
+#
+# - Move β between 0 and 0.1: the bound jumps, SGD hardly moves, and SGDW does not move at all.
+# - Move β past the printed β*: SGD begins to swing, and each further step makes it slower. At 0.98
+#   it ends above the bound: the theorem's conditions exclude this setting.
+# - Set λ to 0: nothing moves any more. Without weight decay NC0 stays where it started.
+
+# %%
+from ncbook import live
+
+live.law(lr=0.01, momentum=0.9, weight_decay=0.05, steps=1000)
+
+# %% [markdown]
 # ## Schedules
 #
 # When the learning rate drops, only the coefficients of {eq}`sgd-law` change; $u$ and $q$ carry

@@ -685,6 +685,20 @@ for exact, name in ((True, "true gradient"), (False, "softmax(W) − I")):
 pd.DataFrame(table)
 
 # %% [markdown]
+# **Try it.** Both theorems in one figure, computed in this page, now as NC0 $= \sqrt{K\alpha}$ and
+# with the true gradient. Up to $T_1$ the two curves are nearly one: decay has not turned a sign
+# yet. Then they part, and end where the theorems say. Three things to look for:
+#
+# - Lower λ: both turns come later. At λ = 0 they never come, and both curves rise without end.
+# - Lower η: the same picture, more steps, and a narrower band after $T_2$.
+# - Raise λ: the dotted limit comes into view, and the decoupled curve bends towards it.
+
+# %%
+from ncbook import live
+
+live.signgd(num_classes=10, lr=0.01, weight_decay=1e-3, steps=20_000)
+
+# %% [markdown]
 # ## The turning points, over K, λ and η
 #
 # `theory.turning_points` solves {eq}`signgd-t1`, {eq}`signgd-t2` and the proof's own equation by

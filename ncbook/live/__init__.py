@@ -1,0 +1,224 @@
+"""Live figures: sliders in a published page that recompute in the page, with no server.
+
+A figure is a few numbers and the script ``live.js`` beside them, which knows the formulas; it works
+in the book, in an exported notebook and in JupyterLab (where the notebook is trusted). The script
+comes with each figure, so only pages that have one carry it. No request leaves the page.
+"""
+
+import json
+import re
+from dataclasses import asdict, dataclass, field
+from functools import cache
+from html import escape
+from math import ceil, floor, log10
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from ncbook.theory import checks
+
+MANTISSAS = (1, 1.5, 2, 3, 5, 7)  # stops a decade: nearly even steps on a log scale
+MOMENTA = (0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.93, 0.95, 0.97, 0.98, 0.99)
+CLASS_COUNTS = (3, 4, 5, 6, 7, 8, 10, 12, 15, 20, 30, 50, 70, 100)
+MOST_STEPS = 100_000  # all are worked out at each move of a slider: some 10 ms
+SHARES = tuple(n / 100 for n in range(101))
+MEAN_SPREAD, SAMPLE_SPREAD = 0.45, 0.3  # at the start; a row of the simplex has length 1
+DIGITS = 3  # decimals of the points at the start: enough to draw, and short in the page
+FALLBACK = (
+    "This figure computes in the page and needs JavaScript (in JupyterLab: a trusted notebook)."
+)
+
+
+@dataclass(frozen=True)
+class Control:
+    """A slider: the values that it stops at, and the index of the one it starts with."""
+
+    name: str
+    label: str
+    values: tuple[float, ...]
+    start: int
+
+
+@dataclass(frozen=True)
+class LiveFigure:
+    """A figure that a notebook shows as HTML; its words where HTML cannot be shown."""
+
+    kind: str
+    description: str
+    caption: str
+    controls: tuple[Control, ...]
+    data: dict[str, list] = field(default_factory=dict)
+
+    def _repr_html_(self) -> str:
+        """The figure's numbers, its caption and the script; see ``live.js`` for the rest."""
+        spec = {key: value for key, value in asdict(self).items() if key != "caption"}
+        return (
+            f'<figure class="ncbook-live" data-live="{escape(json.dumps(spec), quote=True)}">'
+            f'<div class="ncbook-live-body"><p>{FALLBACK}</p></div>'
+            f"<figcaption>{escape(self.caption)}</figcaption></figure>\n"
+            f"<script>\n{script()}</script>"
+        )
+
+    def __repr__(self) -> str:
+        return f"A live figure, for a page with JavaScript. {self.description}"
+
+
+@cache
+def script() -> str:
+    """``live.js`` without its comments and indentation, which a page need not carry."""
+    text = Path(__file__).with_name("live.js").read_text(encoding="utf-8")
+    return re.sub(r"^[ \t]*(//.*\n)?", "", text, flags=re.MULTILINE)
+
+
+def law(
+    lr: float = 0.01, momentum: float = 0.9, weight_decay: float = 0.05, steps: int = 1000
+) -> LiveFigure:
+    """α_t/α_0 under SGD and SGDW by the exact law, and Theorem 3.1's bound, over the steps.
+
+    The formulas of :func:`theory.row_sum_closed_form` (squared) and :func:`theory.theorem31_bound`
+    for one constant learning rate; sliders for all four arguments, which are where they start.
+
+    Args:
+        lr: η in [1e-4, 0.5].
+        momentum: β in [0, 0.99].
+        weight_decay: λ in [0, 1].
+        steps: a whole number from 10 to 100,000.
+
+    Raises:
+        ValueError: an argument outside its range.
+
+    Example:
+        >>> live.law(lr=0.0679, weight_decay=5e-4)  # doctest: +SKIP
+    """
+    controls = (
+        _control("weight_decay", "weight decay λ", weight_decay, (0, *_decades(1e-6, 1))),
+        _control("lr", "learning rate η", lr, _decades(1e-4, 0.5)),
+        _control("momentum", "momentum β", momentum, MOMENTA),
+        _control("steps", "steps", steps, _decades(10, MOST_STEPS), whole=True),
+    )
+    description = (
+        "Curves of α at step t over α at the start, on a log scale: the exact law of SGD, the "
+        "exact law of SGDW, and the bound of Theorem 3.1. Sliders change them."
+    )
+    caption = (
+        "The exact law of α under SGD (solid) and SGDW (dashed) at a constant learning rate, and "
+        "the exponential of Theorem 3.1 with C = 1 and without its O(η) (dotted). A curve that "
+        "reaches the lower edge goes on below it."
+    )
+    return LiveFigure("law", description, caption, controls)
+
+
+def signgd(
+    num_classes: int = 10, lr: float = 0.01, weight_decay: float = 1e-3, steps: int = 20_000
+) -> LiveFigure:
+    """NC0 under sign descent on collapsed features from W₀ = 0, with coupled and decoupled decay.
+
+    The numbers of :func:`theory.simulate_signgd`, as NC0 = √(Kα), :func:`theory.decoupled_limit`
+    and :func:`theory.turning_points`, with the mean cross-entropy's gradient; sliders for all four
+    arguments, which are where they start.
+
+    Args:
+        num_classes: K, a whole number from 3 (at 2 the decoupled row sum is 0) to 100.
+        lr: η in [1e-4, 0.1].
+        weight_decay: λ in [0, 1].
+        steps: a whole number from 10 to 100,000.
+
+    Raises:
+        ValueError: an argument outside its range.
+
+    Example:
+        >>> live.signgd(num_classes=4)  # doctest: +SKIP
+    """
+    controls = (
+        _control("num_classes", "classes K", num_classes, CLASS_COUNTS, whole=True),
+        _control("weight_decay", "weight decay λ", weight_decay, (0, *_decades(1e-6, 1))),
+        _control("lr", "learning rate η", lr, _decades(1e-4, 0.1)),
+        _control("steps", "steps", steps, _decades(10, MOST_STEPS), whole=True),
+    )
+    description = (
+        "NC0 over the steps of sign descent, both on log scales: with coupled decay it rises, "
+        "falls and then swings near zero; with decoupled decay it rises to a limit. Sliders change "
+        "the curves."
+    )
+    caption = (
+        "NC0 under sign descent from W = 0 on collapsed features, with coupled decay (solid) and "
+        "decoupled decay (dashed); dotted, where it lies within the axes, the limit √K (K − 2)/λ "
+        "of Theorem 3.3. Between T₁ and T₂ of Theorem 3.4 the coupled curve falls; after T₂ it "
+        "swings within the shaded band."
+    )
+    return LiveFigure("signgd", description, caption, controls)
+
+
+def simplex(collapse: float = 0.0, shift: float = 0.0, samples: int = 8) -> LiveFigure:
+    """Four classes in three dimensions on their way from random points to the simplex ETF.
+
+    Features and weight are straight mixtures: a share 1 − collapse of random ones (always the
+    same), and a share `collapse` of the tetrahedron. `shift` times one vector of length 1 is added
+    to every row of W. The page computes NC0 to NC3 as :func:`metrics.nc_metrics` does.
+
+    Args:
+        collapse: in [0, 1].
+        shift: in [0, 1].
+        samples: features of each class, from 2 to 50.
+
+    Raises:
+        ValueError: an argument outside its range.
+
+    Example:
+        >>> live.simplex(collapse=0.5)  # doctest: +SKIP
+    """
+    if checks.whole("samples", samples, 2) > 50:
+        raise ValueError(f"samples must be a whole number from 2 to 50, got {samples!r}")
+    controls = (
+        _control("collapse", "collapse", collapse, SHARES),
+        _control("shift", "shift of W", shift, SHARES),
+    )
+    description = (
+        "Four classes in three dimensions: samples, class means joined by lines, and the rows of W "
+        "as arrows. As the slider goes to 1 the samples meet in their means, the means form a "
+        "tetrahedron, and each arrow points to a mean. Drag it, or use the arrow keys, to turn it."
+    )
+    caption = (
+        "Small marks: samples. Large marks, joined by lines: class means. Arrows: the rows of W, "
+        "at the size of the centred means. Below: NC0 to NC3 of what is drawn; the bars are shares "
+        "of the values at the start. Drag to turn, or use the arrow keys."
+    )
+    return LiveFigure("simplex", description, caption, controls, _layer(samples))
+
+
+def _layer(samples: int) -> dict[str, list]:
+    """The start (features, labels, weight), the end (simplex), and the direction of the shift."""
+    rng = np.random.default_rng(24)  # of thirty: a start far from collapse that fills the picture
+    corners = np.array([[1, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1]]) / np.sqrt(3)
+    labels = np.repeat(np.arange(4), samples)
+    means = rng.normal(scale=MEAN_SPREAD, size=(4, 3))
+    features = means[labels] + rng.normal(scale=SAMPLE_SPREAD, size=(len(labels), 3))
+    weight = rng.normal(scale=1 / np.sqrt(3), size=(4, 3))
+    direction = np.array([2, 1, 2]) / 3
+    reach = max(1.25, 1.05 * np.linalg.norm(features, axis=1).max())
+    points = {"features": features, "weight": weight}
+    points = {name: np.round(rows, DIGITS).tolist() for name, rows in points.items()}
+    ends = {"simplex": corners.tolist(), "direction": direction.tolist()}
+    return points | ends | {"labels": labels.tolist(), "reach": round(reach, DIGITS)}
+
+
+def _decades(low: float, high: float) -> tuple[float, ...]:
+    """MANTISSAS times the powers of ten, from low to high."""
+    exponents = range(floor(log10(low)), ceil(log10(high)) + 1)
+    stops = (float(f"{m}e{n}") for n in exponents for m in MANTISSAS)
+    return tuple(stop for stop in stops if low <= stop <= high)
+
+
+def _control(
+    name: str, label: str, value: ArrayLike, stops: tuple[float, ...], whole: bool = False
+) -> Control:
+    """A slider over `stops` and the value that it starts with, which becomes a stop of its own."""
+    if np.ndim(value) != 0:
+        raise ValueError(f"{name} must be one number, got {value!r}")
+    number = float(checks.real(name, value, stops[0], stops[-1], "[]"))
+    if whole:
+        number = checks.whole(name, number, 1)
+    values = sorted({*stops, number})
+    values = [int(stop) if stop == int(stop) else stop for stop in values]
+    return Control(name, label, tuple(values), values.index(number))

@@ -1,0 +1,339 @@
+"""Live figures: their HTML; and in a browser, each number on the page against the package's own."""
+
+import json
+import re
+import shutil
+from html import unescape
+
+import numpy as np
+import pytest
+
+from ncbook import live, metrics, theory
+
+FIGURES = {"law": live.law, "signgd": live.signgd, "simplex": live.simplex}
+every_figure = pytest.mark.parametrize("kind", FIGURES)
+LARGEST = 30_000  # characters that a figure may add to a page, its script included
+SAME = 1e-9  # relative: JavaScript's numbers are float64, too, but summed in another order
+
+
+def spec_of(html):
+    """What the page gets to know of a figure."""
+    return json.loads(unescape(re.search(r'data-live="([^"]*)"', html)[1]))
+
+
+# ---------------------------------------------------------------- without a browser
+
+
+@every_figure
+def test_a_figure_is_whole_and_small(kind):
+    html = FIGURES[kind]()._repr_html_()
+    assert len(html) < LARGEST
+    assert len(re.findall("<figcaption>.+</figcaption>", html)) == 1
+    assert live.FALLBACK in html
+    assert html.count("<script>") == html.count("</script") == 1
+    assert not re.search(r"\b(src|href)=|\bimport\b|fetch|XMLHttp", html)  # nothing is loaded
+    assert "http" not in html.replace("http://www.w3.org/2000/svg", "")
+
+
+@every_figure
+def test_the_script_is_sent_without_its_comments_but_whole(kind):
+    assert "//" not in re.sub(r"http://", "", live.script())
+    source = (live.Path(live.__file__).parent / "live.js").read_text()
+    assert live.script().count("function ") == len(
+        re.findall(r"^\s*(?!//).*function ", source, re.M)
+    )
+
+
+@every_figure
+def test_sliders_start_where_asked_and_rise(kind):
+    spec = spec_of(FIGURES[kind]()._repr_html_())
+    assert spec["kind"] == kind
+    assert spec["description"]
+    for control in spec["controls"]:
+        values = control["values"]
+        assert values == sorted(set(values))
+        assert 0 <= control["start"] < len(values)
+
+
+def test_a_value_between_two_stops_becomes_a_stop():
+    figure = live.law(lr=0.0679, steps=469)
+    starts = {c.name: c.values[c.start] for c in figure.controls}
+    assert starts == {"lr": 0.0679, "momentum": 0.9, "weight_decay": 0.05, "steps": 469}
+
+
+def test_without_html_a_figure_says_what_it_would_show():
+    assert "Theorem 3.1" in repr(live.law())
+    assert "\n" not in repr(live.law())
+
+
+BAD = {
+    "lr must be in [0.0001, 0.5], got 3": lambda: live.law(lr=3),
+    "lr must be in [0.0001, 0.1], got 0.5": lambda: live.signgd(lr=0.5),
+    "momentum must be in [0, 0.99], got 1": lambda: live.law(momentum=1),
+    "momentum must be in [0, 0.99], got nan": lambda: live.law(momentum=float("nan")),
+    "weight_decay must be in [0, 1], got -1": lambda: live.signgd(weight_decay=-1),
+    "num_classes must be in [3, 100], got 2": lambda: live.signgd(num_classes=2),
+    "num_classes must be a whole number of at least 1, got 3.5": lambda: live.signgd(3.5),
+    "steps must be in [10, 100000], got 1e+06": lambda: live.law(steps=10**6),
+    "collapse must be in [0, 1], got 1.1": lambda: live.simplex(collapse=1.1),
+    "collapse must be a number or an array of numbers, got 'much'": lambda: live.simplex("much"),
+    "shift must be one number, got [0, 1]": lambda: live.simplex(shift=[0, 1]),
+    "samples must be a whole number from 2 to 50, got 60": lambda: live.simplex(samples=60),
+    "samples must be a whole number of at least 2, got 1": lambda: live.simplex(samples=1),
+}
+
+
+@pytest.mark.parametrize("message", BAD)
+def test_bad_input_is_refused_in_one_line(message):
+    with pytest.raises(ValueError, match=re.escape(message)) as refusal:
+        BAD[message]()
+    assert str(refusal.value) == message
+
+
+# -------------------------------------------------------------------- in a browser
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """Chromium, driven by Playwright."""
+    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    binary = shutil.which("chromium") or shutil.which("chromium-browser")
+    if binary is None:
+        pytest.skip("no chromium on this machine (Debian: apt-get install chromium)")
+    with api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=binary, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def show(browser, tmp_path):
+    """A function that opens figures in a page; that page must load and log nothing."""
+    contexts, requests, said = [], [], []
+
+    def open_page(*figures, head="", width=1000, **options):
+        html = "".join(figure._repr_html_() for figure in figures)
+        path = tmp_path / "page.html"
+        path.write_text(f'<!doctype html><meta charset="utf-8">{head}<body>{html}', "utf-8")
+        size = {"width": width, "height": 900}
+        contexts.append(browser.new_context(viewport=size, **options))
+        page = contexts[-1].new_page()
+        page.on("request", lambda request: requests.append(request.url))
+        page.on("console", lambda message: said.append(message.text))
+        page.on("pageerror", lambda error: said.append(str(error)))
+        page.goto(path.as_uri())
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert said == []
+    assert len(requests) == len(contexts)  # the page itself, and nothing more
+
+
+def live_state(page, at=0):
+    """What the figure shows: values of its sliders, its numbers, its curves as drawn."""
+    return page.locator("figure.ncbook-live").nth(at).evaluate("f => f.live")
+
+
+def put(page, name, index):
+    page.locator(f"input[name={name}]").fill(str(index))
+
+
+def each_slider_moved(page, figure):
+    """The state after each of a few settings of each slider, the others where they start."""
+    for control in figure.controls:
+        last = len(control.values) - 1
+        for index in {0, last // 3, (2 * last) // 3, last}:
+            put(page, control.name, index)
+            state = live_state(page)
+            assert state["values"][control.name] == control.values[index]
+            yield state
+        put(page, control.name, control.start)
+
+
+def close(got, expected, size=0.0):
+    """Within 1e-9 of the value, or of the size that an oscillation has there."""
+    allowed = SAME * np.maximum(np.abs(expected), size)
+    assert np.all(np.abs(np.subtract(got, expected)) <= allowed)
+
+
+def test_the_law_on_the_page_is_the_packages(show):
+    figure = live.law(0.01, 0.9, 0.05, 1000)
+    page = show(figure)
+    seen = set()
+    for state in each_slider_moved(page, figure):
+        values, curves = state["values"], state["curves"]
+        setting = values["lr"], values["momentum"], values["weight_decay"]
+        seen.add(tuple(state["numbers"].values()))
+        for name, decoupled in (("sgd", False), ("sgdw", True)):
+            t, y = np.array(curves[name]).T
+            signed = theory.row_sum_closed_form(t, *setting, decoupled)
+            close(y, signed**2, size=np.maximum.accumulate((signed**2)[::-1])[::-1])
+            end = theory.row_sum_closed_form(values["steps"], *setting, decoupled) ** 2
+            close(state["numbers"][name], end, size=y[-2:].max())
+        t, y = np.array(curves["bound"]).T
+        close(y, theory.theorem31_bound(t, *setting))
+        close(state["numbers"]["critical"], theory.critical_momentum(setting[0], setting[2]))
+    assert len(seen) == 16  # four settings of four sliders, and each tells another story
+
+
+def test_sign_descent_on_the_page_is_the_packages(show):
+    figure = live.signgd(10, 0.01, 1e-3, 3000)
+    page = show(figure)
+    seen = set()
+    for state in each_slider_moved(page, figure):
+        names = ("num_classes", "lr", "weight_decay", "steps")
+        K, lr, decay, steps = (state["values"][name] for name in names)
+        seen.add(tuple(state["numbers"].values()))
+        walk = np.sqrt(K * theory.simulate_signgd(K, lr, decay, steps))
+        t, y = np.array(state["curves"]["coupled"]).T
+        close(y, walk[t.astype(int)], size=lr)  # where a = (K − 1) b the package has rounding
+        close(state["numbers"]["coupled"], walk[-1], size=lr)
+        t, y = np.array(state["curves"]["decoupled"]).T
+        close(y, np.sqrt(K * theory.decoupled_alpha(t, K, lr, decay)))
+        if decay:
+            turns = theory.turning_points(K, lr, decay)
+            close(state["numbers"]["rise_ends"], turns.rise_ends)
+            close(state["numbers"]["fall_ends"], turns.fall_ends)
+            limit = np.sqrt(K * theory.decoupled_limit(K, decay))
+            close(state["numbers"]["limit"], limit)
+        else:
+            assert {state["numbers"][n] for n in ("rise_ends", "fall_ends", "limit")} == {np.inf}
+    assert len(seen) == 16
+
+
+def layer_at(data, collapse, shift):
+    """Features and weight by the definition in ``live.simplex``."""
+    data = {name: np.array(value) for name, value in data.items()}
+    H = (1 - collapse) * data["features"] + collapse * data["simplex"][data["labels"]]
+    W = (1 - collapse) * data["weight"] + collapse * data["simplex"]
+    return H, data["labels"], W + shift * data["direction"]
+
+
+def test_the_simplex_on_the_page_has_the_packages_metrics(show):
+    figure = live.simplex(collapse=0.3, shift=0.2)
+    page = show(figure)
+    for state in each_slider_moved(page, figure):
+        expected = metrics.nc_metrics(*layer_at(figure.data, **state["values"]))
+        for name in ("nc0", "nc1", "nc2", "nc3"):
+            close(state["numbers"][name], expected[name], size=1e-5)  # some 1e-14 at collapse
+
+
+def test_collapse_is_reached_and_a_shift_spoils_nc0_and_nc3_alone(show):
+    page = show(live.simplex(collapse=1))
+    assert max(live_state(page)["numbers"].values()) < 1e-12
+    assert page.locator("[data-name=nc0] b").inner_text() == "0"
+    put(page, "shift", 50)
+    numbers = live_state(page)["numbers"]
+    assert numbers["nc0"] == pytest.approx(2, rel=SAME)  # four rows, each shifted by a half
+    assert numbers["nc3"] > 0.1
+    assert max(numbers["nc1"], numbers["nc2"]) < 1e-12
+
+
+@pytest.mark.parametrize("kind", ["law", "signgd"])
+def test_the_curve_is_drawn_where_its_numbers_say(kind, show):
+    """The ticks fix the scales; the last point of each curve must lie on them."""
+    page = show(FIGURES[kind]())
+    ticks = page.locator("line.grid").evaluate_all(
+        "ticks => ticks.map(t => [Math.log10(t.dataset.y), +t.getAttribute('y1')])"
+    )
+    slope, offset = np.polyfit(*np.array(ticks).T, 1)
+    for name, points in live_state(page)["curves"].items():
+        drawn = page.locator(f"path.curve.{name}").get_attribute("d")[1:].split("L")
+        assert len(drawn) == len(points)
+        height = [float(pair.split(",")[1]) for pair in drawn]
+        values = np.log10([value for _, value in points])
+        np.testing.assert_allclose(height, slope * values + offset, atol=0.05)  # pixels
+
+
+@every_figure
+def test_every_slider_works_by_keyboard_and_has_a_name(kind, show):
+    figure = FIGURES[kind]()
+    page = show(figure)
+    for control in figure.controls:
+        slider = page.get_by_role("slider", name=control.label)
+        before, key = live_state(page), "ArrowRight" if control.start == 0 else "ArrowLeft"
+        slider.focus()
+        page.keyboard.press(key)
+        after = live_state(page)
+        assert after["numbers"] != before["numbers"]
+        shown = page.locator(f"output[for={slider.get_attribute('id')}]").inner_text()
+        assert slider.get_attribute("aria-valuetext") == shown
+    page.get_by_role("button", name="Reset").click()
+    start = {c.name: c.values[c.start] for c in figure.controls}
+    assert live_state(page)["values"] == start
+    assert page.get_by_role("img", name=figure.description[:40]).count() == 1
+
+
+def test_the_simplex_turns_by_keys_and_by_dragging(show):
+    page = show(live.simplex())
+    picture = page.locator("svg.turns")
+    views = [live_state(page)["view"]]
+    picture.focus()
+    for key in ("ArrowLeft", "ArrowUp"):
+        page.keyboard.press(key)
+        views.append(live_state(page)["view"])
+    box = picture.bounding_box()
+    page.mouse.move(box["x"] + 200, box["y"] + 200)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 260, box["y"] + 200)
+    page.mouse.up()
+    page.mouse.move(box["x"] + 10, box["y"] + 10)  # not held: turns nothing
+    views.append(live_state(page)["view"])
+    turns = np.diff([[view["turn"], view["tilt"]] for view in views], axis=0)
+    np.testing.assert_allclose(turns, [[-0.1, 0], [0, -0.1], [0.5, 0]], atol=1e-6)
+    page.get_by_role("button", name="Reset").click()
+    assert live_state(page)["view"] == views[0]
+
+
+@pytest.mark.parametrize("motion", ["reduce", "no-preference"])
+def test_play_ends_in_collapse_at_once_for_who_wants_no_motion(motion, show):
+    page = show(live.simplex(), reduced_motion=motion)
+    between = "document.querySelector('figure').live.values.collapse"
+    page.evaluate(
+        f"""window.seen = [];
+        const watch = () => {{ seen.push({between}); requestAnimationFrame(watch); }};
+        watch();"""
+    )
+    page.get_by_role("button", name="Play").click()
+    page.wait_for_function(f"{between} === 1")
+    stops = set(page.evaluate("window.seen"))
+    assert (stops <= {0, 1}) == (motion == "reduce")
+
+
+def test_many_figures_in_a_page_are_apart_and_start_once(show):
+    page = show(live.law(), live.law(momentum=0.5), live.simplex())
+    assert page.locator("svg").count() == 3
+    page.locator("input[name=momentum]").first.fill("0")
+    assert live_state(page, 0)["values"]["momentum"] == 0
+    assert live_state(page, 1)["values"]["momentum"] == 0.5
+    identifiers = page.locator("input").evaluate_all("all => all.map(input => input.id)")
+    assert len(set(identifiers)) == len(identifiers) == 10
+
+
+@every_figure
+def test_a_phone_shows_a_figure_without_scrolling_sideways(kind, show):
+    viewport = '<meta name="viewport" content="width=device-width">'
+    page = show(FIGURES[kind](), head=viewport, width=360)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    inside = "all => all.every(t => t.getBoundingClientRect().right <= innerWidth)"
+    assert page.locator("svg text, input, output").evaluate_all(inside)
+    page.set_viewport_size({"width": 700, "height": 900})
+    page.wait_for_function("document.querySelector('svg').viewBox.baseVal.width > 500")
+
+
+def test_a_dark_page_has_light_letters(show):
+    dark = "<script>document.documentElement.dataset.theme = 'dark'</script>"
+    dark += "<style>html[data-theme=dark] { color: rgb(200, 210, 220); }</style>"
+    page = show(live.law(), head=dark)
+    colour = "all => all.map(t => getComputedStyle(t).fill)"
+    letters = set(page.locator("svg text").evaluate_all(colour))
+    assert letters == {"rgb(200, 210, 220)"}
+
+
+@every_figure
+def test_without_javascript_a_figure_says_so(kind, show):
+    page = show(FIGURES[kind](), java_script_enabled=False)
+    assert live.FALLBACK in page.locator("figure").inner_text()
+    assert page.locator("input").count() == 0
