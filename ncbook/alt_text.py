@@ -7,6 +7,8 @@ import re
 from html import escape
 from io import BytesIO
 
+import matplotlib as mpl
+import matplotlib.pyplot as plt
 from IPython import get_ipython
 from IPython.display import HTML
 from matplotlib.axes import Axes
@@ -49,5 +51,6 @@ def use() -> None:
     """From now on this notebook shows each figure with its alternative text."""
     shell = get_ipython()
     if shell is not None:
+        plt.switch_backend(mpl.get_backend())  # now, for it begins by forgetting what we say below
         html = shell.display_formatter.formatters["text/html"]
         html.for_type(Figure, lambda figure: described(figure).data)
