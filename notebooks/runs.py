@@ -153,7 +153,7 @@ figures.given(runs, "", show_provenance)
 # ## The table
 #
 # One row a setting, each number the mean over its seeds. *n* is how many seeds there are, diverged
-# ones not counted in the means. Click a column's head to sort, type into the box above to search,
+# ones not counted in the means. Click the arrows in a column's head to sort; type into the box above to search,
 # or into a field below a column to filter by it.
 
 # %% tags=["hide-input"]
@@ -195,11 +195,6 @@ def settings(runs):
 
 
 # %% tags=["hide-input"]
-NARROW = (
-    "<style>.dt-container tfoot input { width: 100%; min-width: 4em }</style>"
-)
-
-
 def show_settings(runs):
     table = settings(runs).dropna(axis="columns", how="all")
     with pd.option_context("display.float_format", "{:.3g}".format):
@@ -212,7 +207,7 @@ def show_settings(runs):
             scrollX=True,
             autoWidth=False,
         )
-    return f"{NARROW}{len(table):,} settings."
+    return f"{len(table):,} settings."
 
 
 figures.given(runs, "", show_settings)

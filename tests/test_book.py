@@ -1,0 +1,194 @@
+"""The built book in a real browser: every page, at a desk and on a phone. It is looked for in
+`_build/html`: `make book` first."""
+
+import functools
+import shutil
+import threading
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import unquote, urldefrag, urljoin, urlsplit
+
+import pandas as pd
+import pytest
+import yaml
+from bs4 import BeautifulSoup
+
+from ncbook import store, theory
+
+ROOT = Path(__file__).parents[1]
+BOOK = ROOT / "_build" / "html"
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+MEGABYTE = 10**6
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not (BOOK / "index.html").is_file(), reason="no book: make book"),
+]
+needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="no chromium")
+
+
+def chapters():
+    """The pages of the table of contents."""
+    toc = yaml.safe_load((ROOT / "_toc.yml").read_text())
+    return [toc["root"], *(entry["file"] for entry in toc["chapters"])]
+
+
+@functools.cache
+def parsed(path):
+    return BeautifulSoup(path.read_bytes(), "html.parser")
+
+
+# ------------------------------------------------------------ as files
+
+
+@pytest.mark.parametrize("chapter", chapters())
+def test_a_page_is_small_and_its_pictures_have_words(chapter):
+    page = BOOK / f"{chapter}.html"
+    assert page.stat().st_size < 3 * MEGABYTE
+    pictures = parsed(page).select("main img")
+    assert [p["src"][:60] for p in pictures if len(p.get("alt", "")) < 10] == []
+
+
+def links(page):
+    """The pages and anchors of the book that a page points to."""
+    here = f"http://book/{page.relative_to(BOOK)}"
+    for link in [a["href"] for a in parsed(page).select("a[href]")]:
+        address, anchor = urldefrag(urljoin(here, link))
+        if urlsplit(address).netloc == "book":
+            yield link, BOOK / unquote(urlsplit(address).path.lstrip("/")), unquote(anchor)
+
+
+@pytest.mark.parametrize("chapter", chapters())
+def test_links_inside_of_the_book_lead_somewhere(chapter):
+    broken = []
+    for link, target, anchor in links(BOOK / f"{chapter}.html"):
+        target = target / "index.html" if target.is_dir() else target
+        found = target.is_file()
+        if found and anchor and target.suffix == ".html":
+            found = parsed(target).find(id=anchor) is not None
+        if not found:
+            broken.append(link)
+    assert broken == []
+
+
+def test_all_runs_can_be_had_as_files():
+    published = store.load_runs(ROOT / "book" / "results")
+    for read, name in ((pd.read_csv, "runs.csv"), (pd.read_parquet, "runs.parquet")):
+        rows = read(BOOK / "downloads" / name)
+        assert set(rows["run_id"]) == set(published["run_id"])
+
+
+# ------------------------------------------------------------ in a browser
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture(scope="module")
+def served():
+    server = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(BOOK)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture(scope="module")
+def browser():
+    sync_api = pytest.importorskip("playwright.sync_api")
+    with sync_api.sync_playwright() as playwright:
+        yield playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+
+
+@pytest.fixture
+def page(browser, served):
+    """A page that notes errors and requests to elsewhere: there must be none."""
+    opened = browser.new_page(viewport={"width": 1280, "height": 900})
+    faults = []
+    opened.on("console", lambda said: faults.append(said.text) if said.type == "error" else None)
+    opened.on("pageerror", lambda error: faults.append(str(error)))
+
+    def note(request):
+        if not request.url.startswith((served, "data:", "blob:")):
+            faults.append(request.url)
+
+    opened.on("request", note)
+    yield opened
+    opened.close()
+    assert faults == []
+
+
+@needs_browser
+@pytest.mark.parametrize("chapter", chapters())
+def test_a_page_opens_without_an_error_and_fits_a_phone(page, served, chapter):
+    page.goto(f"{served}/{chapter}.html", wait_until="networkidle")
+    assert page.locator("main h1").first.inner_text()
+    assert page.locator("mjx-merror").count() == 0  # formulas that MathJax cannot set
+    page.set_viewport_size({"width": 380, "height": 800})
+    assert page.evaluate("document.documentElement.scrollWidth") <= 380
+
+
+@needs_browser
+@pytest.mark.parametrize("chapter", ["notebooks/coupling", "notebooks/runs"])
+def test_the_first_paint_needs_less_than_a_megabyte(page, served, chapter):
+    """Of what the browser must have before it draws: style sheets and scripts that it waits for."""
+    page.goto(f"{served}/{chapter}.html", wait_until="networkidle")
+    sizes = page.evaluate(
+        "performance.getEntriesByType('resource')"
+        ".filter(e => e.renderBlockingStatus === 'blocking').map(e => e.transferSize)"
+    )
+    assert 0 < sum(sizes) < MEGABYTE
+
+
+@needs_browser
+def test_search_finds_nc0(page, served):
+    page.goto(f"{served}/search.html?q=NC0")
+    page.wait_for_selector("#search-results li")
+    titles = page.locator("#search-results li a").all_inner_texts()
+    assert "NC0 as a diagnostic" in titles
+
+
+@needs_browser
+def test_a_live_figures_slider_changes_its_curve(page, served):
+    page.goto(f"{served}/notebooks/theorem_sgd.html", wait_until="networkidle")
+    figure = page.locator("figure.ncbook-live").first
+    slider = figure.locator("input[name=momentum]")
+    seen = []
+    for _ in range(2):
+        live = figure.evaluate("element => element.live")
+        values = live["values"]
+        step, alpha = live["curves"]["sgd"][-1]
+        setting = (values["lr"], values["momentum"], values["weight_decay"])
+        assert alpha == pytest.approx(theory.row_sum_closed_form(step, *setting) ** 2, rel=1e-6)
+        seen.append(alpha)
+        slider.focus()
+        page.keyboard.press("ArrowLeft")
+    assert seen[0] != seen[1]
+
+
+@needs_browser
+def test_the_table_of_runs_filters_and_sorts(page, served):
+    page.goto(f"{served}/notebooks/runs.html", wait_until="networkidle")
+    box = page.locator(".dt-search input").first
+    box.fill("adamw")
+    rows = page.locator(".dt-container tbody tr")
+    assert rows.count() > 0
+    assert all("adamw" in text for text in rows.all_inner_texts())
+    head = page.locator(".dt-container thead th", has_text="NC3").first
+    head.locator(".dt-column-order").click()
+    column = head.evaluate("element => element.cellIndex")
+    values = [float(row.split("\t")[column]) for row in rows.all_inner_texts()]
+    assert values == sorted(values)
+
+
+@needs_browser
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_is_read_against_its_background(browser, served, scheme):
+    opened = browser.new_page(color_scheme=scheme)
+    opened.goto(f"{served}/book/intro.html", wait_until="networkidle")
+    background = opened.evaluate("getComputedStyle(document.body).backgroundColor")
+    opened.close()
+    light = sum(int(part) for part in background.strip("rgba()").split(",")[:3]) > 3 * 128
+    assert light == (scheme == "light")
