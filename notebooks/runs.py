@@ -153,8 +153,8 @@ figures.given(runs, "", show_provenance)
 # ## The table
 #
 # One row a setting, each number the mean over its seeds. *n* is how many seeds there are, diverged
-# ones not counted in the means. Click the arrows in a column's head to sort; type into the box above to search,
-# or into a field below a column to filter by it.
+# ones not counted in the means. Click the arrows in a column's head to sort; type into the box above
+# to search, or into a field below a column to filter by it.
 
 # %% tags=["hide-input"]
 SETTING = [
