@@ -3,7 +3,7 @@
 # make book    build the book from the published results, without training
 # make serve   open the built book in a browser
 # make pdf     the book as one PDF, printed by Chromium (CHROMIUM=chromium)
-# make lab     open the notebooks in JupyterLab
+# make lab     open the explorer, and all the notebooks, in JupyterLab
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -49,7 +49,7 @@ picture: $(READY)
 	$(BIN)/python -c "from ncbook import six_grids; six_grids.save_headline('book/results', 'book/images/headline.png')"
 
 lab: $(READY)
-	NCBOOK_RESULTS=$${NCBOOK_RESULTS:-$(CURDIR)/results} $(BIN)/jupyter lab notebooks
+	NCBOOK_RESULTS=$${NCBOOK_RESULTS:-$(CURDIR)/results} $(BIN)/jupyter lab notebooks/explorer.ipynb
 
 # After editing notebooks/NAME.py or NAME.ipynb: bring the other of the pair up to date.
 sync: $(READY)

@@ -375,6 +375,12 @@ def _colour(optimizer: str) -> str:
     return COLOURS[optimizer.removesuffix(MIXED)]
 
 
+def look(optimizer: str) -> dict[str, str]:
+    """How its line looks everywhere: colour, label, and dashed if its decay is decoupled."""
+    style = "--" if optimizer.endswith("w") else "-"
+    return {"color": _colour(optimizer), "label": _label(optimizer), "linestyle": style}
+
+
 def _zero_stands_at(decays: Sequence[float]) -> float:
     """Where weight decay 0 is drawn on a log axis: a decade below the least positive one."""
     positive = [d for d in decays if d > 0]
@@ -406,8 +412,13 @@ def _over_epochs(
         look = dict(color=colour, label=None if dotted else label)
         axis.plot(middle.index, middle, ":" if dotted else "-", **look)
         axis.fill_between(middle.index, low, high, color=colour, alpha=0.12, lw=0)
+    epoch_axis(axis, int(history["epoch"].max()))
+
+
+def epoch_axis(axis: Axes, last: int) -> None:
+    """Epochs 0, 1, 10, 100 ... at equal distances, to the last one."""
+    last = max(1, last)
     axis.set_xscale("symlog", linthresh=1)
-    last = max(1, int(history["epoch"].max()))
     axis.set_xlim(0, last)
     ticks = [t for t in (0, 1, 10, 100, 1000) if t < last / 2.5]
     axis.set_xticks([*ticks, last], [str(t) for t in (*ticks, last)])

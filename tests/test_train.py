@@ -692,6 +692,27 @@ def test_on_epoch_is_called_after_each_epoch():
     assert calls == [(1, 2), (2, 2), (3, 2)]
 
 
+def test_on_measure_is_called_with_each_measurements_records():
+    calls = []
+    configs = [config(lr=lr) for lr in (0.1, 0.01)]
+    _, history = train_members(configs, digits(), log_epochs=[1], on_measure=calls.append)
+    assert [[row["epoch"] for row in rows] for rows in calls] == [[0, 0], [1, 1], [3, 3]]
+    assert [row for rows in calls for row in rows] == history
+
+
+def test_what_on_epoch_raises_ends_the_training():
+    calls = []
+
+    def stop(epoch, _):
+        calls.append(epoch)
+        if epoch == 2:
+            raise KeyError("enough")
+
+    with pytest.raises(KeyError, match="enough"):
+        train_members([config()], digits(), on_epoch=stop)
+    assert calls == [1, 2]
+
+
 def test_step_seconds_is_a_time_and_leaves_the_threads_alone():
     threads = torch.get_num_threads()
     seconds = step_seconds([config()], digits())

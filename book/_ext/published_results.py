@@ -1,5 +1,5 @@
-"""Sphinx extension: the book's notebooks read the published results, and train nothing; the book
-offers them as files."""
+"""Sphinx extension: the book's notebooks read the published results, train nothing, and show no
+controls, since a page has no Python that could answer them; the book offers the runs as files."""
 
 import os
 from pathlib import Path
@@ -12,6 +12,7 @@ DOWNLOADS = "downloads"  # a folder of the book, which notebooks/runs links to
 
 def setup(app):
     os.environ["NCBOOK_RESULTS"] = str(PUBLISHED)
+    os.environ["NCBOOK_STATIC"] = "1"  # ncbook.explore.STATIC_VARIABLE
     app.connect("build-finished", offer)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
 

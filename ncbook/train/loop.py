@@ -30,6 +30,7 @@ COMPILE_FROM_UPDATES = 1.5e9
 TIMED_STEPS, TIMED_SECONDS = 8, 2.0
 
 OnEpoch = Callable[[int, int], None]
+OnMeasure = Callable[[list[dict]], None]
 
 
 def train_members(
@@ -40,6 +41,7 @@ def train_members(
     compiled: bool | None = None,
     deterministic: bool = False,
     on_epoch: OnEpoch | None = None,
+    on_measure: OnMeasure | None = None,
 ) -> tuple[list[dict], list[dict]]:
     """Train all ``configs`` together and return their records.
 
@@ -52,7 +54,8 @@ def train_members(
             the time that compiling takes.
         deterministic: have a GPU use deterministic algorithms alone, slower ones at times; on a CPU
             they are so anyway.
-        on_epoch: called with (epoch, members) after each epoch.
+        on_epoch: called with (epoch, members) after each epoch. What it raises ends the training.
+        on_measure: called with the history's new records after each measurement.
 
     Returns:
         ``runs``, one record a member: its config, ``status`` (``ok`` or ``diverged``),
@@ -78,15 +81,22 @@ def train_members(
         _out_of_memory_explained(configs),
     ):
         chunk = _Chunk.start(configs, dataset, compiled)
-        history = chunk.measure(0)
+        history = [*_measured(chunk, 0, on_measure)]  # of its own: it grows
         for epoch in range(shared.epochs):
             chunk.train_epoch(epoch)
             if epoch + 1 in logged:
-                history += chunk.measure(epoch + 1)
+                history += _measured(chunk, epoch + 1, on_measure)
             if on_epoch:
                 on_epoch(epoch + 1, len(configs))
     seconds = (time.perf_counter() - began) / len(configs)
     return chunk.run_records(history, seconds), history
+
+
+def _measured(chunk: _Chunk, epoch: int, on_measure: OnMeasure | None) -> list[dict]:
+    records = chunk.measure(epoch)
+    if on_measure:
+        on_measure(records)
+    return records
 
 
 def step_seconds(configs: Sequence[RunConfig], dataset: Dataset) -> float:

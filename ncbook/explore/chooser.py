@@ -1,0 +1,133 @@
+"""Dropdowns over a table of runs, of which each offers what the choices before it leave."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import ipywidgets as widgets
+import pandas as pd
+
+from ncbook import figures
+from ncbook.explore import controls
+
+# Column: label and tooltip, in the order in which choices depend on each other.
+WORDS = {
+    "dataset": ("data set", "what the network was trained on"),
+    "model": ("network", "the architecture that was trained"),
+    "recipe": ("training", "how long, and all that was not as usual"),
+    "optimizer": ("optimizer", "the update rule; names that end in W decouple the weight decay"),
+    "coupled_share": ("coupled share", "the share of the weight decay that is in the gradient"),
+    "lr": ("learning rate η", "at the start of the training"),
+    "momentum": ("momentum β", "of Adam: β₁"),
+    "weight_decay": ("weight decay λ", "of mixed optimizers: coupled and decoupled together"),
+    "seed": ("seed", "of the start and of the minibatches"),
+}
+EVERY = "all"  # None would be no choice at all to ipywidgets
+SELDOM = "coupled_share"  # has one value for most optimizers, and then no control
+# What is shown first, if it is there: one run of the book's small default that collapsed.
+START = {
+    "dataset": "digits",
+    "model": "mlp",
+    "recipe": "200 epochs",
+    "optimizer": "adam",
+    "lr": 0.005,
+    "momentum": 0.9,
+    "weight_decay": 0.05,
+}
+
+
+class Chooser(widgets.Box):
+    """One dropdown a column. Whatever is chosen, ``selected`` has at least one run, if there are
+    any: a change moves what depends on it to the same or the nearest value that there is.
+
+    Args:
+        columns: keys of ``WORDS``.
+        on_choice: called after a control was changed, not after ``offer`` and ``choose``.
+        or_all: columns of which all values may be taken together.
+        start: what to choose first, where it is there.
+    """
+
+    def __init__(
+        self,
+        columns: Sequence[str],
+        on_choice: Callable[[], Any],
+        or_all: Sequence[str] = (),
+        start: dict[str, Any] = START,
+    ) -> None:
+        self.controls = {name: controls.dropdown(*WORDS[name]) for name in columns}
+        self.selected = pd.DataFrame()
+        self._all = pd.DataFrame()
+        self._on_choice, self._or_all = on_choice, or_all
+        self._narrowing, self._start = False, start
+        for control in self.controls.values():
+            control.observe(self._changed, "value")
+        layout = {"display": "flex", "flex_flow": "row wrap"}
+        super().__init__(list(self.controls.values()), layout=layout)
+
+    def offer(self, runs: pd.DataFrame) -> None:
+        """Take other runs, and keep of the choices what there is among them."""
+        self._all = runs
+        self._narrow(self._meant if self.chosen else self._start)
+
+    def choose(self, **values: Any) -> None:
+        """Choose these values, or the nearest there are."""
+        self._narrow(self._meant | values)
+
+    @property
+    def chosen(self) -> dict[str, Any]:
+        """Column to value; ``EVERY`` where all are taken. Empty where nothing is to choose."""
+        if self.selected.empty:
+            return {}
+        return {name: control.value for name, control in self.controls.items()}
+
+    def _changed(self, _: object) -> None:
+        if not self._narrowing:
+            self._narrow(self._meant)
+            self._on_choice()
+
+    @property
+    def _meant(self) -> dict[str, Any]:
+        """The controls' values. Where there was but one seed to choose, all were meant."""
+        one = {n for n in self._or_all if len(self.controls[n].options) < 2}
+        return {n: EVERY if n in one else c.value for n, c in self.controls.items()}
+
+    def _narrow(self, wanted: dict[str, Any]) -> None:
+        self._narrowing, rows = True, self._all
+        try:
+            for name, control in self.controls.items():
+                options = _options(rows, name, name in self._or_all)
+                if control.options != options:
+                    control.options = options
+                    controls.fit(control)
+                if options:
+                    offered = [value for _, value in options]
+                    control.value = _nearest(wanted.get(name), offered, rows[name])
+                if options and control.value != EVERY:
+                    rows = rows[rows[name] == control.value]
+                hidden = name == SELDOM and len(options) < 2
+                control.layout.display = "none" if hidden else None
+        finally:
+            self._narrowing = False
+        self.selected = rows
+
+
+def _options(rows: pd.DataFrame, name: str, or_all: bool) -> tuple[tuple[str, Any], ...]:
+    if rows.empty:
+        return ()
+    if name == "optimizer":
+        names = [optimizer for optimizer, _ in figures.by_optimizer(rows)]
+        return tuple((figures.look(optimizer)["label"], optimizer) for optimizer in names)
+    values = rows[name].drop_duplicates().sort_values().tolist()
+    options = [(f"{v:g}" if isinstance(v, float) else str(v), v) for v in values]
+    every = [(f"all {len(values)}", EVERY)] if or_all and len(values) > 1 else []
+    return (*every, *options)
+
+
+def _nearest(wanted: Any, offered: Sequence[Any], values: pd.Series) -> Any:
+    """What is wanted, or the nearest number, or all, or what most runs have."""
+    if wanted in offered:
+        return wanted
+    if isinstance(wanted, float) and pd.api.types.is_float_dtype(values):
+        return min(values.unique(), key=lambda v: abs(v - wanted)).item()
+    return EVERY if EVERY in offered else values.mode().iloc[0]

@@ -1,0 +1,121 @@
+"""What a store has, as the explorer offers it; and what to do if it has nothing."""
+
+from __future__ import annotations
+
+import shlex
+import warnings
+from dataclasses import dataclass, field, fields
+from html import escape
+from pathlib import Path
+
+import pandas as pd
+
+from ncbook import figures, models, optim, store
+from ncbook.train import RunConfig
+
+PUBLISHED = Path(__file__).parents[2] / "book" / "results"
+LINE = "papermill notebooks/sweep.ipynb out.ipynb -p optimizer adamw"
+OWN_CONTROL = {"dataset", "model", "coupled_share", *figures.SWEPT}
+RECIPE = [f for f in fields(RunConfig) if f.name not in OWN_CONTROL]
+MEASURES = figures.METRICS | figures.ACCURACIES
+
+
+def folders(results: str | Path | None = None) -> dict[str, Path]:
+    """The stores to choose from, by name: the one asked for; or the reader's own and the one that
+    the book publishes, the first that has files first."""
+    if results:
+        return {str(results): store.results_dir(results)}
+    own = store.results_dir()
+    found = {f"yours: {own}": own}
+    if PUBLISHED.is_dir() and PUBLISHED.resolve() != own.resolve():
+        found["published with the book"] = PUBLISHED
+    return dict(sorted(found.items(), key=lambda item: not _has_files(item[1])))
+
+
+def _has_files(folder: Path) -> bool:
+    return any((folder / store.KINDS[0]).glob("*.parquet"))
+
+
+@dataclass(frozen=True)
+class Shelf:
+    """The runs of a store, with a column ``recipe`` that says in words what has no control of its
+    own, and what there was to complain of when they were read."""
+
+    folder: Path
+    runs: pd.DataFrame
+    complaints: tuple[str, ...] = ()
+    _read: dict = field(default_factory=dict, repr=False, compare=False)
+
+    @classmethod
+    def of(cls, folder: Path) -> Shelf:
+        """Read a folder; one that cannot be read is an empty shelf, and says why."""
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            try:
+                runs, complaints = store.load_runs(folder), []
+            except (OSError, ValueError) as error:
+                runs, complaints = pd.DataFrame(), [f"{folder} cannot be read: {error}"]
+        complaints += dict.fromkeys(str(warning.message) for warning in caught)
+        return cls(folder, _prepared(runs), tuple(complaints))
+
+    def history(self, runs: pd.DataFrame) -> pd.DataFrame:
+        """The epochs of some runs."""
+        ids = tuple(runs["run_id"])
+        if ids not in self._read:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", store.DamagedFileWarning)  # told by ``of``
+                self._read[ids] = store.load_history(self.folder, run_id=list(ids))
+        return self._read[ids]
+
+    def told(self) -> str:
+        """How many runs there are, and the complaints; HTML."""
+        lines = [f"{len(self.runs):,} runs in {self.folder}", *self.complaints]
+        return "<br>".join(escape(line) for line in lines)
+
+    def invitation(self) -> str:
+        """What to do about an empty store, HTML."""
+        folder = self.folder.absolute()  # the terminal may stand elsewhere
+        line = f"{LINE} -p results {shlex.quote(str(folder))}"
+        return (
+            f"<p>There are no runs in <code>{escape(str(self.folder))}</code> yet, so there is "
+            "nothing to explore here. This line, in a terminal at the top of the repository, "
+            "trains AdamW's whole grid on the digits. Then press <b>Reload</b>.</p>"
+            f'<pre style="white-space: pre-wrap">{escape(line)}</pre>'
+            "<p><b>Train it now</b> and <b>Theory</b> need no store.</p>"
+        )
+
+
+def _prepared(runs: pd.DataFrame) -> pd.DataFrame:
+    if runs.empty:
+        return runs
+    known = runs["optimizer"].isin(optim.OPTIMIZERS) & runs["dataset"].notna()
+    runs = runs[
+        known & runs[["model", "lr", "momentum", "weight_decay", "seed"]].notna().all(axis=1)
+    ]
+    shares = runs.get("coupled_share", pd.Series(float("nan"), index=runs.index)).astype(float)
+    by_name = runs["optimizer"].map({n: r.coupled_share for n, r in optim.OPTIMIZERS.items()})
+    missing = {name: float("nan") for name in MEASURES if name not in runs}
+    return runs.assign(
+        recipe=_recipes(runs), coupled_share=shares.fillna(by_name.astype(float)), **missing
+    )
+
+
+def _recipes(runs: pd.DataFrame) -> list[str]:
+    have = [f for f in RECIPE if f.name in runs]
+    rows = zip(runs["model"], *(runs[f.name] for f in have), strict=True)
+    return [_recipe(model, dict(zip(have, values, strict=True))) for model, *values in rows]
+
+
+def _recipe(model: str, values: dict) -> str:
+    """``200 epochs``, and what else is not as usual."""
+    words = []
+    for setting, value in values.items():
+        usual = setting.default
+        if setting.name == "schedule" and model in models.MODELS:
+            usual = models.MODELS[model].schedule
+        if setting.name == "epochs":
+            words.insert(0, f"{value} epochs")
+        elif pd.notna(value) and value != usual:
+            text = f"{value:g}" if isinstance(value, float) else str(value)
+            words.append(f"{setting.name.replace('_', ' ')} {text}")
+    return ", ".join(words)

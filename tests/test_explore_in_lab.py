@@ -1,0 +1,223 @@
+"""The explorer in a real JupyterLab, in a real browser: controls that change plots, and a training
+that moves and stops."""
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from ncbook import figures, store, sweep
+
+playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")
+
+ROOT = Path(__file__).parents[1]
+CHROMIUM = shutil.which("chromium")
+SECONDS = 240  # until something that should appear counts as missing
+SIZE = {"width": 1400, "height": 1000}
+# JupyterLab asks a new user whether it may fetch news: nothing here leaves this machine.
+NO_NEWS = {"@jupyterlab/apputils-extension:notification": {"fetchNews": "false"}}
+LAB = ["--no-browser", "--allow-root", "--ServerApp.token=", "--ServerApp.password="]
+LAB += [
+    "--ServerApp.port_retries=0",
+    "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
+]
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(CHROMIUM is None, reason="needs Debian's chromium"),
+]
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    """Adam and AdamW, 2 momenta x 2 decays, 6 epochs of 200 digits."""
+    folder = tmp_path_factory.mktemp("results")
+    shared = dict(train_size=200, batch_size=20, epochs=6)
+    configs = [
+        config
+        for name in ("adam", "adamw")
+        for config in sweep.grid(name, [0.01], [0.0, 0.9], [0.0, 0.05], **shared)
+    ]
+    sweep.run(configs, folder, workers=1, progress=False)
+    return folder
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def wait_for(url, process, log):
+    until = time.monotonic() + SECONDS
+    while time.monotonic() < until:
+        assert process.poll() is None, log.read_text()[-2000:]
+        with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=5) as answer:
+            return answer.status
+        time.sleep(0.5)
+    raise AssertionError(f"no JupyterLab after {SECONDS} s: {log.read_text()[-2000:]}")
+
+
+@pytest.fixture(scope="module")
+def lab(results, tmp_path_factory):
+    """The address of a JupyterLab over a copy of the notebook, whose settings are its own."""
+    folder = tmp_path_factory.mktemp("lab")
+    shutil.copy(ROOT / "notebooks" / "explorer.ipynb", folder)
+    own = {f"JUPYTER_{kind}_DIR": folder / kind for kind in ("CONFIG", "DATA", "RUNTIME")}
+    own |= {f"JUPYTERLAB_{kind}_DIR": folder / kind for kind in ("SETTINGS", "WORKSPACES")}
+    for name, content in NO_NEWS.items():
+        plugin, file = name.split(":")
+        path = folder / "SETTINGS" / plugin / f"{file}.jupyterlab-settings"
+        path.parent.mkdir(parents=True)
+        path.write_text(json.dumps(content))
+    own |= {"NCBOOK_RESULTS": results, "IPYTHONDIR": folder / "ipython"}
+    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    environment = os.environ | {k: str(v) for k, v in own.items()} | {"PYTHONPATH": path}
+    environment.pop("NCBOOK_STATIC", None)
+    port, log = free_port(), folder / "log"
+    command = [sys.executable, "-m", "jupyterlab", *LAB, "--ServerApp.ip=127.0.0.1"]
+    command += [f"--port={port}", f"--ServerApp.root_dir={folder}"]
+    with log.open("w") as file:
+        process = subprocess.Popen(
+            command, cwd=folder, env=environment, stdout=file, stderr=subprocess.STDOUT
+        )
+    try:
+        address = f"http://127.0.0.1:{port}"
+        wait_for(f"{address}/api", process, log)
+        yield address
+    finally:
+        process.send_signal(signal.SIGTERM)  # with which it ends its kernels, too
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+@pytest.fixture(scope="module")
+def page(lab):
+    """The notebook in a browser, with all cells run."""
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        page = browser.new_page(viewport=SIZE)
+        page.set_default_timeout(SECONDS * 1000)
+        asked, errors = [], []
+        page.on("request", lambda request: asked.append(request.url))
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.asked, page.errors = asked, errors
+        page.goto(f"{lab}/lab/tree/explorer.ipynb?reset")
+        page.get_by_text("Python 3 (ipykernel) | Idle").wait_for()
+        page.get_by_role("menuitem", name="Run", exact=True).click()
+        page.locator('[data-command="runmenu:run-all"]').click()
+        page.locator(".ncbook-picture img:visible").first.wait_for()
+        yield page
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    """Where the screenshots go: NCBOOK_SCREENSHOTS, else a temporary folder."""
+    return Path(os.environ.get("NCBOOK_SCREENSHOTS") or tmp_path_factory.mktemp("screenshots"))
+
+
+def picture(page):
+    """The plot that is seen, or None while there is none."""
+    seen = page.locator(".ncbook-picture img").locator("visible=true")
+    return seen.first.get_attribute("src") if seen.count() else None
+
+
+def wait_until(page, what, condition):
+    until = time.monotonic() + SECONDS
+    while time.monotonic() < until:
+        if condition():
+            return
+        page.wait_for_timeout(100)
+    raise AssertionError(f"{what}: not after {SECONDS} s")
+
+
+def changes_picture(page, act):
+    before = picture(page)
+    assert before
+    act()
+    wait_until(page, "another picture", lambda: picture(page) not in (None, before))
+
+
+def tab(page, name):
+    page.get_by_role("tab", name=name, exact=True).click()
+
+
+def choice(page, label):
+    return page.get_by_label(label, exact=True).locator("visible=true").first
+
+
+def test_controls_change_the_plot(page, pictures):
+    wait_until(page, "a picture", lambda: picture(page))
+    changes_picture(page, lambda: choice(page, "optimizer").select_option("AdamW"))
+    changes_picture(page, lambda: choice(page, "weight decay λ").select_option("0"))
+    assert choice(page, "optimizer").evaluate("e => e.selectedOptions[0].text") == "AdamW"
+    page.screenshot(path=pictures / "run.png")
+
+
+def test_a_cell_of_the_map_opens_its_run(page, pictures, results):
+    tab(page, "Map")
+    optimizer = choice(page, "optimizer").evaluate("e => e.selectedOptions[0].text").lower()
+    run = figures.converged(store.load_runs(results, optimizer=optimizer)).iloc[-1]
+    place = f"weight decay {run['weight_decay']:g}, momentum {run['momentum']:g}:"
+    cell = page.locator(f'button[title^="{place}"]')
+    cell.wait_for()
+    assert cell.inner_text() == f"{run['nc0']:.2g}"
+    page.screenshot(path=pictures / "map.png")
+    cell.click()
+    page.get_by_role("tab", name="One run", exact=True, selected=True).wait_for()
+    choice(page, "weight decay λ").wait_for()
+    for label, column in (("weight decay λ", "weight_decay"), ("momentum β", "momentum")):
+        shown = choice(page, label).evaluate("e => e.selectedOptions[0].text")
+        assert shown == f"{run[column]:g}"
+
+
+def test_two_are_compared(page, pictures):
+    tab(page, "Compare two")
+    wait_until(page, "a picture", lambda: picture(page))
+    changes_picture(page, lambda: choice(page, "momentum β").select_option("0"))
+    page.screenshot(path=pictures / "compare.png")
+
+
+def test_training_moves_and_stops(page, pictures):
+    tab(page, "Train it now")
+    start, stop = (page.locator("button:visible", has_text=name) for name in ("Start", "Stop"))
+    assert not stop.is_enabled()
+    start.click()
+    wait_until(page, "a first picture", lambda: picture(page))
+    changes_picture(page, lambda: None)
+    assert not start.is_enabled()
+    page.screenshot(path=pictures / "training.png")
+    stop.click()
+    page.get_by_text("Stopped after").wait_for()
+    assert start.is_enabled()
+    still = picture(page)
+    page.wait_for_timeout(2000)
+    assert picture(page) == still
+    page.screenshot(path=pictures / "stopped.png")
+
+
+def test_the_theorems_follow_their_sliders(page, pictures):
+    tab(page, "Theory")
+    wait_until(page, "a picture", lambda: picture(page))
+    slider = page.get_by_role("slider").locator("visible=true").first
+    changes_picture(page, lambda: slider.press("ArrowRight"))
+    page.screenshot(path=pictures / "theory.png")
+
+
+def test_nothing_was_asked_of_others_and_nothing_failed(page, lab):
+    outside = [url for url in page.asked if not url.startswith((lab, "blob:", "data:"))]
+    assert outside == []
+    assert page.errors == []
