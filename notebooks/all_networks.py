@@ -117,9 +117,10 @@ def table_of_all(found):
 
 
 def show_all(_):
-    table = table_of_all(found).rename(columns=figures.METRICS)
-    percent = "{:.2%}"
-    return figures.shown(table.reset_index(), NC0=percent, NC3=percent).hide()
+    table = table_of_all(found).rename(columns=figures.METRICS).reset_index()
+    for name in ("NC0", "NC3"):
+        table[name] = table[name].map(lambda share: f"{100 * share:.2g}%")
+    return figures.shown(table).hide()
 
 
 figures.given(stored, "", show_all)
