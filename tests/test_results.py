@@ -46,7 +46,7 @@ def test_each_run_has_its_epochs(runs):
 
 # With the same instructions and torch only the last bits of a float64 may differ, for members are
 # measured together. Elsewhere float32 rounds otherwise, and training amplifies that up to what
-# another seed would change.
+# another seed would change: of NC0, NC2 and NC3 a factor of 2.4 at 99 % of the settings (of NC1, 23).
 SAME_KIND, OTHER_KIND = 1e-9, np.log(4)
 ROUNDING = 1e-5  # NC0 below it is rounding
 
@@ -61,7 +61,7 @@ def test_three_random_runs_come_out_again(runs, tmp_path, monkeypatch):
     for _, row in rows.iterrows():
         new = again.loc[row["run_id"]]
         here = (new["device"], new["torch_version"]) == (row["device"], row["torch_version"])
-        for key in METRIC_KEYS if here else ("nc0", "nc1", "nc2", "nc3"):
+        for key in METRIC_KEYS if here else ("nc0", "nc2", "nc3"):
             limits = dict(rtol=SAME_KIND) if here else dict(rtol=0, atol=OTHER_KIND)
             pair = np.array([new[key], row[key]])
             pair = pair if here else np.log(np.maximum(pair, ROUNDING))
