@@ -46,7 +46,7 @@ def test_each_run_has_its_epochs(runs):
 
 # With the same instructions and torch only the last bits of a float64 may differ, for members are
 # measured together. Elsewhere float32 rounds otherwise, and training amplifies that up to what
-# another seed would change: of NC0, NC2 and NC3 a factor of 2.4 at 99 % of the settings (of NC1, 23).
+# another seed would change: of NC0, NC2, NC3 a factor of 2.4 at 99 % of the settings (of NC1, 23).
 SAME_KIND, OTHER_KIND = 1e-9, np.log(4)
 ROUNDING = 1e-5  # NC0 below it is rounding
 
