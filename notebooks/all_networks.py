@@ -116,10 +116,15 @@ def table_of_all(found):
     return table.reindex(order, level=1).rename(figures.LABELS, level=1)
 
 
+def percent(share):
+    """In two digits, but a whole number from 10 % on."""
+    return f"{share:.0%}" if share >= 0.1 else f"{100 * share:.2g}%"
+
+
 def show_all(_):
     table = table_of_all(found).rename(columns=figures.METRICS).reset_index()
     for name in ("NC0", "NC3"):
-        table[name] = table[name].map(lambda share: f"{100 * share:.2g}%")
+        table[name] = table[name].map(percent)
     return figures.shown(table).hide()
 
 
@@ -173,7 +178,7 @@ def draw(name):
     def figure(runs):
         title = f"{name}, {runs['epochs'].iloc[0]} epochs, momentum {MOMENTUM}"
         good = figures.converged(runs)
-        title += f" (n = {len(good)} of {len(runs)})"
+        title += f" (n = {len(good)} of {len(runs)} runs)"
         return figures.against(good, "weight_decay", title=title)
 
     return figure
@@ -185,7 +190,7 @@ def show(name):
     good = figures.converged(runs)
     if runs.empty:
         return figures.given(runs, lines(name))
-    figures.given(good, "", draw(name))
+    figures.given(runs if len(good) else good, "", draw(name))
     figures.given(runs, "", figures.counted_by_optimizer)
     fold = "<details><summary>The lines that train it</summary>"
     display(Markdown(f"{fold}\n\n```bash\n{lines(name)}\n```\n\n</details>"))
