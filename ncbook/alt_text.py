@@ -26,9 +26,15 @@ def described(figure: Figure) -> HTML:
     drawn = Image.open(picture).convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE)
     picture = BytesIO()
     drawn.save(picture, format="png", optimize=True)
-    code = base64.b64encode(picture.getvalue()).decode()
-    text = escape(words(figure), quote=True)
-    return HTML(f'<img alt="{text}" src="data:image/png;base64,{code}" style="max-width: 100%">')
+    return HTML(tag(picture.getvalue(), words(figure), style="max-width: 100%"))
+
+
+def tag(png: bytes, words: str, **attributes: object) -> str:
+    """A PNG as HTML that needs no file, with its alternative text and further attributes."""
+    code = base64.b64encode(png).decode()
+    given = {"alt": words, "src": f"data:image/png;base64,{code}"} | attributes
+    said = (f'{name}="{escape(str(value), quote=True)}"' for name, value in given.items())
+    return f"<img {' '.join(said)}>"
 
 
 def words(figure: Figure) -> str:

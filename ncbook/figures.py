@@ -246,14 +246,12 @@ def _band(
     axis: Axes, rows: pd.DataFrame, metric: str, optimizer: str, decays: Sequence[float]
 ) -> None:
     stats = rows.groupby("weight_decay")[metric].agg(["mean", "std", "min"])
-    colour = _colour(optimizer)
-    style = "--" if optimizer.endswith("w") else "-"
     x = _decay_position(stats.index.to_numpy(), decays)
-    axis.plot(x, stats["mean"], style, color=colour, marker="o", ms=4, label=_label(optimizer))
+    axis.plot(x, stats["mean"], marker="o", ms=4, **look(optimizer))
     spread = stats["std"].fillna(0)
     # On a log axis mean - sd may be negative: the band then ends at the least value seen.
     low = (stats["mean"] - spread).clip(lower=stats["min"])
-    axis.fill_between(x, low, stats["mean"] + spread, color=colour, alpha=0.18, lw=0)
+    axis.fill_between(x, low, stats["mean"] + spread, color=_colour(optimizer), alpha=0.18, lw=0)
 
 
 def heatmaps(

@@ -90,7 +90,7 @@ def of_setting(name):
 
 
 found = {name: of_setting(name) for name in SETTINGS}
-found = {name: runs for name, runs in found.items() if len(runs)}
+trained = {name: runs for name, runs in found.items() if len(runs)}
 
 # %% [markdown]
 # ## What all of them say
@@ -108,9 +108,9 @@ def least_left(runs):
     return left.min().assign(n=left.size())
 
 
-def table_of_all(found):
+def table_of_all():
     """One row a setting and optimizer, in the optimizers' order."""
-    tables = {name: least_left(runs) for name, runs in found.items()}
+    tables = {name: least_left(runs) for name, runs in trained.items()}
     table = pd.concat(tables, names=["network and data", "optimizer"])
     order = [name for name in sweep.GRIDS if name in table.index.levels[1]]
     return table.reindex(order, level=1).rename(figures.LABELS, level=1)
@@ -122,7 +122,7 @@ def percent(share):
 
 
 def show_all(_):
-    table = table_of_all(found).rename(columns=figures.METRICS).reset_index()
+    table = table_of_all().rename(columns=figures.METRICS).reset_index()
     for name in ("NC0", "NC3"):
         table[name] = table[name].map(percent)
     return figures.shown(table).hide()
@@ -151,7 +151,7 @@ def tell_pairs(_):
     """Each setting's pairs of coupled and decoupled decay."""
     findings = [
         on_pair(name, least, *pair)
-        for name, runs in found.items()
+        for name, runs in trained.items()
         for least in [least_left(runs)]
         for pair in PAIRS
         if {*pair} <= {*least.index}
@@ -174,23 +174,19 @@ figures.given(stored, "", tell_pairs)
 # %% tags=["hide-input"]
 def draw(name):
     """NC0 and NC3 against weight decay, of one setting."""
-
-    def figure(runs):
-        title = f"{name}, {runs['epochs'].iloc[0]} epochs, momentum {MOMENTUM}"
-        good = figures.converged(runs)
-        title += f" (n = {len(good)} of {len(runs)} runs)"
-        return figures.against(good, "weight_decay", title=title)
-
-    return figure
+    runs = found[name]
+    good = figures.converged(runs)
+    title = f"{name}, {runs['epochs'].iloc[0]} epochs, momentum {MOMENTUM}"
+    title += f" (n = {len(good)} of {len(runs)} runs)"
+    return figures.against(good, "weight_decay", title=title)
 
 
 def show(name):
     """One setting: its figure, who learned, and the lines that train it."""
-    runs = of_setting(name)
-    good = figures.converged(runs)
+    runs = found[name]
     if runs.empty:
         return figures.given(runs, lines(name))
-    figures.given(runs if len(good) else good, "", draw(name))
+    figures.given(figures.converged(runs), "", lambda _: draw(name))
     figures.given(runs, "", figures.counted_by_optimizer)
     fold = "<details><summary>The lines that train it</summary>"
     display(Markdown(f"{fold}\n\n```bash\n{lines(name)}\n```\n\n</details>"))

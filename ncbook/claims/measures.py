@@ -14,11 +14,10 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from ncbook import data, figures, store, sweep, theory
+from ncbook import data, figures, six_grids, store, sweep, theory
 
-# The sweeps that the page speaks of: the embedded images, the MLP, the paper's grids.
-DIGITS = dict(dataset="digits", model="mlp", epochs=200)
-PLAIN = dict(batch_size=128, width=1.0, precision="float32")  # columns that an empty store lacks
+EPOCHS = six_grids.SETTING["epochs"]
+BATCH_SIZE = 128  # of the digits runs and of the paper's
 LAW_ABOVE = 1e-2  # NC0 by the law from which rounding plays no part
 STRONG = 0.05  # the weight decay of the paper's best SGD, SGDW and Adam runs (Table 4)
 FASHION_STEPS = 469  # 60,000 images in batches of 128
@@ -50,17 +49,13 @@ def read_rows(results: str | Path | None = None) -> Rows:
     Raises:
         ValueError: an optimizer of the paper has no digits runs there, or there are no UFM runs.
     """
-    runs = store.load_runs(results, **DIGITS)
+    runs = six_grids.complete(six_grids.stored(results))
     ufm = store.load_runs(results, dataset=data.UFM, seed=0)
     present = set(runs["optimizer"]) | ({data.UFM} if len(ufm) else set())
     missing = [name for name in (*sweep.GRIDS, data.UFM) if name not in present]
     if missing:
         folder = store.results_dir(results)
         raise ValueError(f"the results in {folder} lack the runs of: {', '.join(missing)}")
-    for column, value in PLAIN.items():
-        runs = runs[runs[column] == value]
-    runs = runs[runs["train_size"].isna()]  # the whole training set
-    runs = figures.even_seeds(figures.on_grid(runs, sweep.GRIDS))
     history = store.load_history(results, run_id=list(runs["run_id"]))
     largest = ufm[ufm["train_size"].fillna(data.UFM_SAMPLES).eq(ufm_samples(ufm))]
     return Rows(runs, history, largest)
@@ -172,7 +167,7 @@ def singular_values(rows: Rows) -> Numbers:
     optimizers."""
     history = rows.history[rows.history["run_id"].isin(rows.converged["run_id"])]
     ends = {epoch: group.set_index("run_id") for epoch, group in history.groupby("epoch")}
-    first, last = ends[0], ends[DIGITS["epochs"]]
+    first, last = ends[0], ends[EPOCHS]
     smallest = last["w_sv_min"] / first["w_sv_min"]
     strong = last["weight_decay"] == STRONG
     found = {n: smallest[last["optimizer"] == n].min() for n in ("adamw", "signumw")}
@@ -235,8 +230,8 @@ def run_counts(rows: Rows) -> Numbers:
         "converged": len(rows.converged),
         "share": len(rows.converged) / len(rows.digits),
         "paper": settings * points,
-        "steps": DIGITS["epochs"] * _digits_steps(),
-        "paper_steps": DIGITS["epochs"] * FASHION_STEPS,
+        "steps": EPOCHS * _digits_steps(),
+        "paper_steps": EPOCHS * FASHION_STEPS,
     }
 
 
@@ -247,7 +242,7 @@ def exact_law(rows: Rows) -> Numbers:
     law = runs["nc0_init"] * theory.row_sum_ratio(
         *(runs[name].to_numpy() for name in ("lr", "momentum", "weight_decay")),
         steps_per_epoch=_digits_steps(),
-        epochs=DIGITS["epochs"],
+        epochs=EPOCHS,
         decoupled=(runs["optimizer"] == "sgdw").to_numpy(dtype=float),
     )
     seen = law > LAW_ABOVE
@@ -373,4 +368,4 @@ def _r2(runs: pd.DataFrame, metric: str) -> float:
 
 
 def _digits_steps() -> int:
-    return -(-len(data.load("digits").train_y) // PLAIN["batch_size"])
+    return -(-len(data.load("digits").train_y) // BATCH_SIZE)

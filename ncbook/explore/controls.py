@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -12,6 +11,8 @@ from io import BytesIO
 import ipywidgets as widgets
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+
+from ncbook import alt_text
 
 LABEL_WIDTH, CONTROL_WIDTH, SLIDER_WIDTH = "8.5em", "20em", "26em"
 # Of a list: around its texts, and of a letter; and the least, in which numbers have room.
@@ -121,13 +122,9 @@ class Picture(widgets.HTML):
     def show(self, figure: Figure, words: str) -> None:
         """Draw a figure; ``words`` say what it shows, for those who cannot see it."""
         data, (width, height) = png(figure)
-        code = base64.b64encode(data).decode()
         # Its size and its pixels come at once with the text around it, so nothing flickers.
-        self.value = (
-            f'<img alt="{escape(words, quote=True)}" width="{width}" height="{height}" '
-            f'decoding="sync" style="max-width: 100%; height: auto" '
-            f'src="data:image/png;base64,{code}">'
-        )
+        look = {"decoding": "sync", "style": "max-width: 100%; height: auto"}
+        self.value = alt_text.tag(data, words, width=width, height=height, **look)
         self.figure = figure
 
     def clear(self) -> None:

@@ -129,7 +129,7 @@ class LivePanel(widgets.VBox):
         self.bar = widgets.IntProgress(description="epochs", tooltip="how many epochs are done")
         self.sign, self.picture, self.table = controls.Sign(), controls.Picture(), widgets.HTML()
         self.training: Training | None = None
-        self._drawn_at = 0.0
+        self._drawn_at, self._took = 0.0, 0.0
         self.start.on_click(lambda _: self._start())
         self.stop.on_click(lambda _: self._stop())
         self.stop.disabled = True
@@ -180,8 +180,6 @@ class LivePanel(widgets.VBox):
         if over:
             self.start.disabled, self.stop.disabled = False, True
             self.table.value = tables(training)
-
-    _took = 0.0
 
     def _draw(self, training: Training) -> None:
         """As seldom as it takes long, so that training has half of the time at least."""

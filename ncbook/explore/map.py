@@ -55,9 +55,6 @@ class MapPanel(StorePanel):
         )
         self.body.children = (self.chooser, self.metric, self.sign, self.grid, note)
 
-    def offer(self, runs: pd.DataFrame) -> None:
-        self.chooser.offer(runs)
-
     def draw(self) -> None:
         runs, metric = self.chooser.selected, self.metric.value
         by = ["weight_decay", "momentum"]

@@ -17,8 +17,11 @@ OTHER_COLOUR = "#333333"  # of the second of two settings of one optimizer
 
 
 class StorePanel(widgets.VBox):
-    """What the tabs over a store have in common: an invitation where there is nothing, the sign,
-    and that they draw when they are looked at, not before."""
+    """What the tabs over a store have in common: a chooser, an invitation where there is nothing,
+    the sign, and that they draw when they are looked at, not before. Each tab has its own
+    ``draw()``, which shows what is chosen."""
+
+    chooser: Chooser
 
     def __init__(self) -> None:
         self.sign, self.body, self.invitation = controls.Sign(), widgets.VBox(), widgets.HTML()
@@ -46,12 +49,8 @@ class StorePanel(widgets.VBox):
             self.draw()
 
     def offer(self, runs: pd.DataFrame) -> None:
-        """Give the choosers these runs to choose from."""
-        raise NotImplementedError
-
-    def draw(self) -> None:
-        """Show what is chosen."""
-        raise NotImplementedError
+        """Give these runs to choose from."""
+        self.chooser.offer(runs)
 
 
 class RunPanel(StorePanel):
@@ -65,9 +64,6 @@ class RunPanel(StorePanel):
         self.picture, self.table = controls.Picture(), widgets.HTML()
         body = (self.chooser, self.sign, self.picture, controls.note(draw.READING), self.table)
         self.body.children = body
-
-    def offer(self, runs: pd.DataFrame) -> None:
-        self.chooser.offer(runs)
 
     def open_run(self, **values: object) -> None:
         """Choose a run and draw it."""
@@ -89,23 +85,22 @@ class ComparePanel(StorePanel):
 
     def __init__(self) -> None:
         super().__init__()
-        self.shared = Chooser(SHARED, self._share)
+        self.chooser = Chooser(SHARED, self._share)
         starts = {"A": START, "B": START | SECOND}
         self.sides = {n: Chooser(OWN, self.redraw, start=start) for n, start in starts.items()}
         self.picture, self.table = controls.Picture(), widgets.HTML()
         sides = [_column(name, chooser) for name, chooser in self.sides.items()]
         note = controls.note(draw.READING)
-        body = (self.shared, controls.row(*sides), self.sign, self.picture, note, self.table)
+        body = (self.chooser, controls.row(*sides), self.sign, self.picture, note, self.table)
         self.body.children = body
 
     def offer(self, runs: pd.DataFrame) -> None:
-        self.shared.offer(runs)
+        super().offer(runs)
         for chooser in self.sides.values():
-            chooser.offer(self.shared.selected)
+            chooser.offer(self.chooser.selected)
 
     def _share(self) -> None:
-        for chooser in self.sides.values():
-            chooser.offer(self.shared.selected)
+        self.offer(self.shelf.runs)
         self.redraw()
 
     def draw(self) -> None:

@@ -166,7 +166,7 @@ def device_in_worker(device: str) -> str:
 
 
 def _kill(cluster) -> None:
-    """Wait neither for chunks in training, which may take hours, nor for idle ones to close."""
+    """End them at once: a chunk in training can take hours, and idle ones seconds to close."""
     from distributed.core import Status
 
     for nanny in cluster.workers.values():
