@@ -18,10 +18,11 @@ sweep: $(READY)
 	$(BIN)/papermill notebooks/sweep.ipynb sweep-$(OPTIMIZER).ipynb -p optimizer $(OPTIMIZER)
 	@echo "Open sweep-$(OPTIMIZER).ipynb; the runs are in $${NCBOOK_RESULTS:-results}/."
 
+# Two files of tests at a time: many wait for processes that they start. So one thread each.
 test: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --durations 15
 
 # A cached page is not run again when ncbook/ changes, so each build starts from nothing.
 book: $(READY)
