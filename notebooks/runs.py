@@ -120,7 +120,8 @@ def tell_cost(runs):
     )
 
 
-figures.given(runs, "", tell_cost)
+timed = runs.dropna(subset=["created_at", "wall_time_s", "device"])
+figures.given(timed, "", tell_cost)
 
 # %% [markdown]
 # These are hours in which other work ran on the same cores, at a higher priority; on machines of

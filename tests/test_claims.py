@@ -186,9 +186,35 @@ def test_evidence_that_is_gone_is_named(tmp_path):
     assert "a: notebooks/x.py#Twice is there 2 times" in missing
 
 
-def test_a_store_without_the_runs_is_named(tmp_path):
-    with pytest.raises(ValueError, match=f"{tmp_path} lack the runs of: sgd, sgdw, .*ufm"):
-        claims.read_rows(tmp_path)
+def test_without_the_runs_the_page_says_so_and_has_no_number_of_theirs(
+    tmp_path, all_claims, monkeypatch
+):
+    none = claims.read_rows(tmp_path)
+    assert none.missing == (*sweep.GRIDS, "ufm")
+    filled = claims.fill(all_claims, none)
+    without = {new.measured for new in filled if new.why == claims.UNMEASURED}
+    assert without == set(claims.MEASURES) - measures.CLOSED_FORMS
+    assert not any(re.search(r"[{}]|\bnan\b|\binf\b", claim.why) for claim in filled)
+    shown = []
+    monkeypatch.setattr(page, "display", lambda words: shown.append(words.data))
+    claims.tell_missing(none)
+    (words,) = shown
+    assert "lacks the runs of: sgd, sgdw, adam, adamw, signum, signumw, ufm" in words
+    assert words.count("papermill notebooks/sweep.ipynb") == 2
+
+
+def test_measures_of_too_few_runs_give_no_numbers(all_claims, rows):
+    few = dataclasses.replace(rows, digits=rows.digits[rows.digits["weight_decay"] == 0])
+    words = {claim.measured: claim.why for claim in claims.fill(all_claims, few) if claim.measured}
+    assert words["least_nc3"] == words["equal_decay"] == claims.UNMEASURED
+    assert words["loose_bound"] != claims.UNMEASURED
+    assert not any(re.search(r"\bnan\b|\binf\b", why) for why in words.values())
+
+
+def test_of_a_full_store_nothing_is_missing(all_claims, rows, monkeypatch):
+    monkeypatch.setattr(page, "display", pytest.fail)
+    claims.tell_missing(rows)
+    assert all(claim.why != claims.UNMEASURED for claim in claims.fill(all_claims, rows))
 
 
 def test_statements_are_read_from_a_source():

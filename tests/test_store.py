@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -18,7 +19,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ncbook import store
+from ncbook import metrics, store
 from ncbook.store import compaction, layout, reading, scan
 
 
@@ -192,10 +193,63 @@ def test_a_column_of_nulls_can_be_filtered(tmp_path):
     assert len(store.load_runs(tmp_path, note="x")) == 0
 
 
-def test_a_run_that_is_under_way_is_not_stored(tmp_path):
-    write_one(tmp_path, "a", status="stopped")
-    assert store.stored_ids(tmp_path) == set()
-    assert len(store.load_runs(tmp_path)) == 1
+UNSOUND = [
+    (dict(status="stopped"), "a status other than ok, diverged, failed"),
+    (dict(status=None), "a status other than ok, diverged, failed"),
+    (dict(nc0=-0.5), "nc0 below 0"),
+    (dict(nc3=-1e-9, status="diverged"), "nc3 below 0"),
+    (dict(nc1=0.5, nc0=math.nan), "ok without nc0"),
+    (dict(nc1=0.5, train_acc=None), "ok without train_acc"),
+    (dict(nc1=0.5, nc2=0.1, nc3=math.nan), "ok without nc3"),
+    (dict(nc1=0.5, nc2=None, nc3=0.1), "ok without nc2"),
+    (dict(nc3=math.inf), "ok with infinite nc3"),
+    (dict(train_acc=17.0), "train_acc above 1"),
+]
+
+
+@pytest.mark.parametrize(("columns", "fault"), UNSOUND)
+def test_a_row_that_cannot_be_true_is_left_out_and_named(tmp_path, columns, fault):
+    file = write_one(tmp_path, "odd", **columns)
+    write_one(tmp_path, "sound")
+    words = f"{file}: damaged, 1 run is left out, with {fault}: odd"
+    for load in (store.load_runs, store.load_history):
+        with pytest.warns(store.DamagedFileWarning) as caught:
+            assert set(load(tmp_path)["run_id"]) == {"sound"}
+        assert [str(warning.message) for warning in caught] == [words]
+    assert store.stored_ids(tmp_path) == {"sound"}  # the other is trained again …
+
+    store.write(tmp_path, [make_run("odd", nc0=0.25)], make_history("odd"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", store.DamagedFileWarning)
+        assert store.load_runs(tmp_path, run_id="odd")["nc0"].tolist() == [0.25]  # … in its place
+        store.compact(tmp_path)
+        assert store.load_runs(tmp_path, run_id="odd")["nc0"].tolist() == [0.25]
+
+
+def test_many_rows_of_one_fault_are_counted_and_some_named(tmp_path):
+    store.write(tmp_path, [make_run(f"r{i}", nc0=-1.0) for i in range(5)])
+    with pytest.warns(store.DamagedFileWarning, match=r"5 runs are left out, .*: r0, r1, r2, …$"):
+        assert store.load_runs(tmp_path).empty
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        dict(train_acc=0.1, nc1=0.0, nc2=math.nan, nc3=math.nan),  # where M = 0
+        dict(status="diverged", train_acc=math.nan, nc0=math.nan),
+        dict(status="failed", reason="lost", train_acc=None, nc0=None),
+        dict(train_acc=None, nc0=None),
+        dict(train_loss=math.inf, cdnv=math.inf),
+    ],
+)
+def test_what_training_writes_is_sound(tmp_path, columns):
+    write_one(tmp_path, "a", **columns)
+    assert store.load_runs(tmp_path)["run_id"].tolist() == ["a"]
+
+
+def test_the_metrics_columns_are_those_that_are_measured():
+    runs = {name.removesuffix("_init") for name in store.RUN_COLUMNS if name.endswith("_init")}
+    assert runs == set(metrics.KEYS) < set(store.RUN_COLUMNS)
 
 
 @pytest.mark.parametrize("folder", ["runs[1]", "a*b?", "lr=0.5/seed=3", "with space 'quoted'"])

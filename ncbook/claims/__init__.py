@@ -19,11 +19,21 @@ from ncbook.claims.entries import (
     test_names,
 )
 from ncbook.claims.measures import MEASURES, Rows, read_rows
-from ncbook.claims.page import anchor, counts, fill, sections, table, verdict_table
+from ncbook.claims.page import (
+    UNMEASURED,
+    anchor,
+    counts,
+    fill,
+    sections,
+    table,
+    tell_missing,
+    verdict_table,
+)
 
 __all__ = [
     "MEASURES",
     "NOT_RUN",
+    "UNMEASURED",
     "VERDICTS",
     "Claim",
     "Rows",
@@ -37,6 +47,7 @@ __all__ = [
     "sections",
     "statements",
     "table",
+    "tell_missing",
     "test_names",
     "verdict_table",
 ]

@@ -28,11 +28,13 @@ Numbers = dict[str, float]
 
 @dataclass(frozen=True)
 class Rows:
-    """The stored runs that measures read: the digits sweeps, their epochs, the UFM sweep."""
+    """The stored runs that measures read: the digits sweeps, their epochs, the UFM sweep; and which
+    of the paper's optimizers have no digits runs, with ``ufm`` if there are no UFM runs."""
 
     digits: pd.DataFrame
     history: pd.DataFrame
     ufm: pd.DataFrame
+    missing: tuple[str, ...] = ()
 
     @property
     def converged(self) -> pd.DataFrame:
@@ -45,20 +47,14 @@ def read_rows(results: str | Path | None = None) -> Rows:
 
     Args:
         results: the results folder (see ``store.results_dir``).
-
-    Raises:
-        ValueError: an optimizer of the paper has no digits runs there, or there are no UFM runs.
     """
     runs = six_grids.complete(six_grids.stored(results))
     ufm = store.load_runs(results, dataset=data.UFM, seed=0)
     present = set(runs["optimizer"]) | ({data.UFM} if len(ufm) else set())
-    missing = [name for name in (*sweep.GRIDS, data.UFM) if name not in present]
-    if missing:
-        folder = store.results_dir(results)
-        raise ValueError(f"the results in {folder} lack the runs of: {', '.join(missing)}")
+    missing = tuple(name for name in (*sweep.GRIDS, data.UFM) if name not in present)
     history = store.load_history(results, run_id=list(runs["run_id"]))
-    largest = ufm[ufm["train_size"].fillna(data.UFM_SAMPLES).eq(ufm_samples(ufm))]
-    return Rows(runs, history, largest)
+    samples = ufm["train_size"].fillna(data.UFM_SAMPLES)
+    return Rows(runs, history, ufm[samples == samples.max()], missing)
 
 
 def ufm_samples(ufm: pd.DataFrame) -> int:
@@ -353,6 +349,22 @@ MEASURES: dict[str, Callable[[Rows], dict]] = {
         falling_b, tail_level,
     )
 }  # fmt: skip
+
+
+CLOSED_FORMS = {"printed_sgdw", "sgdw_phases", "longer_runs", "loose_bound", "lemma_e6"}
+CLOSED_FORMS |= {"falling_b", "tail_level"}  # these need no run
+
+
+def take(name: str, rows: Rows) -> dict | None:
+    """The numbers of a measure; None if the stored runs are too few for them."""
+    if rows.missing and name not in CLOSED_FORMS:
+        return None
+    try:
+        numbers = MEASURES[name](rows)
+    except (LookupError, ArithmeticError, ValueError):  # no run with some setting
+        return None
+    lost = [v for v in numbers.values() if not isinstance(v, str) and not np.isfinite(v)]
+    return None if lost else numbers
 
 
 # -------------------------------------------------------------------------------- pieces

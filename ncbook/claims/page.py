@@ -8,9 +8,11 @@ from html import escape
 from pathlib import PurePosixPath
 
 import pandas as pd
+from IPython.display import Markdown, display
 
+from ncbook import six_grids
 from ncbook.claims.entries import CHAPTER, VERDICTS, Claim
-from ncbook.claims.measures import MEASURES, Rows
+from ncbook.claims.measures import Rows, take
 
 # Where the book's pages lie, seen from the claims page; pages have their source's path.
 TO_ROOT = ".."
@@ -18,6 +20,15 @@ SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 # Hues of Okabe and Ito, thin enough to read the word on them, on light and on dark pages.
 HUES = dict(zip(VERDICTS, ("0,158,115", "0,114,178", "230,159,0", "213,94,0", "128,128,128"),
                 strict=True))  # fmt: skip
+UNMEASURED = "No numbers here: this store has too few runs for them."
+LACKS = """**The store lacks the runs of: {}.** Rows that rest on stored runs have no numbers here;
+their verdicts are those that the published runs gave. To train the runs:"""
+LINES = f"""{six_grids.LINE}
+for optimizer in sgd adam adamw; do
+    papermill notebooks/sweep.ipynb out.ipynb -p optimizer $optimizer -p dataset ufm -p model ufm \\
+        -p lrs "[0.1, 0.3, 0.5, 1.0]" -p weight_decays "[0, 5e-5, 5e-4, 5e-3, 0.05]" \\
+        -p momenta 0.9 -p epochs 500 -p batch_size 1000 -p train_size 1000
+done"""
 # !important where the book's theme lays out all tables of outputs itself, and lights them at night.
 STYLE = """
 <style>
@@ -51,15 +62,27 @@ html[data-theme=dark] div.cell_output .text_html:has(table.claims) {
 
 
 def fill(claims: Iterable[Claim], rows: Rows) -> list[Claim]:
-    """The claims with the numbers that their texts ask for, each measure taken once.
+    """The claims with the numbers that their texts ask for, each measure taken once; where the
+    store has too few runs for a measure, with a word on that.
 
     Raises:
         ValueError: a text that asks for a number its measure does not give, or for none.
     """
     claims = list(claims)
     wanted = {claim.measured for claim in claims} - {None}
-    numbers = {name: MEASURES[name](rows) for name in sorted(wanted)}
-    return [replace(claim, why=_filled(claim, numbers.get(claim.measured))) for claim in claims]
+    numbers = {name: take(name, rows) for name in sorted(wanted)}
+    lost = {name for name, found in numbers.items() if found is None}
+    return [
+        replace(c, why=UNMEASURED if c.measured in lost else _filled(c, numbers.get(c.measured)))
+        for c in claims
+    ]
+
+
+def tell_missing(rows: Rows) -> None:
+    """Display which runs the store lacks, what that means for the page, and how to train them; or
+    nothing, if it lacks none."""
+    if rows.missing:
+        display(Markdown(f"{LACKS.format(', '.join(rows.missing))}\n\n```bash\n{LINES}\n```"))
 
 
 def _filled(claim: Claim, numbers: dict | None) -> str:

@@ -92,6 +92,8 @@ def pictured(results: str | Path | None = None) -> None:
     """Display a picture of two runs as the explorer compares them, or how to train them."""
     shelf = Shelf.of(next(iter(folders(results).values())))
     runs = shelf.runs
+    for complaint in shelf.complaints:
+        figures.say_left_out(complaint)
     for name, value in (START | {"optimizer": PICTURED}).items():
         if not runs.empty:
             runs = runs[runs[name].isin(value if isinstance(value, list) else [value])]

@@ -17,7 +17,7 @@ from ncbook.figures.lines import (
     singular_values,
 )
 from ncbook.figures.maps import heatmaps
-from ncbook.figures.page import given, side_by_side
+from ncbook.figures.page import given, say_left_out, side_by_side
 from ncbook.figures.selecting import (
     COLLAPSED,
     CONVERGED,
@@ -93,6 +93,7 @@ __all__ = [
     "over_epochs",
     "over_seeds",
     "parity",
+    "say_left_out",
     "scatters",
     "shown",
     "side_by_side",

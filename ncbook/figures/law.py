@@ -26,6 +26,9 @@ def exact_law(runs: pd.DataFrame) -> pd.Series:
     images = runs["train_size"].astype(float).fillna(runs["dataset"].map(TRAINING_IMAGES))
     schedule = runs.get("schedule", pd.Series("step", index=runs.index)).fillna("step")
     clip = runs.get("clip", pd.Series(np.nan, index=runs.index))
+    # An older store has no share: it held no mixtures.
+    named = runs["optimizer"].map({"sgd": 1.0, "sgdw": 0.0})
+    runs = runs.assign(coupled_share=runs["coupled_share"].fillna(named))
     lawful = runs["optimizer"].isin(LAWFUL) & clip.isna() & images.notna()
     steps = np.ceil(images / runs["batch_size"].astype(float))
     keys = [steps[lawful], runs["epochs"][lawful], schedule[lawful]]

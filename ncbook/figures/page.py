@@ -1,14 +1,42 @@
-"""What a notebook's page is given: words, tables and figures, or the line that trains the runs."""
+"""What a notebook's page is given: words, tables and figures, or the line that trains the runs; and
+which stored runs it does without."""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
+from html import escape
 
 import pandas as pd
+from IPython import get_ipython
 from IPython.display import HTML, Markdown, display
 from matplotlib.figure import Figure
 
-from ncbook import alt_text
+from ncbook import alt_text, store
+
+
+def tell_damage() -> None:
+    """From now on this notebook's page says which files and rows of the store were left out, and
+    why: each once."""
+    if get_ipython() is None or hasattr(warnings.showwarning, "told"):
+        return
+    show, told = warnings.showwarning, set()
+
+    def showwarning(message, category, *where, **more):
+        if not issubclass(category, store.DamagedFileWarning):
+            show(message, category, *where, **more)
+        elif str(message) not in told:
+            told.add(str(message))
+            say_left_out(str(message))
+
+    showwarning.told = told
+    warnings.showwarning = showwarning
+
+
+def say_left_out(why: str) -> None:
+    """Display that stored runs are missing here, and why."""
+    words = "<strong>Some of the stored runs are not shown here.</strong>"
+    display(HTML(f"<p>{words} {escape(why)}</p>"))
 
 
 def given(runs: pd.DataFrame, line: str, *shows: Callable[[pd.DataFrame], object]) -> None:

@@ -11,6 +11,7 @@ import pandas as pd
 import seaborn as sns
 
 from ncbook import alt_text
+from ncbook.figures.page import tell_damage
 
 # Okabe and Ito, "Color Universal Design" (2008): one hue a direction, dark = coupled.
 COLOURS = {
@@ -36,8 +37,10 @@ ACCURACIES = {"train_acc": "training accuracy", "test_acc": "test accuracy"}
 
 
 def use_style() -> None:
-    """The shared look of every figure in the book, with alternative text in a notebook."""
+    """The shared look of every figure in the book; in a notebook with alternative text, and with a
+    word on what of the store is damaged."""
     alt_text.use()
+    tell_damage()
     sns.set_theme(context="notebook", style="ticks", font_scale=0.9)
     plt.rcParams |= {
         "axes.spines.top": False,

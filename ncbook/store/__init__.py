@@ -11,7 +11,7 @@ before the small ones go.
 
 ``names``: ids, columns, statuses. ``layout``: files that appear and go. ``writing``, ``reading``,
 ``copies``, ``compaction``, ``damage``: what can be done with a store. ``scan``, ``filters``: files
-to tables.
+to tables. ``soundness``: rows that cannot be true.
 """
 
 from ncbook.store.compaction import SMALL_PAIRS, compact

@@ -30,6 +30,7 @@ from ncbook.store.scan import (
     scan,
     warn_of_damage,
 )
+from ncbook.store.soundness import FAULT
 from ncbook.store.writing import key_of, put_tables
 
 SMALL_PAIRS = 128  # so many, some 20 kB each, are read in about 50 ms
@@ -97,7 +98,9 @@ def _rank(con: duckdb.DuckDBPyConnection, listing: Listing, small: set[str]) -> 
 
     A row is spent if its run is in a large pair, which nobody removes, and worth no less there.
     """
-    narrow = ", ".join(("run_id", "status", *SETTINGS, FILE))
+    # A row that cannot be true is worth no more than one that is not done.
+    status = f"CASE WHEN {FAULT} IS NULL THEN status END AS status"
+    narrow = ", ".join(("run_id", status, *SETTINGS, FILE))
     con.register(
         "stored",
         scan(

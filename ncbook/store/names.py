@@ -15,7 +15,13 @@ DONE = ("ok", "diverged")  # the statuses of a run that need not be trained agai
 FAILED = "failed"  # the status of a run that was given up; its column ``reason`` says why
 ID_DIGITS = 16  # hexadecimal: among 100,000 runs, two share an id with probability 3e-10
 
-# What every frame of runs has, whatever was written.
+METRICS = ("train_loss", "test_loss", "nc0", "nc1", "nc2", "nc2n", "nc2a", "nc2w", "nc2wn", "nc2wa")
+METRICS += ("nc2m", "nc3", "nc4", "nc1_quotient", "cdnv")
+SINGULAR_VALUES = ("w_sv_min", "w_sv_mean", "m_sv_min", "m_sv_mean")
+MADE_BY = ("ncbook_version", "git_commit", "torch_version", "python_version", "device")
+
+# What every frame of runs has, whatever was written: a store that was filled before a column came
+# has nulls there.
 RUN_COLUMNS = {
     "run_id": "VARCHAR",
     "dataset": "VARCHAR",
@@ -30,6 +36,20 @@ RUN_COLUMNS = {
     "train_acc": "DOUBLE",
     "test_acc": "DOUBLE",
     "reason": "VARCHAR",
+    "coupled_share": "DOUBLE",
+    "batch_size": "BIGINT",
+    "train_size": "BIGINT",
+    "width": "DOUBLE",
+    "precision": "VARCHAR",
+    "schedule": "VARCHAR",
+    "clip": "DOUBLE",
+    "augment": "BOOLEAN",
+    "depth": "BIGINT",
+    "diverged_epoch": "BIGINT",
+    **dict.fromkeys((*METRICS, *SINGULAR_VALUES), "DOUBLE"),
+    **{f"{name}_init": "DOUBLE" for name in METRICS if name.startswith(("nc", "cdnv"))},
+    "wall_time_s": "DOUBLE",
+    **dict.fromkeys((*MADE_BY, "created_at"), "VARCHAR"),
 }
 HISTORY_COLUMNS = {"run_id": "VARCHAR", "epoch": "BIGINT"}
 # The columns of runs that load_history puts beside each epoch, and the order of rows everywhere.

@@ -12,6 +12,7 @@ from ncbook.store.filters import condition, unknown_column
 from ncbook.store.layout import Listing
 from ncbook.store.names import DONE, FAILED, HISTORY_COLUMNS, RUN_COLUMNS, SETTINGS
 from ncbook.store.scan import FILE, consistently, scan, types_of
+from ncbook.store.soundness import FAULT, JUDGED, leave_out_unsound
 
 ORDER = ", ".join((*SETTINGS, "run_id"))
 # Of a run that was stored twice, say by two sweeps at once, one row counts: of a run that is done
@@ -28,7 +29,8 @@ def load_runs(results: str | Path | None = None, **filters: Any) -> pd.DataFrame
 
     Returns:
         At least the columns of ``RUN_COLUMNS``, sorted by ``SETTINGS`` and ``run_id``. A run that
-        was stored twice is there once.
+        was stored twice is there once. A row that cannot be true, such as a negative NC0, is left
+        out, with a ``DamagedFileWarning``.
 
     Raises:
         ValueError: a filter that names no column, or whose value is not of the column's type.
@@ -73,8 +75,8 @@ def stored_ids(results: str | Path | None = None, *, retry_failed: bool = False)
     enough = DONE if retry_failed else (*DONE, FAILED)
 
     def read(con: duckdb.DuckDBPyConnection, listing: Listing) -> set[str]:
-        wanted = f"run_id IS NOT NULL AND status IN {enough}"
-        columns = {name: RUN_COLUMNS[name] for name in ("run_id", "status")}
+        wanted = f"run_id IS NOT NULL AND status IN {enough} AND {FAULT} IS NULL"
+        columns = {"run_id": RUN_COLUMNS["run_id"]} | JUDGED
         table = scan(
             con,
             listing.runs.values(),
@@ -103,6 +105,7 @@ def choose_runs(
         The types of the runs' columns.
     """
     con.register("stored", scan(con, listing.runs.values(), RUN_COLUMNS))
+    leave_out_unsound(con, listing)
     con.register("histories", pa.table({FILE: pa.array(listing.history, pa.string())}))
     types = types_of(con.sql(f"SELECT * EXCLUDE ({FILE}) FROM stored"))
     of_runs = {n: v for n, v in filters.items() if n in types or not also_history}
@@ -111,7 +114,7 @@ def choose_runs(
         CREATE TEMP TABLE kept AS
         SELECT run_id, {FILE} FROM (
             SELECT run_id, status, {FILE}, histories.{FILE} IS NOT NULL AS with_history
-            FROM stored LEFT JOIN histories USING ({FILE}))
+            FROM stored SEMI JOIN sound USING (run_id, {FILE}) LEFT JOIN histories USING ({FILE}))
         QUALIFY row_number() OVER (PARTITION BY run_id ORDER BY {WORTH} DESC, {FILE}) = 1
     """)
     con.execute(

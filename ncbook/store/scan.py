@@ -28,7 +28,7 @@ Query = Callable[[str, Callable[[], Mapping[str, str]]], tuple[str, list[Any]]]
 
 
 class DamagedFileWarning(UserWarning):
-    """A file of the store cannot be read."""
+    """A file of the store cannot be read, or holds rows that cannot be true."""
 
 
 class Vanished(Exception):

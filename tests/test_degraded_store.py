@@ -1,0 +1,173 @@
+"""Pages that read the store, executed on stores that lack runs or columns, or are damaged: they say
+so, and none ends in an error."""
+
+import functools
+import re
+import warnings
+from pathlib import Path
+
+import jupytext
+import matplotlib as mpl
+import pytest
+from IPython.core.interactiveshell import InteractiveShell
+from IPython.utils.capture import capture_output
+
+from ncbook import explore, figures, store
+
+ROOT = Path(__file__).parents[1]
+PUBLISHED = ROOT / "book" / "results"
+PAGES = {"intro": "book/intro.md", "claims": "book/claims.md"}
+PAGES |= {
+    name: f"notebooks/{name}.py"
+    for name in (
+        *("coupling", "momentum", "interpolation", "diagnostic", "networks", "all_networks"),
+        *("longer_training", "vit_ablation", "imagenet", "runs"),
+    )
+}
+# What came after the first runs were stored, and what a run of that time had.
+LATER = {"precision": "float32", "width": 1.0, "schedule": "step", "augment": False}
+LATER |= {"clip": None, "depth": None, "train_size": None}
+FILLED_IN = ["coupled_share", "reason", "wall_time_s", "created_at", "device", "git_commit"]
+FILLED_IN += ["torch_version", "python_version", "ncbook_version"]
+KINDS = ("text/markdown", "text/html", "text/plain")  # the first that there is
+EMPTY = "The store has no such runs yet"
+LEFT_OUT = "Some of the stored runs are not shown here."
+
+
+@pytest.fixture(scope="module")
+def shell():
+    """A notebook's Python, in this process: a kernel of its own would take ten seconds a page."""
+    yield InteractiveShell.instance()
+    InteractiveShell.clear_instance()
+
+
+@pytest.fixture
+def shown(shell, monkeypatch):
+    """Execute a page on a store: all that it shows, as one text. An error is the test's."""
+
+    def execute(name, results):
+        monkeypatch.setenv(store.RESULTS_VARIABLE, str(results))
+        monkeypatch.setenv(explore.STATIC_VARIABLE, "1")
+        monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
+        path = ROOT / PAGES[name]
+        monkeypatch.chdir(path.parent)
+        shell.reset(new_session=True)
+        with mpl.rc_context({"backend": "agg"}), warnings.catch_warnings():
+            warnings.simplefilter("default", store.DamagedFileWarning)
+            return "\n".join(seen for cell in code(path) for seen in run(shell, cell))
+
+    return execute
+
+
+@functools.cache
+def code(path):
+    return [cell.source for cell in jupytext.read(path).cells if cell.cell_type == "code"]
+
+
+def run(shell, source):
+    """What a cell displays, and its result, as text."""
+    with capture_output() as caught:
+        done = shell.run_cell(source)
+    done.raise_error()
+    assert caught.stderr == ""
+    result = [] if done.result is None else [shell.display_formatter.format(done.result)[0]]
+    for data in [output.data for output in caught.outputs] + result:
+        yield next(
+            data[kind] for kind in ("text/markdown", "text/html", "text/plain") if kind in data
+        )
+
+
+def put(folder, runs, history):
+    """A store of two frames, as one file each."""
+    for kind, frame in (("runs", runs), ("history", history)):
+        (folder / kind).mkdir(parents=True)
+        frame.to_parquet(folder / kind / "0123456789abcdef.parquet", index=False)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def digits():
+    """The digits runs of one seed, and their epochs."""
+    wanted = dict(dataset="digits", model="mlp", epochs=200, seed=0)
+    history = store.load_history(PUBLISHED, **wanted)
+    return store.load_runs(PUBLISHED, **wanted), history.drop(columns=list(store.SETTINGS))
+
+
+def pictures(page):
+    return page.count("<img ") + page.count("<Figure size")
+
+
+# ------------------------------------------------------------ no runs
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_on_an_empty_store_a_page_says_that_there_are_none(name, shown, tmp_path):
+    page = shown(name, tmp_path)
+    assert re.search(f"{EMPTY}|lacks the runs of|has no ImageNet runs|no run", page)
+    if name != "imagenet":
+        assert "papermill notebooks/sweep.ipynb" in page
+    assert not re.search(r"\bnan\b|\binf\b", page)
+    if name in ("intro", "coupling", "diagnostic", "all_networks", "runs"):
+        assert pictures(page) == 0
+
+
+# ------------------------------------------------------------ runs of an older schema
+
+
+@pytest.fixture(scope="module")
+def older(digits, tmp_path_factory):
+    runs, history = digits
+    for column, value in LATER.items():
+        runs = runs[runs[column].isna() if value is None else runs[column] == value]
+    runs = runs[~runs["optimizer"].str.endswith(figures.MIXED)]
+    history = history[history["run_id"].isin(runs["run_id"])]
+    assert len(runs) > 500
+    runs = runs.drop(columns=[*LATER, *FILLED_IN])
+    return put(tmp_path_factory.mktemp("older") / "results", runs, history)
+
+
+@pytest.mark.parametrize("name", ["intro", "claims", "momentum", "diagnostic", "runs"])
+def test_a_store_of_an_older_schema_is_shown(name, shown, older):
+    page = shown(name, older)
+    assert LEFT_OUT not in page
+    assert not re.search(r"\bnan\b|\binf\b", page)
+    if name == "claims":
+        assert "lacks the runs of: ufm" in page
+    elif name == "runs":
+        assert EMPTY in page  # no run says what it took
+    else:
+        assert EMPTY not in page
+        assert pictures(page) > 0
+
+
+# ------------------------------------------------------------ damage
+
+
+@pytest.mark.parametrize("name", ["intro", "runs"])
+def test_a_file_that_cannot_be_read_is_named_once_in_the_page(name, shown, digits, tmp_path):
+    put(tmp_path, *digits)
+    file = tmp_path / "runs" / "fedcba9876543210.parquet"
+    file.write_bytes((tmp_path / "runs" / "0123456789abcdef.parquet").read_bytes()[:5000])
+    page = shown(name, tmp_path)
+    assert page.count(LEFT_OUT) == 1
+    assert f"{file}: damaged, its runs are left out" in page
+
+
+@pytest.mark.parametrize("name", ["intro", "diagnostic", "momentum"])
+def test_rows_that_cannot_be_true_are_counted_and_named(name, shown, digits, tmp_path):
+    runs, history = digits
+    good = figures.converged(runs).query("weight_decay > 0 and optimizer == 'sgd'").index
+    runs = runs.copy()
+    changes = dict(nc0=-0.5, nc3=float("nan"), status="odd")
+    for row, (column, value) in zip(good, changes.items(), strict=False):
+        runs.loc[row, column] = value
+    put(tmp_path, runs, history)
+    page = shown(name, tmp_path)
+    assert page.count(LEFT_OUT) == 3
+    for row, fault in zip(good, ("nc0 below 0", "ok without nc3", "a status other"), strict=False):
+        assert re.search(f"1 run is left out, with {fault}.*: {runs.loc[row, 'run_id']}", page)
+    assert not re.search(r"\bnan\b|\binf\b", page)
+
+
+def test_a_page_without_damage_says_nothing_of_it(shown, digits, tmp_path):
+    assert LEFT_OUT not in shown("intro", put(tmp_path / "results", *digits))
