@@ -743,3 +743,17 @@ def side_by_side(*figures: Figure) -> HTML:
     columns = "repeat(auto-fit, minmax(min(260px, 100%), 1fr))"  # of one width, the last row's too
     style = f"display: grid; grid-template-columns: {columns}; gap: 0.5em"
     return HTML(f'<div style="{style}">{"".join(cells)}</div>')
+
+
+# ------------------------------------------------------------- the lines that train a figure
+
+
+def folded(lines: str, title: str = "The lines that train it") -> Markdown:
+    """Lines of a shell for a page, which shows their title until a reader opens it."""
+    code = f"```bash\n{lines.strip()}\n```"
+    return Markdown(f"<details><summary>{title}</summary>\n\n{code}\n\n</details>")
+
+
+def with_lines(runs: pd.DataFrame, lines: str, *shows: Callable[[pd.DataFrame], object]) -> None:
+    """As ``given``, and below what it shows a fold-out with the lines that train the runs."""
+    given(runs, lines, *shows, lambda _: folded(lines))
