@@ -755,5 +755,6 @@ def folded(lines: str, title: str = "The lines that train it") -> Markdown:
 
 
 def with_lines(runs: pd.DataFrame, lines: str, *shows: Callable[[pd.DataFrame], object]) -> None:
-    """As ``given``, and below what it shows a fold-out with the lines that train the runs."""
-    given(runs, lines, *shows, lambda _: folded(lines))
+    """As ``given``, and below it a fold-out with the lines that train the runs, stored or not."""
+    given(runs, "", *shows)
+    display(folded(lines))

@@ -279,6 +279,7 @@ figures.given(all_six, "", verdicts)
 # *setting* of the smallest mean NC3 over its seeds, all of which must have converged.
 
 # %% [markdown]
+# (paper-figures-1-3)=
 # ## Is weight decay needed?
 #
 # The paper's Figures 1 and 3: NC0 and NC3 at the end against weight decay, the mean over learning
@@ -537,6 +538,7 @@ figures.given(good if enough else good[:0], "", show_shift, tell_rest)
 # checked on every SGD and SGDW run of the store in {doc}`diagnostic`.
 
 # %% [markdown]
+# (paper-table-1)=
 # ## Table 1
 #
 # Momentum 0.9 and $\lambda = 0.0005$ for all. Beside the paper's printed row, ours at the same
@@ -609,7 +611,7 @@ def tell_n(runs):
 
 def table_1_lines(*decays):
     """The lines that train the runs of ``table_1_runs``."""
-    part = dict(momenta=0.9, weight_decays=list(decays))
+    part = dict(momenta=0.9, weight_decays=[float(d) for d in decays])
     sgds = six_grids.line("sgd", "sgdw", lrs=0.0679, **part)
     others = [name for name in sweep.GRIDS if not name.startswith("sgd")]
     return f"{sgds}\n{six_grids.line(*others, lrs=0.005, **part)}"
@@ -642,6 +644,7 @@ figures.given(good, "", tell_table_1)
 # paper's one by one. Compare which of the optimizers keep what they had, and which lose it.
 
 # %% [markdown]
+# (paper-tables-2-4)=
 # ## Tables 2 and 4: the best of each optimizer
 #
 # The setting with the least NC3 of each optimizer. The paper prints four of them in its Table 2, and
@@ -709,6 +712,7 @@ def tell_table_2(runs):
 figures.given(good, "", tell_table_2)
 
 # %% [markdown]
+# (paper-figures-5-6)=
 # ## Over the epochs
 #
 # The paper's Figure 5 follows the metrics of Table 1's runs through the training. Ours, at the larger of

@@ -187,6 +187,7 @@ all_six = figures.having(points, *sweep.GRIDS)
 figures.given(all_six, "", verdicts)
 
 # %% [markdown]
+# (paper-figures-2-9-10)=
 # ## NC3 against NC0
 #
 # The paper's Figures 2 and 9: one dot a setting, one panel a learning rate, and the line of least squares.
@@ -244,6 +245,7 @@ def tell_shape(rows):
 figures.given(all_six, "", tell_shape)
 
 # %% [markdown]
+# (paper-table-5)=
 # ## Table 5
 #
 # Which fit is it? The paper does not say. But its printed numbers do:
@@ -410,6 +412,7 @@ figures.given(good, "", show_whether)
 # tells that none has collapsed. It need not tell how near to it one is.
 
 # %% [markdown]
+# (paper-figures-11-12)=
 # ## NC1 and NC2 against NC0
 #
 # The paper's Figures 11 and 12. It prints no fit for them. Of other networks it says that NC0
@@ -503,6 +506,7 @@ figures.given(lawful, "", draw_parity, show_parity, tell_rest)
 
 
 # %% [markdown]
+# (paper-figure-44)=
 # ## Does NC4 tell collapse from none?
 #
 # NC4 is the share of test images on which the network decides as the nearest class mean does. It goes to *one*

@@ -284,6 +284,7 @@ if stored.empty:
 Markdown(said)
 
 # %% [markdown]
+# (paper-figures-17-18)=
 # ## Figures 17 and 18
 #
 # If there are runs, the figures are here: the paper's Figure 17, with NC0 and NC3, then its

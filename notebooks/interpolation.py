@@ -257,6 +257,7 @@ def tell_law(runs):
 figures.given(sgd, "", draw_law, tell_law)
 
 # %% [markdown]
+# (paper-figure-7)=
 # ## Figure 7, again
 #
 # Now all three optimizers, one figure for each total, the paper's first. The paper's figure has Adam

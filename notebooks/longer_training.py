@@ -200,6 +200,7 @@ display(
 )
 
 # %% [markdown]
+# (paper-figure-14)=
 # ## SGD: the runs
 #
 # Now the paper's Figure 14, first its NC0: over the epochs, in long runs, as a share of its start.
@@ -400,6 +401,7 @@ both = sgd["weight_decay"].eq(0).nunique() == 2
 figures.given(sgd if both else sgd[:0], "", tell_sgd)
 
 # %% [markdown]
+# (paper-figure-13)=
 # ## Adam and AdamW
 #
 # Now the paper's Figure 13. There is no law here, only runs. The decays are those of the paper's

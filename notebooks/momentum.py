@@ -196,6 +196,7 @@ whole = sgd if len(twins(sgd)) and len(below(upwards(sgd))) else sgd[:0]
 figures.given(whole, "", verdicts)
 
 # %% [markdown]
+# (paper-figure-4)=
 # ## Figure 4
 #
 # NC0, NC2 and NC3 at the end under SGD, over momentum and weight decay: the mean over the seeds. Grey: no

@@ -42,6 +42,7 @@ runs = store.load_runs()
 LINE = "papermill notebooks/sweep.ipynb out.ipynb -p optimizer adamw"
 
 # %% [markdown]
+# (paper-table-3)=
 # ## What is here
 #
 # The paper's Table 3 has one line for all: ResNet9 and VGG9, six optimizers, and MNIST, Fashion-MNIST

@@ -905,6 +905,7 @@ for K in range(2, 9):
     assert max(map(abs, sums)) == K - 2  # (signgd-columns)
 
 # %% [markdown]
+# (paper-figure-8)=
 # ## Figure 8, made again
 #
 # The paper's Figure 8 trains a small MLP on separable data, and follows NC0 under SGD, Adam, AdamW,

@@ -736,6 +736,7 @@ display(
 )
 
 # %% [markdown]
+# (paper-figure-15)=
 # ## The paper's sweep
 #
 # In Appendix D.4.2 the paper trains the cross-entropy model {eq}`ufm-loss` with real optimizers:

@@ -366,6 +366,7 @@ def tell_law(runs):
 figures.given(sgd, "", show_law, tell_law)
 
 # %% [markdown]
+# (paper-figure-45a)=
 # ## Figure 45a: SGD
 #
 # Now the figures, with the runs that reached 50 % training accuracy, as in the paper. Lines are
@@ -407,6 +408,7 @@ draw("sgd")
 # this one.
 
 # %% [markdown]
+# (paper-figure-45b)=
 # ## Figure 45b: Adam and AdamW
 
 # %% tags=["hide-input"]
@@ -494,6 +496,7 @@ def tell_share(runs):
 figures.given(good, "", tell_share, show_share)
 
 # %% [markdown]
+# (paper-figure-45c)=
 # ## Figure 45c: accuracy
 #
 # The paper's accuracy "degrades quickly due to overregularization"; the one number that it prints is
