@@ -29,10 +29,11 @@
 # - whether NC0 goes with NC3 there, and less with NC1 and NC2.
 
 # %%
+import numpy as np
 import pandas as pd
 from IPython.display import Markdown, display
 
-from ncbook import figures, store, sweep
+from ncbook import figures, regression, store, sweep
 
 figures.use_style()
 
@@ -203,6 +204,37 @@ figures.given(every, "", tell_pairs)
 # That is the least of each; the best setting may be another one for each optimizer. The figures have
 # the whole axis of weight decay.
 #
+# And does NC0 go with NC3, and less with NC1 and NC2? R² of a line of least squares of each of them on
+# the logarithm of NC0, over all runs that learned:
+
+
+# %% tags=["hide-input"]
+def r2(runs, metric):
+    """How much of a metric the logarithm of NC0 explains."""
+    rows = runs[runs["nc0"] > 0]
+    rows = rows.assign(log_nc0=np.log10(rows["nc0"]))
+    return regression.lines(rows, "log_nc0", metric).loc["all", "r2"]
+
+
+def on_fits(name):
+    """Whether NC3 goes with NC0 more than NC1 and NC2 do, at one setting."""
+    good = figures.converged(trained[name])
+    fits = {m: r2(good, m) for m in ("nc3", "nc2", "nc1")}
+    listed = ", ".join(
+        f"{v:.2f} of {figures.METRICS[m]}" for m, v in fits.items()
+    )
+    agrees = bool(fits["nc3"] > max(fits["nc2"], fits["nc1"]))
+    return agrees, f"{name} (n = {len(good)}): {listed}."
+
+
+def tell_fits(_):
+    """The same at every setting."""
+    return figures.compared([on_fits(name) for name in trained])
+
+
+figures.given(every, "", tell_fits)
+
+# %% [markdown]
 # ## One by one
 #
 # First NC0 and NC3 against weight decay. Each line is the median over learning rates and seeds of the
