@@ -2,14 +2,13 @@
 # make test    set up, then run all tests
 # make book    build the book from the published results, without training
 # make serve   open the built book in a browser
-# make pdf     the book as one PDF, printed by Chromium (CHROMIUM=chromium)
+# make pdf     the book as one PDF, printed by Chromium
 # make lab     open the explorer, and all the notebooks, in JupyterLab
 
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 OPTIMIZER ?= adamw
-CHROMIUM ?= chromium
 PORT ?= 8000
 READY := $(VENV)/.ready
 
@@ -35,13 +34,10 @@ serve: $(READY)
 	$(BIN)/python -m http.server $(PORT) --bind 127.0.0.1 --directory _build/html
 
 # All pages as one, and that one printed: formulas, tables and figures as a reader of the book sees
-# them. The time is the page's own, for MathJax to set all formulas.
-pdf: $(READY)
-	command -v $(CHROMIUM) || { echo "no $(CHROMIUM): name a Chromium with CHROMIUM=..."; exit 1; }
+# them. It needs Chromium, which CHROMIUM may name.
+pdf: book
 	$(BIN)/jupyter-book build . -W -n --keep-going --builder singlehtml
-	$(CHROMIUM) --headless --no-sandbox --disable-gpu --user-data-dir=_build/chromium \
-		--virtual-time-budget=300000 --no-pdf-header-footer \
-		--print-to-pdf=_build/ncbook.pdf "file://$(CURDIR)/_build/singlehtml/index.html"
+	$(BIN)/python book/print_pdf.py _build/singlehtml/book/intro.html _build/ncbook.pdf
 	@echo "The book: _build/ncbook.pdf"
 
 # The picture of the README, from the published results.

@@ -8,7 +8,7 @@ import pandas as pd
 from IPython.display import Markdown
 from matplotlib.figure import Figure
 
-from ncbook import figures, store, sweep
+from ncbook import figures, live, store, sweep
 
 SETTING = {"dataset": "digits", "model": "mlp", "epochs": 200}
 SEEDS = [0, 1, 2, 3, 4]
@@ -64,6 +64,44 @@ def counted(runs: pd.DataFrame) -> str:
 def headline_figure(runs: pd.DataFrame) -> Figure:
     """The book's first picture: NC0 and NC3 of the six optimizers against weight decay."""
     return figures.against_weight_decay(runs, title=figures.caption(runs, short=True))
+
+
+def live_figure(runs: pd.DataFrame, results: str | Path | None = None) -> live.LiveFigure:
+    """The book's live picture: over the epochs NC0 of the runs that learned, the median of each
+    optimizer's at one weight decay, and NC3 at the end; a slider for those weight decays that all
+    of their optimizers have."""
+    good = figures.converged(runs)
+    of_each = runs.groupby("optimizer")["weight_decay"]
+    decays = sorted(set.intersection(*(set(values) for _, values in of_each)))
+    good = good[good["weight_decay"].isin(decays)]
+    middle = _medians(good, results)
+    epochs = list(middle.index.levels[-1])
+    names = [name for name, _ in figures.by_optimizer(runs)]
+    what = figures.caption(good, short=True).partition(" (n")[0]
+    caption = (
+        f"{what}: the median of the runs that learned, at any learning rate and momentum (n = "
+        f"{len(good):,}). Solid: coupled decay. Dashed: decoupled. Below, NC3 at the end; the bars "
+        "are shares of its start."
+    )
+
+    def of(column: str, name: str, decay: float) -> list[float] | None:
+        there = (name, decay) in middle.index.droplevel("epoch")
+        return middle.loc[(name, decay), column].tolist() if there else None
+
+    curves = {name: [of("nc0_left", name, decay) for decay in decays] for name in names}
+    ends = {name: [(of("nc3", name, decay) or [None])[-1] for decay in decays] for name in names}
+    labels = {name: figures.LABELS[name] for name in names}
+    return live.training(decays, epochs, curves, ends, good["nc3_init"].median(), labels, caption)
+
+
+def _medians(runs: pd.DataFrame, results: str | Path | None) -> pd.DataFrame:
+    """Medians of the share left of NC0, and of NC3, for each optimizer, weight decay and epoch, of
+    those epochs at which all runs were measured."""
+    history = store.load_history(results, run_id=runs["run_id"].tolist())
+    whole = history.groupby("epoch")["run_id"].transform("size") == len(runs)
+    history = history[whole].merge(runs[["run_id", "nc0_init"]], on="run_id")
+    history["nc0_left"] = history["nc0"] / history["nc0_init"]
+    return history.groupby(["optimizer", "weight_decay", "epoch"])[["nc0_left", "nc3"]].median()
 
 
 def save_headline(results: str, path: str) -> None:

@@ -169,6 +169,21 @@ def test_a_live_figures_slider_changes_its_curve(page, served):
 
 
 @needs_browser
+def test_the_first_page_has_a_picture_that_moves(page, served):
+    page.goto(f"{served}/book/intro.html", wait_until="networkidle")
+    figure = page.locator("figure.ncbook-live")
+    slider = figure.locator("input[name=weight_decay]")
+    slider.focus()
+    page.keyboard.press("Home")
+    without = figure.evaluate("element => element.live")["numbers"]
+    assert without["adam"] == without["adamw"]  # there is nothing to couple
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowRight")
+    some = figure.evaluate("element => element.live")["numbers"]
+    assert some["adam"] < some["adamw"]
+
+
+@needs_browser
 def test_the_table_of_runs_filters_and_sorts(page, served):
     page.goto(f"{served}/notebooks/runs.html", wait_until="networkidle")
     box = page.locator(".dt-search input").first

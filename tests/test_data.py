@@ -653,6 +653,29 @@ def test_folder_in_the_home_folder(folder, monkeypatch):
     assert data.load(f"folder:~/{folder.name}").num_classes == 3
 
 
+def test_folder_in_the_data_folder(folder, tmp_path_factory, monkeypatch):
+    """A relative path: of the working folder first, then of the data folder."""
+    monkeypatch.setenv("NCBOOK_DATA", str(folder.parent))
+    here = tmp_path_factory.mktemp("here")
+    monkeypatch.chdir(here)
+    dataset = data.load(f"folder:{folder.name}", image_size=8)
+    assert dataset.name == f"folder:{folder.name}"
+    assert dataset.class_names == ("one", "two", "zero")
+    for split in ("train", "test"):
+        for name in ("four", "five"):
+            (here / folder.name / split / name).mkdir(parents=True)
+            Image.new("RGB", (8, 8)).save(here / folder.name / split / name / "0.png")
+    assert data.load(f"folder:{folder.name}", image_size=8).class_names == ("five", "four")
+
+
+def test_a_folder_that_is_nowhere_names_both_places(tmp_path, monkeypatch):
+    monkeypatch.setenv("NCBOOK_DATA", str(tmp_path))
+    with pytest.raises(ValueError, match=f"^folder:gone: .* 'gone', here or in {tmp_path}$"):
+        data.validate_name("folder:gone")
+    with pytest.raises(ValueError, match=r"^folder:: there is no folder"):
+        data.validate_name("folder:")
+
+
 @pytest.mark.parametrize("content", ["truncated", "text", "empty"])
 def test_an_image_that_cannot_be_read_is_named(folder, content):
     path = folder / "train" / "two" / "0.jpg"

@@ -158,7 +158,7 @@ def test_a_control_changes_plot_and_table(adam, results, stored):
     np.testing.assert_array_equal(lines_of(adam.picture, "NC0")["Adam"], history["nc0"])
     assert adam.picture.value != picture
     assert f"{history['nc3'].iloc[-1]:.3g}" in adam.table.value
-    assert "1 runs over 1 seed" in adam.table.value
+    assert "1 run over 1 seed" in adam.table.value
 
 
 def test_a_picture_has_alternative_text_and_the_figures_size(adam):
@@ -515,7 +515,7 @@ def test_a_tab_draws_when_it_is_looked_at(window):
 def test_a_page_gets_a_picture_and_no_controls(results, monkeypatch, tmp_path):
     monkeypatch.setenv(explore.STATIC_VARIABLE, "1")
     shown = []
-    monkeypatch.setattr(figures, "display", shown.append)
+    monkeypatch.setattr(figures.page, "display", shown.append)
     assert explore.explorer(tmp_path) is None
     (invitation,) = shown
     assert isinstance(invitation, Markdown)

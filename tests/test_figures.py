@@ -642,7 +642,7 @@ def shown_by(monkeypatch):
 
     def call(*arguments):
         displayed = []
-        monkeypatch.setattr(figures, "display", displayed.append)
+        monkeypatch.setattr(figures.page, "display", displayed.append)
         assert figures.given(*arguments) is None
         return displayed
 
@@ -691,7 +691,7 @@ def test_given_figures_have_alternative_text(mixed, shown_by, label, words):
     assert base64.b64decode(code).startswith(b"\x89PNG")
     shown = plt.imread(io.BytesIO(base64.b64decode(code)), format="png")[..., :3]
     for optimizer in mixed["optimizer"].unique():  # the palette keeps the lines' colours
-        colour = np.array(to_rgba(figures._colour(optimizer))[:3])
+        colour = np.array(to_rgba(figures.look(optimizer)["color"])[:3])
         assert np.abs(shown - colour).max(axis=-1).min() < 0.02
     assert plt.get_fignums() == []
 
@@ -704,7 +704,7 @@ def test_counted_runs_seeds_converged_and_diverged():
         "4 runs over 2 seeds: 2 reached 99% training accuracy, 1 did not, and 1 diverged"
     )
     assert figures.counted(rows[:1], least=0.5) == (
-        "1 runs over 1 seed: 1 reached 50% training accuracy, 0 did not, and 0 diverged"
+        "1 run over 1 seed: 1 reached 50% training accuracy, 0 did not, and 0 diverged"
     )
 
 
@@ -1017,7 +1017,7 @@ def test_folded_lines_are_code_below_a_title():
 @pytest.mark.parametrize("stored", [True, False])
 def test_lines_stand_below_a_figure_or_in_its_place(mixed, monkeypatch, stored):
     shown = []
-    monkeypatch.setattr(figures, "display", shown.append)
+    monkeypatch.setattr(figures.page, "display", shown.append)
     runs = mixed if stored else mixed[:0]
     figures.with_lines(runs, "a line", lambda rows: f"{len(rows)} runs")
     words, lines = (output.data for output in shown)

@@ -8,9 +8,29 @@ from html import unescape
 import numpy as np
 import pytest
 
-from ncbook import live, metrics, theory
+from ncbook import live, metrics, six_grids, store, theory
+
+PUBLISHED = live.Path(__file__).parents[1] / "book" / "results"
+
+
+def two_optimizers():
+    """Made-up runs: none of AdamW's learned at the largest decay."""
+    return live.training(
+        weight_decays=[0, 0.01, 0.1],
+        epochs=[0, 1, 10],
+        left={
+            "adam": [[1, 1.5, 2], [1, 0.8, 0.2], [1, 0.5, 0.01]],
+            "adamw": [[1, 2, 3]] * 2 + [None],
+        },
+        nc3={"adam": [0.5, 0.1, 0.02], "adamw": [0.5, 0.4, None]},
+        nc3_start=1.4,
+        labels={"adam": "Adam", "adamw": "AdamW"},
+        caption="Two optimizers.",
+    )
+
 
 FIGURES = {"law": live.law, "signgd": live.signgd, "simplex": live.simplex}
+FIGURES["training"] = two_optimizers
 every_figure = pytest.mark.parametrize("kind", FIGURES)
 LARGEST = 30_000  # characters that a figure may add to a page, its script included
 SAME = 1e-9  # relative: JavaScript's numbers are float64, too, but summed in another order
@@ -231,7 +251,39 @@ def test_collapse_is_reached_and_a_shift_spoils_nc0_and_nc3_alone(show):
     assert max(numbers["nc1"], numbers["nc2"]) < 1e-12
 
 
-@pytest.mark.parametrize("kind", ["law", "signgd"])
+def test_stored_runs_on_the_page_are_the_stores(show):
+    runs = six_grids.complete(six_grids.stored(PUBLISHED))
+    figure = six_grids.live_figure(runs, PUBLISHED)
+    page = show(figure)
+    for state in each_slider_moved(page, figure):
+        for name, points in state["curves"].items():
+            ids = runs[
+                (runs["optimizer"] == name)
+                & (runs["weight_decay"] == state["values"]["weight_decay"])
+                & (runs["train_acc"] >= 0.99)
+                & (runs["status"] == "ok")
+            ]["run_id"]
+            history = store.load_history(PUBLISHED, run_id=list(ids)).set_index(["epoch", "run_id"])
+            start, t = history["nc0"].loc[0], dict(points)
+            for epoch in history.index.unique("epoch"):
+                middle = (history["nc0"].loc[epoch] / start).median()
+                assert t[epoch] == pytest.approx(middle, rel=1e-3)  # four digits are sent
+            end = history["nc3"].loc[max(t)].median()
+            assert state["numbers"][name] == pytest.approx(end, rel=1e-3)
+
+
+def test_an_optimizer_none_of_whose_runs_learned_has_no_curve_and_says_so(show):
+    page = show(two_optimizers())
+    assert {*live_state(page)["curves"]} == {"adam", "adamw"}
+    put(page, "weight_decay", 2)
+    state = live_state(page)
+    assert {*state["curves"]} == {"adam"}
+    assert dict(state["curves"]["adam"])[10] == 0.01
+    assert page.locator("[data-name=adamw] b").inner_text() == "no run learned"
+    assert page.locator("[data-name=adamw] i").count() == 0
+
+
+@pytest.mark.parametrize("kind", ["law", "signgd", "training"])
 def test_the_curve_is_drawn_where_its_numbers_say(kind, show):
     """The ticks fix the scales; the last point of each curve must lie on them."""
     page = show(FIGURES[kind]())

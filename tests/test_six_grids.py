@@ -92,3 +92,29 @@ def test_the_readmes_picture_shows_complete_grids_alone(results, tmp_path, monke
     assert drawn[0]["seed"].unique().tolist() == [0]
     assert len(drawn[0]) == len(sweep.grid("adam"))
     assert plt.imread(picture).std() > 0.01
+
+
+def test_the_live_picture_is_of_the_runs_that_learned_at_the_decays_of_all(tmp_path):
+    configs = [
+        *sweep.grid("adam", [0.001], [0.9], [0, 0.05, 0.5]),
+        *sweep.grid("adamw", [0.001, 0.01], [0.9], [0, 0.05, 5]),
+    ]
+    rows, history = [], []
+    for config in configs:
+        learned = config.lr < 0.01 or config.weight_decay == 0
+        share = 0.5 if config.optimizer == "adam" else config.lr
+        rows.append(record(config, nc0_init=2.0, nc3_init=1.0, train_acc=0.5 + 0.5 * learned))
+        history += [
+            {"run_id": rows[-1]["run_id"], "optimizer": config.optimizer, "epoch": epoch}
+            | {"weight_decay": config.weight_decay, "nc0": 2 * share**epoch, "nc3": epoch / 10}
+            for epoch in (0, 1, 2, *[3] * (config.optimizer == "adam"))
+        ]
+    store.write(tmp_path, rows, history)
+    figure = six_grids.live_figure(six_grids.stored(tmp_path), tmp_path)
+    assert figure.controls[0].values == (0, 0.05)
+    assert figure.data["epochs"] == [0, 1, 2]  # the third is of some runs alone
+    assert figure.data["left"]["adam"] == [[1, 0.5, 0.25]] * 2
+    middle = [1, (0.001 + 0.01) / 2, (0.001**2 + 0.01**2) / 2]
+    assert figure.data["left"]["adamw"] == [pytest.approx(middle), [1, 0.001, 1e-6]]
+    assert figure.data["nc3"] == {"adam": [0.2] * 2, "adamw": [0.2] * 2}
+    assert "(n = 5)" in figure.caption

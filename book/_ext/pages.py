@@ -1,12 +1,19 @@
 """Sphinx extension: what all pages have, and what none has."""
 
+import os
+import re
 from pathlib import Path
 
+from sphinx.errors import ConfigError
+
+REPOSITORY = "NCBOOK_REPOSITORY"  # the variable with the public address of the book's sources
+BINDER = "https://mybinder.org"
 STATIC = Path(__file__).parents[1] / "_static"
 
 
 def setup(app):
     app.connect("config-inited", add_style)
+    app.connect("config-inited", add_buttons)
     app.connect("html-page-context", leave_out_thebe, priority=900)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
 
@@ -14,6 +21,25 @@ def setup(app):
 def add_style(app, config):
     config.html_static_path.append(str(STATIC))
     app.add_css_file("ncbook.css")
+
+
+def add_buttons(app, config):
+    """Buttons to the sources, to an issue about the page, and to the page as a notebook on Binder:
+    only where it is said where the sources are, as a copy of this project may be anywhere. None to
+    Colab: a notebook opens there alone, without the package that it needs."""
+    address = os.environ.get(REPOSITORY, "").removesuffix("/").removesuffix(".git")
+    if not address:
+        return
+    if not re.fullmatch(r"https://(github|gitlab)\.com/[^/\s]+/[^/\s]+", address):
+        wanted = "https://github.com/OWNER/NAME or https://gitlab.com/OWNER/NAME"
+        raise ConfigError(f"{REPOSITORY} is {address!r}, but wanted is {wanted}")
+    config.html_theme_options |= {
+        "repository_url": address,
+        "repository_branch": "main",
+        "use_repository_button": True,
+        "use_issues_button": True,
+        "launch_buttons": {"binderhub_url": BINDER, "notebook_interface": "jupyterlab"},
+    }
 
 
 def leave_out_thebe(app, pagename, templatename, context, doctree):

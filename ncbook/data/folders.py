@@ -14,6 +14,7 @@ import torch
 from PIL import Image, ImageOps
 
 from ncbook.data.dataset import Raw, last_line
+from ncbook.data.downloads import data_dir
 
 FOLDER_PREFIX = "folder:"
 FOLDER_IMAGE_SIZE = 32  # pixels, where no image_size is given: images of a folder vary in size
@@ -35,17 +36,15 @@ def class_folders(name: str, test_folders: Sequence[str] = TEST_FOLDERS) -> Clas
     """The class folders of a data set named ``PREFIX:PATH``; a few folders are listed.
 
     Args:
-        name: of the data set.
+        name: of the data set. A PATH that is not absolute is looked for here and then in
+            ``data_dir()``: so that results can name a data set and not where a machine has it.
         test_folders: names that the folder of the test images may have, the preferred one first.
 
     Raises:
         ValueError: the folder, its ``train``, its test folder, or their classes are not there, or
             the classes differ; names what is missing.
     """
-    path = name.partition(":")[2]
-    root = Path(path).expanduser()
-    if not path or not root.is_dir():
-        raise ValueError(f"{name}: there is no folder {str(root)!r}")
+    root = _root(name)
     train = root / "train"
     test = next((root / t for t in test_folders if (root / t).is_dir()), None)
     if not train.is_dir() or test is None:
@@ -62,6 +61,17 @@ def class_folders(name: str, test_folders: Sequence[str] = TEST_FOLDERS) -> Clas
         odd = sorted(set(classes) ^ set(test_classes))
         raise ValueError(f"{name}: train and {test.name} must hold the same classes, but: {odd}")
     return ClassFolders(train, test, classes)
+
+
+def _root(name: str) -> Path:
+    path = name.partition(":")[2]
+    here = Path(path).expanduser()
+    shared = data_dir() / here  # is ``here`` where that is absolute
+    found = next((root for root in (here, shared) if path and root.is_dir()), None)
+    if found is None:
+        also = "" if here.is_absolute() else f", here or in {data_dir()}"
+        raise ValueError(f"{name}: there is no folder {str(here)!r}{also}")
+    return found
 
 
 def _class_names(folder: Path) -> tuple[str, ...]:

@@ -56,7 +56,8 @@ def load(
         name: ``digits``, ``gaussians``, ``ufm``, ``mnist``, ``fashion_mnist``, ``cifar10``, or
             ``folder:PATH`` with images ``PATH/train/<class>/*`` and ``PATH/test/<class>/*`` (or
             ``PATH/val/...``), or ``imagenet:PATH`` with ``PATH/train/<class>/*`` and
-            ``PATH/val/<class>/*``, which is listed and not held in memory.
+            ``PATH/val/<class>/*``, which is listed and not held in memory. A PATH that is not
+            absolute is looked for here and then in ``NCBOOK_DATA``.
         train_size: number of training samples, drawn with as many from each class (one more from
             some where the classes do not divide it); all if None.
         seed: decides which samples ``train_size`` draws, and nothing else.

@@ -7,6 +7,7 @@ comes with each figure, so only pages that have one carry it. No request leaves 
 
 import json
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from html import escape
@@ -48,7 +49,7 @@ class LiveFigure:
     description: str
     caption: str
     controls: tuple[Control, ...]
-    data: dict[str, list] = field(default_factory=dict)
+    data: dict[str, object] = field(default_factory=dict)
 
     def _repr_html_(self) -> str:
         """The figure's numbers, its caption and the script; see ``live.js`` for the rest."""
@@ -185,6 +186,59 @@ def simplex(collapse: float = 0.0, shift: float = 0.0, samples: int = 8) -> Live
         "of the values at the start. Drag to turn, or use the arrow keys."
     )
     return LiveFigure("simplex", description, caption, controls, _layer(samples))
+
+
+def training(
+    weight_decays: Sequence[float],
+    epochs: Sequence[int],
+    left: Mapping[str, Sequence[Sequence[float] | None]],
+    nc3: Mapping[str, Sequence[float | None]],
+    nc3_start: float,
+    labels: Mapping[str, str],
+    caption: str,
+) -> LiveFigure:
+    """What runs did over their epochs, one curve an optimizer, with a slider for the weight decay.
+
+    Args:
+        weight_decays: the slider's D stops, rising; it starts with the last but one.
+        epochs: the E epochs that were measured, rising from 0.
+        left: for each optimizer and weight decay NC0 over its start, at each epoch, all > 0; None
+            where there is nothing to draw. D lists of E numbers.
+        nc3: for each optimizer and weight decay NC3 at the end, or None.
+        nc3_start: NC3 before the first step, on which the bars are shares.
+        labels: the optimizers' names on the page, in the order of their curves.
+        caption: what was trained, and how many runs the curves stand for.
+
+    Example:
+        >>> six_grids.live_figure(six_grids.complete(six_grids.stored()))  # doctest: +SKIP
+    """
+    stops = tuple(weight_decays)
+    control = Control("weight_decay", "weight decay λ", stops, max(0, len(stops) - 2))
+    description = (
+        f"NC0 over the epochs, as a share of its start, on a log scale, for {_listed(labels)}. A "
+        "slider chooses the weight decay; below stands NC3 at the end."
+    )
+    data = {
+        "weight_decays": list(stops),
+        "epochs": [int(epoch) for epoch in epochs],
+        "left": {name: [_rounded(curve) for curve in curves] for name, curves in left.items()},
+        "nc3": {name: _rounded(values) for name, values in nc3.items()},
+        "nc3_start": float(nc3_start),
+        "labels": dict(labels),
+    }
+    return LiveFigure("training", description, caption, (control,), data)
+
+
+def _rounded(values: Sequence[float | None] | None) -> list[float | None] | None:
+    """Four digits, more than a picture shows; None stays."""
+    if values is None:
+        return None
+    return [None if value is None else float(f"{value:.4g}") for value in values]
+
+
+def _listed(labels: Mapping[str, str]) -> str:
+    *others, last = labels.values()
+    return f"{', '.join(others)} and {last}" if others else last
 
 
 def _layer(samples: int) -> dict[str, list]:

@@ -201,7 +201,7 @@ function thinned(values, x) {
 // Where it swings faster than the eye could follow, its line is the top of a shaded band.
 function plot(svg, { width, height, x, y, curves, marks = [], names }) {
   const longest = Math.max(...curves.map(({ label }) => label.length));
-  const left = 44, right = width - 14 - 8 * longest, top = 34, bottom = height - 38;
+  const left = 44, right = width - 14 - 9 * longest, top = 34, bottom = height - 38;
   const across = axis(x.low, x.high, left, right, x.log), up = axis(y.low, y.high, bottom, top, true);
   svg.append(shape("text", { x: 2, y: 12 }, names.y));
   svg.append(shape("text", { x: (left + right) / 2, y: height - 4, "text-anchor": "middle" }, names.x));
@@ -260,7 +260,7 @@ function apart(labels, top, bottom) {
   return placed;
 }
 
-// --------------------------------------------------------------------------------- the three figures
+// ---------------------------------------------------------------------------------- the four figures
 // Each draws into an SVG and returns the numbers below it, and the curves that it drew.
 
 // The lowest power of ten that still shows where curves end: in few leaps, so that the eye keeps hold.
@@ -315,6 +315,37 @@ function drawSigngd(svg, size, values) {
     { name: "rise_ends", label: "T₁, where coupled turns", value: rise_ends, digits: 4 },
     { name: "fall_ends", label: "T₂, where its fall ends", value: fall_ends, digits: 4 },
   ] };
+}
+
+// Stored runs, one curve an optimizer: the slider chooses among what the data have. The axes are the
+// same for all its stops, so that what moves is the runs.
+function drawTraining(svg, size, { weight_decay }, data) {
+  const n = data.weight_decays.indexOf(weight_decay), all = Object.values(data.left).flat(2);
+  const decade = (x, toward) => 10 ** toward(Math.log10(x));
+  const seen = all.filter((x) => x > 0);
+  const y = { low: decade(Math.min(...seen), Math.floor), high: decade(Math.max(...seen), Math.ceil) };
+  const curves = Object.keys(data.labels).filter((name) => data.left[name][n]).map((name) => (
+    { name, label: data.labels[name], values: everyEpoch(data.epochs, data.left[name][n]) }));
+  const names = { x: "epoch", y: "NC0, as a share of its start" };
+  const x = { low: 0, high: data.epochs.at(-1) };
+  const drawn = plot(svg, { ...size, x, y, curves, names });
+  return { curves: drawn, numbers: Object.keys(data.labels).map((name) => {
+    const value = data.nc3[name][n] ?? NaN, share = Math.min(1, value / data.nc3_start);
+    const label = `NC3, ${data.labels[name]}`;
+    return { name, label, value, digits: 2, never: "no run learned", ...(share >= 0 && { share }) };
+  }) };
+}
+
+// A straight line on the log axis from each measured epoch to the next.
+function everyEpoch(epochs, values) {
+  const whole = new Float64Array(epochs.at(-1) + 1);
+  epochs.forEach((end, n) => {
+    const begin = epochs[Math.max(0, n - 1)], last = values[Math.max(0, n - 1)];
+    for (let t = begin; t <= end; t++) {
+      whole[t] = t === end ? values[n] : last * (values[n] / last) ** ((t - begin) / (end - begin));
+    }
+  });
+  return whole;
 }
 
 const VIEW = { turn: 0.5, tilt: 0.3 };
@@ -387,6 +418,7 @@ const KINDS = {
   law: { draw: drawLaw, height: 340 },
   signgd: { draw: drawSigngd, height: 340 },
   simplex: { draw: drawSimplex, height: 400, turns: true, plays: "collapse" },
+  training: { draw: drawTraining, height: 380 },
 };
 let made = 0;
 
@@ -522,8 +554,10 @@ html[data-theme] .bd-content div.cell_output .text_html:has(figure.ncbook-live) 
 .ncbook-live svg .band { fill: currentColor; fill-opacity: 0.25; }
 .ncbook-live svg .sgd { color: #0072b2; }
 .ncbook-live svg .sgdw { color: #56b4e9; stroke-dasharray: 9 4; }
-.ncbook-live svg .coupled { color: #009e73; }
-.ncbook-live svg .decoupled { color: #cc79a7; stroke-dasharray: 9 4; }
+.ncbook-live svg .adam { color: #d55e00; }
+.ncbook-live svg .adamw { color: #e69f00; stroke-dasharray: 9 4; }
+.ncbook-live svg .coupled, .ncbook-live svg .signum { color: #009e73; }
+.ncbook-live svg .decoupled, .ncbook-live svg .signumw { color: #cc79a7; stroke-dasharray: 9 4; }
 .ncbook-live svg .bound, .ncbook-live svg .limit { stroke-dasharray: 2 4; }
 .ncbook-live svg.turns { cursor: grab; touch-action: pan-y; user-select: none; }
 .ncbook-live svg.turns:active { cursor: grabbing; }

@@ -1,0 +1,106 @@
+"""Results to figures and tables: every function takes rows of the store and draws all it is given.
+
+``style``: colours and labels. ``selecting``: which runs count. ``words``, ``tables``: what is said
+and listed. ``axes``: panels and their axes. ``lines``, ``maps``, ``dots``: figures by their kind.
+``law``: what the exact law foretells. ``page``: what a notebook displays. Everything public is
+here, too: ``figures.given`` and so on.
+"""
+
+from ncbook.figures.axes import epoch_axis, log_values
+from ncbook.figures.dots import parity, scatters
+from ncbook.figures.law import LAW_FROM, LAWFUL, TRAINING_IMAGES, exact_law
+from ncbook.figures.lines import (
+    X_LABELS,
+    against,
+    against_weight_decay,
+    over_epochs,
+    singular_values,
+)
+from ncbook.figures.maps import heatmaps
+from ncbook.figures.page import folded, given, side_by_side, with_lines
+from ncbook.figures.selecting import (
+    COLLAPSED,
+    CONVERGED,
+    NOT_COLLAPSED_NC0,
+    SWEPT,
+    best_run,
+    by_optimizer,
+    collapsed,
+    converged,
+    even_seeds,
+    having,
+    left,
+    of_setting,
+    on_grid,
+    over_seeds,
+)
+from ncbook.figures.style import ACCURACIES, COLOURS, LABELS, MAIN, METRICS, MIXED, look, use_style
+from ncbook.figures.tables import ONE_LINE, best_run_table, by_weight_decay, shown, with_range
+from ncbook.figures.words import (
+    FOUND,
+    caption,
+    compared,
+    counted,
+    counted_by_optimizer,
+    describe_best,
+    headline,
+    times,
+    verdict,
+)
+
+__all__ = [
+    "ACCURACIES",
+    "COLLAPSED",
+    "COLOURS",
+    "CONVERGED",
+    "FOUND",
+    "LABELS",
+    "LAWFUL",
+    "LAW_FROM",
+    "MAIN",
+    "METRICS",
+    "MIXED",
+    "NOT_COLLAPSED_NC0",
+    "ONE_LINE",
+    "SWEPT",
+    "TRAINING_IMAGES",
+    "X_LABELS",
+    "against",
+    "against_weight_decay",
+    "best_run",
+    "best_run_table",
+    "by_optimizer",
+    "by_weight_decay",
+    "caption",
+    "collapsed",
+    "compared",
+    "converged",
+    "counted",
+    "counted_by_optimizer",
+    "describe_best",
+    "epoch_axis",
+    "even_seeds",
+    "exact_law",
+    "folded",
+    "given",
+    "having",
+    "headline",
+    "heatmaps",
+    "left",
+    "log_values",
+    "look",
+    "of_setting",
+    "on_grid",
+    "over_epochs",
+    "over_seeds",
+    "parity",
+    "scatters",
+    "shown",
+    "side_by_side",
+    "singular_values",
+    "times",
+    "use_style",
+    "verdict",
+    "with_lines",
+    "with_range",
+]

@@ -1,0 +1,73 @@
+"""How every figure looks: the optimizers' colours and labels, and the metrics' names.
+
+Colours belong to optimizers and are the same everywhere; they are the colour-blind-safe ones of
+Okabe and Ito. Coupled decay is drawn solid, decoupled dashed.
+"""
+
+from __future__ import annotations
+
+import matplotlib.pyplot as plt
+import pandas as pd
+import seaborn as sns
+
+from ncbook import alt_text
+
+# Okabe and Ito, "Color Universal Design" (2008): one hue a direction, dark = coupled.
+COLOURS = {
+    "sgd": "#0072B2",
+    "sgdw": "#56B4E9",
+    "adam": "#D55E00",
+    "adamw": "#E69F00",
+    "signum": "#009E73",
+    "signumw": "#CC79A7",
+}
+LABELS = {
+    "sgd": "SGD",
+    "sgdw": "SGDW",
+    "adam": "Adam",
+    "adamw": "AdamW",
+    "signum": "Signum",
+    "signumw": "SignumW",
+}
+MIXED = "_mixed"  # how the names of section 3.4's optimizers end
+METRICS = {f"nc{i}": f"NC{i}" for i in range(5)}
+MAIN = ("nc0", "nc1", "nc2", "nc3")
+ACCURACIES = {"train_acc": "training accuracy", "test_acc": "test accuracy"}
+
+
+def use_style() -> None:
+    """The shared look of every figure in the book, with alternative text in a notebook."""
+    alt_text.use()
+    sns.set_theme(context="notebook", style="ticks", font_scale=0.9)
+    plt.rcParams |= {
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.grid": True,
+        "grid.color": "#dddddd",
+        "grid.linewidth": 0.6,
+        "figure.dpi": 110,
+        "savefig.bbox": "tight",
+        "legend.frameon": False,
+    }
+
+
+def look(optimizer: str) -> dict[str, str]:
+    """How its line looks everywhere: colour, label, and dashed if its decay is decoupled."""
+    style = "--" if optimizer.endswith("w") else "-"
+    return {"color": colour_of(optimizer), "label": label_of(optimizer), "linestyle": style}
+
+
+def label_of(optimizer: str) -> str:
+    stem = optimizer.removesuffix(MIXED)
+    return LABELS[stem] + (", mixed" if stem != optimizer else "")
+
+
+def colour_of(optimizer: str) -> str:
+    """That of its direction for an optimizer of which some decay is coupled, some decoupled."""
+    return COLOURS[optimizer.removesuffix(MIXED)]
+
+
+def present(optimizers: pd.Series) -> list[str]:
+    """Those that occur, in the order of ``COLOURS``, each before its ``_mixed`` one."""
+    names = [name for stem in COLOURS for name in (stem, stem + MIXED)]
+    return [name for name in names if (optimizers == name).any()]

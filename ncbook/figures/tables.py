@@ -1,0 +1,62 @@
+"""Tables of runs, and how a page shows them."""
+
+from __future__ import annotations
+
+import pandas as pd
+from pandas.io.formats.style import Styler
+
+from ncbook.figures.selecting import best_run, converged
+from ncbook.figures.style import METRICS
+
+ONE_LINE = "white-space: nowrap"
+# On a phone, whose width is 100 vw, letters and gaps shrink before a table has to scroll sideways.
+CELL = "padding: 0.25em min(0.55em, 0.8vw); font-size: min(1em, 2.7vw); text-align: right"
+
+
+def best_run_table(runs: pd.DataFrame) -> pd.DataFrame:
+    """The best run in the form of Table 2: NC0 to NC4 at the start, at the end, and the change."""
+    best = best_run(runs)
+    if best is None:
+        return pd.DataFrame(columns=["at the start", "at the end", "change"])
+    rows = {
+        label: (best[f"{key}_init"], best[key], best[key] / best[f"{key}_init"] - 1)
+        for key, label in METRICS.items()
+    }
+    table = pd.DataFrame.from_dict(rows, orient="index")
+    table.columns = ["at the start", "at the end", "change"]
+    return table
+
+
+def by_weight_decay(runs: pd.DataFrame) -> pd.DataFrame:
+    """For each weight decay: how many runs, converged, diverged, and the converged ones' mean
+    NC0 to NC4."""
+    counts = runs.groupby("weight_decay").agg(
+        runs=("run_id", "size"), diverged=("status", lambda s: (s == "diverged").sum())
+    )
+    good = converged(runs).groupby("weight_decay")
+    counts.insert(1, "converged", good.size().reindex(counts.index, fill_value=0))
+    means = good[list(METRICS)].mean().rename(columns=METRICS)
+    return counts.join(means).rename_axis("weight decay")
+
+
+def shown(table: pd.DataFrame, **formats: str) -> Styler:
+    """A table as a page shows it: three digits, a dash for what is missing, ``column="{...}"`` for
+    columns that want another format."""
+    numbers = table.select_dtypes("float").columns
+    if table.index.nlevels == table.columns.nlevels == 1 and table.columns.name is None:
+        # The index's name in the corner: below it, it would have a row of its own.
+        table = table.rename_axis(index=None, columns=table.index.name)
+    styled = table.style.format("{:.3g}", subset=list(numbers), na_rep="–")
+    for column, text in formats.items():
+        styled = styled.format(text, subset=[column], na_rep="–")
+    if pd.api.types.is_numeric_dtype(table.index):
+        styled = styled.format_index("{:g}")
+    looks = {"th, td": CELL, "small": "font-size: 0.85em"}
+    return styled.set_table_styles([{"selector": s, "props": p} for s, p in looks.items()])
+
+
+def with_range(values: pd.Series, digits: str = ".2g") -> str:
+    """What a table's cell says of a metric's values: the median, and below it the least and the
+    largest (see ``over_seeds``). For ``runs.groupby(by)[metric].agg(with_range)``."""
+    middle, low, high = (f"{v:{digits}}" for v in (values.median(), values.min(), values.max()))
+    return f'{middle}<br><small style="{ONE_LINE}">{low}…{high}</small>'
