@@ -44,7 +44,7 @@ figures.use_style()
 # against NC1, NC2 and NC3. The text says of all of them together that they "confirm our observations
 # made earlier on the ResNet9 trained on FashionMNIST"; that NC0 "(visually) correlates well with NC3",
 # and that "it correlates considerably less with NC1 and NC2, although a general trend is still visible
-# across all experiments". **It prints no number for any of them**: no fit, no least value, and not how
+# across all experiments". **It has no number for any of them**: no fit, no least value, and not how
 # many runs there are. Each line is a mean over at most 18 pairs of learning rate and momentum; the band
 # is one standard deviation.
 #
@@ -271,8 +271,8 @@ def tell_papers(name):
     decay, nc0 = PAPERS[name]
     return (
         f"The paper's Figures {decay}: NC0 and NC3 against weight decay. Its Figures {nc0}: NC0 "
-        f"against NC1, NC2 and NC3. It has full networks, all images and 200 epochs, and prints "
-        f"{PRINTED.get(name, 'no number for them')}."
+        f"against NC1, NC2 and NC3. It has full networks, all images and 200 epochs. Its "
+        f"text has {PRINTED.get(name, 'no number for them')}."
     )
 
 

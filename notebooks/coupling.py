@@ -284,7 +284,7 @@ figures.given(all_six, "", verdicts)
 #
 # The paper's Figures 1 and 3: NC0 and NC3 at the end against weight decay, the mean over learning
 # rates, momenta and seeds, and one standard deviation. First Adam and AdamW. In the paper's Figure 1
-# "AdamW shows consistently higher metrics than Adam"; it prints no numbers. (n is how many runs
+# "AdamW shows consistently higher metrics than Adam"; its text has no numbers. (n is how many runs
 # converged, of how many.)
 
 
@@ -754,7 +754,7 @@ figures.with_lines(history, COURSE_LINES, draw_course)
 # that is zero and $K - 1$ that are equal. Solid: the mean of all but the smallest. Dotted: the smallest
 # of $W$. (That of $M$ is zero in every network.) In the paper the smallest of $W$ "increases during
 # training with AdamW and SignumW", and those of $M$ "grow throughout training and exhibit high
-# variance"; it prints no numbers.
+# variance"; its text has no numbers.
 
 
 # %% tags=["hide-input"]

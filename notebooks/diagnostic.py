@@ -415,7 +415,7 @@ figures.given(good, "", show_whether)
 # (paper-figures-11-12)=
 # ## NC1 and NC2 against NC0
 #
-# The paper's Figures 11 and 12. It prints no fit for them. Of other networks it says that NC0
+# The paper's Figures 11 and 12. Its text has no fit for them. Of other networks it says that NC0
 # "correlates considerably less with NC1 and NC2, although a general trend is still visible".
 
 
@@ -511,7 +511,7 @@ figures.given(lawful, "", draw_parity, show_parity, tell_rest)
 #
 # NC4 is the share of test images on which the network decides as the nearest class mean does. It goes to *one*
 # at collapse. The paper's Figure 44 has it against NC1 to NC3, and finds NC4 "largely uncorrelated" with
-# them; it prints no numbers.
+# them; its text has no numbers.
 
 
 # %% tags=["hide-input"]

@@ -289,7 +289,7 @@ Markdown(said)
 #
 # If there are runs, the figures are here: the paper's Figure 17, with NC0 and NC3, then its
 # Figure 18, with NC1 and NC2. Means over the runs that did not diverge, and bands of one standard
-# deviation. The paper's "confirm the conclusion that AdamW does not have full NC emergence"; it prints
+# deviation. The paper's "confirm the conclusion that AdamW does not have full NC emergence"; its text has
 # no numbers.
 
 

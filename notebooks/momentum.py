@@ -202,7 +202,7 @@ figures.given(whole, "", verdicts)
 # NC0, NC2 and NC3 at the end under SGD, over momentum and weight decay: the mean over the seeds. Grey: no
 # run reached 99 % training accuracy. The paper's Figure 4 has one learning rate or a mean over three;
 # we show the three one by one. It shows, the text says, a decrease "both by increasing weight decay for
-# fixed momentum or by increasing momentum for fixed non-zero weight decay", and prints no numbers.
+# fixed momentum or by increasing momentum for fixed non-zero weight decay"; there are no numbers in it.
 
 
 # %% tags=["hide-input"]

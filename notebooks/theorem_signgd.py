@@ -921,7 +921,7 @@ for K in range(2, 9):
 # What the paper says of its figure, in which $\alpha_t$ is our NC0 squared but for a factor: sign
 # descent with coupled decay "displays non-monotonic dynamics", with decoupled decay it "exhibits steady
 # convergence to a positive value", and Adam's and AdamW's patterns are similar, "though more smoothed".
-# It prints no numbers.
+# Its text has no numbers.
 
 # %%
 RUNS = {  # name: (optimizer, η, β, λ)

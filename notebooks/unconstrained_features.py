@@ -765,8 +765,8 @@ perfect = runs[runs["train_acc"] == 1]  # the paper's filter
 
 # %% [markdown]
 # Figure 15, re-made: mean and standard deviation over the learning rates. The paper's shows AdamW's
-# NC0 and NC3 "at least one magnitude of order larger than the same metrics for Adam and SGDMW"; it
-# prints no numbers, and not how many runs it kept. (Our lines, below the figure, take five minutes on
+# NC0 and NC3 "at least one magnitude of order larger than the same metrics for Adam and SGDMW". The
+# text has no numbers, and not how many runs it kept. (Our lines, below the figure, take five minutes on
 # two CPU cores. Without `train_size`, and with `-p batch_size 10000`, they train the paper's N: ten
 # times the work.)
 
