@@ -92,13 +92,14 @@ PRINTED = {
 }
 
 # %% [markdown]
-# The lines that train a setting are written from it.
+# The lines that train a setting are written from it, for the seeds that are drawn.
 
 
 # %% tags=["hide-input"]
 def lines(name):
     """The lines of a shell that train one setting under the six optimizers."""
-    given = {"momenta": MOMENTUM} | SETTINGS[name]
+    seeds = sorted(map(int, found[name]["seed"].unique())) or [0]
+    given = SETTINGS[name] | {"momenta": MOMENTUM, "seeds": f'"{seeds}"'}
     options = [f"-p {key} {value}" for key, value in given.items()]
     halves = " ".join(options[:3]), " ".join(options[3:])
     begin = "train() { papermill notebooks/sweep.ipynb out.ipynb"
