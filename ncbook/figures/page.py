@@ -54,6 +54,18 @@ def given(runs: pd.DataFrame, line: str, *shows: Callable[[pd.DataFrame], object
         display(alt_text.described(made) if isinstance(made, Figure) else made)
 
 
+def folded(lines: str, title: str = "The lines that train it") -> Markdown:
+    """Lines of a shell for a page, which shows their title until a reader opens it."""
+    code = f"```bash\n{lines.strip()}\n```"
+    return Markdown(f"<details><summary>{title}</summary>\n\n{code}\n\n</details>")
+
+
+def with_lines(runs: pd.DataFrame, lines: str, *shows: Callable[[pd.DataFrame], object]) -> None:
+    """As ``given``, and below it a fold-out with the lines that train the runs, stored or not."""
+    given(runs, "", *shows)
+    display(folded(lines))
+
+
 def side_by_side(*figures: Figure) -> HTML:
     """Small figures in rows; one below the other where the page is narrow."""
     cells = [
