@@ -628,7 +628,10 @@ def test_a_sweep_streams_stores_and_leaves_no_checkpoint(tree, tmp_path):
     report = sweep.run([c], tmp_path, workers=1, progress=False)
     assert report.trained == {"ok": 1}
     (row,) = store.load_runs(tmp_path).to_dict("records")
+    before = torch.get_num_threads()
+    torch.set_num_threads(sweep.default_workers("cpu"))  # as the sweep does for one run
     expected, history = train(tree, epochs=2)
+    torch.set_num_threads(before)
     assert {k: row[k] for k in MEASURED} == {k: expected[k] for k in MEASURED}
     assert len(store.load_history(tmp_path)) == len(history)
     assert [p for p in tmp_path.rglob("*") if p.suffix == ".checkpoint"] == []

@@ -207,7 +207,7 @@ def test_run_stores_every_run_and_its_history(tmp_path):
     by_id = {sweep.run_id(c): c for c in configs}
     for row in runs.to_dict("records"):
         fields = dataclasses.asdict(by_id[row["run_id"]])
-        assert {k: row[k] for k in fields} == fields
+        assert {k: None if pd.isna(row[k]) else row[k] for k in fields} == fields
     assert runs["nc3"].between(0, 2).all()
     assert (runs["train_size"] == 100).all()
     epochs = history.groupby("run_id")["epoch"].agg(list)
