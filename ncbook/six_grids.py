@@ -11,19 +11,32 @@ from matplotlib.figure import Figure
 from ncbook import figures, live, store, sweep
 
 SETTING = {"dataset": "digits", "model": "mlp", "epochs": 200}
-LINE = f"""for optimizer in {" ".join(sweep.GRIDS)}; do
-    papermill notebooks/sweep.ipynb out.ipynb -p optimizer $optimizer \\
-        -p seeds "[0, 1, 2, 3, 4]"
-done"""
+SEEDS = [0, 1, 2, 3, 4]
+
+
+def line(*optimizers: str, **options: object) -> str:
+    """The lines of a shell that train some optimizers' grids with five seeds, or the part of the
+    grids that options leave.
+
+    >>> line("adam", momenta=0.9)  # doctest: +SKIP
+    """
+    given = {"seeds": SEEDS} | options
+    words = {name: f'"{value}"' if " " in str(value) else value for name, value in given.items()}
+    more = "".join(f" \\\n        -p {name} {word}" for name, word in words.items())
+    return (
+        f"for optimizer in {' '.join(optimizers)}; do\n"
+        f"    papermill notebooks/sweep.ipynb out.ipynb -p optimizer $optimizer{more}\ndone"
+    )
+
+
+LINE = line(*sweep.GRIDS)
 
 
 def how_to_train() -> Markdown:
     """The lines of a shell that train them all, for a page."""
-    size = len(sweep.grid("sgd"))
-    return Markdown(
-        f"These lines train the six grids, {size} settings each, with five seeds."
-        f"\n\n```bash\n{LINE}\n```"
-    )
+    size, seeds = len(sweep.grid("sgd")), len(SEEDS)
+    title = f"The lines that train the six grids, {size} settings each, with {seeds} seeds"
+    return figures.folded(LINE, title)
 
 
 def stored(results: str | Path | None = None) -> pd.DataFrame:

@@ -198,15 +198,19 @@ display(
 # You need ImageNet as folders, `PATH/train/<class>/*.JPEG` and `PATH/val/<class>/*.JPEG`, the
 # layout that every ImageNet script uses. `PATH/test`, whose images have no labels, is not looked at.
 # One line runs one optimizer's part of the grid:
-#
-# ```bash
-# papermill notebooks/sweep.ipynb imagenet-adam.ipynb -p optimizer adam \
-#   -p dataset imagenet:PATH -p model resnet50 -p lrs 0.0003 \
-#   -p momenta '0, 0.5, 0.9' -p weight_decays '0, 1e-5, 1e-4, 1e-3' \
-#   -p epochs 90 -p batch_size 256 -p precision bfloat16
-# ```
-#
-# and the same with `adamw`. `bfloat16` computes the hidden layers in half precision; the last layer
+
+# %% tags=["hide-input"]
+LINES = """for optimizer in adam adamw; do
+    papermill notebooks/sweep.ipynb imagenet-$optimizer.ipynb \\
+        -p optimizer $optimizer -p dataset imagenet:PATH -p model resnet50 \\
+        -p lrs 0.0003 -p momenta "[0, 0.5, 0.9]" \\
+        -p weight_decays "[0, 1e-5, 1e-4, 1e-3]" \\
+        -p epochs 90 -p batch_size 256 -p precision bfloat16
+done"""
+Markdown(f"```bash\n{LINES}\n```")
+
+# %% [markdown]
+# `bfloat16` computes the hidden layers in half precision; the last layer
 # and all metrics stay in float32. With several GPUs in the machine each takes its share of every
 # minibatch, and batch norm's statistics are those of the whole minibatch.
 #
@@ -275,14 +279,18 @@ said = (
 if stored.empty:
     said = (
         "**The store holds no run of ResNet50 on ImageNet.** So there is no figure "
-        "here, and nothing to hold against the paper's. The lines above make them."
+        "here, and nothing to hold against the paper's."
     )
 Markdown(said)
 
 # %% [markdown]
+# (paper-figures-17-18)=
+# ## Figures 17 and 18
+#
 # If there are runs, the figures are here: the paper's Figure 17, with NC0 and NC3, then its
 # Figure 18, with NC1 and NC2. Means over the runs that did not diverge, and bands of one standard
-# deviation.
+# deviation. The paper's "confirm the conclusion that AdamW does not have full NC emergence"; it prints
+# no numbers.
 
 
 # %% tags=["hide-input"]
@@ -292,8 +300,8 @@ def draw(*pair):
     return lambda runs: figures.against_weight_decay(runs, pair, title, False)
 
 
-if len(ended):
-    figures.given(ended, "", draw("nc0", "nc3"), draw("nc1", "nc2"))
+pairs = draw("nc0", "nc3"), draw("nc1", "nc2")
+figures.with_lines(ended, LINES, *pairs)
 
 # %% [markdown]
 # ## What was shown

@@ -251,7 +251,7 @@ each = {
 lines = [f"resnet {each[name]}" for name in SETTINGS]
 lines += [f"both {each[name]}  # digits" for name in THREE]
 LINE = TRAIN + "\n".join(lines)
-display(Markdown(f"The lines that train them:\n\n```bash\n{LINE}\n```"))
+figures.folded(LINE)
 
 
 # %%

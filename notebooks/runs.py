@@ -42,9 +42,12 @@ runs = store.load_runs()
 LINE = "papermill notebooks/sweep.ipynb out.ipynb -p optimizer adamw"
 
 # %% [markdown]
+# (paper-table-3)=
 # ## What is here
 #
-# One line for each data set, network and length of training. *Learned* is the share of runs that
+# The paper's Table 3 has one line for all: ResNet9 and VGG9, six optimizers, and MNIST, Fashion-MNIST
+# and CIFAR-10. It counts 3,888 runs, of which some 2,500 reached 99 % training accuracy. Here is ours
+# (each chapter has the lines that train its runs), with one row for each data set, network and length of training. *Learned* is the share of runs that
 # reached 99 % training accuracy. Neural collapse is about those; a run that did not, or that
 # diverged, is counted and stays in the store.
 

@@ -1060,6 +1060,7 @@ display(
 )
 
 # %% [markdown]
+# (paper-figure-4-foretold)=
 # ## Momentum and weight decay, with no training
 #
 # The paper's Figure 4 maps NC0 over momentum and weight decay, for SGD: 36 trained networks. The

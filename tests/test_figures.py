@@ -1002,3 +1002,24 @@ def test_figures_side_by_side_keep_their_words(runs):
     assert page.count("<img ") == 2
     assert [f'alt="map of {metric}' in page for metric in METRICS[:2]] == [True, True]
     assert "auto-fit" in page  # columns as the page has room for
+
+
+# ------------------------------------------------------------- the lines that train a figure
+
+
+def test_folded_lines_are_code_below_a_title():
+    page = figures.folded("\npapermill a.ipynb b.ipynb\n", "How").data
+    assert page == (
+        "<details><summary>How</summary>\n\n```bash\npapermill a.ipynb b.ipynb\n```\n\n</details>"
+    )
+
+
+@pytest.mark.parametrize("stored", [True, False])
+def test_lines_stand_below_a_figure_or_in_its_place(mixed, monkeypatch, stored):
+    shown = []
+    monkeypatch.setattr(figures.page, "display", shown.append)
+    runs = mixed if stored else mixed[:0]
+    figures.with_lines(runs, "a line", lambda rows: f"{len(rows)} runs")
+    words, lines = (output.data for output in shown)
+    assert words.startswith("18 runs" if stored else "The store has no such runs yet")
+    assert lines == figures.folded("a line").data

@@ -12,7 +12,7 @@ import jupytext
 import nbformat
 import pytest
 
-from ncbook import store, sweep
+from ncbook import claims, store, sweep
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "notebooks"
@@ -79,6 +79,20 @@ def test_the_sweep_notebook_has_the_parameters_that_are_checked():
     (cell,) = [source for _, source, tags in cells_of(SWEEP) if "parameters" in tags]
     names = re.findall(r"^(\w+) = ", cell, flags=re.MULTILINE)
     assert tuple(names) == sweep.PARAMETERS
+
+
+# ------------------------------------------------------------ the paper's figures
+
+
+def test_each_figure_and_table_of_the_paper_has_its_counterpart():
+    text = (ROOT / "book" / "counterparts.md").read_text(encoding="utf-8")
+    found = {}
+    for row in re.findall(r"^\| (?:Figure|Table).*", text, flags=re.MULTILINE):
+        theirs, _, ours, _ = row.strip("| ").split(" | ")
+        found |= dict.fromkeys(claims.statements(theirs), re.findall(r"{ref}`(.+?)`", ours))
+    paper = {f"Figure {n}" for n in range(1, 46)} | {f"Table {n}" for n in range(1, 6)}
+    assert set(found) == paper
+    assert all(found.values())
 
 
 # ------------------------------------------------------------ papermill, as a user calls it

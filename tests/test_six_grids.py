@@ -59,8 +59,22 @@ def test_of_an_empty_store_nothing_is_there(tmp_path):
 
 def test_the_lines_train_the_grids_that_are_read():
     shown = six_grids.how_to_train().data
-    assert all(f" {name}" in shown.splitlines()[3] for name in sweep.GRIDS)
+    assert "108 settings each, with 5 seeds" in shown
+    (loop,) = [line for line in shown.splitlines() if line.startswith("for optimizer in ")]
+    assert all(f" {name}" in loop for name in sweep.GRIDS)
     assert '"[0, 1, 2, 3, 4]"' in shown
+
+
+def test_lines_may_be_for_a_part_of_the_grids():
+    lines = six_grids.line("adam", "adamw", momenta=0.9, weight_decays=[5e-4, 0.05]).splitlines()
+    assert lines == [
+        "for optimizer in adam adamw; do",
+        "    papermill notebooks/sweep.ipynb out.ipynb -p optimizer $optimizer \\",
+        '        -p seeds "[0, 1, 2, 3, 4]" \\',
+        "        -p momenta 0.9 \\",
+        '        -p weight_decays "[0.0005, 0.05]"',
+        "done",
+    ]
 
 
 def test_the_readmes_picture_shows_complete_grids_alone(results, tmp_path, monkeypatch):

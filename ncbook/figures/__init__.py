@@ -17,7 +17,7 @@ from ncbook.figures.lines import (
     singular_values,
 )
 from ncbook.figures.maps import heatmaps
-from ncbook.figures.page import given, say_left_out, side_by_side
+from ncbook.figures.page import folded, given, say_left_out, side_by_side, with_lines
 from ncbook.figures.selecting import (
     COLLAPSED,
     CONVERGED,
@@ -81,6 +81,7 @@ __all__ = [
     "epoch_axis",
     "even_seeds",
     "exact_law",
+    "folded",
     "given",
     "having",
     "headline",
@@ -101,5 +102,6 @@ __all__ = [
     "times",
     "use_style",
     "verdict",
+    "with_lines",
     "with_range",
 ]

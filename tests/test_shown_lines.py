@@ -1,0 +1,163 @@
+"""The lines of a shell that pages show: what each papermill line among them asks for is accepted by
+the sweep notebook. They are run, loops and functions and all, with a stand-in for papermill that
+says what it was called with."""
+
+import ast
+import re
+import shlex
+import subprocess
+from pathlib import Path
+
+import jupytext
+import matplotlib as mpl
+import papermill.cli
+import pytest
+from click.testing import CliRunner
+from IPython.display import Markdown
+
+from ncbook import figures, store, sweep
+from ncbook.sweep import request
+
+ROOT = Path(__file__).parents[1]
+SWEEP = "notebooks/sweep.ipynb"
+BLOCK = re.compile(r"^ *```bash\n(.*?)^ *```", re.DOTALL | re.MULTILINE)
+# A call's words end in zero bytes, the call itself in a line of its own.
+STAND_IN = r"""papermill() { printf '%s\0' "$@"; printf '\n'; }"""
+NEED_RUNS = ["unconstrained_features"]  # cannot be executed from an empty store
+CHAPTERS = ["all_networks", "coupling", "diagnostic", "imagenet", "interpolation"]
+CHAPTERS += ["longer_training", "momentum", "networks", "vit_ablation"]
+
+
+def calls(lines):
+    """The words of each papermill call that some lines make; no other program is found."""
+    shell = ["/bin/bash", "-euc", f"PATH=\n{STAND_IN}\n{lines}"]
+    said = subprocess.run(shell, capture_output=True, text=True, check=True).stdout
+    return [call.split("\0")[:-1] for call in said.splitlines()]
+
+
+def parameters_of(call, monkeypatch):
+    """What papermill's own command line makes of such words."""
+    asked = {}
+    monkeypatch.setattr(papermill.cli, "execute_notebook", lambda **given: asked.update(given))
+    result = CliRunner().invoke(papermill.cli.papermill, call)
+    assert result.exit_code == 0, result.output
+    assert asked["input_path"] == SWEEP
+    return asked["parameters"]
+
+
+def make_folders(name):
+    """The class folders that a data set such as ``folder:PATH`` is looked for in."""
+    _, found, path = name.partition(":")
+    for part in ("train", "test", "val") * bool(found):
+        Path(path, part, "a class").mkdir(parents=True, exist_ok=True)
+
+
+def check(blocks, monkeypatch, folder):
+    """The configs that the papermill lines of some blocks ask for, none of which is refused."""
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("NCBOOK_DATA", str(folder))
+    configs = []
+    for call in [call for block in blocks for call in calls(block)]:
+        parameters = parameters_of(call, monkeypatch)
+        assert set(parameters) <= set(sweep.PARAMETERS), shlex.join(call)
+        make_folders(parameters.get("dataset", ""))
+        configs += request.read(parameters).configs
+    return configs
+
+
+# ------------------------------------------------------------------ what a page shows
+
+
+def code_of(name):
+    cells = jupytext.read(ROOT / "notebooks" / f"{name}.py").cells
+    return [cell.source for cell in cells if cell.cell_type == "code"]
+
+
+def execute(source, namespace):
+    """A cell; the value of its last expression, which a notebook would show."""
+    *body, last = ast.parse(source).body
+    if not isinstance(last, ast.Expr):
+        return exec(source, namespace)
+    exec(compile(ast.Module(body, []), "cell", "exec"), namespace)
+    return eval(compile(ast.Expression(last.value), "cell", "eval"), namespace)
+
+
+def blocks_shown(name, monkeypatch, folder):
+    """The blocks of shell code that an executed chapter shows, of an empty store."""
+    monkeypatch.setenv(store.RESULTS_VARIABLE, str(folder))
+    shown = []
+    monkeypatch.setattr("IPython.display.display", lambda *some: shown.extend(some))
+    monkeypatch.setattr(figures.page, "display", shown.append)
+    with mpl.rc_context():
+        namespace = {"__name__": name}
+        shown += [execute(source, namespace) for source in code_of(name)]
+    texts = [output.data for output in shown if isinstance(output, Markdown)]
+    return [block for text in texts for block in BLOCK.findall(text)]
+
+
+def constants(name):
+    """The texts with papermill lines that a chapter's code has as they are."""
+    strings = [n for source in code_of(name) for n in ast.walk(ast.parse(source))]
+    texts = [n.value for n in strings if isinstance(n, ast.Constant) and isinstance(n.value, str)]
+    return [text for text in texts if SWEEP in text]
+
+
+def blocks_written(path):
+    """The blocks of a page's prose that begin with papermill."""
+    text = path.read_text(encoding="utf-8")
+    if path.suffix == ".py":
+        text = "\n".join(c.source for c in jupytext.read(path).cells if c.cell_type == "markdown")
+    return [block for block in BLOCK.findall(text) if block.lstrip().startswith("papermill")]
+
+
+# ------------------------------------------------------------------ the tests
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CHAPTERS)
+def test_lines_that_a_chapter_shows_are_accepted(name, monkeypatch, tmp_path):
+    blocks = blocks_shown(name, monkeypatch, tmp_path)
+    configs = check(blocks, monkeypatch, tmp_path)
+    assert len(configs) >= 10
+    assert list(tmp_path.rglob("*.parquet")) == []
+
+
+@pytest.mark.parametrize("name", NEED_RUNS)
+def test_lines_in_a_chapters_code_are_accepted(name, monkeypatch, tmp_path):
+    configs = check(constants(name), monkeypatch, tmp_path)
+    assert {config.dataset for config in configs} == {"ufm"}
+    assert len(configs) == 60
+
+
+PROSE = [ROOT / "README.md", *(ROOT / "book").glob("*.md"), *(ROOT / "notebooks").glob("*.py")]
+PROSE = [path for path in PROSE if blocks_written(path)]
+
+
+@pytest.mark.parametrize("path", PROSE, ids=lambda path: path.stem)
+def test_lines_in_prose_are_accepted(path, monkeypatch, tmp_path):
+    assert check(blocks_written(path), monkeypatch, tmp_path)
+
+
+def test_no_chapter_with_a_fold_out_is_forgotten():
+    """A chapter shows lines by a function of the package's."""
+    shows = re.compile(r"\b(with_lines|folded|how_to_train)\(")
+    found = {
+        path.stem
+        for path in (ROOT / "notebooks").glob("*.py")
+        if any(shows.search(source) for source in code_of(path.stem))
+    }
+    assert found == {*CHAPTERS, *NEED_RUNS}
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("-p optimzer adam", "optimzer"),
+        ("-p optimizer adamx", "unknown optimizer 'adamx'"),
+        ("-p lrs '[0.1, -1]'", "lr must be a finite number > 0, got -1"),
+    ],
+)
+def test_a_wrong_line_would_be_found(line, message, monkeypatch, tmp_path):
+    block = f"for x in 1 2; do\n    papermill {SWEEP} out.ipynb {line}\ndone"
+    with pytest.raises((AssertionError, ValueError), match=message):
+        check([block], monkeypatch, tmp_path)
