@@ -47,7 +47,17 @@ from IPython.display import Markdown, display
 from matplotlib.colors import LogNorm
 from torch.nn import functional as F
 
-from ncbook import data, figures, models, optim, store, sweep, theory, train
+from ncbook import (
+    data,
+    figures,
+    models,
+    optim,
+    six_grids,
+    store,
+    sweep,
+    theory,
+    train,
+)
 
 figures.use_style()
 
@@ -804,10 +814,9 @@ assert max(abs(stepped / closed - 1), abs(power / closed - 1)) < 1e-10
 # decays. The prediction takes NC0 before the first step, and the run's settings. Nothing is fitted.
 
 # %%
-WHICH = dict(dataset="digits", model="mlp", precision="float32", status="ok")
-sweeps = WHICH | dict(optimizer=["sgd", "sgdw"], epochs=200)
-runs = store.load_runs(**sweeps)
-assert len(runs), "no such runs in the store: see NCBOOK_RESULTS"
+LINES = six_grids.line("sgd", "sgdw")
+stored = store.load_runs(optimizer=["sgd", "sgdw"], status="ok")
+runs = figures.of_setting(stored, **six_grids.SETTING)
 
 
 # %%
@@ -894,11 +903,18 @@ def draw_error(axis):
 
 
 # %% tags=["hide-input"]
-figure, (left, right) = plt.subplots(**TWO)
-draw_parity(left)
-draw_error(right)
-figure.legend(*left.get_legend_handles_labels(), loc="outside right center")
-plt.show()
+def draw_law(_):
+    """Measured against predicted, and what is off."""
+    figure, (left, right) = plt.subplots(**TWO)
+    draw_parity(left)
+    draw_error(right)
+    named = left.get_legend_handles_labels()
+    figure.legend(*named, loc="outside right center")
+    plt.close(figure)
+    return figure
+
+
+figures.given(runs, LINES, draw_law)
 
 # %% [markdown]
 # How close is it? Take all runs that should end with NC0 above 0.01, and then also all epochs at
@@ -912,49 +928,73 @@ def law_after(run, steps) -> np.ndarray:
     return run.nc0_init * np.abs(signed)
 
 
-history = {}
-for key, rows in store.load_history(**sweeps).groupby("run_id"):
-    run = runs.set_index("run_id").loc[key]
-    steps = rows["epoch"] * arguments(run)[3]
-    history[key] = rows.assign(law=law_after(run, steps))
-logged = pd.concat(history.values()).query("law > 0.01")
-along = (logged["nc0"] / logged["law"] - 1).abs()
-visible = runs.query("law > 0.01")
-assert max(along.max(), visible["off"].max()) < 0.01
+def with_epochs(runs):
+    """The logged epochs of some runs, with the law's NC0, by run."""
+    found, of_run = {}, runs.set_index("run_id")
+    logged = store.load_history(run_id=runs["run_id"].tolist())
+    for key, rows in logged.groupby("run_id"):
+        run = of_run.loc[key]
+        steps = rows["epoch"] * arguments(run)[3]
+        found[key] = rows.assign(law=law_after(run, steps))
+    return found
 
-# %% tags=["remove-input"]
-each = visible.groupby("optimizer")["off"].max()
-display(
-    Markdown(
+
+# %% tags=["hide-input"]
+def tell_closeness(visible):
+    """The largest deviations, at the end and along the way."""
+    logged = pd.concat(history.values()).query("law > 0.01")
+    along = (logged["nc0"] / logged["law"] - 1).abs()
+    assert max(along.max(), visible["off"].max()) < 0.01
+    each = visible.groupby("optimizer")["off"].max()
+    words = ", ".join(f"{each[o]:.0e} for {figures.LABELS[o]}" for o in each.index)  # fmt: skip
+    return (
         f"Of {len(runs)} runs, {len(visible)} should end with NC0 > 0.01. The largest relative "
-        f"deviation among them is **{visible['off'].max():.1e}** ({each['sgd']:.0e} for SGD, "
-        f"{each['sgdw']:.0e} for SGDW). Over all {len(logged):,} logged epochs at which the law is "
+        f"deviation among them is **{visible['off'].max():.1e}** ({words}). "
+        f"Over all {len(logged):,} logged epochs at which the law is "
         f"above 0.01 it is {along.max():.1e}. Runs below 99 % training accuracy (hollow) obey just "
         f"as well: the law does not ask what the network does. {len(underflown)} runs are not "
         f"drawn: all their weights shrank to the edge of what float32 can hold (1.2e-38)."
     )
-)
+
+
+# %%
+history = with_epochs(runs)
+followed = runs[runs["run_id"].isin(list(history))]  # all, as a rule
+figures.given(followed.query("law > 0.01"), "", tell_closeness)
 
 # %% [markdown]
 # Along the way, too: one learning rate and weight decay and all six momenta. Lines are the law at
 # every step, dots what was measured. Past $\beta^*$ the row sum swings through zero.
 
+
 # %% tags=["hide-input"]
-ONE = "optimizer == 'sgd' and lr == 0.01 and weight_decay == 0.05"
-figure, axis = plt.subplots(**WIDE)
-some = runs.query(ONE + " and seed == 0")
-colours = sns.color_palette("viridis", len(some))
-for run, colour in zip(some.itertuples(), colours, strict=True):
+def draw_course(axis, run, colour):
+    """The law at every step, and what was measured."""
     per_epoch, rows = arguments(run)[3], history[run.run_id]
     steps = np.arange(per_epoch * run.epochs + 1)
     look = dict(color=colour, label=f"β = {run.momentum:g}")
     axis.plot(steps / per_epoch, law_after(run, steps), **look)
     axis.plot(rows["epoch"], rows["nc0"], "o", color=colour, mec="white")
-axis.set(yscale="log", ylim=(1e-6, 3), xlabel="epoch", ylabel="NC0")
-star = theory.critical_momentum(0.01, 0.05)
-axis.set_title(f"SGD, η = 0.01, λ = 0.05: β* = {star:.3f}")
-axis.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
-plt.show()
+
+
+# %% tags=["hide-input"]
+def draw_courses(some):
+    """One line a run."""
+    figure, axis = plt.subplots(**WIDE)
+    colours = sns.color_palette("viridis", len(some))
+    for run, colour in zip(some.itertuples(), colours, strict=True):
+        draw_course(axis, run, colour)
+    axis.set(yscale="log", ylim=(1e-6, 3), xlabel="epoch", ylabel="NC0")
+    star = theory.critical_momentum(0.01, 0.05)
+    axis.set_title(f"SGD, η = 0.01, λ = 0.05: β* = {star:.3f}")
+    axis.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
+    plt.close(figure)
+    return figure
+
+
+# %%
+ONE = "optimizer == 'sgd' and lr == 0.01 and weight_decay == 0.05"
+figures.given(followed.query(ONE + " and seed == 0"), "", draw_courses)
 
 # %% [markdown]
 # ## The floor: rounding, and nothing else
@@ -990,27 +1030,29 @@ rate = theory.row_sum_decay_rate(0.005, 0.9, 0.01)
 expected = SIGMA / math.sqrt(rate)  # equation (sgd-floor), constant η
 assert abs(constant / expected - 1) < 0.01
 
-# %% tags=["hide-input"]
-below = shown[(shown["above"] < 0.1) & (shown["size"] > 0.1)]
-quotient = (below["nc0"] / below["floor"]).groupby(below["optimizer"])
-assert quotient.min().min() > 0.3
-assert quotient.max().max() < 3
-words = "; ".join(
-    f"{figures.LABELS[name]}, {len(some)} runs, {some.min():.1f} to {some.max():.1f} times"
-    for name, some in quotient
-)
-total = arguments(runs.iloc[0])[3] * runs["epochs"].iloc[0]
 
-# %% tags=["remove-input"]
-display(
-    Markdown(
+# %% tags=["hide-input"]
+def tell_floor(below):
+    """Measured NC0 over the estimated floor, where the law is below it."""
+    quotient = (below["nc0"] / below["floor"]).groupby(below["optimizer"])
+    assert quotient.min().min() > 0.3
+    assert quotient.max().max() < 3
+    words = "; ".join(
+        f"{figures.LABELS[name]}, {len(some)} runs, {some.min():.1f} to {some.max():.1f} times"
+        for name, some in quotient
+    )
+    total = arguments(below.iloc[0])[3] * below["epochs"].iloc[0]
+    return (
         f"Where the law is far below the floor, measured NC0 over the estimate is: {words}. Above "
         f"the floor the deviation shrinks as it should (right panel above), until other roundings "
         f"take over: those of η, λ and β to float32, and, for SGDW, that of the factor 1 − ηλ, "
         f"which can be off by 3e-8 in the same direction at each step, {total * 2**-25:.0e} after "
         f"{total:,} steps."
     )
-)
+
+
+below = shown[(shown["above"] < 0.1) & (shown["size"] > 0.1)]
+figures.given(below, LINES, tell_floor)
 
 # %% [markdown]
 # If the floor is rounding, it must go away with more digits. So here is one of the runs that hit
@@ -1068,36 +1110,48 @@ display(
 
 # %%
 fig4 = runs.query("optimizer == 'sgd' and lr == 0.01")
-axes_of_map = dict(index="weight_decay", columns="momentum")
-maps = {
-    "by the law, no training": fig4.pivot_table("law", **axes_of_map),
-    "measured after training": fig4.pivot_table("nc0", **axes_of_map),
+MAPS = {
+    "law": "by the law, no training",
+    "nc0": "measured after training",
 }
 
+
 # %% tags=["hide-input"]
-look = dict(norm=LogNorm(1e-7, 2), cmap="viridis", cbar=False, linewidths=0.5)
-look |= dict(fmt="", annot_kws={"fontsize": 8})
-figure, axes = plt.subplots(sharey=True, **TWO)
-for axis, (title, table) in zip(axes, maps.items(), strict=True):
+def draw_map(axis, runs, column):
+    """NC0 over momentum and weight decay."""
+    table = runs.pivot_table(column, index="weight_decay", columns="momentum")
     table = table.iloc[::-1].rename(index="{:g}".format, columns="{:g}".format)
     cells = table.map(lambda v: f"{v:.3g}".replace("e-0", "e-"))
+    look = dict(norm=LogNorm(1e-7, 2), cmap="viridis", cbar=False)
+    look |= dict(linewidths=0.5, fmt="", annot_kws={"fontsize": 8})
     sns.heatmap(table, ax=axis, annot=cells, **look)
-    axis.set(xlabel="momentum β", ylabel="", title=f"NC0 {title}")
+    axis.set(xlabel="momentum β", ylabel="", title=f"NC0 {MAPS[column]}")
     axis.tick_params(axis="both", rotation=0, length=0)
-axes[0].set_ylabel("weight decay λ")
-figure.colorbar(axes[1].collections[0], ax=axes, extend="min", label="NC0")
-plt.show()
+
+
+def draw_maps(runs):
+    """The law's map beside the trained one."""
+    figure, axes = plt.subplots(sharey=True, **TWO)
+    for axis, column in zip(axes, MAPS, strict=True):
+        draw_map(axis, runs, column)
+    axes[0].set_ylabel("weight decay λ")
+    bar = dict(ax=axes, extend="min", label="NC0")
+    figure.colorbar(axes[1].collections[0], **bar)
+    plt.close(figure)
+    return figure
+
+
+figures.given(fig4, LINES, draw_maps)
+
 
 # %% tags=["hide-input"]
-strongest = fig4[fig4["weight_decay"] == 0.5]
-bottom = strongest.groupby("momentum")["nc0"].mean()
-learned = strongest["train_acc"]
-assert bottom.idxmin() == 0.9
-assert bottom[0.98] > 1e6 * bottom[0.9]
-
-# %% tags=["remove-input"]
-display(
-    Markdown(
+def tell_maps(strongest):
+    """What the map says, in its row of the strongest decay above all."""
+    bottom = strongest.groupby("momentum")["nc0"].mean()
+    learned = strongest["train_acc"]
+    assert bottom.idxmin() == 0.9
+    assert bottom[0.98] > 1e6 * bottom[0.9]
+    return (
         f"The learning rate is 0.01, and the largest deviation in the map is "
         f"{fig4['off'].max():.1%}, near the floor. The paper reads from its map that NC0 falls "
         f"with more momentum, at any positive weight decay. So it does, below β*. In the row of "
@@ -1107,7 +1161,11 @@ display(
         f"Their NC0 is tiny and there is no collapse to speak of: NC0 → 0 is necessary for it, "
         f"not sufficient.)"
     )
-)
+
+
+strongest = fig4[fig4["weight_decay"] == 0.5]
+both = {0.9, 0.98} <= set(strongest["momentum"])
+figures.given(strongest if both else strongest[:0], "", tell_maps)
 
 # %% [markdown]
 # ## Against the paper's printed numbers
@@ -1206,43 +1264,52 @@ display(
 # smaller epochs but more of them, the same number of steps: not the paper's network, but the same
 # arithmetic.
 
+# %%
+LONG = round(PAPER_STEPS * PAPER_EPOCHS / per_epoch)
+LONG_LINES = "\n".join(
+    f"papermill notebooks/sweep.ipynb out.ipynb -p optimizer {run.optimizer} \\\n"
+    f"    -p lrs {run.lr:g} -p momenta {run.momentum:g} "
+    f"-p weight_decays {run.weight_decay:g} -p epochs {LONG}"
+    for run in printed.itertuples()
+)
+setting = six_grids.SETTING | {"epochs": LONG, "seed": 0}
+long = with_floor(with_law(figures.of_setting(stored, **setting)))
+theirs = printed.reset_index()[["", *SETTINGS, "NC0"]]
+both = theirs.merge(long, on=SETTINGS).set_index("")
+both = both if len(both) == len(printed) else both[:0]
+
+
 # %% tags=["hide-input"]
-LONG = round(PAPER_STEPS * PAPER_EPOCHS / arguments(runs.iloc[0])[3])
-long = store.load_runs(**WHICH, epochs=LONG)
-if long.empty:
-    display(Markdown(f"*(This store has no runs of {LONG:,} epochs.)*"))
-else:
-    both = printed.reset_index()[["", *SETTINGS, "NC0"]]
-    both = both.merge(with_floor(with_law(long)), on=SETTINGS).set_index("")
+def show_long(rows):
+    """The table."""
     columns = {"NC0": "NC0 printed", "nc0": "NC0 of ours"}
     columns |= {"law": "law for ours", "floor": "floor for ours"}
     columns |= {"size": "‖W‖ of ours"}
-    table = both.rename(columns=columns)[list(columns.values())].style
-    display(table.format("{:.2g}").format("{:.3g}", subset="NC0 printed"))
+    table = rows.rename(columns=columns)[list(columns.values())].style
+    return table.format("{:.2g}").format("{:.3g}", subset="NC0 printed")
 
 
-# %% tags=["remove-input"]
-if not long.empty:
-    still, rest = both.loc["Table 2, SGDW"], both.loc["Table 1, SGD"]
+# %% tags=["hide-input"]
+def tell_long(rows):
+    """How far rounding goes."""
+    still, rest = rows.loc["Table 2, SGDW"], rows.loc["Table 1, SGD"]
     kicks = math.sqrt(2) * SIGMA * still["size"]
     coherent = kicks / (0.01 * still["lr"] * still["weight_decay"])
     assert 10 * still["floor"] < still["nc0"] < coherent
-
-# %% tags=["remove-input"]
-if not long.empty:
-    display(
-        Markdown(
-            f"SGD meets the estimate. SGDW with strong decay ends far above it, in our run as in "
-            f"the paper's. A likely reason: late in that run W hardly moves, so that the product "
-            f"(1 − ηλ)W is rounded the same way at each step. Kicks that are all equal add up to "
-            f"as much as σ√2‖W‖/(ηλ) = {coherent:.1e}, and {still['nc0']:.1e} lies between the two "
-            f"estimates. (A bare float32 layer does the same when its gradients carry little "
-            f"noise: `test_decoupled_decay_leaves_more_than_the_floor_where_the_weight_is_still`.) "
-            f"What remains is SGD in Table 1, {rest['NC0'] / rest['nc0']:.0f} times ours. Whether "
-            f"that is the network, a coarser arithmetic or a setting that we guessed wrongly, "
-            f"cannot be told from here."
-        )
+    return (
+        f"SGD meets the estimate. SGDW with strong decay ends far above it, in our run as in "
+        f"the paper's. A likely reason: late in that run W hardly moves, so that the product "
+        f"(1 − ηλ)W is rounded the same way at each step. Kicks that are all equal add up to "
+        f"as much as σ√2‖W‖/(ηλ) = {coherent:.1e}, and {still['nc0']:.1e} lies between the two "
+        f"estimates. (A bare float32 layer does the same when its gradients carry little "
+        f"noise: `test_decoupled_decay_leaves_more_than_the_floor_where_the_weight_is_still`.) "
+        f"What remains is SGD in Table 1, {rest['NC0'] / rest['nc0']:.0f} times ours. Whether "
+        f"that is the network, a coarser arithmetic or a setting that we guessed wrongly, "
+        f"cannot be told from here."
     )
+
+
+figures.given(both, LONG_LINES, show_long, tell_long)
 
 # %% [markdown]
 # ## What this means

@@ -38,7 +38,7 @@ import torch
 from IPython.display import Markdown, display
 from matplotlib import pyplot as plt
 
-from ncbook import data, figures, models, optim, store, theory, train
+from ncbook import data, figures, models, optim, six_grids, store, theory, train
 
 figures.use_style()
 
@@ -1004,15 +1004,21 @@ say(
 # both grids. NC0 at the end, over all learning rates and momenta:
 
 # %%
-SWEEP = dict(dataset="digits", model="mlp", epochs=200, width=1.0)
 adaptive = ["adam", "adamw", "signum", "signumw"]
-equal = store.load_runs(optimizer=adaptive, weight_decay=0.05, **SWEEP)
-assert not equal.empty, (
-    "no runs in the store: train them with notebooks/sweep.ipynb"
-)
-at_one_decay = equal.groupby("optimizer")["nc0"]
-at_one_decay = at_one_decay.agg(["count", "min", "median", "max"])
-at_one_decay.rename(index=figures.LABELS).map("{:.3g}".format)
+stored = store.load_runs(optimizer=adaptive)
+stored = stored.drop(columns="precision")  # the theorem holds in any
+swept = figures.of_setting(stored, **six_grids.SETTING)
+
+
+def show_ends(runs):
+    """NC0 at the end."""
+    table = runs.groupby("optimizer")["nc0"]
+    table = table.agg(["count", "min", "median", "max"])
+    return table.rename(index=figures.LABELS).map("{:.3g}".format)
+
+
+equal = swept[swept["weight_decay"] == 0.05]
+figures.given(equal, six_grids.line(*adaptive, weight_decays=0.05), show_ends)
 
 # %% [markdown]
 # ## Beyond the theorem: a ceiling for every network
@@ -1124,30 +1130,42 @@ def reach(run):
     steps = np.repeat(factors, -(-size // int(run.batch_size))) * run.lr
     kept = np.prod(1 - steps * wd)
     grown = (1 - kept) / wd if wd else steps.sum()
-    return pd.Series({"kept": kept, "G": grown, "steps": len(steps)})
+    return {"kept": kept, "G": grown, "steps": len(steps)}
 
 
 # %%
 digits = data.load("digits")
-runs = store.load_runs(optimizer=["adamw", "signumw"], status="ok", **SWEEP)
-runs = runs.join(runs.apply(reach, axis=1))
-
-# %%
 K, p = digits.num_classes, models.MLP_HIDDEN
+LINES = six_grids.line("adamw", "signumw")
+runs = swept[swept["optimizer"].isin(["adamw", "signumw"])]
+runs = runs[runs["status"] == "ok"]
+reached = [reach(run) for run in runs.itertuples()]
+columns = ["kept", "G", "steps"]
+runs = runs.join(pd.DataFrame(reached, runs.index, columns, dtype=float))
 # NC0 = √(Kα) of Theorem 3.3, at p = K
 runs["theorem"] = np.sqrt(K) * (K - 2) * runs["G"]
 # (signgd-ceiling), less the start's share
 runs["ceiling"] = np.sqrt(p) * (K - 2) * runs["G"]
-worst_step = [
-    largest_adam_step(r.momentum, int(r.steps)).max() for r in runs.itertuples()
-]
-adam_ceiling = np.sqrt(p) * K * np.array(worst_step) * runs["G"]
-proven = runs["ceiling"].where(runs["optimizer"] == "signumw", adam_ceiling)
-assert (runs["nc0"] <= runs["kept"] * runs["nc0_init"] + proven).all()
-say(
-    f"All {len(runs)} runs keep under their proven ceiling. (AdamW's is a far "
-    f"one: D is {min(worst_step):.1f} to {max(worst_step):.0f} here.)"
-)
+
+
+# %%
+def tell_ceiling(runs):
+    """All runs keep under their ceiling, or an error."""
+    worst_step = [
+        largest_adam_step(r.momentum, int(r.steps)).max()
+        for r in runs.itertuples()
+    ]
+    adam_ceiling = np.sqrt(p) * K * np.array(worst_step) * runs["G"]
+    sign = runs["optimizer"] == "signumw"
+    proven = runs["ceiling"].where(sign, adam_ceiling)
+    assert (runs["nc0"] <= runs["kept"] * runs["nc0_init"] + proven).all()
+    return (
+        f"All {len(runs)} runs keep under their proven ceiling. (AdamW's is a far "
+        f"one: D is {min(worst_step):.1f} to {max(worst_step):.0f} here.)"
+    )
+
+
+figures.given(runs, LINES, tell_ceiling)
 
 
 # %% tags=["hide-input"]
@@ -1166,20 +1184,27 @@ def draw_lines(axis, x, G):
 
 
 # %% tags=["hide-input"]
-figure, axes = two_panels(4.4, sharey=True)
-draw_runs(axes[0], runs[runs["weight_decay"] > 0], "weight_decay")
-draw_runs(axes[1], runs, "G")
-x = np.geomspace(2e-4, 20, 50)
-draw_lines(axes[0], x, 1 / x)
-x = np.geomspace(runs["G"].min() / 1.3, runs["G"].max() * 1.3, 50)
-draw_lines(axes[1], x, x)
-axes[0].set(xlabel="weight decay $\\lambda$", ylabel="NC0 at the end")
-axes[1].set_xlabel("reach $G$ (in units of weight)")
-for axis, by in zip(axes, ("1/$\\lambda$", "$G$"), strict=True):
-    axis.set(
-        xscale="log", yscale="log", ylim=(1, 3e5), title=f"lines with {by}"
-    )
-legend_below(figure, axes[1])
+def draw_both(runs):
+    """NC0 against λ, and against G."""
+    figure, axes = two_panels(4.4, sharey=True)
+    draw_runs(axes[0], runs[runs["weight_decay"] > 0], "weight_decay")
+    draw_runs(axes[1], runs, "G")
+    x = np.geomspace(2e-4, 20, 50)
+    draw_lines(axes[0], x, 1 / x)
+    x = np.geomspace(runs["G"].min() / 1.3, runs["G"].max() * 1.3, 50)
+    draw_lines(axes[1], x, x)
+    axes[0].set(xlabel="weight decay $\\lambda$", ylabel="NC0 at the end")
+    axes[1].set_xlabel("reach $G$ (in units of weight)")
+    for axis, by in zip(axes, ("1/$\\lambda$", "$G$"), strict=True):
+        axis.set(xscale="log", yscale="log", ylim=(1, 3e5))
+        axis.set_title(f"lines with {by}")
+    named = axes[1].get_legend_handles_labels()
+    figure.legend(*named, loc="outside lower center", ncols=4)
+    plt.close(figure)
+    return figure
+
+
+figures.given(runs, "", draw_both)
 
 # %% [markdown]
 # NC0 of every run, one mark a run; SignumW is set a little to the right. The full line is
@@ -1198,16 +1223,25 @@ ratios = pd.DataFrame(
     }
 )
 
+
 # %% tags=["hide-input"]
-names = runs["optimizer"].map(figures.LABELS)
-groups = ratios.groupby([names, wd.map("{:g}".format).rename("λ")], sort=False)
-low, high = (each.map("{:.2g}".format) for each in (groups.min(), groups.max()))
-spans = low + " … " + high
-spans.replace({"0 … 0": "0", "1 … 1": "1"})
+def show_spans(runs):
+    """The least and the largest ratio, by optimizer and decay."""
+    names, each = runs["optimizer"].map(figures.LABELS), wd.map("{:g}".format)
+    groups = ratios.groupby([names, each.rename("λ")], sort=False)
+    low, high = (end.map("{:.2g}".format) for end in (groups.min(), groups.max()))  # fmt: skip
+    return (low + " … " + high).replace({"0 … 0": "0", "1 … 1": "1"})
+
+
+figures.given(runs, "", show_spans)
 
 # %% tags=["hide-input"]
 weak, strong = wd.between(1e-9, 0.05), wd >= 5
 to_limit, to_theorem, to_ceiling = ratios.columns[1:]
+BOTH = {"adamw", "signumw"}
+# weak and strong decays of either optimizer, or there is nothing to compare
+compared = all(set(runs.loc[w, "optimizer"]) == BOTH for w in (weak, strong))
+whole = runs if compared else runs[:0]
 
 
 def span(optimizer, column, where):
@@ -1216,42 +1250,55 @@ def span(optimizer, column, where):
 
 
 # %% tags=["hide-input"]
-say(
-    f"**SignumW, λ ≤ 0.05: far below 1/λ, for want of time.** {runs['steps'].max():.0f} steps "
-    f"with falling η let G grow to {runs['G'].max():.2g} at most, so λG is "
-    f"{span('signumw', 'λG', weak)}. Against 1/λ these runs are at "
-    f"{span('signumw', to_limit, weak)} of the theorem's value. Against G they are at "
-    f"{span('signumw', to_theorem, weak)}, much like those with strong decay."
-)
+def tell_weak_sign(runs):
+    """SignumW where decay is weak."""
+    return (
+        f"**SignumW, λ ≤ 0.05: far below 1/λ, for want of time.** {runs['steps'].max():.0f} steps "
+        f"with falling η let G grow to {runs['G'].max():.2g} at most, so λG is "
+        f"{span('signumw', 'λG', weak)}. Against 1/λ these runs are at "
+        f"{span('signumw', to_limit, weak)} of the theorem's value. Against G they are at "
+        f"{span('signumw', to_theorem, weak)}, much like those with strong decay."
+    )
+
 
 # %% tags=["hide-input"]
-say(
-    "**Strong decay, λ ≥ 5: there was time enough.** λG is near 1. SignumW is at "
-    f"{span('signumw', to_theorem, strong)} times the theorem's value and AdamW at "
-    f"{span('adamw', to_theorem, strong)} times. Both may pass it, since p = {p} is more than "
-    f"K = {K}; of the ceiling they have {span('signumw', to_ceiling, strong)} and "
-    f"{span('adamw', to_ceiling, strong)}."
-)
+def tell_strong(_):
+    """Both where decay is strong."""
+    return (
+        "**Strong decay, λ ≥ 5: there was time enough.** λG is near 1. SignumW is at "
+        f"{span('signumw', to_theorem, strong)} times the theorem's value and AdamW at "
+        f"{span('adamw', to_theorem, strong)} times. Both may pass it, since p = {p} is more than "
+        f"K = {K}; of the ceiling they have {span('signumw', to_ceiling, strong)} and "
+        f"{span('adamw', to_ceiling, strong)}."
+    )
+
 
 # %% tags=["hide-input"]
-flat = runs.loc[
-    (runs["optimizer"] == "adamw") & (runs["weight_decay"] <= 0.05), "nc0"
-]
-say(
-    f"**AdamW, λ ≤ 0.05: far below both.** NC0 ends between {flat.min():.2g} and "
-    f"{flat.max():.2g} whatever λ is, at {span('adamw', to_theorem, weak)} of the theorem's "
-    "value with G. Time alone does not explain it. Adam's step is a sign only for steady "
-    "gradients; where they change sign, or shrink as the loss does, it is much smaller. That "
-    "is a likely reason; we have not separated it from others."
-)
+def tell_weak_adam(runs):
+    """AdamW where decay is weak."""
+    rows = runs[(runs["optimizer"] == "adamw") & (wd <= 0.05)]
+    flat = rows["nc0"]
+    return (
+        f"**AdamW, λ ≤ 0.05: far below both.** NC0 ends between {flat.min():.2g} and "
+        f"{flat.max():.2g} whatever λ is, at {span('adamw', to_theorem, weak)} of the theorem's "
+        "value with G. Time alone does not explain it. Adam's step is a sign only for steady "
+        "gradients; where they change sign, or shrink as the loss does, it is much smaller. That "
+        "is a likely reason; we have not separated it from others."
+    )
+
 
 # %% tags=["hide-input"]
-say(
-    f"**All {len(runs)} runs.** The least NC0 at the end is "
-    f"{(runs['nc0'] / runs['nc0_init']).min():.2g} times that at the start of its run. "
-    f"{(runs['train_acc'] < figures.CONVERGED).sum()} runs had not reached 99 % training "
-    "accuracy. They are drawn all the same, since the ceiling holds for them, too."
-)
+def tell_all(runs):
+    """Did NC0 fall in any, and have they learned?"""
+    return (
+        f"**All {len(runs)} runs.** The least NC0 at the end is "
+        f"{(runs['nc0'] / runs['nc0_init']).min():.2g} times that at the start of its run. "
+        f"{(runs['train_acc'] < figures.CONVERGED).sum()} runs had not reached 99 % training "
+        "accuracy. They are drawn all the same, since the ceiling holds for them, too."
+    )
+
+
+figures.given(whole, "", tell_weak_sign, tell_strong, tell_weak_adam, tell_all)
 
 # %% [markdown]
 # ## What was shown

@@ -42,7 +42,7 @@ from numpy.testing import assert_allclose
 from scipy.integrate import solve_ivp
 from scipy.optimize import root
 
-from ncbook import figures, store, theory
+from ncbook import figures, store, sweep, theory
 
 figures.use_style()
 
@@ -758,9 +758,12 @@ done"""
 
 # %%
 N, K, p = 1000, 10, 512
-which = dict(model="ufm", dataset="ufm", train_size=N, epochs=500)
-runs = store.load_runs(**which, status="ok")
-assert len(runs), "no such runs in the store: set NCBOOK_RESULTS or train them"
+RATES, DECAYS = (0.1, 0.3, 0.5, 1.0), (0, 5e-5, 5e-4, 5e-3, 0.05)
+GRIDS = dict.fromkeys(["adam", "adamw", "sgd"], sweep.Grid(RATES, (0.9,), DECAYS))  # fmt: skip
+setting = dict(model="ufm", dataset="ufm", epochs=500)
+setting |= dict(train_size=N, batch_size=N)
+runs = figures.of_setting(store.load_runs(status="ok"), **setting)
+runs = figures.on_grid(runs, GRIDS)
 perfect = runs[runs["train_acc"] == 1]  # the paper's filter
 
 # %% [markdown]
@@ -785,7 +788,13 @@ figures.with_lines(perfect, LINES, draw_15)
 
 # %% [markdown]
 # Adam falls by orders of magnitude, AdamW does not, and SGD is somewhere in between. Before we
-# believe a picture, let us see what it should be.
+# believe a picture, let us see what it should be. (What follows speaks of all settings together. So it
+# asks for a run of each.)
+
+# %%
+POINT = ["optimizer", "lr", "weight_decay"]
+every = len(GRIDS) * len(RATES) * len(DECAYS)
+whole = runs if runs.groupby(POINT).ngroups == every else runs[:0]
 
 # %% [markdown]
 # ## What the optimum says
@@ -814,7 +823,7 @@ def optima(decays):
 
 # %%
 threshold = np.sqrt(N // K) / N
-decays = sorted(runs["weight_decay"].unique())[1:]
+decays = list(DECAYS[1:])
 best = optima(decays)
 gap = np.log(np.sqrt(N // K) * K / (N * best.index[:-1]) - K + 1)  # (ufm-gap)
 assert_allclose((best["w"] * best["m"])[:-1], gap, rtol=1e-12)
@@ -823,31 +832,46 @@ assert list(best["w"] > 0) == [d < threshold for d in decays]  # (ufm-threshold)
 
 # %% tags=["hide-input"]
 SEEN = {"w_sv_mean": "w", "m_sv_mean": "m", "train_loss": "loss"}
-adam = runs[(runs["optimizer"] == "adam") & (runs["weight_decay"] > 0)]
-adam = adam.rename(columns=SEEN)
-ranges = adam.groupby("weight_decay")[list(best)].agg(["min", "max"])
-table = pd.DataFrame({"λ = Nλ′": [f"{N * d:g}" for d in decays]}, best.index)
-for key, name in {"w": "σ(W)", "loss": "loss"}.items():
-    table[f"{name}, predicted"] = best[key].map("{:.4g}".format)
-    ends = ranges[key].map("{:.3g}".format)
-    table[f"{name}, Adam"] = ends["min"] + " … " + ends["max"]
-table = table.rename("{:g}".format).rename_axis("λ′").reset_index()
-table.style.hide(axis="index")
+
+
+def adams(runs):
+    """Where Adam's runs with decay ended, each named by its decay."""
+    rows = runs[(runs["optimizer"] == "adam") & (runs["weight_decay"] > 0)]
+    return rows.rename(columns=SEEN).set_index("weight_decay")[list(best)]
+
+
+def show_optimum(runs):
+    """The closed form beside Adam's least and largest."""
+    ranges = adams(runs).groupby(level=0).agg(["min", "max"])
+    table = pd.DataFrame({"λ = Nλ′": [f"{N * d:g}" for d in decays]}, best.index)  # fmt: skip
+    for key, name in {"w": "σ(W)", "loss": "loss"}.items():
+        table[f"{name}, predicted"] = best[key].map("{:.4g}".format)
+        ends = ranges[key].map("{:.3g}".format)
+        table[f"{name}, Adam"] = ends["min"] + " … " + ends["max"]
+    table = table.rename("{:g}".format).rename_axis("λ′").reset_index()
+    return table.style.hide(axis="index")
+
+
+figures.given(whole, LINES, show_optimum)
 
 # %% [markdown]
 # How far is each run off, and which runs lie beyond the threshold?
 
 # %%
-rows = adam.set_index("weight_decay")[list(best)]
-off = (rows / best.loc[rows.index] - 1).abs().max(axis=1)
-off = off.groupby(level=0).max()
-met = off.index[off < 1e-4]
-dead = runs[(runs["weight_decay"] > threshold) & (runs["optimizer"] != "adamw")]
+beyond = whole["weight_decay"] > threshold
+dead = whole[beyond & (whole["optimizer"] != "adamw")]
+# empty if there are no runs
 assert_allclose(dead["train_loss"], np.log(K), rtol=1e-6)
 
+
 # %% tags=["hide-input"]
-display(
-    Markdown(
+def tell_optimum(runs):
+    """How near Adam comes, and what is beyond the threshold."""
+    rows = adams(runs)
+    off = (rows / best.loc[rows.index] - 1).abs().max(axis=1)
+    off = off.groupby(level=0).max()
+    met = off.index[off < 1e-4]
+    return (
         f"At λ′ = {met[0]:g} and {met[1]:g} Adam meets the closed form to {off[met].max():.0e} at "
         f"every learning rate. At {decays[0]:g} it is up to {off[decays[0]]:.0%} off: 500 steps "
         f"are not enough. The threshold is λ′ = {threshold:g}. The decay {decays[-1]:g} lies "
@@ -855,7 +879,9 @@ display(
         f"singular values of W between {dead['w_sv_mean'].min():.0e} and "
         f"{dead['w_sv_mean'].max():.0e} and a loss of log K. AdamW's runs there do not."
     )
-)
+
+
+figures.given(whole, "", tell_optimum)
 
 # %% tags=["hide-input"]
 FLOOR, ABOVE = 0.2, 300  # smaller ones: a triangle on the lower edge
@@ -889,14 +915,22 @@ def draw_sizes(axis, column, key):
 
 
 # %% tags=["hide-input"]
-figure, axes = plt.subplots(1, 2, figsize=(9.6, 3.4), layout="constrained")
-draw_sizes(axes[0], "w_sv_mean", "w")
-draw_sizes(axes[1], "m_sv_mean", "m")
-axes[0].set_ylabel("singular values of $W$")
-axes[1].set_ylabel("singular values of $M$")
-axes[1].legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
-figure.suptitle("After 500 steps. Right of the dotted line the minimum is zero")
-plt.show()
+def draw_all(_):
+    """Singular values of W, and of M."""
+    size = dict(figsize=(9.6, 3.4), layout="constrained")
+    figure, axes = plt.subplots(1, 2, **size)
+    draw_sizes(axes[0], "w_sv_mean", "w")
+    draw_sizes(axes[1], "m_sv_mean", "m")
+    axes[0].set_ylabel("singular values of $W$")
+    axes[1].set_ylabel("singular values of $M$")
+    axes[1].legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
+    title = "After 500 steps. Right of the dotted line the minimum is zero"
+    figure.suptitle(title)
+    plt.close(figure)
+    return figure
+
+
+figures.given(whole, "", draw_all)
 
 # %% [markdown]
 # (Means of the $K - 1$ largest; one dot for each learning rate; triangles lie below the frame.)
@@ -910,13 +944,16 @@ plt.show()
 
 # %%
 ghosts = dead[dead["train_acc"] == 1]
-ghost, worst = ghosts.iloc[0], dead.loc[dead["train_acc"].idxmin()]
 coupled = perfect[perfect["optimizer"] != "adamw"]
-assert len(coupled[coupled["weight_decay"] > threshold]) == len(ghosts) == 1
+if len(whole):
+    assert (coupled["weight_decay"] > threshold).sum() == len(ghosts) == 1
+
 
 # %% tags=["hide-input"]
-display(
-    Markdown(
+def tell_ghosts(dead):
+    """Who passes the filter, though it shrinks to nothing."""
+    ghost, worst = ghosts.iloc[0], dead.loc[dead["train_acc"].idxmin()]
+    return (
         f"{len(ghosts)} of the {len(dead)} has 100 % training accuracy and so passes the paper's "
         f"filter: {figures.LABELS[ghost.optimizer]} with learning rate {ghost.lr:g} at "
         f"λ′ = {ghost.weight_decay:g}. It is SGD's last point in the figure. Its NC0 of "
@@ -926,7 +963,9 @@ display(
         f"2: W and H swing through zero out of step, and W points away from the class means. "
         f"Neither says anything about neural collapse. A filter on the loss would catch both."
     )
-)
+
+
+figures.given(dead, LINES, tell_ghosts)
 
 # %% tags=["hide-input"]
 papers = np.sqrt(10_000 / K) / 10_000
@@ -947,30 +986,32 @@ display(
 # `theory.row_sum_ratio`.
 
 # %%
-sgd = runs[runs["optimizer"] == "sgd"]
+sgd = whole[whole["optimizer"] == "sgd"]
 settings = sgd["lr"], sgd["momentum"], sgd["weight_decay"], 1, 500
 ratio = theory.row_sum_ratio(*settings)  # one step an epoch
 size = np.hypot(np.sqrt(K - 1) * sgd["w_sv_mean"], sgd["w_sv_min"])  # ‖W‖
 floor = size * theory.rounding_floor(*settings)
 away = (sgd["nc0"] / (sgd["nc0_init"] * ratio) - 1).abs()
 visible = sgd["nc0_init"] * ratio > 100 * floor
-assert away[visible].max() < 1e-4
+assert (away[visible] < 1e-4).all()
 
 # %% [markdown]
 # How long would a slow run take, and where are those that have arrived?
 
 # %%
-slow = sgd[(sgd["weight_decay"] == 5e-4) & (sgd["lr"] == 0.1)].iloc[0]
-rate = theory.row_sum_decay_rate(slow.lr, slow.momentum, slow.weight_decay) / 2
 done = sgd[(ratio < 0.01) & (sgd["weight_decay"] < threshold)]
-deviation = (
-    done["w_sv_mean"] / best["w"][done.weight_decay].to_numpy() - 1
-).abs()
-assert deviation.max() < 1e-3
+there = best["w"].reindex(done["weight_decay"]).to_numpy()
+deviation = (done["w_sv_mean"] / there - 1).abs()
+assert (deviation < 1e-3).all()
+
 
 # %% tags=["hide-input"]
-display(
-    Markdown(
+def tell_sgd(sgd):
+    """How well the law holds, and how long a slow run would take."""
+    slow = sgd[(sgd["weight_decay"] == 5e-4) & (sgd["lr"] == 0.1)].iloc[0]
+    which = slow.lr, slow.momentum, slow.weight_decay
+    rate = theory.row_sum_decay_rate(*which) / 2
+    return (
         f"For {visible.sum()} of the {len(sgd)} runs the law stands well above rounding, and there "
         f"it meets the measured NC0 to {away[visible].max():.0e}. So SGD's curve for NC0 tells how "
         f"long it trained, no more. At λ′ = {slow.weight_decay:g} and learning rate {slow.lr:g}, "
@@ -980,7 +1021,9 @@ display(
         f"learning rates {' and '.join(f'{lr:g}' for lr in done.lr)}) are at the closed form, to "
         f"{deviation.max():.0e} in W."
     )
-)
+
+
+figures.given(sgd, LINES, tell_sgd)
 
 # %% [markdown]
 # ## Coupled against decoupled
@@ -991,51 +1034,71 @@ display(
 # the dying ones are out:
 
 # %% tags=["hide-input"]
-alive = perfect[perfect["train_loss"] < np.log(K) / 2]
-groups = alive.groupby(["weight_decay", "optimizer"])
-middle = groups[["nc0", "nc3"]].median().unstack()
-view = middle[
-    [(m, o) for m in ("nc0", "nc3") for o in ("adam", "sgd", "adamw")]
-]
-view.columns = [
-    f"{figures.METRICS[m]}, {figures.LABELS[o]}" for m, o in view.columns
-]
-view = view.rename("{:g}".format).rename_axis("λ′").reset_index()
-numbers = list(view.columns[1:])
-view.style.format("{:.2g}", na_rep="–", subset=numbers).hide(axis="index")
+alive = whole[whole["train_acc"] == 1]
+alive = alive[alive["train_loss"] < np.log(K) / 2]
+
+
+def medians(runs):
+    """NC0 and NC3 by weight decay and optimizer."""
+    groups = runs.groupby(["weight_decay", "optimizer"])
+    return groups[["nc0", "nc3"]].median().unstack()
+
+
+def show_medians(runs):
+    """The table."""
+    order = [(m, o) for m in ("nc0", "nc3") for o in ("adam", "sgd", "adamw")]
+    view = medians(runs)[order]
+    view.columns = [
+        f"{figures.METRICS[m]}, {figures.LABELS[o]}" for m, o in order
+    ]
+    view = view.rename("{:g}".format).rename_axis("λ′").reset_index()
+    look = dict(na_rep="–", subset=list(view.columns[1:]))
+    return view.style.format("{:.2g}", **look).hide(axis="index")
+
+
+figures.given(alive, LINES, show_medians)
 
 # %% [markdown]
 # How much larger are AdamW's values, and how small does NC3 get?
 
+
 # %%
-least = alive[alive["weight_decay"] > 0].groupby("optimizer")["nc3"].min()
-decoupled = alive[alive["optimizer"] == "adamw"]
-flat_part = (decoupled["w_sv_min"] / decoupled["w_sv_mean"]).min()
-nc3 = middle["nc3"]
-adam_ratio, sgd_ratio = nc3["adamw"] / nc3["adam"], nc3["adamw"] / nc3["sgd"]
-low, high = decays[1:3]
-assert min(adam_ratio[low], adam_ratio[high], sgd_ratio[high]) > 10
+def flat_part(runs):
+    """The least share that W's smallest singular value has in AdamW."""
+    rows = runs[runs["optimizer"] == "adamw"]
+    return (rows["w_sv_min"] / rows["w_sv_mean"]).min()
+
 
 # %% tags=["hide-input"]
-display(
-    Markdown(
+def tell_factors(runs):
+    """AdamW's NC3 over Adam's and over SGD's."""
+    least = runs[runs["weight_decay"] > 0].groupby("optimizer")["nc3"].min()
+    nc3, (low, high) = medians(runs)["nc3"], decays[1:3]
+    adam_ratio, sgd_ratio = (nc3["adamw"] / nc3[o] for o in ("adam", "sgd"))
+    assert min(adam_ratio[low], adam_ratio[high], sgd_ratio[high]) > 10
+    return (
         f"With enough decay it is true, and by far more than one order: at λ′ = {low:g} and "
         f"{high:g} AdamW's NC3 is {adam_ratio[low]:.0e} and {adam_ratio[high]:.0e} times Adam's. "
         f"Against SGD it is true at {high:g}, where the factor is {sgd_ratio[high]:.0f}; at {low:g} "
         f"it is {sgd_ratio[low]:.1f}, for lack of steps. Without decay, Adam and AdamW are the same "
         f"and neither collapses. Over all positive decays the least NC3 is {least['adam']:.0e} for "
         f"Adam, {least['sgd']:.0e} for SGD and {least['adamw']:.2f} for AdamW. AdamW's smallest "
-        f"singular value of W, zero in a collapsed network, is never below {flat_part:.0%} of the "
+        f"singular value of W, zero in a collapsed network, is never below {flat_part(runs):.0%} of the "
         f"mean of the others."
     )
-)
+
+
+figures.given(alive, "", tell_factors)
 
 # %% [markdown]
 # By the book's own rule (the best run of each optimizer, measured against its start):
 
 # %% tags=["hide-input"]
-for name in ("adam", "sgd", "adamw"):
-    display(Markdown(figures.verdict(alive[alive["optimizer"] == name])))
+verdicts = [
+    lambda runs, name=name: figures.verdict(runs[runs["optimizer"] == name])
+    for name in ("adam", "sgd", "adamw")
+]
+figures.given(alive, "", *verdicts)
 
 # %% [markdown]
 # Why AdamW does not get there is the subject of {doc}`theorem_signgd`: with coupled decay any rest

@@ -22,6 +22,7 @@ PAGES |= {
     for name in (
         *("coupling", "momentum", "interpolation", "diagnostic", "networks", "all_networks"),
         *("longer_training", "vit_ablation", "imagenet", "runs"),
+        *("theorem_sgd", "theorem_signgd", "unconstrained_features"),
     )
 }
 # What came after the first runs were stored, and what a run of that time had.
@@ -126,7 +127,13 @@ def older(digits, tmp_path_factory):
     return put(tmp_path_factory.mktemp("older") / "results", runs, history)
 
 
-@pytest.mark.parametrize("name", ["intro", "claims", "momentum", "diagnostic", "runs"])
+THEORY = [
+    pytest.param(name, marks=pytest.mark.slow)
+    for name in ("theorem_sgd", "theorem_signgd", "unconstrained_features")
+]
+
+
+@pytest.mark.parametrize("name", ["intro", "claims", "momentum", "diagnostic", "runs", *THEORY])
 def test_a_store_of_an_older_schema_is_shown(name, shown, older):
     page = shown(name, older)
     assert LEFT_OUT not in page
@@ -135,6 +142,10 @@ def test_a_store_of_an_older_schema_is_shown(name, shown, older):
         assert "lacks the runs of: ufm" in page
     elif name == "runs":
         assert EMPTY in page  # no run says what it took
+    elif name == "theorem_sgd":
+        assert page.count(EMPTY) == 1  # those of 8,527 epochs
+    elif name == "unconstrained_features":
+        assert page.count(EMPTY) == 9  # it has no other runs
     else:
         assert EMPTY not in page
         assert pictures(page) > 0

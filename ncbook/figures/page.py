@@ -1,4 +1,4 @@
-"""What a notebook's page is given: words, tables and figures, or the line that trains the runs; and
+"""What a notebook's page is given: words, tables and figures, the lines that train their runs, and
 which stored runs it does without."""
 
 from __future__ import annotations
@@ -75,3 +75,15 @@ def side_by_side(*figures: Figure) -> HTML:
     columns = "repeat(auto-fit, minmax(min(260px, 100%), 1fr))"  # of one width, the last row's too
     style = f"display: grid; grid-template-columns: {columns}; gap: 0.5em"
     return HTML(f'<div style="{style}">{"".join(cells)}</div>')
+
+
+def folded(lines: str, title: str = "The lines that train it") -> Markdown:
+    """Lines of a shell for a page, which shows their title until a reader opens it."""
+    code = f"```bash\n{lines.strip()}\n```"
+    return Markdown(f"<details><summary>{title}</summary>\n\n{code}\n\n</details>")
+
+
+def with_lines(runs: pd.DataFrame, lines: str, *shows: Callable[[pd.DataFrame], object]) -> None:
+    """As ``given``, and below it a fold-out with the lines that train the runs, stored or not."""
+    given(runs, "", *shows)
+    display(folded(lines))
