@@ -75,26 +75,3 @@ def side_by_side(*figures: Figure) -> HTML:
     columns = "repeat(auto-fit, minmax(min(260px, 100%), 1fr))"  # of one width, the last row's too
     style = f"display: grid; grid-template-columns: {columns}; gap: 0.5em"
     return HTML(f'<div style="{style}">{"".join(cells)}</div>')
-
-
-def side_by_side(*figures: Figure) -> HTML:
-    """Small figures in rows; one below the other where the page is narrow."""
-    cells = [
-        f'<div style="max-width: 440px">{alt_text.described(figure).data}</div>'
-        for figure in figures
-    ]
-    columns = "repeat(auto-fit, minmax(min(260px, 100%), 1fr))"  # of one width, the last row's too
-    style = f"display: grid; grid-template-columns: {columns}; gap: 0.5em"
-    return HTML(f'<div style="{style}">{"".join(cells)}</div>')
-
-
-def folded(lines: str, title: str = "The lines that train it") -> Markdown:
-    """Lines of a shell for a page, which shows their title until a reader opens it."""
-    code = f"```bash\n{lines.strip()}\n```"
-    return Markdown(f"<details><summary>{title}</summary>\n\n{code}\n\n</details>")
-
-
-def with_lines(runs: pd.DataFrame, lines: str, *shows: Callable[[pd.DataFrame], object]) -> None:
-    """As ``given``, and below it a fold-out with the lines that train the runs, stored or not."""
-    given(runs, "", *shows)
-    display(folded(lines))
