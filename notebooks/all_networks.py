@@ -19,7 +19,7 @@
 #
 # A finding on one small network may be about that network. The paper {cite}`optimizer2026` repeats
 # its main figures for five more pairs of a network and a data set (Figures 19 to 43). Here are ours,
-# for every network and data set that we trained under all six optimizers.
+# for every network and data set of which we trained an optimizer's whole axis of weight decay.
 #
 # **What you will learn**
 #
