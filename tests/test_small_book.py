@@ -69,7 +69,15 @@ def test_buttons_lead_to_where_the_sources_are(tmp_path, ending):
     assert built.returncode == 0, built.stdout + built.stderr
     assert ADDRESS in buttons(tmp_path, "text/index")
     binder = "https://mybinder.org/v2/gh/somebody/ncbook/main?urlpath=lab/tree/notebook.md"
-    assert {ADDRESS, binder} < {*buttons(tmp_path, "notebook")}
+    colab = "https://colab.research.google.com/github/somebody/ncbook/blob/colab/notebook.md"
+    assert {ADDRESS, binder, colab} < {*buttons(tmp_path, "notebook")}
+
+
+def test_elsewhere_than_on_github_no_button_to_colab(tmp_path):
+    built = build(tmp_path, ADDRESS.replace("github", "gitlab"))
+    assert built.returncode == 0, built.stdout + built.stderr
+    assert any("mybinder" in link for link in buttons(tmp_path, "notebook"))
+    assert not any("colab" in link for link in buttons(tmp_path, "notebook"))
 
 
 def test_no_address_no_buttons(tmp_path):

@@ -8,6 +8,7 @@ from sphinx.errors import ConfigError
 
 REPOSITORY = "NCBOOK_REPOSITORY"  # the variable with the public address of the book's sources
 BINDER = "https://mybinder.org"
+COLAB = "https://colab.research.google.com"
 STATIC = Path(__file__).parents[1] / "_static"
 
 
@@ -15,6 +16,7 @@ def setup(app):
     app.connect("config-inited", add_style)
     app.connect("config-inited", add_buttons)
     app.connect("html-page-context", leave_out_thebe, priority=900)
+    app.connect("html-page-context", lead_to_colabs_branch, priority=900)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
 
 
@@ -24,22 +26,34 @@ def add_style(app, config):
 
 
 def add_buttons(app, config):
-    """Buttons to the sources, to an issue about the page, and to the page as a notebook on Binder:
-    only where it is said where the sources are, as a copy of this project may be anywhere. None to
-    Colab: a notebook opens there alone, without the package that it needs."""
+    """Buttons to the sources, to an issue about the page, and to the page as a notebook on Binder
+    and, if GitHub has the sources, on Colab: only where it is said where the sources are, as a copy
+    of this project may be anywhere."""
     address = os.environ.get(REPOSITORY, "").removesuffix("/").removesuffix(".git")
     if not address:
         return
     if not re.fullmatch(r"https://(github|gitlab)\.com/[^/\s]+/[^/\s]+", address):
         wanted = "https://github.com/OWNER/NAME or https://gitlab.com/OWNER/NAME"
         raise ConfigError(f"{REPOSITORY} is {address!r}, but wanted is {wanted}")
+    launch = {"binderhub_url": BINDER, "notebook_interface": "jupyterlab"}
+    if "github.com" in address:
+        launch["colab_url"] = COLAB
     config.html_theme_options |= {
         "repository_url": address,
         "repository_branch": "main",
         "use_repository_button": True,
         "use_issues_button": True,
-        "launch_buttons": {"binderhub_url": BINDER, "notebook_interface": "jupyterlab"},
+        "launch_buttons": launch,
     }
+
+
+def lead_to_colabs_branch(app, pagename, templatename, context, doctree):
+    """Colab opens a notebook alone: the one whose first cell fetches the package is in the branch
+    that the workflow makes with book/colab.py."""
+    for group in context.get("header_buttons", []):
+        for button in group.get("buttons", []):
+            if button.get("url", "").startswith(COLAB):
+                button["url"] = button["url"].replace("/blob/main/", "/blob/colab/")
 
 
 def leave_out_thebe(app, pagename, templatename, context, doctree):
