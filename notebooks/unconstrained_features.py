@@ -42,7 +42,7 @@ from numpy.testing import assert_allclose
 from scipy.integrate import solve_ivp
 from scipy.optimize import root
 
-from ncbook import figures, store, sweep, theory
+from ncbook import claims, figures, store, sweep, theory
 
 figures.use_style()
 
@@ -748,14 +748,6 @@ display(
 # learning rate divided by ten after one and two thirds of them. Features start from N(0, 1). Everything
 # runs through the same engine and store as the book's other sweeps.
 
-# %% tags=["hide-input"]
-LINES = """for optimizer in adam adamw sgd; do
-    papermill notebooks/sweep.ipynb out.ipynb -p optimizer $optimizer \\
-        -p dataset ufm -p model ufm -p lrs "[0.1, 0.3, 0.5, 1.0]" \\
-        -p momenta 0.9 -p weight_decays "[0, 5e-5, 5e-4, 5e-3, 0.05]" \\
-        -p epochs 500 -p batch_size 1000 -p train_size 1000
-done"""
-
 # %%
 N, K, p = 1000, 10, 512
 RATES, DECAYS = (0.1, 0.3, 0.5, 1.0), (0, 5e-5, 5e-4, 5e-3, 0.05)
@@ -784,7 +776,7 @@ def draw_15(runs):
     return figures.against_weight_decay(runs, FOUR, title)
 
 
-figures.with_lines(perfect, LINES, draw_15)
+figures.with_lines(perfect, claims.UFM_LINES, draw_15)
 
 # %% [markdown]
 # Adam falls by orders of magnitude, AdamW does not, and SGD is somewhere in between. Before we
@@ -852,7 +844,7 @@ def show_optimum(runs):
     return table.style.hide(axis="index")
 
 
-figures.given(whole, LINES, show_optimum)
+figures.given(whole, claims.UFM_LINES, show_optimum)
 
 # %% [markdown]
 # How far is each run off, and which runs lie beyond the threshold?
@@ -965,7 +957,7 @@ def tell_ghosts(dead):
     )
 
 
-figures.given(dead, LINES, tell_ghosts)
+figures.given(dead, claims.UFM_LINES, tell_ghosts)
 
 # %% tags=["hide-input"]
 papers = np.sqrt(10_000 / K) / 10_000
@@ -1023,7 +1015,7 @@ def tell_sgd(sgd):
     )
 
 
-figures.given(sgd, LINES, tell_sgd)
+figures.given(sgd, claims.UFM_LINES, tell_sgd)
 
 # %% [markdown]
 # ## Coupled against decoupled
@@ -1056,7 +1048,7 @@ def show_medians(runs):
     return view.style.format("{:.2g}", **look).hide(axis="index")
 
 
-figures.given(alive, LINES, show_medians)
+figures.given(alive, claims.UFM_LINES, show_medians)
 
 # %% [markdown]
 # How much larger are AdamW's values, and how small does NC3 get?

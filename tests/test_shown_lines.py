@@ -15,7 +15,7 @@ import pytest
 from click.testing import CliRunner
 from IPython.display import Markdown
 
-from ncbook import figures, store, sweep
+from ncbook import claims, figures, store, sweep
 from ncbook.sweep import request
 
 ROOT = Path(__file__).parents[1]
@@ -23,7 +23,6 @@ SWEEP = "notebooks/sweep.ipynb"
 BLOCK = re.compile(r"^ *```bash\n(.*?)^ *```", re.DOTALL | re.MULTILINE)
 # A call's words end in zero bytes, the call itself in a line of its own.
 STAND_IN = r"""papermill() { printf '%s\0' "$@"; printf '\n'; }"""
-IN_CODE = ["unconstrained_features"]  # its lines are a constant; to execute it takes long
 CHAPTERS = ["all_networks", "coupling", "diagnostic", "imagenet", "interpolation"]
 CHAPTERS += ["longer_training", "momentum", "networks", "vit_ablation"]
 
@@ -95,13 +94,6 @@ def blocks_shown(name, monkeypatch, folder):
     return [block for text in texts for block in BLOCK.findall(text)]
 
 
-def constants(name):
-    """The texts with papermill lines that a chapter's code has as they are."""
-    strings = [n for source in code_of(name) for n in ast.walk(ast.parse(source))]
-    texts = [n.value for n in strings if isinstance(n, ast.Constant) and isinstance(n.value, str)]
-    return [text for text in texts if SWEEP in text]
-
-
 def blocks_written(path):
     """The blocks of a page's prose that begin with papermill."""
     text = path.read_text(encoding="utf-8")
@@ -122,9 +114,8 @@ def test_lines_that_a_chapter_shows_are_accepted(name, monkeypatch, tmp_path):
     assert list(tmp_path.rglob("*.parquet")) == []
 
 
-@pytest.mark.parametrize("name", IN_CODE)
-def test_lines_in_a_chapters_code_are_accepted(name, monkeypatch, tmp_path):
-    configs = check(constants(name), monkeypatch, tmp_path)
+def test_lines_that_take_long_to_show_are_accepted(monkeypatch, tmp_path):
+    configs = check([claims.UFM_LINES], monkeypatch, tmp_path)
     assert {config.dataset for config in configs} == {"ufm"}
     assert len(configs) == 60
 
@@ -146,7 +137,7 @@ def test_no_chapter_with_a_fold_out_is_forgotten():
         for path in (ROOT / "notebooks").glob("*.py")
         if any(shows.search(source) for source in code_of(path.stem))
     }
-    assert found == {*CHAPTERS, *IN_CODE}
+    assert found == {*CHAPTERS, "unconstrained_features"}  # which takes long to execute
 
 
 @pytest.mark.parametrize(

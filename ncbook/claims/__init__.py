@@ -20,6 +20,7 @@ from ncbook.claims.entries import (
 )
 from ncbook.claims.measures import MEASURES, Rows, read_rows
 from ncbook.claims.page import (
+    UFM_LINES,
     UNMEASURED,
     anchor,
     counts,
@@ -33,6 +34,7 @@ from ncbook.claims.page import (
 __all__ = [
     "MEASURES",
     "NOT_RUN",
+    "UFM_LINES",
     "UNMEASURED",
     "VERDICTS",
     "Claim",

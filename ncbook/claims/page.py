@@ -23,8 +23,8 @@ HUES = dict(zip(VERDICTS, ("0,158,115", "0,114,178", "230,159,0", "213,94,0", "1
 UNMEASURED = "No numbers here: this store has too few runs for them."
 LACKS = """**The store lacks the runs of: {}.** Rows that rest on stored runs have no numbers here;
 their verdicts are those that the published runs gave. To train the runs:"""
-LINES = f"""{six_grids.LINE}
-for optimizer in sgd adam adamw; do
+# The runs on unconstrained features, of this page and of their chapter.
+UFM_LINES = """for optimizer in sgd adam adamw; do
     papermill notebooks/sweep.ipynb out.ipynb -p optimizer $optimizer -p dataset ufm -p model ufm \\
         -p lrs "[0.1, 0.3, 0.5, 1.0]" -p weight_decays "[0, 5e-5, 5e-4, 5e-3, 0.05]" \\
         -p momenta 0.9 -p epochs 500 -p batch_size 1000 -p train_size 1000
@@ -82,7 +82,8 @@ def tell_missing(rows: Rows) -> None:
     """Display which runs the store lacks, what that means for the page, and how to train them; or
     nothing, if it lacks none."""
     if rows.missing:
-        display(Markdown(f"{LACKS.format(', '.join(rows.missing))}\n\n```bash\n{LINES}\n```"))
+        lines = f"```bash\n{six_grids.LINE}\n{UFM_LINES}\n```"
+        display(Markdown(f"{LACKS.format(', '.join(rows.missing))}\n\n{lines}"))
 
 
 def _filled(claim: Claim, numbers: dict | None) -> str:
