@@ -26,7 +26,17 @@ def described(figure: Figure) -> HTML:
     drawn = Image.open(picture).convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE)
     picture = BytesIO()
     drawn.save(picture, format="png", optimize=True)
-    return HTML(tag(picture.getvalue(), words(figure), style="max-width: 100%"))
+    looks = {"style": "max-width: 100%"}
+    if has_a_scale(figure):
+        looks["class"] = "colour-scale"
+    return HTML(tag(picture.getvalue(), words(figure), **looks))
+
+
+def has_a_scale(figure: Figure) -> bool:
+    """Whether colours in it stand for numbers, as in a heatmap: then a page does not change them,
+    as it does with lines at night (``book/_static/ncbook.css``)."""
+    drawn = (artist for axis in figure.axes for artist in (*axis.collections, *axis.images))
+    return any(artist.get_array() is not None for artist in drawn)
 
 
 def tag(png: bytes, words: str, **attributes: object) -> str:

@@ -451,7 +451,7 @@ def is_off(metric: str, value: float) -> bool:
 
 def tint(row: pd.Series) -> list[str]:
     return [
-        "background: #f6d5c5" if is_off(row.name, value) else ""
+        "background: rgba(213, 94, 0, 0.25)" if is_off(row.name, value) else ""
         for value in row
     ]
 

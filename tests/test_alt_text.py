@@ -34,6 +34,23 @@ def test_a_label_says_it_better(figure):
     )
 
 
+@pytest.mark.parametrize(
+    ("draw", "has"),
+    [
+        (lambda axis: axis.pcolormesh([[1, 2], [3, 4]]), True),
+        (lambda axis: axis.imshow([[1, 2], [3, 4]]), True),
+        (lambda axis: axis.contourf([[1, 2], [3, 4]]), True),
+        (lambda axis: axis.scatter([1, 2], [1, 2], c=[0.1, 0.9]), True),
+        (lambda axis: axis.scatter([1, 2], [1, 2], c="tab:blue"), False),
+        (lambda axis: axis.fill_between([1, 2], [1, 2], alpha=0.2), False),
+    ],
+)
+def test_colours_that_stand_for_numbers_are_marked_for_the_page(figure, draw, has):
+    assert 'class="colour-scale"' not in alt_text.described(figure).data
+    draw(figure.axes[0])
+    assert ('class="colour-scale"' in alt_text.described(figure).data) is has
+
+
 def test_an_empty_figure_has_no_words():
     figure = plt.figure()
     assert alt_text.words(figure) == ""

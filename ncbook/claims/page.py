@@ -48,8 +48,6 @@ table.claims code { font-size: 0.72rem; white-space: normal; }
 .verdict { display: inline-block; margin-top: 0.3em; padding: 0 0.5em; border-radius: 0.6em;
   font-weight: 600; font-size: 0.78rem; white-space: nowrap; }
 .tally { font-size: 0.85rem; margin: 0 0 0.6em; }
-html[data-theme=dark] div.cell_output .text_html:has(table.claims) {
-  background: none !important; color: inherit !important; padding: 0 !important; }
 @media (max-width: 700px) {
   table.claims.rows, table.claims.rows tbody, table.claims.rows tr, table.claims.rows th,
   table.claims.rows td { display: block; width: auto; padding: 0.25em 0; }
