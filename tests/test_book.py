@@ -19,6 +19,7 @@ ROOT = Path(__file__).parents[1]
 BOOK = ROOT / "_build" / "html"
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 MEGABYTE = 10**6
+CONTRAST = (ROOT / "tests" / "contrast.js").read_text()
 
 pytestmark = [
     pytest.mark.slow,
@@ -202,8 +203,27 @@ def test_the_table_of_runs_filters_and_sorts(page, served):
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_text_is_read_against_its_background(browser, served, scheme):
     opened = browser.new_page(color_scheme=scheme)
-    opened.goto(f"{served}/book/intro.html", wait_until="networkidle")
+    poor = {}
+    for chapter in chapters():
+        opened.goto(f"{served}/{chapter}.html", wait_until="networkidle")
+        poor[chapter] = opened.evaluate(CONTRAST)
     background = opened.evaluate("getComputedStyle(document.body).backgroundColor")
     opened.close()
     light = sum(int(part) for part in background.strip("rgba()").split(",")[:3]) > 3 * 128
     assert light == (scheme == "light")
+    assert {chapter: texts for chapter, texts in poor.items() if texts} == {}
+
+
+@needs_browser
+def test_in_the_dark_figures_are_dark_but_for_scales_of_colour(browser, served):
+    opened = browser.new_page(color_scheme="dark")
+    opened.goto(f"{served}/notebooks/momentum.html", wait_until="networkidle")
+    filters = "all => all.map(e => getComputedStyle(e).filter)"
+    pictures = "div.cell_output img"
+    lines = opened.locator(f"{pictures}:not(.colour-scale)").evaluate_all(filters)
+    maps = opened.locator(f"{pictures}.colour-scale").evaluate_all(filters)
+    opened.close()
+    assert lines
+    assert all("invert" in found for found in lines)
+    assert maps
+    assert not any("invert" in found for found in maps)
