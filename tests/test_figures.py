@@ -1004,6 +1004,19 @@ def test_figures_side_by_side_keep_their_words(runs):
     assert "auto-fit" in page  # columns as the page has room for
 
 
+def test_panels_in_rows_are_closed_and_have_their_own_legends():
+    named, plain = figures.small_panels(2, height=3)
+    named.plot([1, 2], label="law")
+    named.set(xlabel="step", ylabel="NC0")
+    plain.set(xlabel="epoch")
+    page = figures.in_rows(named, plain).data
+    assert page.count("<img ") == 2
+    assert 'alt="NC0 against step: law"' in page
+    assert 'alt="epoch"' in page
+    assert [len(axis.figure.legends) for axis in (named, plain)] == [1, 0]
+    assert not {named.figure.number, plain.figure.number} & set(plt.get_fignums())
+
+
 # ------------------------------------------------------------- the lines that train a figure
 
 
