@@ -296,13 +296,15 @@ assert (eigenvalue[~saddle] > -1e-12).all()
 kinds = found.groupby("loss").first()
 kinds.insert(0, "found", found.groupby("loss").size())
 kinds = kinds.round(8) + 0.0  # no "−0.0000"
-formats = dict.fromkeys(kinds, "{:.4f}") | {"found": "{:.0f}"}
+formats = dict.fromkeys(kinds, "{:.3f}") | {"found": "{:.0f}"}
 formats |= {
     "rank of W": "{:.0f}",
     "NC0": "{:.0f}",
     "spread in classes": "{:.0f}",
 }
-figures.shown(kinds, **formats)
+short = {"spread in classes": "spread", "lowest eigenvalue": "Hessian: lowest"}  # fmt: skip
+formats = {short.get(name, name): text for name, text in formats.items()}
+figures.shown(kinds.rename(columns=short), **formats)
 
 # %% tags=["hide-input"]
 display(
@@ -311,7 +313,8 @@ display(
         f"form among them) are of {len(kinds)} kinds. The first row is the closed form: no "
         f"eigenvalue is negative. All {len(kinds) - 1} others are strict saddles, down to the last, "
         f"H = W = 0. NC0 and the spread within classes are zero throughout, to rounding; NC2 is zero at the "
-        f"minimum alone. The last two columns agree, as the proposition says."
+        f"minimum alone. The last two columns, λ − σ and the Hessian's lowest eigenvalue, agree, as "
+        f"the proposition says."
     )
 )
 
@@ -767,12 +770,13 @@ perfect = runs[runs["train_acc"] == 1]  # the paper's filter
 # %%
 FOUR = ("nc0", "nc3", "nc1", "nc2")
 count = f"n = {len(perfect)} of {len(runs)} runs"
-title = f"Unconstrained features, N = {N:,} ({count})"
+title = f"UFM, N = {N:,} ({count})"
 
 
 def draw_15(runs):
     """Figure 15."""
-    return figures.against_weight_decay(runs, FOUR, title)
+    drawn = [figures.against_weight_decay(runs, [m], title) for m in FOUR]
+    return figures.side_by_side(*drawn)
 
 
 figures.with_lines(perfect, LINES, draw_15)
@@ -1099,7 +1103,7 @@ figures.given(alive, "", *verdicts)
 #
 # - **Theorem C.1: confirmed, with its conditions.** With $p \ge K$ and $\lambda < \sqrt n$ the global
 #   minima of the cross-entropy model are collapsed states of known size, and every other critical
-#   point is a strict saddle, where the Hessian's lowest eigenvalue is $\lambda - \sigma$. For
+#   point is a strict saddle, where the Hessian: lowest eigenvalue is $\lambda - \sigma$. For
 #   $\lambda \ge \sqrt n$ the minimum is zero. The last sentence of the theorem is about gradient
 #   descent; it does not cover Adam, and not AdamW at all.
 # - **NC0 and NC1 vanish at every critical point**, saddles included. NC2 tells them apart.
