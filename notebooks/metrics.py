@@ -183,10 +183,9 @@ def show(table: pd.DataFrame, digits="{:.2f}", corner: str = ""):
     style = table.rename_axis(index=None, columns=corner).style.format(
         digits, na_rep="–"
     )
-    cells = {
-        "selector": "th, td",
-        "props": "padding: 0.25em 0.6em; text-align: right",
-    }
+    # On a phone, whose width is 100 vw, letters and gaps shrink.
+    size = "padding: 0.25em min(0.6em, 0.8vw); font-size: min(1em, 2.7vw)"
+    cells = dict(selector="th, td", props=f"{size}; text-align: right")
     return style.set_table_styles([cells])
 
 
@@ -466,6 +465,8 @@ def tint(row: pd.Series) -> list[str]:
 table = pd.DataFrame(measured).rename(index=NAMES)
 style = show(table, lambda v: f"{v:.2f}" if abs(v) > ROUNDING else "0")
 style.apply(tint, axis=1).set_table_attributes('style="font-size: 85%"')
+small = dict(selector="th, td", props="font-size: min(1em, 2.1vw)")
+style.set_table_styles([small], overwrite=False)
 
 # %% [markdown]
 # Tinted: the property fails. By columns:
