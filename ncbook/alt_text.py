@@ -16,7 +16,13 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 COLOURS = 256  # of a picture's palette: halves a page, and a figure of lines has not many more
-MATHS = re.compile(r"\\mathrm|[\\${}]")  # what would be read out of a formula, but is not in it
+# What would be read out of a formula, but is not in it, and what is then read instead.
+MATHS = (
+    (re.compile(r"\\mathrm"), ""),
+    (re.compile(r"\\,"), " "),
+    (re.compile(r"\\([A-Za-z]+)(?=[\\{])"), r"\1 "),  # two names are two words
+    (re.compile(r"[\\${}]"), ""),
+)
 
 
 def described(figure: Figure) -> HTML:
@@ -53,7 +59,10 @@ def words(figure: Figure) -> str:
     if figure.get_label():
         return figure.get_label()
     parts = [figure.get_suptitle(), *map(_panel, figure.axes)]
-    return MATHS.sub("", ". ".join(part for part in parts if part))
+    said = ". ".join(part for part in parts if part).replace("\n", " ")
+    for pattern, instead in MATHS:
+        said = pattern.sub(instead, said)
+    return said
 
 
 def _panel(axis: Axes) -> str:

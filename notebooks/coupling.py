@@ -236,8 +236,8 @@ def on_table_2(runs):
     first = all(four[m].idxmin() == "adamw" for m in ("nc1", "nc2"))
     return (
         first,
-        f"**Table 2.** There AdamW's best run has the least NC1 and NC2 of four "
-        f"optimizers. Here its NC1 is {four['nc1']['adamw']:.2g} and its NC2 "
+        f"**Table 2.** Of the paper's four optimizers AdamW's best run has the "
+        f"least NC2 and shares the least NC1 with SGDW's. Here its NC1 is {four['nc1']['adamw']:.2g} and its NC2 "
         f"{four['nc2']['adamw']:.2g}, and Adam's {four['nc1']['adam']:.2g} and "
         f"{four['nc2']['adam']:.2g}.",
     )
@@ -285,7 +285,7 @@ figures.given(all_six, "", verdicts)
 # The paper's Figures 1 and 3: NC0 and NC3 at the end against weight decay, the mean over learning
 # rates, momenta and seeds, and one standard deviation. First Adam and AdamW. In the paper's Figure 1
 # "AdamW shows consistently higher metrics than Adam"; its text has no numbers. (n is how many runs
-# converged, of how many.)
+# converged, of how many. No band goes below the least value, so that the axis can be logarithmic.)
 
 
 # %% tags=["hide-input"]
@@ -294,7 +294,7 @@ def draw_pair(*optimizers):
 
     def draw(runs):
         rows = runs[runs["optimizer"].isin(optimizers)]
-        title = f"n = {len(figures.converged(rows))} of {len(rows)}"
+        title = f"n = {len(figures.converged(rows)):,} of {len(rows):,}"
         return figures.side_by_side(
             *(one(rows, metric, title) for metric in ("nc0", "nc3"))
         )
@@ -347,8 +347,9 @@ figures.given(
 )
 
 # %% [markdown]
-# AdamW and SignumW are given up to twenty times the largest decay of the others. Beyond the last point of
-# a line nothing converged: so much decay that the network does not learn.
+# AdamW and SignumW are given up to twenty times the largest decay of the others. Where a line ends
+# before its optimizer's grid does, nothing converged there: so much decay that the network does not
+# learn.
 #
 # The bands mix learning rates and momenta. How sure are the means? The table has NC3: the mean over the
 # grid, and the half width of its 95 % interval over the seeds, if there are several
@@ -823,7 +824,7 @@ def draw_fixed(rows):
     """Adam and AdamW against λ, and a grey band: AdamW at 0.01."""
     band = figures.converged(rows)
     both = good[good["optimizer"].isin(["adam", "adamw"])]
-    title = f"Lines: n = {len(both)}; grey: n = {len(band)}"
+    title = f"Lines: n = {len(both):,}; grey: n = {len(band)}"
     return figures.side_by_side(
         *(one_fixed(both, band, m, title) for m in ("nc0", "nc3"))
     )
@@ -883,8 +884,8 @@ def conclude_fixed(rows):
     )
     word = "does not depend" if least > 1 else "may depend"
     return (
-        f"The conclusion {word} on the reading: in both, the least that NC0 ends "
-        f"at in any converged run is {least:.2g} times its start."
+        f"The conclusion {word} on the reading: over the converged runs of both, "
+        f"the least NC0 at the end is {least:.2g} times its start."
     )
 
 

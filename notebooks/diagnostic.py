@@ -154,11 +154,11 @@ def on_nc4(rows):
     ranks = rows[["nc1", "nc2", "nc3"]].corrwith(rows["nc4"], method="spearman")
     listed = ", ".join(
         f"{figures.METRICS[m]} {v:.2f}" for m, v in ranks.items()
-    )
+    ).replace("-", "−")
     return (
         ranks.abs().max() < 0.3,
         f"**NC4 “largely uncorrelated with the other metrics”.** Its rank correlations: "
-        f"{listed}, within a narrow range: from {rows['nc4'].min():.2f} to "
+        f"{listed}, though NC4 itself stays between {rows['nc4'].min():.2f} and "
         f"{rows['nc4'].max():.2f}.",
     )
 
@@ -198,7 +198,7 @@ figures.given(all_six, "", verdicts)
 def titled(rows):
     """What is in the figure."""
     seeds = good["seed"].nunique()
-    return f"{len(rows)} settings, {len(good)} runs, {seeds} seed{'s' * (seeds > 1)}"
+    return f"{len(rows)} settings, {len(good):,} runs, {seeds} seed{'s' * (seeds > 1)}"
 
 
 def draw_rates(rows):
@@ -354,7 +354,7 @@ figures.given(points, "", tell_seeds)
 # ## Within one optimizer
 #
 # All these fits mix six optimizers. Some of them end high in both metrics and some low in both, and this
-# alone makes a correlation. A user, however, has *one* optimizer. Does NC0 tell his good runs from his bad
+# alone makes a correlation. A user, however, has *one* optimizer. Does NC0 tell its good runs from its bad
 # ones? The same fit, optimizer by optimizer, and Spearman's rank correlation, which asks for no shape.
 
 
@@ -457,7 +457,7 @@ SEEN = 0.01  # beside such an NC0 what float32 rounds off is small
 def draw_parity(runs):
     """Measured against foretold."""
     drawn = (runs["left"] >= figures.LAW_FROM).sum()
-    return figures.parity(runs, f"{drawn} of {len(runs)} runs, no fit")
+    return figures.parity(runs, f"{drawn:,} of {len(runs):,} runs, no fit")
 
 
 def deviations(runs):
@@ -540,9 +540,9 @@ def tell_nc4(runs):
     above = ranks[is_so].sum() - len(yes) * (len(yes) + 1) / 2
     wins = above / (len(yes) * len(no))
     return (
-        f"{len(yes)} runs collapsed, with NC4 between {yes.min():.3f} and {yes.max():.3f} (mean "
-        f"{yes.mean():.4f}); {len(no)} did not, with NC4 between {no.min():.3f} and "
-        f"{no.max():.3f} (mean {no.mean():.4f}). {(no == 1).sum()} of these have NC4 = 1 exactly. "
+        f"{len(yes):,} runs collapsed, with NC4 between {yes.min():.3f} and {yes.max():.3f} (mean "
+        f"{yes.mean():.4f}); {len(no):,} did not, with NC4 between {no.min():.3f} and "
+        f"{no.max():.3f} (mean {no.mean():.4f}). {(no == 1).sum():,} of these have NC4 = 1 exactly. "
         f"Of a random pair, one of each group, the collapsed one has the higher NC4 in "
         f"{wins:.0%} of cases, ties halved; 50 % is a coin. One test image is worth 0.0025."
     )
@@ -603,7 +603,7 @@ def draw_corner(runs, x, y):
     axis.set_ylabel(f"{figures.METRICS[y]}, over its start")
     box(axis, x, y)
     figure.legend(loc="outside right center")
-    figure.suptitle(f"n = {len(runs)} converged runs; grey: the rule")
+    figure.suptitle(f"n = {len(runs):,} converged runs; grey: the rule")
     figure.set_label(
         f"{axis.get_ylabel()}, against {axis.get_xlabel()}; one dot a run"
     )
@@ -634,7 +634,7 @@ def tell_partial(runs):
     wide = LINES | {"nc1": 0.02, "nc2": 0.25}
     found = partial(runs)
     return (
-        f"{len(found)} of {len(runs)} converged runs: {count_words(found)}. With narrower "
+        f"{len(found)} of {len(runs):,} converged runs: {count_words(found)}. With narrower "
         f"lines (0.5 % of NC1, 15 % of NC2, 30 % of NC3): {count_words(partial(runs, narrow))}. "
         f"With wider ones (2 % of NC1, 25 % of NC2): {count_words(partial(runs, wide))}."
     )
@@ -680,9 +680,9 @@ def tell_caught(runs):
     is_high = left["nc0"] >= 1
     high, low = left[is_high]["nc3"], left[~is_high]["nc3"]
     return (
-        f"Among the {len(high)} runs whose NC0 did not fall, the least NC3 is "
+        f"Among the {len(high):,} runs whose NC0 did not fall, the least NC3 is "
         f"{high.min():.0%} of its start, and its median {high.median():.0%}. Among the "
-        f"{len(low)} others NC3 goes from {low.min():.1%} to {low.max():.0%}, with median "
+        f"{len(low):,} others NC3 goes from {low.min():.1%} to {low.max():.0%}, with median "
         f"{low.median():.0%}: a small NC0 promises nothing."
     )
 
@@ -708,7 +708,7 @@ def conclude(rows):
         f"- Within one optimizer, R² goes from {inside['r2'].min():.2f} to "
         f"{inside['r2'].max():.2f}.\n"
         f"- NC4 is at least {good['nc4'].min():.2f} in every converged run, collapsed or not.\n"
-        f"- {len(found)} of {len(good)} runs collapsed in part: {count_words(found)}.\n"
+        f"- {len(found)} of {len(good):,} runs collapsed in part: {count_words(found)}.\n"
         f"- NC0 that is large beside the size of W is a sure sign of no collapse, by the bound. "
         f"A small NC0 is no sign of collapse; under SGD it is a sign of decay."
     )

@@ -274,7 +274,11 @@ def draw_walk(decay):
     def draw(runs):
         rows = runs[runs["total_decay"] == decay]
         title = f"Total decay {decay:g} (n = {len(rows)})"
-        return figures.against(rows, "coupled_share", PANELS, title=title)
+        drawn = [
+            figures.against(rows, "coupled_share", [metric], title=title)
+            for metric in PANELS
+        ]
+        return figures.side_by_side(*drawn)
 
     return draw
 
@@ -422,7 +426,11 @@ def draw_amount(name):
         rows = runs[runs["optimizer"] == name]
         x = "effective_decay" if name == "sgd" else "coupled_decay"
         title = f"{figures.LABELS[name]} (n = {len(rows)})"
-        return figures.against(rows, x, hue="total_decay", title=title)
+        drawn = [
+            figures.against(rows, x, [metric], "total_decay", title)
+            for metric in ("nc0", "nc3")
+        ]
+        return figures.side_by_side(*drawn)
 
     return draw
 

@@ -168,6 +168,12 @@ def compare(fails: Toy, holds: Toy, name: str, measure, drawing=draw) -> None:
             [], [], color="#555555", ls="", marker=marker, ms=size, label=label
         )
     figure.legend(loc="outside right center")
+    figure.set_label(
+        f"Two toys of three classes in the plane: {name} fails on the left, "
+        f"at {measure(fails):.2f}, and holds on the right, at "
+        f"{measure(holds):.2f}. Dots are samples, large marks joined by lines "
+        f"are class means, arrows are rows of W."
+    )
     plt.show()
 
 
@@ -177,10 +183,9 @@ def show(table: pd.DataFrame, digits="{:.2f}", corner: str = ""):
     style = table.rename_axis(index=None, columns=corner).style.format(
         digits, na_rep="–"
     )
-    cells = {
-        "selector": "th, td",
-        "props": "padding: 0.25em 0.6em; text-align: right",
-    }
+    # On a phone, whose width is 100 vw, letters and gaps shrink.
+    size = "padding: 0.25em min(0.6em, 0.8vw); font-size: min(1em, 2.7vw)"
+    cells = dict(selector="th, td", props=f"{size}; text-align: right")
     return style.set_table_styles([cells])
 
 
@@ -460,6 +465,8 @@ def tint(row: pd.Series) -> list[str]:
 table = pd.DataFrame(measured).rename(index=NAMES)
 style = show(table, lambda v: f"{v:.2f}" if abs(v) > ROUNDING else "0")
 style.apply(tint, axis=1).set_table_attributes('style="font-size: 85%"')
+small = dict(selector="th, td", props="font-size: min(1em, 2.1vw)")
+style.set_table_styles([small], overwrite=False)
 
 # %% [markdown]
 # Tinted: the property fails. By columns:
@@ -571,8 +578,8 @@ live.simplex()
 # $\langle \mathbf{1}\bar w^\top, A\rangle = \bar w \cdot A^\top \mathbf{1} = 0$, and likewise
 # $\langle \mathbf{1}\bar w^\top, M\rangle = 0$. Three consequences:
 #
-# 1. $\lVert \mathbf{1}\bar w^\top\rVert_F = \sqrt K\, \lVert\bar w\rVert = \mathrm{NC0}/\sqrt K =
-#    r\, \lVert W\rVert_F$;
+# 1. $\lVert \mathbf{1}\bar w^\top\rVert_F = \sqrt K\, \lVert\bar w\rVert$, which is
+#    $\mathrm{NC0}/\sqrt K = r\, \lVert W\rVert_F$;
 # 2. by Pythagoras, $\lVert A\rVert_F^2 = (1 - r^2)\, \lVert W\rVert_F^2$;
 # 3. by Cauchy and Schwarz, $|\langle W, M\rangle| = |\langle A, M\rangle| \le \lVert A\rVert_F
 #    \lVert M\rVert_F$.
@@ -692,7 +699,8 @@ plt.show()
 # W\rVert_F^2} \to \frac{\mathbf{1}^\top S\, \mathbf{1}}{\sqrt{K-1}} = 0. $$ (route)
 #
 # The printed proof has two slips. It takes $(M^*)^2$ for $M^*$, which is right for two classes
-# only; in general $S^2 = S/\sqrt{K-1}$. This does no harm, for the factor multiplies a zero:
+# only; in general $S^2 = S/\sqrt{K-1}$. This does no harm, for the factor multiplies a zero. (Nor
+# does the norm of $M^\top M$ that is printed where that of $M$ belongs.)
 
 # %%
 squares = {}
@@ -719,8 +727,10 @@ table = pd.DataFrame(rows, index=["NC0", "NC0 / ‖W‖", "NC3"]).T
 show(table, "{:.2g}", corner="t").format("{:,.1f}", subset=["NC0"])
 
 # %% [markdown]
-# The paper concludes from a diverging NC0 that collapse cannot occur. That is safe as long as
-# $\lVert W\rVert_F$ stays bounded. Where it may not, read NC0 beside $\lVert W\rVert_F$.
+# The paper concludes from a diverging NC0 that collapse cannot occur. But NC0 is at most
+# $\sqrt K\,\lVert W\rVert_F$, so it diverges only where $\lVert W\rVert_F$ does, and there it proves
+# nothing by itself. What rules out collapse is an $\mathrm{NC0}/\lVert W\rVert_F$ that stays away
+# from zero. Where $\lVert W\rVert_F$ is bounded, it is enough that NC0 stays away from zero.
 
 # %% [markdown]
 # ## Which scale the tables use
@@ -792,7 +802,8 @@ display(
     Markdown(
         f"All six runs began at NC3 between {low:.2f} and {high:.2f}: √2, without a factor. The "
         f"NC0 that the three known changes give back agree with {len(fresh)} fresh layers of ours, "
-        f"{fresh_nc0.mean():.2f} ± {fresh_nc0.std():.2f}: it is neither squared nor divided."
+        f"{fresh_nc0.mean():.2f} ± {fresh_nc0.std():.2f} (mean ± standard deviation): it is neither "
+        f"squared nor divided."
     )
 )
 

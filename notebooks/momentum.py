@@ -200,7 +200,7 @@ figures.given(whole, "", verdicts)
 # ## Figure 4
 #
 # NC0, NC2 and NC3 at the end under SGD, over momentum and weight decay: the mean over the seeds. Grey: no
-# run reached 99 % training accuracy. The paper's Figure 4 has one learning rate or a mean over three;
+# run reached 99 % training accuracy; n is how many did, of how many. The paper's Figure 4 has one learning rate or a mean over three;
 # we show the three one by one. It shows, the text says, a decrease "both by increasing weight decay for
 # fixed momentum or by increasing momentum for fixed non-zero weight decay"; there are no numbers in it.
 
@@ -332,7 +332,7 @@ def tell_law(runs):
     seen = left * done["nc0_init"] > 0.01
     flat = spread_of(done[seen & (done["optimizer"] == "sgdw")])
     return (
-        f"Of all {len(done)} runs of SGD and SGDW, at all learning rates, {seen.sum()} "
+        f"Of all {len(done):,} runs of SGD and SGDW, at all learning rates, {seen.sum()} "
         f"should end above 0.01; the largest relative deviation from the law among them "
         f"is {off[seen].max():.0e}. Under SGDW the six momenta, with all else equal, "
         f"give the same NC0 to {flat.max():.0e}."
@@ -434,7 +434,7 @@ def draw_ratio(ratios, metric):
         axis.yaxis.set_major_formatter("{x:g}")
     axis.yaxis.set_minor_formatter(NullFormatter())
     figure.legend(loc="outside right center")
-    figure.suptitle(f"n = {len(ratios)} pairs")
+    figure.suptitle(f"n = {len(ratios):,} pairs")
     figure.set_label(f"{title}, against momentum: a line for each optimizer")
     plt.close(figure)
     return figure
@@ -469,7 +469,7 @@ def tell_lost(runs):
     decayed = runs[(runs["weight_decay"] > 0) & (runs["momentum"] > 0)]
     kept = len(over_none(runs))
     return (
-        f"{len(decayed) - kept} of {len(decayed)} converged runs with momentum and decay "
+        f"{len(decayed) - kept:,} of {len(decayed):,} converged runs with momentum and decay "
         f"have no partner: the run without momentum did not converge, or is not stored."
     )
 
@@ -528,7 +528,8 @@ figures.given(signs, "", tell_first)
 #
 # NC3 over momentum and weight decay for each optimizer, the mean over the converged runs of all learning
 # rates and seeds; the paper shows SGD's alone. Each map has its own scale of colours, so compare colours
-# within a map, and numbers between maps.
+# within a map, and numbers between maps. Cells may differ in which learning rates converged, and with
+# them in what they average.
 
 
 # %% tags=["hide-input"]

@@ -272,17 +272,27 @@ digits = of_settings(stored, DIGITS)
 
 
 # %% tags=["hide-input"]
+def show_counts(runs):
+    """How many runs learned, of how many, by network, optimizer and precision."""
+    by = ["model", "optimizer", "precision"]
+    learned = runs["train_acc"] >= figures.CONVERGED
+    groups = learned.groupby([runs[column] for column in by], sort=False)
+    counts = groups.agg(["sum", "size"]).astype(str).agg(" of ".join, axis=1)
+    table = counts.unstack(fill_value="–").rename_axis([None] * 2)
+    table = table.rename_axis(columns=None)[list(PRECISIONS)]
+    named = {model: NAMES.get(model, "MLP") for model in table.index.levels[0]}
+    return figures.shown(table.rename(index=named | figures.LABELS))
+
+
 def tell(runs):
-    """What the store has, by network, optimizer and precision."""
-    groups = runs.groupby(["model", "optimizer", "precision"], sort=False)
-    lines = [
-        f"- {NAMES.get(model, 'MLP')}, {figures.LABELS[name]}, {precision}: {figures.counted(rows)}"
-        for (model, name, precision), rows in groups
-    ]
-    return "In the store:\n\n" + "\n".join(lines)
+    """What the table counts."""
+    return (
+        f"Runs in the store that reached {figures.CONVERGED:.0%} training accuracy, of how many; "
+        f"{(runs['status'] == 'diverged').sum()} diverged."
+    )
 
 
-figures.given(pd.concat([resnet, digits]), "", tell)
+figures.given(pd.concat([resnet, digits]), "", show_counts, tell)
 
 # %% [markdown]
 # ## The exact law, on a ResNet9
@@ -364,7 +374,8 @@ def tell_law(runs):
     lines = [
         f"- {figures.LABELS[name]} in {precision}: by the law "
         f"{float(law(name, RESNET, RESNET['epochs'])):.4f} of NC0 is left, "
-        f"and {len(rows)} runs are off by at most {off[rows.index].max():.0e} of that."
+        f"and {len(rows)} run{'s are' if len(rows) > 1 else ' is'} off by at most "
+        f"{off[rows.index].max():.0e} of that."
         for (name, precision), rows in groups
     ]
     last = "Convolutions, batch norm and residual connections: the law sees none of them."
@@ -506,8 +517,9 @@ Markdown(
 # difference at all is another question. For that the table has the 95 % confidence interval of
 # $\bar d$, by Student's t. Of twenty such intervals one misses zero by chance.
 #
-# In each cell, from above: mean and $s$ of the float32 runs; $\bar d$ and half its interval; and
-# $\bar d$ in units of $s$, by which {eq}`net-rule` holds if it lies between -1 and 1.
+# The figures have a line a pair: float32 at its left end, bfloat16 at its right. In each cell of the
+# table, from above: mean and $s$ of the float32 runs; $\bar d$ and half its interval; and
+# $\bar d$ in units of $s$, by which {eq}`net-rule` holds if it lies between −1 and 1.
 
 # %%
 COMPARED = ("nc0", "nc1", "nc2", "nc3", "test_acc")
@@ -552,19 +564,20 @@ def draw_metric(axis, runs, metric):
         look = dict(ms=4, lw=1, color=figures.COLOURS[name])
         axis.plot([at - 0.2, at + 0.2], sides, "o-", **look)
     axis.set_xticks(range(3), [figures.LABELS[name] for name in THREE])
-    axis.set(title=LABELS[metric], xlim=(-0.5, 2.5))
+    axis.set_xlim(-0.5, 2.5)
     figures.log_values(axis)
 
 
 def draw_pairs(runs, title):
-    """The four metrics in a row."""
-    figure, axes = plt.subplots(2, 2, figsize=(8, 5.4), layout="constrained")
-    for axis, metric in zip(axes.flat, COMPARED, strict=False):
+    """A figure for each metric."""
+    axes = figures.small_panels(len(figures.MAIN), 3.4)
+    for axis, metric in zip(axes, figures.MAIN, strict=True):
         draw_metric(axis, runs, metric)
-    figure.suptitle(f"{title}: in each pair float32 left, bfloat16 right")
-    figure.set_label(f"{title}: NC0 to NC3 of each seed in float32 and in bfloat16")  # fmt: skip
-    plt.close(figure)
-    return figure
+        name, count = LABELS[metric], len(pairs(runs, metric))
+        axis.set_title(f"{title}: {name} at the end (n = {count} pairs)")
+        axis.set_ylabel(name)
+        axis.figure.set_label(f"{title}: {name} of each seed in float32 and in bfloat16")  # fmt: skip
+    return figures.in_rows(*axes)
 
 
 # %% tags=["hide-input"]
@@ -575,7 +588,8 @@ def cell(row):
         f"<small>{row.d:+.1g} ± {row.half:.1g}</small>",
         f"<small>{row.d / row.s:+.2f} s</small>",
     )
-    return "<br>".join(line.replace(" ", "&nbsp;") for line in lines)
+    text = "<br>".join(line.replace(" ", "&nbsp;") for line in lines)
+    return text.replace("-", "−")
 
 
 def show_compared(rows):
@@ -598,8 +612,8 @@ def tell_compared(rows):
         f"Pairs: {rows['n'].min()} for each cell. "
         f"{int(rows['within s'].sum())} of {len(rows)} differences are within the spread over "
         f"seeds. The largest is that of {LABELS[worst['metric']]} under "
-        f"{figures.LABELS[worst['optimizer']]}, {size.max():.2g} s. {len(missed)} of "
-        f"{len(rows)} intervals miss zero{': ' + ', '.join(names) if names else ''}."
+        f"{figures.LABELS[worst['optimizer']]}, {size.max():.2g} s. Of {len(rows)} intervals those "
+        f"that miss zero: {', '.join(names) or 'none'}."
     )
 
 

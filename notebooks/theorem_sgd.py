@@ -36,6 +36,7 @@
 import itertools
 import math
 from dataclasses import replace
+from functools import partial
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -83,8 +84,11 @@ figures.use_style()
 # C(1-\lambda\eta)^t & (\beta = 0).
 # \end{cases} $$ (sgd-theorem)
 #
-# It holds for any network under the last layer. That is unusual in this field, and it comes from
-# one small fact.
+# (As printed, $C$ is "absolute". It cannot be: $\alpha_0$ may be as large as one likes. The proof has
+# $C\alpha_0$, and so it is read below.)
+#
+# The theorem holds for any network under the last layer. That is unusual in this field, and it comes
+# from one small fact.
 
 # %% [markdown]
 # ## The small fact: the gradient's rows sum to zero
@@ -206,7 +210,7 @@ first = {
 }  # fmt: skip
 survival = pd.DataFrame({ROW_SUM: first})
 survival[IS_ZERO] = np.where(survival[ROW_SUM] < 1e-13, "yes", "no")
-survival.style.format("{:.1e}", subset=ROW_SUM)
+figures.shown(survival, **{ROW_SUM: "{:.1e}"})
 
 # %% tags=["remove-input"]
 broken = list(survival.index[survival[IS_ZERO] == "no"])
@@ -320,7 +324,7 @@ limits["exp(−2λT / (1 − β))"] = flow
 limits["the integral equation"] = theory.lemma_e6_solution(TIME, BETA, LAMBDA)
 limits["the theorem's exponential"] = math.exp(LAMBDA * TIME / math.log(BETA))
 title = f"α(T) / α(0) for β = {BETA}, λ = {LAMBDA}, T = {TIME}"
-pd.Series(limits).to_frame(title).style.format("{:.6f}")
+figures.shown(pd.Series(limits).to_frame(title), **{title: "{:.6f}"})
 
 # %% [markdown]
 # The steps go to {eq}`sgd-flow`. The integral equation decays more slowly, so that what follows
@@ -439,12 +443,18 @@ def draw_swing(axis):
 
 
 # %% tags=["hide-input"]
-TWO = dict(ncols=2, figsize=(9.6, 3.9), layout="constrained")
 WIDE = dict(figsize=(8, 3.8), layout="constrained")
-figure, (left, right) = plt.subplots(**TWO)
-draw_regions(left)
-draw_swing(right)
-plt.show()
+
+
+def panels(*draws):
+    """A small figure for each drawing."""
+    axes = figures.small_panels(len(draws))
+    for draw, axis in zip(draws, axes, strict=True):
+        draw(axis)
+    return figures.in_rows(*axes)
+
+
+panels(draw_regions, draw_swing)
 
 # %% tags=["remove-input"]
 assert not claim_true[(points["beta"] == 0.9) & (points["decay"] == 0.05)].any()
@@ -454,7 +464,7 @@ display(
         f"Of the {len(points)} pairs of positive momentum and weight decay in the paper's grid, "
         f"{condition.sum()} meet the condition; {(condition & ~real_roots).sum()} of these have "
         f"complex roots, and for {(condition & ~claim_true).sum()} the claim is false. One is "
-        f"β = 0.9, λ = 0.05, the setting of the paper's best SGD run (right): before t = 60 the "
+        f"β = 0.9, λ = 0.05, the setting of the paper's best SGD run (second panel): before t = 60 the "
         f"solution is {worst:.0e} times the claimed exponential. And a solution that goes negative "
         f"cannot bound α ≥ 0. So the lemma needs 4λ ≤ L². The theorem does not: its conclusion "
         f"follows from the right limit, above, and from the exact law, now."
@@ -554,7 +564,7 @@ for name, variant in VARIANTS.items():
 kept = survival[IS_ZERO] == "yes"
 assert survival[OFF][kept].max() < 1e-13
 assert survival[OFF][~kept].min() > 1e-2
-survival.style.format("{:.1e}", subset=[ROW_SUM, OFF])
+figures.shown(survival, **dict.fromkeys([ROW_SUM, OFF], "{:.1e}"))
 
 # %% [markdown]
 # ## Closed form for a constant learning rate
@@ -644,8 +654,9 @@ for lr, decay in [(0.001, 5e-4), (0.01, 0.05), (0.0679, 0.05)]:
     rates = theory.row_sum_decay_rate(lr, BETAS, decay)
     title = f"η = {lr:g}, λ = {decay:g}<br>β* = {star:.3f}"
     half_lives[title] = 2 * np.log(2) / rates  # NC0 is the root of α
-table = pd.DataFrame(half_lives, index=[f"{b:g}" for b in BETAS]).style
-table.format("{:,.0f}").set_caption("Steps in which NC0 halves, for each β")
+table = pd.DataFrame(half_lives, pd.Index(BETAS, name="β"))
+table = figures.shown(table, **dict.fromkeys(table, "{:,.0f}"))
+table.set_caption("Steps in which NC0 halves")
 
 # %% [markdown]
 # ## The paper's bound beside the law
@@ -710,11 +721,7 @@ def draw_curves(axis, lr=0.01, decay=0.05):
 
 
 # %% tags=["hide-input"]
-figure, (left, right) = plt.subplots(**TWO)
-draw_rates(left)
-draw_curves(right)
-figure.legend(*right.get_legend_handles_labels(), loc="outside right center")
-plt.show()
+panels(draw_rates, draw_curves)
 
 # %% tags=["hide-input"]
 over = momentum_axis < star[:, None]
@@ -751,7 +758,7 @@ display(
         f"rate. This is why C = 1 is not enough at finite η; at the points tried here "
         f"C = {overshoot:.2f} is.\n"
         f"- **Beyond the black line**, λη > log²(1/β), the bound's exponential falls faster than "
-        f"NC0 does. β = 0.98 on the right is such a case. The theorem excludes it, by “η small "
+        f"NC0 does. β = 0.98 in the second panel is such a case. The theorem excludes it, by “η small "
         f"enough” and here by its condition on λ as well. The law needs neither."
     )
 )
@@ -837,8 +844,8 @@ def with_law(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 # %% [markdown]
-# Below (left) measured NC0 against the law, over thirty powers of ten. The right panel shows what
-# is off, in units of the *rounding floor*, which the next section explains.
+# Below, measured NC0 against the law, one mark a run; then what is off, in units of the *rounding
+# floor*, which the next section explains.
 
 
 # %%
@@ -872,7 +879,7 @@ def scatter(axis, x, y):
             axis.scatter(
                 full[x], full[y], facecolor=colour, label=label, **look
             )
-            label += ",\nnot converged"
+            label += ", not converged"
             look |= dict(facecolor="none", label=label)
             axis.scatter(hollow[x], hollow[y], **look)
     axis.set(xscale="log", yscale="log")
@@ -887,7 +894,8 @@ def draw_parity(axis):
     axis.axhspan(floors.min(), floors.max(), color=GREY, alpha=0.3, lw=0)
     axis.text(1e-27, 5e-5, "rounding floor", color="#555555", fontsize=9)
     scatter(axis, "law", "nc0")
-    axis.set(xlim=ends, ylim=ends, title="After 200 epochs")
+    axis.set(xlim=ends, ylim=ends)
+    axis.set_title(f"Digits MLP, 200 epochs (n = {len(shown):,})")
     axis.set(xlabel="NC0 by the law", ylabel="NC0 measured")
 
 
@@ -899,19 +907,13 @@ def draw_error(axis):
     axis.text(1e-9, 1e10, "floor / law", color="#555555", fontsize=9)
     scatter(axis, "above", "off")
     axis.set(xlabel="law / floor", ylabel="relative deviation")
-    axis.set_title("What is off")
+    axis.set_title(f"What is off (n = {len(shown):,})")
 
 
 # %% tags=["hide-input"]
 def draw_law(_):
     """Measured against predicted, and what is off."""
-    figure, (left, right) = plt.subplots(**TWO)
-    draw_parity(left)
-    draw_error(right)
-    named = left.get_legend_handles_labels()
-    figure.legend(*named, loc="outside right center")
-    plt.close(figure)
-    return figure
+    return panels(draw_parity, draw_error)
 
 
 figures.given(runs, LINES, draw_law)
@@ -948,7 +950,7 @@ def tell_closeness(visible):
     each = visible.groupby("optimizer")["off"].max()
     words = ", ".join(f"{each[o]:.0e} for {figures.LABELS[o]}" for o in each.index)  # fmt: skip
     return (
-        f"Of {len(runs)} runs, {len(visible)} should end with NC0 > 0.01. The largest relative "
+        f"Of {len(runs):,} runs, {len(visible)} should end with NC0 > 0.01. The largest relative "
         f"deviation among them is **{visible['off'].max():.1e}** ({words}). "
         f"Over all {len(logged):,} logged epochs at which the law is "
         f"above 0.01 it is {along.max():.1e}. Runs below 99 % training accuracy (hollow) obey just "
@@ -1044,7 +1046,7 @@ def tell_floor(below):
     total = arguments(below.iloc[0])[3] * below["epochs"].iloc[0]
     return (
         f"Where the law is far below the floor, measured NC0 over the estimate is: {words}. Above "
-        f"the floor the deviation shrinks as it should (right panel above), until other roundings "
+        f"the floor the deviation shrinks as it should (second panel above), until other roundings "
         f"take over: those of η, λ and β to float32, and, for SGDW, that of the factor 1 − ηλ, "
         f"which can be off by 3e-8 in the same direction at each step, {total * 2**-25:.0e} after "
         f"{total:,} steps."
@@ -1107,9 +1109,11 @@ display(
 #
 # The paper's Figure 4 maps NC0 over momentum and weight decay, for SGD: 36 trained networks. The
 # law draws such a map from one number, NC0 at the start. Beside it, the trained map, on our digits.
+# Each cell is the mean over the seeds; the colours are the same in both.
 
 # %%
-fig4 = runs.query("optimizer == 'sgd' and lr == 0.01")
+fig4 = figures.on_grid(runs, sweep.GRIDS)
+fig4 = fig4.query("optimizer == 'sgd' and lr == 0.01")
 MAPS = {
     "law": "by the law, no training",
     "nc0": "measured after training",
@@ -1117,28 +1121,28 @@ MAPS = {
 
 
 # %% tags=["hide-input"]
+def cell(value):
+    """Two digits, in as few characters as there is room for."""
+    text = f"{value:.2g}" if value >= 1e-3 else f"{value:.1e}"
+    return text.replace("e-0", "e-")
+
+
 def draw_map(axis, runs, column):
     """NC0 over momentum and weight decay."""
     table = runs.pivot_table(column, index="weight_decay", columns="momentum")
     table = table.iloc[::-1].rename(index="{:g}".format, columns="{:g}".format)
-    cells = table.map(lambda v: f"{v:.3g}".replace("e-0", "e-"))
+    cells = table.map(cell)
     look = dict(norm=LogNorm(1e-7, 2), cmap="viridis", cbar=False)
     look |= dict(linewidths=0.5, fmt="", annot_kws={"fontsize": 8})
     sns.heatmap(table, ax=axis, annot=cells, **look)
-    axis.set(xlabel="momentum β", ylabel="", title=f"NC0 {MAPS[column]}")
+    axis.set(xlabel="momentum β", ylabel="weight decay λ")
+    axis.set_title(f"NC0 {MAPS[column]}")
     axis.tick_params(axis="both", rotation=0, length=0)
 
 
 def draw_maps(runs):
     """The law's map beside the trained one."""
-    figure, axes = plt.subplots(sharey=True, **TWO)
-    for axis, column in zip(axes, MAPS, strict=True):
-        draw_map(axis, runs, column)
-    axes[0].set_ylabel("weight decay λ")
-    bar = dict(ax=axes, extend="min", label="NC0")
-    figure.colorbar(axes[1].collections[0], **bar)
-    plt.close(figure)
-    return figure
+    return panels(*(partial(draw_map, runs=runs, column=c) for c in MAPS))
 
 
 figures.given(fig4, LINES, draw_maps)
@@ -1152,8 +1156,8 @@ def tell_maps(strongest):
     assert bottom.idxmin() == 0.9
     assert bottom[0.98] > 1e6 * bottom[0.9]
     return (
-        f"The learning rate is 0.01, and the largest deviation in the map is "
-        f"{fig4['off'].max():.1%}, near the floor. The paper reads from its map that NC0 falls "
+        f"The learning rate is 0.01, n = {len(fig4)} runs of {fig4['seed'].nunique()} seeds. The "
+        f"largest deviation of a run is {fig4['off'].max():.1%}, near the floor. The paper reads from its map that NC0 falls "
         f"with more momentum, at any positive weight decay. So it does, below β*. In the row of "
         f"λ = 0.5 β* is {theory.critical_momentum(0.01, 0.5):.2f}: NC0 ends at {bottom[0.9]:.0e} "
         f"with β = 0.9, and at {bottom[0.98]:.0e} with β = 0.98. (With so much decay these "
@@ -1235,7 +1239,7 @@ names = {
 names |= {"law": "NC0 by the law", "floor": "floor / ‖W‖"}
 formats = {"end / start by the law": "{:.4g}", "NC0 printed": "{:.3g}"}
 formats |= {"NC0 by the law": "{:.2g}", "floor / ‖W‖": "{:.1e}"}
-printed.rename(columns=names)[list(names.values())].style.format(formats)
+figures.shown(printed.rename(columns=names)[list(names.values())], **formats)
 
 # %% tags=["hide-input"]
 sgdw = printed.loc["Table 1, SGDW", "ratio"]
@@ -1260,9 +1264,9 @@ display(
 )
 
 # %% [markdown]
-# How far does rounding go in that many steps? Four runs on our digits have these settings and, with
-# smaller epochs but more of them, the same number of steps: not the paper's network, but the same
-# arithmetic.
+# How far does rounding go in that many steps? Four runs on our digits could tell, with these settings
+# and, in shorter epochs but more of them, the same number of steps: not the paper's network, but the
+# same arithmetic.
 
 # %%
 LONG = round(PAPER_STEPS * PAPER_EPOCHS / per_epoch)
@@ -1285,8 +1289,9 @@ def show_long(rows):
     columns = {"NC0": "NC0 printed", "nc0": "NC0 of ours"}
     columns |= {"law": "law for ours", "floor": "floor for ours"}
     columns |= {"size": "‖W‖ of ours"}
-    table = rows.rename(columns=columns)[list(columns.values())].style
-    return table.format("{:.2g}").format("{:.3g}", subset="NC0 printed")
+    table = rows.rename(columns=columns)[list(columns.values())]
+    two = dict.fromkeys(list(table)[1:], "{:.2g}")
+    return figures.shown(table.rename_axis(None), **two)
 
 
 # %% tags=["hide-input"]
@@ -1314,8 +1319,8 @@ figures.given(both, LONG_LINES, show_long, tell_long)
 # %% [markdown]
 # ## What this means
 #
-# - **The theorem is right, and more is true.** Under SGD, NC0 falls to zero exponentially for any
-#   network and any data. Up to $\beta^*$ its square falls at $2\lambda\eta/(1-\beta)$ a step: at
+# - **The theorem is right, and more is true.** Under SGD with weight decay, NC0 falls to zero
+#   exponentially for any network and any data. Up to $\beta^*$ its square falls at $2\lambda\eta/(1-\beta)$ a step: at
 #   least twice the bound, with no constant, no $O(\eta)$ and no condition on $\lambda$. In the
 #   proof, one lemma's condition lets complex roots in, and a sum over steps is read as an integral
 #   over time. Neither touches the conclusion.

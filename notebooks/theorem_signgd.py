@@ -23,8 +23,8 @@
 # real AdamW and SignumW runs.
 #
 # Everything here is about one number. Let $W$ be the last layer's weight, one row a class, K
-# classes. The columns of $W$ add up to the **row sum** $u = W^\top \mathbf 1$. In a collapsed
-# network $u = 0$. The book measures $\mathrm{NC0} = \|u\|_2$; the theorems use
+# classes. Its rows add up to the **row sum** $u = W^\top \mathbf 1$. In a collapsed network
+# $u = 0$. The book measures $\mathrm{NC0} = \|u\|_2$; the theorems use
 #
 # $$
 # \alpha = \tfrac1K \|W^\top \mathbf 1\|_2^2 = \tfrac1K\,\mathrm{NC0}^2 .
@@ -46,11 +46,6 @@ figures.use_style()
 # %% tags=["hide-input"]
 def say(text):
     display(Markdown(text))
-
-
-def two_panels(height, **options):
-    size = dict(figsize=(8, height), layout="constrained")
-    return plt.subplots(1, 2, **size, **options)
 
 
 def legend_below(figure, axis):
@@ -350,7 +345,7 @@ table = pd.DataFrame(
 )
 table = table.map("{:+.0f}".format)
 table["row sum of S"] = [f"{total:.3f}" for total in S.sum(axis=1)]
-table.rename_axis(columns="sign of ∇")
+figures.shown(table.rename_axis("sign of ∇"))
 
 # %% [markdown]
 # Entry (1, 3) should be +1 and is −1 (`test_sign_of_the_gradient_is_not_constant_in_w`).
@@ -457,18 +452,20 @@ rates = (0.5, 5.0)
 ratios = {lr: from_random_starts(5, lr, 0.02) for lr in rates}
 
 # %% tags=["hide-input"]
-figure, axes = two_panels(3.7, sharey=True)
+axes = figures.small_panels(2, 3.7)
 names = {0: "random, entries of size 1", 4: "random, entries of size 30"}
 for axis, lr in zip(axes, rates, strict=True):
     for row, path in enumerate(ratios[lr]):
         look = ("-", BLUE) if row < 4 else ("--", ORANGE)
         look = dict(ls=look[0], color=look[1], lw=1, label=names.get(row))
         axis.plot(0.02 * lr * np.arange(len(path)), path, **look)
-    axis.set(xlabel="$\\eta\\lambda t$", title=f"$\\eta$ = {lr:g}")
+    axis.set(
+        xlabel="$\\eta\\lambda t$",
+        ylabel="$\\alpha_t$ over $(K-2)^2/\\lambda^2$",
+    )
     axis.set(xlim=(0, 12), ylim=(0, 1.05))
-axes[0].set_ylabel("$\\alpha_t$ over $(K-2)^2/\\lambda^2$")
-figure.suptitle("Decoupled, K = 5, $\\lambda$ = 0.02")
-legend_below(figure, axes[1])
+    axis.set_title(f"Decoupled, K = 5, λ = 0.02, η = {lr:g}")
+figures.in_rows(*axes)
 
 # %% [markdown]
 # That is one setting (and `test_decoupled_limit_is_reached_from_random_starts` has another). Now a
@@ -490,8 +487,8 @@ assert worst < 2e-3  # what is left of the start is of order exp(-12) 30 λ
 missed = np.abs(ratios[5.0][:, -1] - 1) > 0.05
 say(
     f"With steps of up to {max(lr for _, lr, _ in grid)}, all {8 * len(grid)} random starts "
-    f"over {len(grid)} settings end within {worst:.2%} of the limit, and so do all in the left "
-    f"panel. With η = {rates[1]:g} (right) {missed.sum()} of {missed.size} starts do not: they "
+    f"over {len(grid)} settings end within {worst:.2%} of the limit, and so do all in the first "
+    f"panel. With η = {rates[1]:g} (second panel) {missed.sum()} of {missed.size} starts do not: they "
     "wander on, as the bound on the excess loss allows, with α down to "
     f"{ratios[5.0][:, -1].min():.1%} of the limit. Learning rates in use are far below that. "
     "So Theorem 3.3 is right from W₀ = 0 for all 0 < ηλ < 2; from other starts it is right for "
@@ -505,8 +502,8 @@ say(
 # > are $T_2, T_1 > 1$ such that α rises up to step $T_1$, falls from $T_1 + 1$ to $T_2$, and after
 # > that oscillates with range $\mathcal O(d^3\eta^2)$ ($d$, not defined there, is K).
 #
-# Now both forces {eq}`signgd-forces` count. First the pictures, then the three phases: on the left
-# with the true gradient, on the right with the paper's, at the same η and λ.
+# Now both forces {eq}`signgd-forces` count. First the pictures, then the three phases: with the true
+# gradient, and with the paper's, softmax(W) − I, at the same η and λ.
 
 
 # %%
@@ -540,18 +537,17 @@ def draw_walk(alpha_axis, axis, a, b, alpha, turns):
 
 
 # %% tags=["hide-input"]
-figure, axes = plt.subplots(2, 2, figsize=(8, 6), layout="constrained")
+axes = np.array(figures.small_panels(4, 3.6)).reshape(2, 2)
 names = {True: "true gradient", False: "softmax(W) − I"}
 for column, (exact, name) in enumerate(names.items()):
     draw_walk(*axes[:, column], *walks[exact])
-    axes[0, column].set_title(name, pad=20)
-    axes[1, column].set_xlabel("step")
+    title = f"K = {K}, η = {lr:g}, λ = {wd:g}: {name}"
     for axis in axes[:, column]:
-        axis.set_xlim(0, len(walks[exact][0]) - 1)
-axes[0, 0].set_ylabel("$\\alpha = (a - (K-1)\\,b)^2$")
-axes[1, 0].set_ylabel("entries of $W$")
-figure.suptitle(f"Coupled, K = {K}, $\\eta$ = {lr:g}, $\\lambda$ = {wd:g}")
-legend_below(figure, axes[1, 1])
+        axis.set_title(title, pad=20, fontsize=11)
+        axis.set(xlabel="step", xlim=(0, len(walks[exact][0]) - 1))
+    axes[0, column].set_ylabel("$\\alpha = (a - (K-1)\\,b)^2$")
+    axes[1, column].set_ylabel("entries of $W$")
+figures.in_rows(*axes.flat)
 
 # %% [markdown]
 # ### Phase 1: both grow
@@ -620,13 +616,15 @@ curve = np.array([on_curve(at, K, wd, False) for at in a_path[window]])
 assert np.all(np.abs(b_path[window] - curve) <= 2 * lr)
 
 # %% tags=["hide-input"]
-figure, axes = two_panels(3.4)
+axes = figures.small_panels(2, 3.4)
 axes[0].plot(window, b_path[window], "o-", ms=3, color=GREEN, label="$b$")
 axes[0].plot(window, curve, color="0.25", label="$g(a + b) = \\lambda b$")
 axes[1].plot(window, alpha[window], "o-", ms=3, lw=1, color=BLUE)
 axes[0].set(xlabel="step", ylabel="$b$")
 axes[1].set(xlabel="step", ylabel="$\\alpha$")
-legend_below(figure, axes[0])
+for axis in axes:
+    axis.set_title(f"K = {K}, η = {lr:g}, λ = {wd:g}: softmax(W) − I")
+figures.in_rows(*axes)
 
 # %% tags=["hide-input"]
 first, last = (
@@ -635,7 +633,7 @@ first, last = (
 )
 ups = np.mean(np.diff(alpha[first : last + 1]) > 0)
 say(
-    f"In the right panels b falls from {b_path[first]:.2f} at step {first} to "
+    f"With softmax(W) − I b falls from {b_path[first]:.2f} at step {first} to "
     f"{b_path[last]:.2f} at step {last}. Each time b is on its way up, so is α: it rises on "
     f'{ups:.0%} of these steps. It "decreases", as the theorem says, only in the mean over a '
     "few steps. (`test_b_does_not_stay_where_the_proof_leaves_it`.)"
@@ -682,7 +680,7 @@ for exact, name in ((True, "true gradient"), (False, "softmax(W) − I")):
         "α at the end": f"{alpha[-100:].max():.2g}",
         "α at the end if b stayed": f"{frozen**2:.3g}",
     }
-pd.DataFrame(table)
+figures.shown(pd.DataFrame(table))
 
 # %% [markdown]
 # **Try it.** Both theorems in one figure, computed in this page, now as NC0 $= \sqrt{K\alpha}$ and
@@ -736,19 +734,21 @@ assert (grid["T1_seen"] == np.ceil(grid["T1"])).all()
 assert ((grid["T2_seen"] - grid["T2"]).abs() <= 3).all()
 
 # %% tags=["hide-input"]
-figure, axes = two_panels(4)
+axes = figures.small_panels(2, 4)
 seen = grid["T2_seen"]
 axes[0].plot(grid["T1_seen"], grid["T1"], **RINGS, color=GREEN, label="T₁")
 axes[0].plot(seen, grid["T2"], **RINGS, color=BLUE, label="T₂")
-axes[0].plot([], [], **RINGS, color=ORANGE, label="T₂, proof")
 axes[0].axline((1, 1), slope=1, color="0.5", lw=0.8, zorder=0)
 axes[0].set(xlabel="simulation (steps)", ylabel="equation (steps)")
 axes[0].set(xscale="log", yscale="log")
-axes[1].plot(seen, grid["T2_proof"] / seen, **RINGS, color=ORANGE)
-axes[1].plot(seen, grid["T2"] / seen, **RINGS, color=BLUE)
+proof = dict(color=ORANGE, label="T₂, proof")
+axes[1].plot(seen, grid["T2_proof"] / seen, **RINGS, **proof)
+axes[1].plot(seen, grid["T2"] / seen, **RINGS, color=BLUE, label="T₂")
 axes[1].set(xlabel="T₂, simulation (steps)", xscale="log")
 axes[1].set_ylabel("T₂, equation / simulation")
-legend_below(figure, axes[0])
+for axis in axes:
+    axis.set_title(f"n = {len(grid)} settings")
+figures.in_rows(*axes)
 
 # %% tags=["hide-input"]
 off = (grid["T2"] - grid["T2_seen"]).abs().max()
@@ -801,25 +801,25 @@ def draw_tails(axes, exact, colour, name):
     side = rows["K"] * (0.94 if exact else 1.06)
     look = dict(**RINGS, color=colour)
     axes[0].plot(side, rows["level"] / rows["lr"] ** 2, **look, label=name)
-    axes[1].plot(rows["bound"], rows["level"], **look)
+    axes[1].plot(rows["bound"], rows["level"], **look, label=name)
 
 
 # %% tags=["hide-input"]
-figure, axes = two_panels(4.2)
+axes = figures.small_panels(2, 4.2)
 draw_tails(axes, True, BLUE, "true gradient")
 draw_tails(axes, False, ORANGE, "softmax(W) − I")
 x = np.geomspace(2.7, 120, 50)
 axes[0].plot(x, x**3, "--", color="0.4", label="$K^3$")
 axes[0].plot(x, (x - 2) ** 2, color="0.4", label="$(K-2)^2$")
-axes[1].axline((1e-6, 1e-6), slope=1, color="0.4")
+axes[1].axline((1e-6, 1e-6), slope=1, color="0.4", label="equal")
 for axis in axes:
-    axis.set(xscale="log", yscale="log")
+    axis.set(xscale="log", yscale="log", title=f"n = {len(grid)} settings")
 axes[0].set_xticks(classes, classes, minor=False)
 axes[0].set(
     xlabel="classes K", ylabel="largest $\\alpha$ in the tail / $\\eta^2$"
 )
 axes[1].set(xlabel="bound", ylabel="largest $\\alpha$ in the tail")
-legend_below(figure, axes[0])
+figures.in_rows(*axes)
 
 # %%
 unit = grid["lr"] ** 2
@@ -832,7 +832,8 @@ shares = pd.DataFrame(
         "largest α / bound": grid["level"] / grid["bound"],
     }
 )
-shares.groupby("K").max().map("{:.2g}".format)
+worst = shares.groupby("K").max()
+figures.shown(worst, **dict.fromkeys(worst, "{:.2g}"))
 
 # %% tags=["hide-input"]
 top = shares.groupby("K").max()
@@ -962,19 +963,16 @@ def row_sums(optimizer, lr, momentum, wd):
 fig8 = {name: row_sums(*settings) for name, settings in RUNS.items()}
 
 # %% tags=["hide-input"]
-figure, axes = two_panels(4)
+axes = figures.small_panels(2, 4)
 for name, (optimizer, *_) in RUNS.items():
     axis = axes[int(optimizer.endswith("w"))]
     colour = figures.COLOURS[optimizer]
     axis.plot(fig8[name][0], color=colour, lw=1.3, label=name)
-axes[0].set(ylabel="NC0", title="coupled decay, $\\lambda$ = 0.05")
-axes[1].set(title="decoupled decay, $\\lambda$ = 5")
-for axis in axes:
-    axis.set(xlabel="step", xlim=(0, len(fig8["SGD"][0]) - 1))
+for axis, kind in zip(axes, ("Coupled, λ = 0.05", "Decoupled, λ = 5"), strict=True):  # fmt: skip
+    axis.set(xlabel="step", ylabel="NC0", xlim=(0, len(fig8["SGD"][0]) - 1))
     axis.set_ylim(bottom=0)
-figure.suptitle(f"n = {len(RUNS)} runs, one a line")
-figure.legend(loc="outside lower center", ncols=3)
-plt.show()
+    axis.set_title(f"{kind} (n = {len(axis.lines)} runs)")
+figures.in_rows(*axes)
 
 
 # %% tags=["hide-input"]
@@ -1014,7 +1012,7 @@ def show_ends(runs):
     """NC0 at the end."""
     table = runs.groupby("optimizer")["nc0"]
     table = table.agg(["count", "min", "median", "max"])
-    return table.rename(index=figures.LABELS).map("{:.3g}".format)
+    return figures.shown(table.rename(index=figures.LABELS), count="{:,}")
 
 
 equal = swept[swept["weight_decay"] == 0.05]
@@ -1160,7 +1158,7 @@ def tell_ceiling(runs):
     proven = runs["ceiling"].where(sign, adam_ceiling)
     assert (runs["nc0"] <= runs["kept"] * runs["nc0_init"] + proven).all()
     return (
-        f"All {len(runs)} runs keep under their proven ceiling. (AdamW's is a far "
+        f"All {len(runs):,} runs keep under their proven ceiling. (AdamW's is a far "
         f"one: D is {min(worst_step):.1f} to {max(worst_step):.0f} here.)"
     )
 
@@ -1186,30 +1184,30 @@ def draw_lines(axis, x, G):
 # %% tags=["hide-input"]
 def draw_both(runs):
     """NC0 against λ, and against G."""
-    figure, axes = two_panels(4.4, sharey=True)
+    axes = figures.small_panels(2, 4.4)
     draw_runs(axes[0], runs[runs["weight_decay"] > 0], "weight_decay")
     draw_runs(axes[1], runs, "G")
     x = np.geomspace(2e-4, 20, 50)
     draw_lines(axes[0], x, 1 / x)
     x = np.geomspace(runs["G"].min() / 1.3, runs["G"].max() * 1.3, 50)
     draw_lines(axes[1], x, x)
-    axes[0].set(xlabel="weight decay $\\lambda$", ylabel="NC0 at the end")
+    axes[0].set_xlabel("weight decay $\\lambda$")
     axes[1].set_xlabel("reach $G$ (in units of weight)")
-    for axis, by in zip(axes, ("1/$\\lambda$", "$G$"), strict=True):
+    for axis, by in zip(axes, ("1/λ", "G"), strict=True):
         axis.set(xscale="log", yscale="log", ylim=(1, 3e5))
-        axis.set_title(f"lines with {by}")
-    named = axes[1].get_legend_handles_labels()
-    figure.legend(*named, loc="outside lower center", ncols=4)
-    plt.close(figure)
-    return figure
+        axis.set(ylabel="NC0 at the end", title=f"Lines with {by} (n = {{:,}})")
+    decayed = (runs["weight_decay"] > 0).sum()
+    for axis, count in zip(axes, (decayed, len(runs)), strict=True):
+        axis.set_title(axis.get_title().format(count))
+    return figures.in_rows(*axes)
 
 
 figures.given(runs, "", draw_both)
 
 # %% [markdown]
 # NC0 of every run, one mark a run; SignumW is set a little to the right. The full line is
-# $\sqrt K\,(K-2)$ times 1/λ (left) or times $G$ (right), the dashed one $\sqrt p\,(K-2)$ times the
-# same. On the left runs without decay have no place; on the right they are there. The table has the
+# $\sqrt K\,(K-2)$ times 1/λ (first) or times $G$ (second), the dashed one $\sqrt p\,(K-2)$ times the
+# same. Against λ runs without decay have no place; against $G$ they are there. The table has the
 # least and the largest ratio over the runs of each row.
 
 # %% tags=["hide-input"]
@@ -1227,10 +1225,11 @@ ratios = pd.DataFrame(
 # %% tags=["hide-input"]
 def show_spans(runs):
     """The least and the largest ratio, by optimizer and decay."""
-    names, each = runs["optimizer"].map(figures.LABELS), wd.map("{:g}".format)
-    groups = ratios.groupby([names, each.rename("λ")], sort=False)
+    names = runs["optimizer"].map(figures.LABELS)
+    groups = ratios.groupby([names, wd.rename("λ")])
     low, high = (end.map("{:.2g}".format) for end in (groups.min(), groups.max()))  # fmt: skip
-    return (low + " … " + high).replace({"0 … 0": "0", "1 … 1": "1"})
+    table = (low + " … " + high).replace({"0 … 0": "0", "1 … 1": "1"})
+    return figures.shown(table.rename("{:g}".format, level=1))
 
 
 figures.given(runs, "", show_spans)
@@ -1253,7 +1252,7 @@ def span(optimizer, column, where):
 def tell_weak_sign(runs):
     """SignumW where decay is weak."""
     return (
-        f"**SignumW, λ ≤ 0.05: far below 1/λ, for want of time.** {runs['steps'].max():.0f} steps "
+        f"**SignumW, λ ≤ 0.05: far below 1/λ, for want of time.** {runs['steps'].max():,.0f} steps "
         f"with falling η let G grow to {runs['G'].max():.2g} at most, so λG is "
         f"{span('signumw', 'λG', weak)}. Against 1/λ these runs are at "
         f"{span('signumw', to_limit, weak)} of the theorem's value. Against G they are at "
@@ -1291,7 +1290,7 @@ def tell_weak_adam(runs):
 def tell_all(runs):
     """Did NC0 fall in any, and have they learned?"""
     return (
-        f"**All {len(runs)} runs.** The least NC0 at the end is "
+        f"**All {len(runs):,} runs.** The least NC0 at the end is "
         f"{(runs['nc0'] / runs['nc0_init']).min():.2g} times that at the start of its run. "
         f"{(runs['train_acc'] < figures.CONVERGED).sum()} runs had not reached 99 % training "
         "accuracy. They are drawn all the same, since the ceiling holds for them, too."

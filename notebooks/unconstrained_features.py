@@ -295,14 +295,16 @@ assert (eigenvalue[~saddle] > -1e-12).all()
 # %% tags=["hide-input"]
 kinds = found.groupby("loss").first()
 kinds.insert(0, "found", found.groupby("loss").size())
-kinds = kinds.reset_index().round(8) + 0.0  # no "−0.0000"
-formats = dict.fromkeys(kinds, "{:.4f}") | {"found": "{:.0f}"}
+kinds = kinds.round(8) + 0.0  # no "−0.0000"
+formats = dict.fromkeys(kinds, "{:.3f}") | {"found": "{:.0f}"}
 formats |= {
     "rank of W": "{:.0f}",
     "NC0": "{:.0f}",
     "spread in classes": "{:.0f}",
 }
-kinds.style.format(formats, na_rep="–").hide(axis="index")
+short = {"spread in classes": "spread", "lowest eigenvalue": "Hessian: lowest"}  # fmt: skip
+formats = {short.get(name, name): text for name, text in formats.items()}
+figures.shown(kinds.rename(columns=short), **formats)
 
 # %% tags=["hide-input"]
 display(
@@ -311,7 +313,8 @@ display(
         f"form among them) are of {len(kinds)} kinds. The first row is the closed form: no "
         f"eigenvalue is negative. All {len(kinds) - 1} others are strict saddles, down to the last, "
         f"H = W = 0. NC0 and the spread within classes are zero throughout, to rounding; NC2 is zero at the "
-        f"minimum alone. The last two columns agree, as the proposition says."
+        f"minimum alone. The last two columns, λ − σ and the Hessian's lowest eigenvalue, agree, as "
+        f"the proposition says."
     )
 )
 
@@ -361,9 +364,7 @@ gaps = [(H[0] @ W.T)[0] - (H[0] @ W.T)[1] for H, W in optima]
 
 # %% tags=["hide-input"]
 shares = lams / np.sqrt(n)
-figure, (left, right) = plt.subplots(
-    1, 2, figsize=(9.4, 3.4), layout="constrained"
-)
+left, right = figures.small_panels(2, 3.6)
 left.plot(shares, gaps, color="#0072B2")
 left.set(ylabel="logit gap $m$ of the minimum", title="Collapse shrinks …")
 right.axhline(0, color="#888888", lw=0.8)
@@ -375,6 +376,7 @@ right.set(
 for axis in (left, right):
     axis.axvline(1, color="#555555", lw=1, ls=":")
     axis.set_xlabel("weight decay $\\lambda/\\sqrt{n}$")
+figures.in_rows(left, right)
 
 # %% [markdown]
 # ## A second model: squared loss and a bias
@@ -590,19 +592,13 @@ def draw(axis, key):
 
 
 # %% tags=["hide-input"]
-figure, axes = plt.subplots(1, 3, figsize=(10, 3), layout="constrained")
-for axis, key in zip(axes, PANELS, strict=False):
+axes = figures.small_panels(len(PANELS), 4.2)
+for axis, key in zip(axes, PANELS, strict=True):
     draw(axis, key)
-axes[-1].legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
-figure.suptitle("Mixon's Fig. 1: how far from strong collapse")
-plt.show()
-
-# %% tags=["hide-input"]
-figure, axis = plt.subplots(figsize=(6.4, 3.4), layout="constrained")
-draw(axis, "distance")
-axis.set_title("Mixon's Fig. 2: relative distance from $S$")
-axis.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
-plt.show()
+for axis, what in zip(axes[:3], ("W", "H", "b"), strict=True):
+    axis.set_title(f"Mixon's Fig. 1: how far {what} is from collapse")
+axes[-1].set_title("Mixon's Fig. 2: relative distance from $S$")
+figures.in_rows(*axes)
 
 # %% tags=["hide-input"]
 small = histories[SIZES[-1]]
@@ -653,10 +649,10 @@ NAMES = {
     "distance": "distance from S",
 }
 view = pd.concat([limits.rename("{:g}".format), law.add_prefix("fitted ", 0)])
-view = view.rename_axis("ε").rename(columns=NAMES).reset_index()
-fitted = pd.IndexSlice[len(limits) :, list(NAMES.values())]
-styled = view.style.format("{:.2e}", subset=list(NAMES.values()))
-styled.format("{:.3f}", subset=fitted).hide(axis="index")
+view = view.rename_axis("ε").rename(columns=NAMES)
+fitted = pd.IndexSlice[["fitted power", "fitted factor"], :]
+styled = figures.shown(view, **dict.fromkeys(view, "{:.2e}"))
+styled.format("{:.3f}", subset=fitted)
 
 # %% [markdown]
 # Is that one lucky start? Ten more starts give the same powers with other factors:
@@ -675,9 +671,7 @@ spread = trials.rename(columns=NAMES).groupby(level=1, sort=False)
 spread = pd.concat([spread.min(), spread.max()], keys=["least", "largest"])
 spread = spread.sort_index(level=1, ascending=False, sort_remaining=False)
 spread.index = [f"{which} {what}" for which, what in spread.index]
-spread.rename_axis(" ").reset_index().style.format(precision=3).hide(
-    axis="index"
-)
+figures.shown(spread, **dict.fromkeys(spread, "{:.3f}"))
 
 # %% [markdown]
 # **Why these powers?** Three things decide where the path ends.
@@ -768,12 +762,13 @@ perfect = runs[runs["train_acc"] == 1]  # the paper's filter
 # %%
 FOUR = ("nc0", "nc3", "nc1", "nc2")
 count = f"n = {len(perfect)} of {len(runs)} runs"
-title = f"Unconstrained features, N = {N:,} ({count})"
+title = f"UFM, N = {N:,} ({count})"
 
 
 def draw_15(runs):
     """Figure 15."""
-    return figures.against_weight_decay(runs, FOUR, title)
+    drawn = [figures.against_weight_decay(runs, [m], title) for m in FOUR]
+    return figures.side_by_side(*drawn)
 
 
 figures.with_lines(perfect, claims.UFM_LINES, draw_15)
@@ -840,8 +835,7 @@ def show_optimum(runs):
         table[f"{name}, predicted"] = best[key].map("{:.4g}".format)
         ends = ranges[key].map("{:.3g}".format)
         table[f"{name}, Adam"] = ends["min"] + " … " + ends["max"]
-    table = table.rename("{:g}".format).rename_axis("λ′").reset_index()
-    return table.style.hide(axis="index")
+    return figures.shown(table.rename_axis("λ′"))
 
 
 figures.given(whole, claims.UFM_LINES, show_optimum)
@@ -907,25 +901,24 @@ def draw_sizes(axis, column, key):
 
 
 # %% tags=["hide-input"]
-def draw_all(_):
+def draw_all(runs):
     """Singular values of W, and of M."""
-    size = dict(figsize=(9.6, 3.4), layout="constrained")
-    figure, axes = plt.subplots(1, 2, **size)
+    many = (runs["weight_decay"] > 0).sum()
+    axes = figures.small_panels(2, 3.9)
     draw_sizes(axes[0], "w_sv_mean", "w")
     draw_sizes(axes[1], "m_sv_mean", "m")
     axes[0].set_ylabel("singular values of $W$")
     axes[1].set_ylabel("singular values of $M$")
-    axes[1].legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
-    title = "After 500 steps. Right of the dotted line the minimum is zero"
-    figure.suptitle(title)
-    plt.close(figure)
-    return figure
+    for axis in axes:
+        axis.set_title(f"After 500 steps (n = {many} runs)")
+    return figures.in_rows(*axes)
 
 
 figures.given(whole, "", draw_all)
 
 # %% [markdown]
-# (Means of the $K - 1$ largest; one dot for each learning rate; triangles lie below the frame.)
+# (Means of the $K - 1$ largest; one dot for each learning rate; triangles lie below the frame. Right of
+# the dotted line the minimum is zero.)
 # With coupled decay everything is drawn to the curve, and to zero beyond its end. AdamW's dots have
 # nothing to do with it: for decoupled decay {eq}`ufm-loss` is not the function being minimised.
 #
@@ -1043,9 +1036,8 @@ def show_medians(runs):
     view.columns = [
         f"{figures.METRICS[m]}, {figures.LABELS[o]}" for m, o in order
     ]
-    view = view.rename("{:g}".format).rename_axis("λ′").reset_index()
-    look = dict(na_rep="–", subset=list(view.columns[1:]))
-    return view.style.format("{:.2g}", **look).hide(axis="index")
+    two = dict.fromkeys(view, "{:.2g}")
+    return figures.shown(view.rename_axis("λ′"), **two)
 
 
 figures.given(alive, claims.UFM_LINES, show_medians)
@@ -1103,7 +1095,7 @@ figures.given(alive, "", *verdicts)
 #
 # - **Theorem C.1: confirmed, with its conditions.** With $p \ge K$ and $\lambda < \sqrt n$ the global
 #   minima of the cross-entropy model are collapsed states of known size, and every other critical
-#   point is a strict saddle, where the Hessian's lowest eigenvalue is $\lambda - \sigma$. For
+#   point is a strict saddle, where the Hessian: lowest eigenvalue is $\lambda - \sigma$. For
 #   $\lambda \ge \sqrt n$ the minimum is zero. The last sentence of the theorem is about gradient
 #   descent; it does not cover Adam, and not AdamW at all.
 # - **NC0 and NC1 vanish at every critical point**, saddles included. NC2 tells them apart.

@@ -16,13 +16,14 @@ def figure():
     left.plot([1, 2], label="Adam")
     left.set(title="$K = 4$", xlabel="weight decay $\\lambda$", ylabel="NC0 at the end")
     right.plot([2, 1], label="_a line without a name")
-    right.set(xlabel="$\\eta_{\\mathrm{eff}}$")
+    right.set(xlabel="$\\eta_{\\mathrm{eff}}$", ylabel="$\\eta\\lambda$\nover $\\sqrt{K}\\,b$")
     yield made
     plt.close(made)
 
 
 def test_words_are_what_is_on_the_axes_and_in_the_legend(figure):
-    said = "Two panels. K = 4: NC0 at the end against weight decay lambda: Adam. eta_eff"
+    said = "Two panels. K = 4: NC0 at the end against weight decay lambda: Adam. "
+    said += "eta lambda over sqrt K b against eta_eff"
     assert alt_text.words(figure) == said
 
 

@@ -357,6 +357,14 @@ def test_the_decay_axis_names_every_decay(runs):
     assert "weight decay" in axis.get_xlabel()
 
 
+def test_of_two_decays_whose_names_would_touch_the_larger_is_named():
+    decays = (0.0, 0.5, 1.0, 2.0, 4.0, 10.0)
+    axis = figures.against_weight_decay(made_up(*({"weight_decay": d} for d in decays))).axes[0]
+    assert len(axis.get_xticks()) == len(decays)
+    labels = [label.get_text() for label in axis.get_xticklabels()]
+    assert labels == ["0", "", "1", "", "4", "10"]
+
+
 def test_colours_are_the_optimizers_and_decoupled_is_dashed(tmp_path):
     figure = draw(figures.against_weight_decay(six_optimizers()), tmp_path)
     lines = {line.get_label(): line for line in figure.axes[0].lines}
@@ -987,7 +995,7 @@ def test_scatters_by_a_setting_and_of_several_metrics(runs, tmp_path):
     wanted = [f"momentum {beta:g}, n = {n}" for beta, n in counts.items() for _ in range(2)]
     assert [title.split(", R²")[0] for title in titles] == wanted
     assert [axis.get_xlabel() for axis in figure.axes] == ["NC0", "NC1"] * len(counts)
-    assert figure.get_label() == "T. NC4 against NC0, NC1, one dot a run"
+    assert figure.get_label().startswith("T. NC4 against NC0, NC1: dots")
 
 
 def test_scatters_without_a_line(runs, tmp_path):
@@ -1002,6 +1010,19 @@ def test_figures_side_by_side_keep_their_words(runs):
     assert page.count("<img ") == 2
     assert [f'alt="map of {metric}' in page for metric in METRICS[:2]] == [True, True]
     assert "auto-fit" in page  # columns as the page has room for
+
+
+def test_panels_in_rows_are_closed_and_have_their_own_legends():
+    named, plain = figures.small_panels(2, height=3)
+    named.plot([1, 2], label="law")
+    named.set(xlabel="step", ylabel="NC0")
+    plain.set(xlabel="epoch")
+    page = figures.in_rows(named, plain).data
+    assert page.count("<img ") == 2
+    assert 'alt="NC0 against step: law"' in page
+    assert 'alt="epoch"' in page
+    assert [len(axis.figure.legends) for axis in (named, plain)] == [1, 0]
+    assert not {named.figure.number, plain.figure.number} & set(plt.get_fignums())
 
 
 # ------------------------------------------------------------- the lines that train a figure

@@ -17,7 +17,15 @@ from ncbook.figures.lines import (
     singular_values,
 )
 from ncbook.figures.maps import heatmaps
-from ncbook.figures.page import folded, given, say_left_out, side_by_side, with_lines
+from ncbook.figures.page import (
+    folded,
+    given,
+    in_rows,
+    say_left_out,
+    side_by_side,
+    small_panels,
+    with_lines,
+)
 from ncbook.figures.selecting import (
     COLLAPSED,
     CONVERGED,
@@ -86,6 +94,7 @@ __all__ = [
     "having",
     "headline",
     "heatmaps",
+    "in_rows",
     "left",
     "log_values",
     "look",
@@ -99,6 +108,7 @@ __all__ = [
     "shown",
     "side_by_side",
     "singular_values",
+    "small_panels",
     "times",
     "use_style",
     "verdict",

@@ -51,6 +51,7 @@ def log_values(axis: Axes) -> None:
 def log_ticks(axis: Axis) -> None:
     low, high = axis.get_view_interval()
     if high < 1000 * low:
-        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        few = (1, 1.5, 2, 3, 4, 5, 6, 8)  # less than a decade has too few of 1, 2, 5
+        axis.set_major_locator(LogLocator(subs=few if high < 4 * low else (1, 2, 5)))
         axis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
     axis.set_minor_formatter(NullFormatter())

@@ -48,7 +48,7 @@ def scatters(
     title: str = "",
 ) -> Figure:
     """Fig. 2, 9-12 and 44: one metric at the end against another, whose axis is logarithmic as in
-    the paper, one dot a run; the line is that of least squares of y on log10 x.
+    the paper, one dot a row; the line is that of least squares of y on log10 x.
 
     Args:
         runs: those to draw; converged or not is the caller's to choose.
@@ -67,7 +67,8 @@ def scatters(
         log_ticks(axis.xaxis)
         axis.set_title(", ".join([name] * bool(name) + _line(axis, group, metric, y)))
     words = [METRICS[m] for m in dict.fromkeys(panel[1] for panel in drawn)]
-    figure.set_label(f"{title}. {METRICS[y]} against {', '.join(words)}, one dot a run")
+    what = "dots in the optimizers' colours, and the line of least squares"
+    figure.set_label(f"{title}. {METRICS[y]} against {', '.join(words)}: {what}")
     return finish(figure, axes, title)
 
 
@@ -76,7 +77,7 @@ def _line(axis: Axes, rows: pd.DataFrame, x: str, y: str) -> list[str]:
     rows = rows[rows[x] > 0].assign(log=lambda r: np.log10(r[x]))
     fit = regression.lines(rows, "log", y).iloc[-1]
     if np.isnan(fit["slope"]):
-        return [f"n = {len(rows)}"]
+        return [f"n = {len(rows):,}"]
     ends = np.array([rows["log"].min(), rows["log"].max()])
     axis.plot(10**ends, fit["intercept"] + fit["slope"] * ends, color="#333333", lw=1.2)
-    return [f"n = {len(rows)}", f"R² = {fit['r2']:.2f}"]
+    return [f"n = {len(rows):,}", f"R² = {fit['r2']:.2f}"]

@@ -21,6 +21,7 @@ X_LABELS = {
     "coupled_decay": "coupled decay $\\lambda_c$",
     "effective_decay": "effective decay $\\lambda_{\\mathrm{eff}}$",
 }
+APART = 2.5  # the least factor between two weight decays whose labels do not touch
 
 
 def against_weight_decay(
@@ -180,10 +181,18 @@ def _setting_axis(axis: Axes, x: str, values: pd.Series) -> None:
 def _decay_axis(axis: Axes, decays: Sequence[float]) -> None:
     values = np.sort(pd.unique(np.asarray(decays)))
     axis.set(xscale="log", xlabel="weight decay $\\lambda$")
-    positions = _decay_position(values, values)
-    # Upright: 5 and 10, of AdamW's grid, stand too near each other for slanting words.
-    axis.set_xticks(positions, [f"{v:g}" for v in values], rotation=90)
+    axis.set_xticks(_decay_position(values, values), _decay_labels(values), rotation=90)
     axis.minorticks_off()
+
+
+def _decay_labels(decays: Sequence[float]) -> list[str]:
+    """One label a tick, empty where the next one would cover it, as with 5 beside 10."""
+    labels, last = [], np.inf
+    for decay in reversed(decays):
+        free = last >= APART * decay
+        labels.insert(0, f"{decay:g}" if free else "")
+        last = decay if free else last
+    return labels
 
 
 def _decay_position(decays: Sequence[float], all_decays: Sequence[float]) -> np.ndarray:

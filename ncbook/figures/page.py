@@ -7,9 +7,11 @@ import warnings
 from collections.abc import Callable
 from html import escape
 
+import matplotlib.pyplot as plt
 import pandas as pd
 from IPython import get_ipython
 from IPython.display import HTML, Markdown, display
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ncbook import alt_text, store
@@ -75,3 +77,22 @@ def side_by_side(*figures: Figure) -> HTML:
     columns = "repeat(auto-fit, minmax(min(260px, 100%), 1fr))"  # of one width, the last row's too
     style = f"display: grid; grid-template-columns: {columns}; gap: 0.5em"
     return HTML(f'<div style="{style}">{"".join(cells)}</div>')
+
+
+def small_panels(count: int, height: float = 3.9) -> list[Axes]:
+    """The axes of so many small figures, for ``in_rows``."""
+    size = {"figsize": (4.8, height), "layout": "constrained"}
+    return [plt.subplots(**size)[1] for _ in range(count)]
+
+
+def in_rows(*axes: Axes) -> HTML:
+    """The figures of some ``small_panels`` ``side_by_side``, each with its legend below.
+
+    >>> left, right = small_panels(2)  # doctest: +SKIP
+    >>> in_rows(left, right)  # doctest: +SKIP
+    """
+    for axis in axes:
+        if axis.get_legend() is None and axis.get_legend_handles_labels()[1]:
+            axis.figure.legend(loc="outside lower center", ncols=2)
+        plt.close(axis.figure)
+    return side_by_side(*(axis.figure for axis in axes))

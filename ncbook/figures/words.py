@@ -25,7 +25,7 @@ def caption(runs: pd.DataFrame, short: bool = False) -> str:
     names = [] if short else [label_of(name) for name, _ in by_optimizer(runs)]
     for column in ("dataset", "model", "epochs"):
         names += [str(value) for value in runs[column].unique()]
-    return f"{', '.join(names)} epochs (n = {len(converged(runs))} of {len(runs)})"
+    return f"{', '.join(names)} epochs (n = {len(converged(runs)):,} of {len(runs):,})"
 
 
 def counted(runs: pd.DataFrame, least: float = CONVERGED) -> str:
