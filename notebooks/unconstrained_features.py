@@ -1095,7 +1095,7 @@ figures.given(alive, "", *verdicts)
 #
 # - **Theorem C.1: confirmed, with its conditions.** With $p \ge K$ and $\lambda < \sqrt n$ the global
 #   minima of the cross-entropy model are collapsed states of known size, and every other critical
-#   point is a strict saddle, where the Hessian: lowest eigenvalue is $\lambda - \sigma$. For
+#   point is a strict saddle, where the Hessian's lowest eigenvalue is $\lambda - \sigma$. For
 #   $\lambda \ge \sqrt n$ the minimum is zero. The last sentence of the theorem is about gradient
 #   descent; it does not cover Adam, and not AdamW at all.
 # - **NC0 and NC1 vanish at every critical point**, saddles included. NC2 tells them apart.
