@@ -221,11 +221,17 @@ figures.given(runs, "", show_settings)
 # %% [markdown]
 # ## Get the rows
 
-# %%
+# %% tags=["hide-input"]
+# The theme puts what is HTML into a light box where the page is dark.
+PLAIN = ".text_html:has(.rows), .text_html:has(script)"
+NO_BOX = f"html[data-theme=dark] div.cell_output :is({PLAIN})"
+NO_BOX += "{ background: none !important; color: inherit !important; }"
 display(
     HTML(
-        '<p><a href="../downloads/runs.csv" download>runs.csv</a> · '
-        '<a href="../downloads/runs.parquet" download>runs.parquet</a>: one row a run, with its '
-        "whole config, every metric at the start and at the end, and its provenance.</p>"
+        f"<style>{NO_BOX}</style>"
+        '<p class="rows"><a href="../downloads/runs.csv" download>runs.csv</a> · '
+        '<a href="../downloads/runs.parquet" download>runs.parquet</a>: one row a '
+        "run, with its whole config, every metric at the start and at the end, and "
+        "its provenance.</p>"
     )
 )
