@@ -53,6 +53,8 @@ def log_ticks(axis: Axis) -> None:
     if high < 1000 * low:
         # 1, 2, 5, 10 ... leave one or two ticks where an axis spans little: then at equal steps.
         few = high < 5 * low
-        axis.set_major_locator(MaxNLocator(5) if few else LogLocator(subs=(1, 2, 5)))
+        axis.set_major_locator(
+            MaxNLocator(6, steps=[1, 2, 5, 10]) if few else LogLocator(subs=(1, 2, 5))
+        )
         axis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
     axis.set_minor_formatter(NullFormatter())
