@@ -32,7 +32,8 @@
 # ## Parameters
 #
 # An empty value stands for the paper's: its grid for that optimizer, 200 epochs, batches of 128,
-# the whole training set. Lists may be given as `[0.001, 0.01]` or as one number.
+# the whole training set. Lists (learning rates `lrs`, `momenta`, `weight_decays`, `seeds`) may be
+# given as `[0.001, 0.01]` or as one number.
 #
 # | parameter | values |
 # |---|---|
@@ -136,8 +137,9 @@ figures.shown(figures.by_weight_decay(runs))
 # %% [markdown]
 # ## NC0 and NC3 against weight decay
 #
-# The paper's Figures 1 and 3. With coupled decay both fall as the decay grows; with decoupled decay
-# in an adaptive optimizer they do not.
+# The paper's Figures 1 and 3: means over the runs that converged, with bands of one standard
+# deviation. With coupled decay both metrics fall towards zero as the decay grows. With decoupled
+# decay in an adaptive optimizer they stay far from it: look at the values on the axis, too.
 
 # %%
 figures.against_weight_decay(runs, title=figures.caption(runs))

@@ -355,6 +355,15 @@ def test_coupling_decides_in_adaptive_methods(numbers):
     assert nc0["signumw"] > 1.5
 
 
+def test_adamw_may_end_below_its_start_on_other_networks(numbers):
+    """So the claim that NC0 grows under AdamW and SignumW is corrected; none of it is near zero."""
+    found = numbers["networks_nc0"]
+    assert found["n"] >= 15
+    assert 0 < found["fell"] < found["n"]
+    assert 0.3 < found["networks_adamw"] < 0.9
+    assert found["networks_signumw"] > 1
+
+
 def test_sgdw_collapses_with_decoupled_decay(numbers):
     found = numbers["decoupled_nc0"]
     assert found["sgdw_nc0"] < 1e-4

@@ -98,6 +98,12 @@ def test_a_choice_keeps_what_it_can_and_moves_the_rest_to_the_nearest(window):
     assert chooser.controls["coupled_share"].layout.display == "none"
 
 
+def test_learning_rates_are_near_by_their_ratio(window):
+    chooser = window.run.chooser
+    chooser.choose(recipe=chooser.controls["recipe"].options[-1][1], optimizer="adam", lr=0.005)
+    assert chooser.chosen["lr"] == 0.01  # of 0.001 and 0.01
+
+
 def test_what_has_no_control_of_its_own_is_told_in_words(window):
     labels = [label for label, _ in window.run.chooser.controls["recipe"].options]
     rest = "epochs, batch size 20, train size 200"

@@ -1044,3 +1044,17 @@ def test_lines_stand_below_a_figure_or_in_its_place(mixed, monkeypatch, stored):
     words, lines = (output.data for output in shown)
     assert words.startswith("18 runs" if stored else "The store has no such runs yet")
     assert lines == figures.folded("a line").data
+
+
+@pytest.mark.parametrize("low", [1e-3, 0.65, 3.0])
+@pytest.mark.parametrize("span", [1.05, 1.6, 4.0, 30.0])
+def test_a_log_axis_has_numbers_however_little_it_spans(low, span):
+    _, axis = plt.subplots()
+    axis.plot([0, 1], [low, span * low])
+    figures.log_values(axis)
+    axis.figure.canvas.draw()
+    bottom, top = axis.get_ylim()
+    ticks = zip(axis.get_yticks(), axis.get_yticklabels(), strict=True)
+    shown = [float(label.get_text()) for at, label in ticks if bottom <= at <= top]
+    assert len(shown) >= 3
+    assert shown == pytest.approx([at for at in axis.get_yticks() if bottom <= at <= top])

@@ -7,7 +7,7 @@ whose grids are complete.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -22,19 +22,22 @@ LAW_ABOVE = 1e-2  # NC0 by the law from which rounding plays no part
 STRONG = 0.05  # the weight decay of the paper's best SGD, SGDW and Adam runs (Table 4)
 FASHION_STEPS = 469  # 60,000 images in batches of 128
 PAIRS = (("adam", "adamw"), ("signum", "signumw"))
+NETWORKS = ("resnet9", "vgg9")  # the paper's
 
 Numbers = dict[str, float]
 
 
 @dataclass(frozen=True)
 class Rows:
-    """The stored runs that measures read: the digits sweeps, their epochs, the UFM sweep; and which
-    of the paper's optimizers have no digits runs, with ``ufm`` if there are no UFM runs."""
+    """The stored runs that measures read: the digits sweeps, their epochs, the UFM sweep; which of
+    the paper's optimizers have no digits runs, with ``ufm`` if there are no UFM runs; and all runs
+    of the paper's networks, of any width and data."""
 
     digits: pd.DataFrame
     history: pd.DataFrame
     ufm: pd.DataFrame
     missing: tuple[str, ...] = ()
+    networks: pd.DataFrame = field(default_factory=pd.DataFrame)
 
     @property
     def converged(self) -> pd.DataFrame:
@@ -54,7 +57,8 @@ def read_rows(results: str | Path | None = None) -> Rows:
     missing = tuple(name for name in (*sweep.GRIDS, data.UFM) if name not in present)
     history = store.load_history(results, run_id=list(runs["run_id"]))
     samples = ufm["train_size"].fillna(data.UFM_SAMPLES)
-    return Rows(runs, history, ufm[samples == samples.max()], missing)
+    networks = store.load_runs(results, model=list(NETWORKS))
+    return Rows(runs, history, ufm[samples == samples.max()], missing, networks)
 
 
 def ufm_samples(ufm: pd.DataFrame) -> int:
@@ -99,6 +103,17 @@ def decoupled_nc0(rows: Rows) -> Numbers:
     best = sgdw.loc[sgdw["nc3"].idxmin()]
     numbers = {name: least[name] for name in ("adamw", "signumw")}
     return numbers | {"sgdw_nc0": best["nc0"], "sgdw_nc3": best["nc3"]}
+
+
+def networks_nc0(rows: Rows) -> Numbers:
+    """NC0 at the end over the start under AdamW and SignumW: the least of the digits runs; of the
+    paper's networks the least with weight decay, and how many of AdamW's end below their start."""
+    digits = decoupled_nc0(rows)
+    runs = _relative(figures.converged(rows.networks)).query("weight_decay > 0")
+    adamw, signumw = (runs.loc[runs["optimizer"] == name, "nc0"] for _, name in PAIRS)
+    found = {"networks_adamw": adamw.min(), "networks_signumw": signumw.min()}
+    found |= {"fell": int((adamw < 1).sum()), "n": len(adamw)}
+    return found | {name: digits[name] for name in ("adamw", "signumw")}
 
 
 def without_decay(rows: Rows) -> Numbers:
@@ -343,10 +358,10 @@ def tail_level(_: Rows) -> Numbers:
 MEASURES: dict[str, Callable[[Rows], dict]] = {
     measure.__name__: measure
     for measure in (
-        least_nc3, equal_decay, decoupled_nc0, without_decay, momentum, vanilla_sgd, shifted_sgdw,
-        singular_values, nc4, partial_collapse, regression, best_settings, best_metrics, run_counts,
-        exact_law, ufm_orders, printed_sgdw, sgdw_phases, longer_runs, loose_bound, lemma_e6,
-        falling_b, tail_level,
+        least_nc3, equal_decay, decoupled_nc0, networks_nc0, without_decay, momentum, vanilla_sgd,
+        shifted_sgdw, singular_values, nc4, partial_collapse, regression, best_settings,
+        best_metrics, run_counts, exact_law, ufm_orders, printed_sgdw, sgdw_phases, longer_runs,
+        loose_bound, lemma_e6, falling_b, tail_level,
     )
 }  # fmt: skip
 

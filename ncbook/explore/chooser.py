@@ -129,5 +129,9 @@ def _nearest(wanted: Any, offered: Sequence[Any], values: pd.Series) -> Any:
     if wanted in offered:
         return wanted
     if isinstance(wanted, float) and pd.api.types.is_float_dtype(values):
-        return min(values.unique(), key=lambda v: abs(v - wanted)).item()
+        # Learning rates by their ratio: 0.01 is nearer to 0.005 than 0.001 is.
+        by_ratio = values.name == "lr"
+        return min(
+            values.unique(), key=lambda v: abs(v - wanted) / (max(v, wanted) if by_ratio else 1)
+        ).item()
     return EVERY if EVERY in offered else values.mode().iloc[0]

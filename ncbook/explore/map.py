@@ -13,7 +13,7 @@ from matplotlib.colors import LogNorm, Normalize, to_hex
 
 from ncbook import figures
 from ncbook.explore import controls
-from ncbook.explore.chooser import START, Chooser
+from ncbook.explore.chooser import Chooser
 from ncbook.explore.runs import StorePanel
 from ncbook.explore.shelf import MEASURES
 
@@ -38,8 +38,7 @@ class MapPanel(StorePanel):
 
     def __init__(self, open_run: Callable[..., Any]) -> None:
         super().__init__()
-        start = {k: v for k, v in START.items() if k != "lr"}
-        self.chooser = Chooser(COLUMNS, self.redraw, or_all=("lr",), start=start)
+        self.chooser = Chooser(COLUMNS, self.redraw, or_all=("lr",))
         options = [(label, name) for name, label in MEASURES.items()]
         self.metric = controls.dropdown("metric", "what the map shows, at the end", options)
         self.metric.observe(lambda _: self.redraw(), "value")
@@ -48,10 +47,10 @@ class MapPanel(StorePanel):
         self.values = pd.Series(dtype=float)
         self._open, self._axes = open_run, None
         note = controls.note(
-            "Rows: weight decay λ. Columns: momentum β. A cell: the mean, over learning rates, of "
-            "the means over seeds, of the runs with 99&nbsp;% training accuracy; grey: none "
-            "had it; empty: nothing was trained there. "
-            "<b>Press a cell to open its best run.</b>"
+            "Rows: weight decay λ. Columns: momentum β. A cell: the mean over seeds of the runs "
+            "with 99&nbsp;% training accuracy; grey: none had it; empty: nothing was trained "
+            "there. With all learning rates: the mean of those means. Then not every cell need "
+            "have the same rates: compare cells at one. <b>Press a cell to open its best run.</b>"
         )
         self.body.children = (self.chooser, self.metric, self.sign, self.grid, note)
 

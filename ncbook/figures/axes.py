@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 
 def panels(count: int) -> tuple[Figure, np.ndarray]:
@@ -51,7 +51,10 @@ def log_values(axis: Axes) -> None:
 def log_ticks(axis: Axis) -> None:
     low, high = axis.get_view_interval()
     if high < 1000 * low:
-        few = (1, 1.5, 2, 3, 4, 5, 6, 8)  # less than a decade has too few of 1, 2, 5
-        axis.set_major_locator(LogLocator(subs=few if high < 4 * low else (1, 2, 5)))
+        # 1, 2, 5, 10 ... leave one or two ticks where an axis spans little: then at equal steps.
+        few = high < 5 * low
+        axis.set_major_locator(
+            MaxNLocator(6, steps=[1, 2, 5, 10]) if few else LogLocator(subs=(1, 2, 5))
+        )
         axis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
     axis.set_minor_formatter(NullFormatter())
