@@ -48,7 +48,7 @@ LINE = "papermill notebooks/sweep.ipynb out.ipynb -p optimizer adamw"
 # The paper's Table 3 has one line for all: ResNet9 and VGG9, six optimizers, and MNIST, Fashion-MNIST
 # and CIFAR-10. It counts 3,888 runs, of which some 2,500 reached 99 % training accuracy. Here is ours
 # (each chapter has the lines that train its runs), with one row for each data set, network and length
-# of training. *Rules* are its optimizers. *Learned* is the share of runs that reached 99 % training
+# of training. *Learned* is the share of runs that reached 99 % training
 # accuracy. Neural collapse is about those; a run that did not, or that diverged, is counted and stays
 # in the store. *Hours* are those of a processor core.
 
@@ -89,7 +89,7 @@ def core_hours(runs):
 
 
 def show_blocks(runs):
-    names = {"dataset": "data", "model": "network", "optimizers": "rules"}
+    names = {"dataset": "data", "model": "network"}
     table = blocks(runs).reset_index().rename(columns=names)
     table["data"] = table["data"].str.removeprefix("folder:")
     formats = {"learned": "{:.0%}", "hours": "{:.1f}", "width": "{:g}"}
@@ -222,14 +222,9 @@ figures.given(runs, "", show_settings)
 # ## Get the rows
 
 # %% tags=["hide-input"]
-# The theme puts what is HTML into a light box where the page is dark.
-PLAIN = ".text_html:has(.rows), .text_html:has(script)"
-NO_BOX = f"html[data-theme=dark] div.cell_output :is({PLAIN})"
-NO_BOX += "{ background: none !important; color: inherit !important; }"
 display(
     HTML(
-        f"<style>{NO_BOX}</style>"
-        '<p class="rows"><a href="../downloads/runs.csv" download>runs.csv</a> · '
+        '<p><a href="../downloads/runs.csv" download>runs.csv</a> · '
         '<a href="../downloads/runs.parquet" download>runs.parquet</a>: one row a '
         "run, with its whole config, every metric at the start and at the end, and "
         "its provenance.</p>"
