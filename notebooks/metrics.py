@@ -180,13 +180,8 @@ def compare(fails: Toy, holds: Toy, name: str, measure, drawing=draw) -> None:
 # %% tags=["hide-input"]
 def show(table: pd.DataFrame, digits="{:.2f}", corner: str = ""):
     """A table whose columns stand apart, numbers to the right, with a word in its corner."""
-    style = table.rename_axis(index=None, columns=corner).style.format(
-        digits, na_rep="–"
-    )
-    # On a phone, whose width is 100 vw, letters and gaps shrink.
-    size = "padding: 0.25em min(0.6em, 0.8vw); font-size: min(1em, 2.7vw)"
-    cells = dict(selector="th, td", props=f"{size}; text-align: right")
-    return style.set_table_styles([cells])
+    named = table.rename_axis(index=None, columns=corner)
+    return figures.shown(named).format(digits, na_rep="–")
 
 
 # %%
@@ -465,7 +460,7 @@ def tint(row: pd.Series) -> list[str]:
 table = pd.DataFrame(measured).rename(index=NAMES)
 style = show(table, lambda v: f"{v:.2f}" if abs(v) > ROUNDING else "0")
 style.apply(tint, axis=1).set_table_attributes('style="font-size: 85%"')
-small = dict(selector="th, td", props="font-size: min(1em, 2.1vw)")
+small = dict(selector="th, td", props="font-size: min(1em, 0.1rem + 1.6cqi)")
 style.set_table_styles([small], overwrite=False)
 
 # %% [markdown]

@@ -90,6 +90,8 @@ def core_hours(runs):
 
 def show_blocks(runs):
     names = {"dataset": "data", "model": "network"}
+    # Where the page is narrow these are broken at their soft hyphens.
+    names |= {"optimizers": "opti\u00admizers", "diverged": "di\u00adverged"}
     table = blocks(runs).reset_index().rename(columns=names)
     table["data"] = table["data"].str.removeprefix("folder:")
     formats = {"learned": "{:.0%}", "hours": "{:.1f}", "width": "{:g}"}

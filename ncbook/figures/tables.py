@@ -9,8 +9,10 @@ from ncbook.figures.selecting import best_run, converged
 from ncbook.figures.style import METRICS
 
 ONE_LINE = "white-space: nowrap"
-# On a phone, whose width is 100 vw, letters and gaps shrink before a table has to scroll sideways.
-CELL = "padding: 0.25em min(0.55em, 0.8vw); font-size: min(1em, 2.7vw); text-align: right"
+# Where a page is narrow letters and gaps shrink before a table has to scroll sideways. 100 cqi are
+# the width of the output in the book, and elsewhere of the window.
+CELL = "padding: 0.25em min(0.55em, 0.7cqi); font-size: min(1em, 0.2rem + 1.8cqi)"
+CELL += "; text-align: right"
 
 
 def best_run_table(runs: pd.DataFrame) -> pd.DataFrame:
