@@ -220,6 +220,22 @@ def test_tables_are_not_cut(browser, served, width, scrolled):
 
 
 @needs_browser
+@pytest.mark.parametrize("name", ["theorem_sgd", "theorem_signgd", "unconstrained_features"])
+def test_formulas_are_not_cut_at_a_desk(browser, served, name):
+    """Some are wider than the page, and made smaller: as wide as it is, and not by much."""
+    opened = browser.new_page(viewport={"width": 1200, "height": 900})
+    opened.goto(f"{served}/notebooks/{name}.html", wait_until="networkidle")
+    formulas = opened.locator('mjx-container[display="true"]')
+    sizes = formulas.evaluate_all(
+        "all => all.map(e => [e.scrollWidth / e.clientWidth, "
+        "parseFloat(e.style.fontSize) / e.dataset.size])"
+    )
+    opened.close()
+    assert max(width for width, _ in sizes) <= 1.002
+    assert 0.7 <= min(share for _, share in sizes) < 1
+
+
+@needs_browser
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_text_is_read_against_its_background(browser, served, scheme):
     opened = browser.new_page(color_scheme=scheme)

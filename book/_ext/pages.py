@@ -23,6 +23,7 @@ def setup(app):
 def add_style(app, config):
     config.html_static_path.append(str(STATIC))
     app.add_css_file("ncbook.css")
+    app.add_js_file("formulas.js", loading_method="defer")
 
 
 def add_buttons(app, config):
