@@ -395,8 +395,8 @@ def tell_meaning(_):
     agree = [on_pair(*pair)[0] for pair in pairs]
     others = [pair for pair, yes in zip(pairs, agree, strict=True) if not yes]
     return (
-        f"In {sum(agree)} of {len(pairs)} pairs of coupled and decoupled decay, on "
-        f"{len({pair[0] for pair in pairs})} networks and data sets, decoupled decay leaves "
+        f"In {sum(agree)} of {len(pairs)} pairs of coupled and decoupled decay, in "
+        f"{len({pair[0] for pair in pairs})} settings, decoupled decay leaves "
         f"more of both NC0 and NC3."
         + "".join(excuse(*pair[:3]) for pair in others)
     )
