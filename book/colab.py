@@ -13,7 +13,6 @@ NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 FIRST_CELL = """\
 # Colab starts empty. Once: fetch ncbook and its published runs, and work there.
 import os
-import sys
 
 sources = os.path.abspath("ncbook-sources")
 if not os.path.isdir(sources):

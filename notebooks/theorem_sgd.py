@@ -1157,8 +1157,8 @@ def tell_maps(strongest):
     assert bottom[0.98] > 1e6 * bottom[0.9]
     return (
         f"The learning rate is 0.01, n = {len(fig4)} runs of {fig4['seed'].nunique()} seeds. The "
-        f"largest deviation of a run is {fig4['off'].max():.1%}, near the floor. The paper reads from its map that NC0 falls "
-        f"with more momentum, at any positive weight decay. So it does, below β*. In the row of "
+        f"largest deviation of a run is {fig4['off'].max():.1%}, near the floor. The paper reads "
+        f"from its map that NC0 falls with more momentum, at any positive weight decay. So it does, below β*. In the row of "
         f"λ = 0.5 β* is {theory.critical_momentum(0.01, 0.5):.2f}: NC0 ends at {bottom[0.9]:.0e} "
         f"with β = 0.9, and at {bottom[0.98]:.0e} with β = 0.98. (With so much decay these "
         f"networks hardly learn: training accuracy {learned.min():.0%} to {learned.max():.0%}. "

@@ -48,12 +48,6 @@ def say(text):
     display(Markdown(text))
 
 
-def legend_below(figure, axis):
-    named = axis.get_legend_handles_labels()
-    figure.legend(*named, loc="outside lower center", ncols=4)
-    plt.show()
-
-
 # %% tags=["hide-input"]
 BLUE, ORANGE, GREEN = "#0072B2", "#D55E00", "#009E73"  # Okabe and Ito
 RINGS = dict(ls="", marker="o", ms=4, mfc="none")
@@ -271,7 +265,8 @@ for wd, shade in ((0.5, GREEN), (1.0, ORANGE), (2.0, BLUE)):
 axis.plot([], [], ":", color="0.4", label="$(K-2)^2/\\lambda^2$")
 axis.set(xlabel="step", xlim=(0, 1200), title="Decoupled, K = 10, η = 0.01")
 axis.set(ylabel="$\\alpha$", yscale="log", ylim=(0.5, 600))
-legend_below(figure, axis)
+figure.legend(loc="outside lower center", ncols=4)
+plt.show()
 
 # %% [markdown]
 # Four remarks on the statement.

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import venv
@@ -32,8 +33,8 @@ def repository(tmp_path_factory):
     folder = tmp_path_factory.mktemp("colab")
     bare, tree = folder / "bare", folder / "tree"
     git("clone", "--quiet", ROOT, tree)
-    for path in ("book/colab.py", "ncbook/__init__.py"):  # as they are, committed or not
-        (tree / path).write_bytes((ROOT / path).read_bytes())
+    for path in [ROOT / "book" / "colab.py", *(ROOT / "notebooks").glob("*.ipynb")]:
+        shutil.copy(path, tree / path.relative_to(ROOT))  # as it is, committed or not
     git("clone", "--quiet", "--bare", tree, bare)
     step = next(s for s in WORKFLOW["jobs"]["colab"]["steps"] if s.get("id") == "branch")
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"

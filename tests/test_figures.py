@@ -28,8 +28,6 @@ PANELS = {  # every figure, and its metrics' argument
 @pytest.fixture(autouse=True)
 def no_window():
     mpl.use("Agg")
-    yield
-    plt.close("all")
 
 
 @pytest.fixture(scope="module")
