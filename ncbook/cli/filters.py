@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from fractions import Fraction
 from typing import Any
 
 from ncbook import data, models, optim, store
 from ncbook.cli.options import GRID, TRAINING, Options, listed
 from ncbook.sweep import GRIDS
+from ncbook.sweep.request import number
 from ncbook.train import PRECISIONS, SCHEDULES
 
 COLUMNS = {name: option.column for name, option in (GRID | TRAINING).items()}
@@ -31,14 +31,7 @@ def _values(name: str, value: Any) -> list[Any]:
     if value is True:
         return [True]
     items = list(GRIDS) if (name, value) == ("optimizer", "all") else listed(value)
-    return [_READ.get(name, _number)(name, item) for item in items]
-
-
-def _number(name: str, text: str) -> float:
-    try:
-        return float(Fraction(text)) if "/" in text else float(text)
-    except (ValueError, ZeroDivisionError):
-        raise ValueError(f"{name} must be numbers, got {text!r}") from None
+    return [_READ.get(name, number)(name, item) for item in items]
 
 
 def _one_of(valid: Collection[str]) -> Callable[[str, str], str]:

@@ -9,7 +9,8 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from ncbook.store.layout import Listing, appear, flush, staged
+from ncbook.files import appear, flush
+from ncbook.store.layout import Listing, staged
 from ncbook.store.names import results_dir
 from ncbook.store.reading import choose_runs, chosen_history, chosen_runs, scan_history
 from ncbook.store.scan import FILE, consistently

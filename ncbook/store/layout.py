@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from ncbook.files import appear, flush, sync_folder
 from ncbook.store.names import ID_DIGITS, KINDS, results_dir
 
 SUFFIX = ".parquet"
@@ -93,18 +94,6 @@ def staged(path: Path) -> Iterator[BinaryIO]:
         temporary.unlink(missing_ok=True)
 
 
-def flush(file: BinaryIO) -> None:
-    """Onto the disk, so that a full one is found before anything appears."""
-    file.flush()
-    os.fsync(file.fileno())
-
-
-def appear(file: BinaryIO, path: Path) -> None:
-    """A staged file that was flushed takes its name, also when the power fails."""
-    os.replace(file.name, path)
-    _sync_folder(path.parent)
-
-
 def put(root: Path, key: str, contents: Mapping[str, bytes]) -> Path:
     """Store a pair, by kind; its file of runs appears last, and is returned."""
     for _ in range(ATTEMPTS - 1):
@@ -137,15 +126,7 @@ def remove(listing: Listing, keys: Iterable[str]) -> None:
         for path in gone:
             path.unlink(missing_ok=True)
         if gone:
-            _sync_folder(gone[0].parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+            sync_folder(gone[0].parent)
 
 
 def ensure_writable(results: str | Path | None = None) -> Path:
@@ -220,7 +201,7 @@ def _is_left_over(temporary: Path) -> bool:
         with open(temporary, "rb+") as file:
             free = _lock(file.fileno())
         return free if free is not None else _age(temporary) > UNLOCKED_SECONDS
-    except FileNotFoundError:
+    except OSError:  # gone, or not a file
         return False
 
 

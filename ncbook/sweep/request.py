@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import difflib
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -170,7 +171,7 @@ def _items(value: Any) -> list[Any]:
 
 
 def _numbers(name: str, value: Any) -> tuple[float, ...]:
-    return tuple(_number(name, item) for item in _items(value))
+    return tuple(number(name, item) for item in _items(value))
 
 
 def _one(name: str, value: Any) -> float | None:
@@ -191,13 +192,16 @@ def _flag(name: str, value: Any) -> bool | None:
     return flag
 
 
-def _number(name: str, value: Any) -> float:
-    """A float, also from text: ``"1e-3"`` or ``"1/8"``."""
+def number(name: str, value: Any) -> int | float:
+    """A float, also from text: ``"1e-3"`` or ``"1/8"``; an int where a float would round a whole
+    number."""
     try:
         if isinstance(value, bool):
             raise TypeError
-        return float(Fraction(value)) if isinstance(value, str) and "/" in value else float(value)
-    except (TypeError, ValueError, ZeroDivisionError):
+        rounded = float(Fraction(value) if isinstance(value, str) and "/" in value else value)
+        large = abs(rounded) >= 2**sys.float_info.mant_dig and rounded.is_integer()
+        return int(Fraction(value)) if large else rounded
+    except (TypeError, ValueError, ArithmeticError):
         raise ValueError(f"{name} must be numbers, got {value!r}") from None
 
 
@@ -206,10 +210,10 @@ def _whole(name: str, value: Any) -> int | None:
     items = _items(value)
     if not items:
         return None
-    number = _number(name, items[0])
-    if len(items) > 1 or not number.is_integer():
+    found = number(name, items[0])
+    if len(items) > 1 or not float(found).is_integer():
         raise ValueError(f"{name} must be a whole number, got {value!r}")
-    return int(number)
+    return int(found)
 
 
 def _name(field: str, value: Any, default: str | None) -> str | None:
@@ -247,7 +251,8 @@ def describe(request: Request) -> str:
     ]
     for label, field in axes.items():
         values = dict.fromkeys(getattr(config, field) for config in request.configs)
-        lines.append(f"- {label}: {', '.join(f'{v:g}' for v in values)}")
+        shown = (f"{v:g}" if isinstance(v, float) else str(v) for v in values)
+        lines.append(f"- {label}: {', '.join(shown)}")
     if todo:
         seconds = estimate_seconds(todo, request.device, workers, request.scheduler)
         whose = f" of {request.scheduler}" if request.scheduler else ""

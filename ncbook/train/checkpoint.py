@@ -17,9 +17,11 @@ from typing import Any
 
 import torch
 
+from ncbook.files import appear, flush, is_file
 from ncbook.train.config import RunConfig
 
 NAME_DIGITS = 16  # hexadecimal, of the config's hash
+CONTENT = {"config", "listing", "net", "optimizer", "order", "epoch", "history", "seconds"}
 DIGEST_BYTES = hashlib.sha256().digest_size
 
 
@@ -44,13 +46,12 @@ def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
     """Write beside it, then rename: killed at any moment, a process leaves the old or the new."""
     buffer = io.BytesIO()
     torch.save(content, buffer)
-    with open(_part(path), "wb") as file:
+    _part(path).unlink(missing_ok=True)
+    with open(_part(path), "xb") as file:
         file.write(hashlib.sha256(buffer.getbuffer()).digest())
         file.write(buffer.getbuffer())
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(_part(path), path)
-    _sync_folder(path.parent)
+        flush(file)
+    appear(file, path)
 
 
 def load_checkpoint(path: Path, config: RunConfig, listing: str) -> dict[str, Any] | None:
@@ -60,7 +61,7 @@ def load_checkpoint(path: Path, config: RunConfig, listing: str) -> dict[str, An
         path: from ``checkpoint_path``.
         config, listing: of the run, to be found in the checkpoint under these names.
     """
-    if not path.exists():
+    if not os.path.lexists(path):
         return None
     content = _read(path)
     if content is None:
@@ -79,20 +80,17 @@ def load_checkpoint(path: Path, config: RunConfig, listing: str) -> dict[str, An
 
 
 def _read(path: Path) -> dict[str, Any] | None:
-    raw = path.read_bytes()
+    """What ``save_checkpoint`` was given; None if the file holds something else."""
+    raw = path.read_bytes() if is_file(path) else b""
     if hashlib.sha256(raw[DIGEST_BYTES:]).digest() != raw[:DIGEST_BYTES]:
         return None
-    return torch.load(io.BytesIO(raw[DIGEST_BYTES:]), map_location="cpu", weights_only=True)
+    try:
+        content = torch.load(io.BytesIO(raw[DIGEST_BYTES:]), map_location="cpu", weights_only=True)
+    except Exception:  # torch and pickle raise all kinds of errors about foreign bytes
+        return None
+    return content if isinstance(content, dict) and CONTENT <= content.keys() else None
 
 
 def _part(path: Path) -> Path:
     """Always the same name, so that processes killed while writing leave one file at most."""
     return path.with_name(f".{path.name}.part")
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+import math
+from dataclasses import asdict, dataclass, fields, replace
+from numbers import Integral, Real
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -12,7 +15,8 @@ from ncbook import data, models, optim
 
 MILESTONES = (1 / 3, 2 / 3)  # of the epochs; the paper's section 3.1, after Papyan et al.
 GAMMA = 0.1  # learning-rate factor at each milestone
-SEED_LIMIT = 2**63  # torch's generators take 64 bits
+WHOLE_LIMIT = 2**63  # what 64 bits hold: a column of the store, torch's generators
+FRACTIONAL = ("lr", "momentum", "weight_decay", "coupled_share", "width", "clip")
 PRECISIONS = ("float32", "bfloat16", "float64")
 SCHEDULES = ("step", "cosine", "constant")
 WARM_UP = 0.05  # of the steps, of the cosine schedule; the paper's D.4.5
@@ -65,6 +69,8 @@ class RunConfig:
     depth: int | None = None
 
     def __post_init__(self) -> None:
+        for field in fields(self):
+            object.__setattr__(self, field.name, _typed(field.name, getattr(self, field.name)))
         data.validate_name(self.dataset)
         models.validate_name(self.model)
         if (self.dataset == data.UFM) != (self.model == data.UFM):
@@ -75,13 +81,13 @@ class RunConfig:
         optim.check_hyperparameters(self.lr, self.momentum, self.weight_decay)
         optim.split_decay(self.optimizer, self.weight_decay, self.coupled_share)
         if self.coupled_share is None:
-            object.__setattr__(self, "coupled_share", optim.rule(self.optimizer).coupled_share)
+            share = optim.rule(self.optimizer).coupled_share
+            object.__setattr__(self, "coupled_share", float(share))
         for field, least in (("seed", 0), ("epochs", 1), ("batch_size", 2)):
             check_whole(field, getattr(self, field), least)
-        if self.train_size is not None:
-            check_whole("train_size", self.train_size, 1)
-        if self.seed >= SEED_LIMIT:
-            raise ValueError(f"seed must be below 2**63, got {self.seed}")
+        for field in ("train_size", "depth"):
+            if getattr(self, field) is not None:
+                check_whole(field, getattr(self, field), 1)
         models.check_width(self.width)
         if self.precision not in PRECISIONS:
             valid = ", ".join(PRECISIONS)
@@ -95,7 +101,7 @@ class RunConfig:
         if self.schedule not in SCHEDULES:
             valid = ", ".join(SCHEDULES)
             raise ValueError(f"unknown schedule {self.schedule!r}; valid: {valid}")
-        if self.clip is not None and not (_is_number(self.clip) and 0 < self.clip < float("inf")):
+        if self.clip is not None and not (type(self.clip) is float and 0 < self.clip < math.inf):
             raise ValueError(f"clip must be a finite number > 0, or None, got {self.clip!r}")
         if not isinstance(self.augment, bool):
             raise ValueError(f"augment must be true or false, got {self.augment!r}")
@@ -137,14 +143,28 @@ def check_samples(config: RunConfig, dataset: data.Dataset) -> None:
         )
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+def _typed(field: str, value: Any) -> Any:
+    """The value as the one type of its field, so that equal configs are one run in every respect;
+    what is no number stays, to be refused."""
+    if isinstance(value, np.bool_):
+        return bool(value)
+    if isinstance(value, bool) or not isinstance(value, Real):
+        return value
+    if field not in FRACTIONAL:
+        return int(value) if isinstance(value, Integral) else value
+    try:
+        return float(value) + 0.0  # 0.0 for -0.0
+    except OverflowError:
+        return math.inf  # refused as such
 
 
 def check_whole(field: str, value: object, least: int) -> None:
-    """Raise ``ValueError`` naming the value unless it is an int that is at least ``least``."""
+    """Raise ``ValueError`` naming the value unless it is an int that is at least ``least``, and
+    that a column of the store can hold."""
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise ValueError(f"{field} must be a whole number >= {least}, got {value!r}")
+    if value >= WHOLE_LIMIT:
+        raise ValueError(f"{field} must be below 2**63, got {value!r}")
 
 
 def drop_epochs(epochs: int) -> tuple[int, ...]:

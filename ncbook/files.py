@@ -1,0 +1,48 @@
+"""Files that appear whole, and files that may be anything: what the store and training share."""
+
+import errno
+import os
+import stat
+from pathlib import Path
+from typing import BinaryIO
+
+# How file systems and their mounts say that a folder cannot be synced. A full or broken disk says
+# something else, and is an error.
+NO_FOLDER_SYNC = {
+    getattr(errno, name)
+    for name in ("EINVAL", "ENOTSUP", "EOPNOTSUPP", "ENOSYS", "EBADF", "EACCES", "EPERM", "EISDIR")
+}
+
+
+def flush(file: BinaryIO) -> None:
+    """Onto the disk, so that a full one is found before anything appears."""
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def appear(file: BinaryIO, path: Path) -> None:
+    """A file that was flushed takes its name, whole, also when the power fails."""
+    os.replace(file.name, path)
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Names onto the disk; where a file system refuses that of folders, it syncs when it likes: a
+    rename is whole there, too."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        if error.errno not in NO_FOLDER_SYNC:
+            raise
+
+
+def is_file(path: str | Path) -> bool:
+    """Whether it is a regular file, or a link to one: another thing may block who opens it."""
+    try:
+        return stat.S_ISREG(os.stat(path).st_mode)
+    except OSError:
+        return False
