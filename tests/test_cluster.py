@@ -30,7 +30,6 @@ from test_streaming import write_tree
 
 from ncbook import store, sweep
 from ncbook.sweep import cluster, engine, leases, tasks
-from ncbook.sweep.stored import Stored
 from ncbook.sweep.tasks import Outcome
 from ncbook.train import RunConfig, checkpoint_path, loop
 from ncbook.train.checkpoint import DIGEST_BYTES
@@ -244,44 +243,6 @@ def test_another_process_with_the_number_of_a_dead_one_is_not_it(tmp_path, monke
             assert leases.running(tmp_path) == set()
 
 
-# ------------------------------------------------------------ what is stored by now
-
-
-def record(run_id, status="ok"):
-    why = {"reason": "it died"} if status == store.FAILED else {}
-    return {"run_id": run_id, "status": status} | why
-
-
-def test_what_is_stored_is_seen_as_it_appears(tmp_path):
-    stored = Stored(tmp_path)
-    assert stored.among(["a"]) == {}
-    store.write(tmp_path, [record("a"), record("b", "diverged")])
-    assert stored.among(["a", "b", "c"]) == {"a": "ok", "b": "diverged"}
-    store.write(tmp_path, [record("c", "failed")])
-    assert stored.among(["a", "c"]) == {"a": "ok", "c": "failed"}
-    assert stored.among(["a", "c"], retry_failed=True) == {"a": "ok"}
-    store.write(tmp_path, [record("c")])
-    assert stored.among(["c"], retry_failed=True) == {"c": "ok"}
-
-
-def test_what_was_merged_or_set_aside_is_read_anew(tmp_path):
-    stored = Stored(tmp_path)
-    for i in range(4):
-        store.write(tmp_path, [record(str(i))])
-    assert len(stored.among("0123")) == 4
-    assert store.compact(tmp_path, at_least=2) == 4
-    assert len(stored.among("0123")) == 4
-    (file,) = (tmp_path / "runs").glob("*.parquet")
-    file.rename(file.with_suffix(".aside"))
-    assert stored.among("0123") == {}
-
-
-def test_a_damaged_file_holds_nothing(tmp_path):
-    file = store.write(tmp_path, [record("a")])
-    file.write_bytes(file.read_bytes()[:50])
-    assert Stored(tmp_path).among(["a"]) == {}
-
-
 # ------------------------------------------------------------ a worker's chunk
 
 
@@ -325,7 +286,7 @@ def test_a_sweep_waits_for_what_another_trains_and_takes_over_what_it_leaves(tmp
             thread.start()
             time.sleep(1.5)
             assert reports == []
-            store.write(tmp_path, [record(sweep.run_id(stored))])
+            store.write(tmp_path, [{"run_id": sweep.run_id(stored), "status": "ok"}])
         time.sleep(1.5)
         assert reports == []
     thread.join(SECONDS)

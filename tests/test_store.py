@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 
 from ncbook import metrics, store
 from ncbook.store import compaction, layout, reading, scan
+from ncbook.store import stored as stored_module
 
 
 def make_run(name, **columns):
@@ -216,7 +217,10 @@ def test_a_row_that_cannot_be_true_is_left_out_and_named(tmp_path, columns, faul
         with pytest.warns(store.DamagedFileWarning) as caught:
             assert set(load(tmp_path)["run_id"]) == {"sound"}
         assert [str(warning.message) for warning in caught] == [words]
-    assert store.stored_ids(tmp_path) == {"sound"}  # the other is trained again …
+    with pytest.warns(
+        store.DamagedFileWarning, match=f"{file}: .* to be trained again, with {fault}"
+    ):
+        assert store.stored_ids(tmp_path) == {"sound"}  # the other is trained again …
 
     store.write(tmp_path, [make_run("odd", nc0=0.25)], make_history("odd"))
     with warnings.catch_warnings():
@@ -610,6 +614,95 @@ def test_a_run_that_ended_well_counts_for_more_than_its_failure(tmp_path, done_f
     assert store.stored_ids(tmp_path) == {"a", *beside}
 
 
+# ------------------------------------------------------------ which runs are stored
+
+
+def record(run_id, status="ok"):
+    why = {"reason": "it died"} if status == store.FAILED else {}
+    return {"run_id": run_id, "status": status} | why
+
+
+def test_what_is_stored_is_seen_as_it_appears(tmp_path):
+    stored = store.Stored(tmp_path)
+    assert stored.among(["a"]) == {}
+    store.write(tmp_path, [record("a"), record("b", "diverged")])
+    assert stored.among(["a", "b", "c"]) == {"a": "ok", "b": "diverged"}
+    store.write(tmp_path, [record("c", "failed")])
+    assert stored.among(["a", "c"]) == {"a": "ok", "c": "failed"}
+    assert stored.among(["a", "c"], retry_failed=True) == {"a": "ok"}
+    store.write(tmp_path, [record("c")])
+    assert stored.among(["c"], retry_failed=True) == {"c": "ok"}
+
+
+def test_what_was_merged_or_set_aside_is_read_anew(tmp_path):
+    stored = store.Stored(tmp_path)
+    for i in range(4):
+        store.write(tmp_path, [record(str(i))])
+    assert len(stored.among("0123")) == 4
+    assert store.compact(tmp_path, at_least=2) == 4
+    assert len(stored.among("0123")) == 4
+    (file,) = (tmp_path / "runs").glob("*.parquet")
+    file.rename(file.with_suffix(".aside"))
+    assert stored.among("0123") == {}
+
+
+def test_a_damaged_file_holds_nothing(tmp_path):
+    file = store.write(tmp_path, [record("a")])
+    file.write_bytes(file.read_bytes()[:50])
+    assert store.Stored(tmp_path).among(["a"]) == {}
+
+
+def test_an_unsound_row_is_not_stored_until_it_is_trained_again(tmp_path):
+    stored = store.Stored(tmp_path)
+    file = write_one(tmp_path, "odd", nc0=-1.0)
+    write_one(tmp_path, "sound")
+    assert stored.among(["odd", "sound"]) == {"sound": "ok"}
+    with pytest.warns(store.DamagedFileWarning, match=f"{file}: .* to be trained again, .*: odd$"):
+        stored.warn(["odd"])
+    stored.warn(["sound"])  # of what is not asked for, nothing
+    assert write_one(tmp_path, "odd", nc0=1.0) == file  # in the place of the other
+    assert stored.among(["odd", "sound"]) == {"odd": "ok", "sound": "ok"}
+    stored.warn()
+
+
+@pytest.mark.parametrize("new", [dict(nc0=0.25), dict(nc0=None, status="failed", reason="lost")])
+@pytest.mark.parametrize("with_history", [True, False])
+def test_a_sound_row_wins_over_an_unsound_one_for_every_reader(tmp_path, new, with_history):
+    store.write(
+        tmp_path,
+        [make_run("odd", nc0=-1.0), make_run("other")],
+        make_history("odd") + make_history("other"),
+    )
+    store.write(tmp_path, [make_run("odd", **new)], make_history("odd") if with_history else ())
+
+    def check():
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", store.DamagedFileWarning)
+            (row,) = store.load_runs(tmp_path, run_id="odd").to_dict("records")
+        assert row["status"] == new.get("status", "ok")
+        assert store.Stored(tmp_path).among(["odd"]) == {"odd": row["status"]}
+        assert store.stored_ids(tmp_path) == {"odd", "other"}
+
+    check()
+    assert store.compact(tmp_path, at_least=2) == 2
+    check()
+
+
+def test_only_new_files_are_read(tmp_path, monkeypatch):
+    read, real = [], stored_module.scan
+    stored = store.Stored(tmp_path)
+
+    def scan(con, paths, *rest):
+        read.extend(path.name for path in paths)
+        return real(con, paths, *rest)
+
+    monkeypatch.setattr(stored_module, "scan", scan)
+    for name in "ab":
+        write_one(tmp_path, name)
+        assert set(stored.among()) == set(stored.among()) >= {name}
+    assert len(read) == len(set(read)) == 2
+
+
 # ------------------------------------------------------------ compaction
 
 
@@ -877,6 +970,7 @@ def test_files_that_are_compacted_before_they_are_read(small_pairs, monkeypatch,
         return listing
 
     monkeypatch.setattr(scan, "list_pairs", list_pairs)
+    monkeypatch.setattr(stored_module, "list_pairs", list_pairs)
     read = READERS[name](small_pairs)
     assert done[0] > 2
     if isinstance(expected, pd.DataFrame):

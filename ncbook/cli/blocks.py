@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
@@ -38,10 +38,6 @@ class Block:
     def label(self) -> str:
         """``digits mlp adamw 0.001``; of a folder its last name."""
         return f"{short(self.dataset)} {self.model} {self.optimizer} {self.lr:g}"
-
-    def missing(self, stored: Collection[str]) -> list[RunConfig]:
-        """Those of its runs that have none of these ids."""
-        return [config for i, config in self.runs.items() if i not in stored]
 
     def names(self) -> dict[str, Any]:
         """What tells it from other blocks."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ncbook import store, sweep
+from ncbook import sweep
 from ncbook.cli import blocks, show
 from ncbook.cli.blocks import Asked, Block
 from ncbook.cli.options import Options
@@ -23,8 +23,7 @@ def plan(options: Options, as_json: bool) -> None:
     """
     asked = blocks.read(options)
     blocks.check_data(asked)
-    stored = store.stored_ids(asked.results)
-    todo = {block: block.missing(stored) for block in asked.blocks}
+    todo = {block: sweep.missing(block.runs.values(), asked.results) for block in asked.blocks}
     seconds = estimate(asked, {block: configs for block, configs in todo.items() if configs})
     answers = [
         {

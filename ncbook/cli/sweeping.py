@@ -20,7 +20,6 @@ from ncbook.cli.blocks import Asked, Block
 from ncbook.cli.lines import one_line, say
 from ncbook.cli.options import Options
 from ncbook.sweep import cluster, leases
-from ncbook.sweep.stored import Stored
 
 AGAIN = 3  # times that a notebook that failed is tried again
 NOTEBOOKS = "notebooks"  # the store's folder for executed ones, unless another was asked for
@@ -143,8 +142,8 @@ def _one_interrupt() -> Iterator[None]:
 
 def _sweep(asked: Asked, folder: Path) -> tuple[dict[Block, Done], str | None]:
     """What became of each block; and why the sweep had to stop before the last, if it had."""
-    stored = Stored(asked.results)
-    todo = {block: block.missing(stored.among(block.runs)) for block in asked.blocks}
+    stored = store.stored_in(asked.results)
+    todo = {block: sweep.missing(block.runs.values(), asked.results) for block in asked.blocks}
     done = {block: Done(len(block.runs), len(block.runs)) for block in todo if not todo[block]}
     todo = {block: missing for block, missing in todo.items() if missing}
     if done:
@@ -183,7 +182,7 @@ def _train(
     asked: Asked,
     place: Mapping[str, Any],
     folder: Path,
-    stored: Stored,
+    stored: store.Stored,
     board: show.Board,
 ) -> Done:
     """Execute the notebook, again where it fails; it goes on from what is stored.

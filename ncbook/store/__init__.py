@@ -11,7 +11,7 @@ before the small ones go.
 
 ``names``: ids, columns, statuses. ``layout``: files that appear and go. ``writing``, ``reading``,
 ``copies``, ``compaction``, ``damage``: what can be done with a store. ``scan``, ``filters``: files
-to tables. ``soundness``: rows that cannot be true.
+to tables. ``soundness``: rows that cannot be true. ``stored``: which runs need no training.
 """
 
 from ncbook.store.compaction import SMALL_PAIRS, compact
@@ -30,8 +30,9 @@ from ncbook.store.names import (
     results_dir,
     run_id,
 )
-from ncbook.store.reading import load_history, load_runs, stored_ids
+from ncbook.store.reading import load_history, load_runs
 from ncbook.store.scan import DamagedFileWarning
+from ncbook.store.stored import Stored, stored_ids, stored_in
 from ncbook.store.writing import write
 
 __all__ = [
@@ -46,6 +47,7 @@ __all__ = [
     "SMALL_PAIRS",
     "DamagedFileWarning",
     "ResultsFolderError",
+    "Stored",
     "compact",
     "ensure_writable",
     "export",
@@ -56,5 +58,6 @@ __all__ = [
     "run_id",
     "set_aside_damaged",
     "stored_ids",
+    "stored_in",
     "write",
 ]

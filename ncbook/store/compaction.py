@@ -98,9 +98,7 @@ def _rank(con: duckdb.DuckDBPyConnection, listing: Listing, small: set[str]) -> 
 
     A row is spent if its run is in a large pair, which nobody removes, and worth no less there.
     """
-    # A row that cannot be true is worth no more than one that is not done.
-    status = f"CASE WHEN {FAULT} IS NULL THEN status END AS status"
-    narrow = ", ".join(("run_id", status, *SETTINGS, FILE))
+    narrow = ", ".join(("run_id", "status", f"{FAULT} AS fault", *SETTINGS, FILE))
     con.register(
         "stored",
         scan(
@@ -118,7 +116,8 @@ def _rank(con: duckdb.DuckDBPyConnection, listing: Listing, small: set[str]) -> 
     con.register("files", pa.table(files))
     con.execute(f"""
         CREATE TEMP TABLE ranked AS
-        SELECT * EXCLUDE (status), {WORTH} AS worth, false AS spent
+        SELECT * EXCLUDE (status, fault), CASE WHEN fault IS NULL THEN {WORTH} ELSE -1 END AS worth,
+        false AS spent
         FROM stored JOIN files USING ({FILE})
     """)
     con.execute(
@@ -191,8 +190,7 @@ def _merge(
     exists = (root / "runs" / f"{key}{SUFFIX}").exists()
     if len(group) < 2 or (exists and key not in group):  # the latter would replace a damaged file
         return 0
-    if not exists:
-        put_tables(root, tables)
+    put_tables(root, tables)  # also where one of its name exists, whose rows may be worth less
     remove(listing, set(group) - {key})
     return len(group)
 

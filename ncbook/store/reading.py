@@ -10,9 +10,9 @@ import pyarrow as pa
 
 from ncbook.store.filters import condition, unknown_column
 from ncbook.store.layout import Listing
-from ncbook.store.names import DONE, FAILED, HISTORY_COLUMNS, RUN_COLUMNS, SETTINGS
+from ncbook.store.names import DONE, HISTORY_COLUMNS, RUN_COLUMNS, SETTINGS
 from ncbook.store.scan import FILE, consistently, scan, types_of
-from ncbook.store.soundness import FAULT, JUDGED, leave_out_unsound
+from ncbook.store.soundness import leave_out_unsound
 
 ORDER = ", ".join((*SETTINGS, "run_id"))
 # Of a run that was stored twice, say by two sweeps at once, one row counts: of a run that is done
@@ -65,25 +65,6 @@ def load_history(results: str | Path | None = None, **filters: Any) -> pd.DataFr
         run_types = choose_runs(con, listing, filters, also_history=True)
         con.register("history", scan_history(con, listing, run_types, filters))
         return chosen_history(con).df()
-
-    return consistently(results, read)
-
-
-def stored_ids(results: str | Path | None = None, *, retry_failed: bool = False) -> set[str]:
-    """The ids of the runs that need not be trained again: those done (ok or diverged), and those
-    that failed; with ``retry_failed``, the failed ones are left out."""
-    enough = DONE if retry_failed else (*DONE, FAILED)
-
-    def read(con: duckdb.DuckDBPyConnection, listing: Listing) -> set[str]:
-        wanted = f"run_id IS NOT NULL AND status IN {enough} AND {FAULT} IS NULL"
-        columns = {"run_id": RUN_COLUMNS["run_id"]} | JUDGED
-        table = scan(
-            con,
-            listing.runs.values(),
-            columns,
-            lambda source, _: (f"SELECT run_id FROM {source} WHERE {wanted}", []),
-        )
-        return set(table["run_id"].to_pylist())
 
     return consistently(results, read)
 

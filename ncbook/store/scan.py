@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import duckdb
 import pyarrow as pa
 
+from ncbook.files import is_file
 from ncbook.store.filters import quoted
 from ncbook.store.layout import ATTEMPTS, Listing, list_pairs
 from ncbook.store.names import HISTORY_COLUMNS
@@ -84,8 +85,19 @@ def scan(
         picked, values = query(f"({source})", lambda: types_of(con.sql(source, params=parameters)))
         return con.sql(picked, params=[*parameters, *values]).to_arrow_table()
 
-    batches = _batches(paths)
+    batches = _batches(_files(paths, on_damage))
     return _together(con, [_from_readable(con, batch, fetch, on_damage) for batch in batches])
+
+
+def _files(paths: Iterable[Path], on_damage: Callable[[Path], None]) -> Iterator[Path]:
+    """Those that are files: a pipe or a folder of such a name is damaged."""
+    for path in paths:
+        if is_file(path):
+            yield path
+        elif os.path.lexists(path):
+            on_damage(path)
+        else:
+            raise Vanished(path)
 
 
 def _batches(paths: Iterable[Path]) -> Iterator[list[Path]]:
@@ -168,7 +180,9 @@ def damaged_among(con: duckdb.DuckDBPyConnection, paths: Sequence[Path]) -> list
 
 
 def _is_readable(con: duckdb.DuckDBPyConnection, paths: Sequence[Path]) -> bool:
-    """Whether every value in the files can be read."""
+    """Whether these are files of which every value can be read."""
+    if not all(map(is_file, paths)):
+        return False
     source, parameters = _source(paths, HISTORY_COLUMNS)
     try:
         con.execute(f"SELECT bit_xor(hash(COLUMNS(*))) FROM ({source})", parameters).fetchall()

@@ -1,5 +1,7 @@
 """Rows that no training can have written: they are named, and left out of what is read."""
 
+from collections.abc import Sequence
+
 import duckdb
 
 from ncbook.store.layout import Listing
@@ -48,10 +50,15 @@ def leave_out_unsound(con: duckdb.DuckDBPyConnection, listing: Listing) -> None:
     con.execute(f"CREATE TEMP TABLE judged AS SELECT run_id, {FILE}, {FAULT} AS fault FROM stored")
     con.execute(f"CREATE TEMP TABLE sound AS SELECT run_id, {FILE} FROM judged WHERE fault IS NULL")
     found = con.execute(f"""
-        SELECT {FILE}, fault, count(*), list(run_id ORDER BY run_id)
+        SELECT {FILE}, fault, list(run_id ORDER BY run_id)
         FROM judged WHERE fault IS NOT NULL GROUP BY ALL ORDER BY ALL
     """).fetchall()
-    for key, fault, count, ids in found:
-        named = ", ".join(map(str, ids[:NAMED])) + (", …" if count > NAMED else "")
-        runs = "1 run is" if count == 1 else f"{count} runs are"
-        warn_of_damage(listing.runs[key], f"{runs} left out, with {fault}: {named}")
+    for key, fault, ids in found:
+        warn_of_damage(listing.runs[key], faults_in_words(fault, ids, "left out"))
+
+
+def faults_in_words(fault: str, ids: Sequence[str], consequence: str) -> str:
+    """``1 run is left out, with nc0 below 0: c415f57250d81bfb``."""
+    named = ", ".join(map(str, ids[:NAMED])) + (", …" if len(ids) > NAMED else "")
+    runs = "1 run is" if len(ids) == 1 else f"{len(ids)} runs are"
+    return f"{runs} {consequence}, with {fault}: {named}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from functools import lru_cache, partial
@@ -20,7 +20,6 @@ from ncbook.sweep.cluster import SweepError
 from ncbook.sweep.memory import check_memory
 from ncbook.sweep.progress import Advance, progress_bar
 from ncbook.sweep.provenance import provenance
-from ncbook.sweep.stored import stored_in
 from ncbook.sweep.tasks import Outcome
 from ncbook.train import (
     RunConfig,
@@ -50,15 +49,18 @@ def run_id(config: RunConfig) -> str:
 
 
 def missing(
-    configs: Sequence[RunConfig],
+    configs: Collection[RunConfig],
     results: str | Path | None = None,
     *,
     retry_failed: bool = False,
 ) -> list[RunConfig]:
     """Those of ``configs`` that the store does not have yet; with ``retry_failed`` also those that
-    were given up."""
-    have = store.stored_ids(results, retry_failed=retry_failed)
-    return [config for config in dict.fromkeys(configs) if run_id(config) not in have]
+    were given up. Rows of these that cannot be true are named, and count as missing."""
+    wanted = {run_id(config): config for config in configs}
+    stored = store.stored_in(results)
+    have = stored.among(wanted, retry_failed=retry_failed)
+    stored.warn(wanted)
+    return [config for i, config in wanted.items() if i not in have]
 
 
 def chunks(configs: Sequence[RunConfig], workers: int = 1, size: int = CHUNK) -> list[list]:
@@ -284,7 +286,7 @@ def _rounds(
 def _wait_for_others(busy: list[RunConfig], results: Path, advance: Advance) -> list[RunConfig]:
     """Until one of these runs is free again, which another sweep has not stored."""
     while busy:
-        there = stored_in(results).among([run_id(config) for config in busy])
+        there = store.stored_in(results).among([run_id(config) for config in busy])
         busy = [config for config in busy if run_id(config) not in there]
         advance(len(there))
         if {run_id(config) for config in busy} - leases.running(results):
@@ -336,7 +338,7 @@ def _train_chunk(
     wanted = {run_id(config): config for config in part}
     configs = {i: asdict(config) for i, config in wanted.items()}
     with leases.taken(results, list(wanted), configs) as lease:
-        there = stored_in(results).among(lease.ids, retry_failed=retry_failed)
+        there = store.stored_in(results).among(lease.ids, retry_failed=retry_failed)
         mine = {i: wanted[i] for i in lease.ids if i not in there}
         busy = [config for i, config in wanted.items() if i not in lease.ids]
         outcome = Outcome(stored=len(there), busy=busy)

@@ -88,7 +88,7 @@ def _read(path: Path) -> dict[str, Any] | None:
         content = torch.load(io.BytesIO(raw[DIGEST_BYTES:]), map_location="cpu", weights_only=True)
     except Exception:  # torch and pickle raise all kinds of errors about foreign bytes
         return None
-    return content if isinstance(content, dict) and CONTENT <= content.keys() else None
+    return content if isinstance(content, dict) and content.keys() >= CONTENT else None
 
 
 def _part(path: Path) -> Path:
