@@ -141,7 +141,7 @@ figures.given(timed, "", tell_cost)
 # with others, which a test checks on rows drawn at random.
 
 # %% tags=["hide-input"]
-MADE = ["device", "torch_version", "python_version", "git_commit"]
+MADE = ["device", "processor", "torch_version", "python_version", "git_commit"]
 
 
 def show_provenance(runs):
@@ -150,7 +150,10 @@ def show_provenance(runs):
         "torch_version": "torch",
         "python_version": "Python",
     }
-    rows = runs.assign(git_commit=runs["git_commit"].str[:10])
+    rows = runs.assign(
+        git_commit=runs["git_commit"].str[:10],
+        processor=runs["processor"].fillna("not stored"),
+    )
     table = rows.groupby(MADE, dropna=False).size().rename("runs").reset_index()
     return figures.shown(table.rename(columns=names)).hide(axis="index")
 

@@ -19,6 +19,7 @@ METRICS = ("train_loss", "test_loss", "nc0", "nc1", "nc2", "nc2n", "nc2a", "nc2w
 METRICS += ("nc2m", "nc3", "nc4", "nc1_quotient", "cdnv")
 SINGULAR_VALUES = ("w_sv_min", "w_sv_mean", "m_sv_min", "m_sv_mean")
 MADE_BY = ("ncbook_version", "git_commit", "torch_version", "python_version", "device")
+MADE_BY += ("processor",)
 
 # What every frame of runs has, whatever was written: a store that was filled before a column came
 # has nulls there.

@@ -8,7 +8,8 @@ only if nobody else made them, which every file system promises (``O_EXCL``).
 A lease of a dead owner is taken over by making the next generation, and kept only if the dead one
 is still there afterwards: so of many that find it at the same moment, one gets it. An owner is dead
 if its process is gone, or, on another host, if it was not touched for ``EXPIRY`` seconds, by the
-file system's own clock.
+file system's own clock. What cannot be a lease or an owner counts as one of the dead, whatever lies
+there: a file of another form, a folder, a pipe.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ import contextlib
 import json
 import os
 import platform
+import re
+import stat
 import threading
 import time
 import uuid
@@ -36,6 +39,9 @@ EXPIRY = 60.0  # a long stall of a network file system or of the whole process m
 START_TOLERANCE = 5.0  # seconds that two readings of a process's start may differ by
 OWNER = ".owner"
 PROBE = ".probe"
+LEASE = re.compile(r"(.+)\.([0-9]{1,18})", re.DOTALL)
+OWNER_NAME = re.compile("[0-9a-f]{32}")
+SCALARS = (str, int, float, type(None))
 
 
 @dataclass(frozen=True)
@@ -94,11 +100,11 @@ def training(results: str | Path | None) -> dict[str, dict]:
     owners: dict[str, dict | None] = {}
     found = {}
     for run_id, generations in _all_generations(folder).items():
-        owner = _read(folder / f"{run_id}.{max(generations)}")
-        if owner and owner not in owners:
+        owner, _ = _read(folder / f"{run_id}.{max(generations)}") or ("", None)
+        if owner not in owners:
             owners[owner] = _living(folder, owner, now)
-        if owner and owners[owner]:
-            found[run_id] = owners[owner].get("runs", {}).get(run_id, {})
+        if living := owners[owner]:
+            found[run_id] = living["runs"].get(run_id, {})
     return found
 
 
@@ -111,10 +117,10 @@ def clear_dead(results: str | Path | None) -> None:
         with taken(results, [run_id]):
             pass  # taken over and given back: all its generations go
     for path in folder.glob(f"*{OWNER}"):
-        if not _is_alive(folder, path.stem, now):
-            path.unlink(missing_ok=True)
-    for path in folder.glob(f"*{PROBE}"):  # who misses one makes another
-        path.unlink(missing_ok=True)
+        if not _living(folder, path.stem, now):
+            _remove(path)
+    for path in folder.glob(f"*{PROBE}"):  # safe to delete: their owner makes another
+        _remove(path)
     _remove_if_empty(folder)
 
 
@@ -167,8 +173,8 @@ def _give_back(lease: Lease) -> None:
     for run_id, ours in lease.generations.items():
         for generation in sorted(found.get(run_id, [])):
             if generation <= ours:
-                (lease.folder / f"{run_id}.{generation}").unlink(missing_ok=True)
-    (lease.folder / (lease.owner + OWNER)).unlink(missing_ok=True)
+                _remove(lease.folder / f"{run_id}.{generation}")
+    _remove(lease.folder / (lease.owner + OWNER))
     _remove_if_empty(lease.folder)
 
 
@@ -191,6 +197,11 @@ def _make(folder: Path, name: str, text: str) -> bool:
                 whole.unlink(missing_ok=True)
 
 
+def _remove(path: Path) -> None:
+    if path.is_symlink() or not path.is_dir():
+        path.unlink(missing_ok=True)
+
+
 def _remove_if_empty(folder: Path) -> None:
     with contextlib.suppress(OSError):
         folder.rmdir()
@@ -201,59 +212,80 @@ def _remove_if_empty(folder: Path) -> None:
 
 def _all_generations(folder: Path) -> dict[str, list[int]]:
     found = defaultdict(list)
-    with contextlib.suppress(FileNotFoundError):
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
         for name in os.listdir(folder):
-            run_id, _, generation = name.rpartition(".")
-            if generation.isdigit():
-                found[run_id].append(int(generation))
+            if lease := LEASE.fullmatch(name):
+                found[lease[1]].append(int(lease[2]))
     return found
 
 
-def _read(path: Path) -> str | None:
-    try:
-        return path.read_text()
-    except FileNotFoundError:
-        return None
+def _read(path: Path) -> tuple[str, os.stat_result] | None:
+    """Text and state of a file; None if there is none. What is no file, or cannot be read, has no
+    text."""
+    with contextlib.suppress(FileNotFoundError):
+        try:
+            # Opened before its state is asked for, for a network file system then looks at the
+            # server; and without waiting, as for the other end of a pipe.
+            with open(path, errors="replace", opener=_without_waiting) as file:
+                state = os.fstat(file.fileno())
+                return file.read() if stat.S_ISREG(state.st_mode) else "", state
+        except FileNotFoundError:
+            raise
+        except OSError:
+            return "", os.lstat(path)
+    return None
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def _mark(path: Path) -> tuple | None:
     """What tells a file from another of its name that came later; None if there is none."""
-    try:
-        with open(path) as file:
-            found = os.fstat(file.fileno())
-            return found.st_ino, found.st_mtime_ns, file.read()
-    except FileNotFoundError:
-        return None
+    found = _read(path)
+    return (found[1].st_ino, found[1].st_mtime_ns, found[0]) if found else None
 
 
 def _is_free(folder: Path, name: str, now: float) -> bool:
     """Whether a lease that is there has a dead owner; one that has just gone is not free yet."""
-    owner = _read(folder / name)
-    return owner is not None and not _is_alive(folder, owner, now)
+    lease = _read(folder / name)
+    return lease is not None and not _living(folder, lease[0], now)
 
 
 # ------------------------------------------------------------ life and death
 
 
-def _is_alive(folder: Path, owner: str, now: float) -> bool:
-    return _living(folder, owner, now) is not None
-
-
 def _living(folder: Path, owner: str, now: float) -> dict | None:
     """What an owner says of itself; None if it is dead."""
-    path = folder / (owner + OWNER)
-    try:
-        with open(path) as file:  # opened, for a network file system then looks at the server
-            touched, who = os.fstat(file.fileno()).st_mtime, json.load(file)
-    except (FileNotFoundError, ValueError):
+    found = _read(folder / (owner + OWNER)) if OWNER_NAME.fullmatch(owner) else None
+    who = _understood(found[0]) if found else None
+    if who is None:
         return None
-    if who["host"] != _host():
-        return who if now - touched < EXPIRY else None
+    if who["host"] != _host():  # a time that is still to come is no owner's
+        return who if abs(now - found[1].st_mtime) < EXPIRY else None
     try:
         process = psutil.Process(who["pid"])
         same = abs(process.create_time() - who["started"]) < START_TOLERANCE
         return who if same and process.status() != psutil.STATUS_ZOMBIE else None
-    except psutil.NoSuchProcess:
+    except (
+        psutil.NoSuchProcess,
+        ValueError,
+        OverflowError,
+    ):  # the last two: no number of a process
+        return None
+
+
+def _understood(text: str) -> dict | None:
+    """What an owner's file says; None if it is not of the form that ``taken`` writes."""
+    try:
+        who = json.loads(text)
+        runs = {
+            str(i): {name: value for name, value in config.items() if isinstance(value, SCALARS)}
+            for i, config in who["runs"].items()
+        }
+        numbers = {"pid": int(who["pid"]), "started": float(who["started"])}
+        return {"host": str(who["host"]), "runs": runs} | numbers
+    except (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError):
         return None
 
 
