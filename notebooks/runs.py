@@ -136,9 +136,10 @@ figures.given(timed, "", tell_cost)
 #
 # ## With what each row was made
 #
-# Every row names the version of ncbook and its commit, of torch and of Python, and the device. On
-# the same kind of device a run comes out the same up to rounding of its stored numbers, alone or
-# with others, which a test checks on rows drawn at random.
+# Every row names the version of ncbook and its commit, of torch and of Python, the device and the
+# processor. On the same processor a run comes out the same up to rounding of its stored numbers,
+# alone or with others; on another, whose kernels round differently, it comes out as close as the
+# run of another seed would. A test checks both, the latter on rows drawn at random.
 
 # %% tags=["hide-input"]
 MADE = ["device", "processor", "torch_version", "python_version", "git_commit"]
