@@ -1,4 +1,5 @@
 import contextlib
+import datetime
 import errno
 import fcntl
 import itertools
@@ -7,6 +8,7 @@ import multiprocessing
 import os
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import threading
@@ -14,6 +16,7 @@ import warnings
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
@@ -416,6 +419,37 @@ def test_a_failed_write_leaves_the_store_as_it_was(tmp_path, monkeypatch, call):
     assert not leftovers(tmp_path)
 
 
+@contextlib.contextmanager
+def no_folder_sync(monkeypatch, code=errno.EINVAL):
+    """A file system that refuses to sync folders, as some network mounts do."""
+    real = os.fsync
+
+    def fsync(descriptor):
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(code, os.strerror(code))
+        return real(descriptor)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", fsync)
+        yield
+
+
+@pytest.mark.parametrize("code", [errno.EINVAL, errno.ENOTSUP, errno.ENOSYS])
+def test_a_file_system_that_cannot_sync_folders(tmp_path, monkeypatch, code):
+    with no_folder_sync(monkeypatch, code):
+        for name in "ab":
+            write_one(tmp_path, name)
+        assert store.compact(tmp_path, at_least=2) == 2
+        store.export(tmp_path / "out.csv", tmp_path)
+    assert store.stored_ids(tmp_path) == {"a", "b"}
+    assert not leftovers(tmp_path / "runs") + leftovers(tmp_path / "history")
+
+
+def test_a_disk_that_breaks_while_it_syncs_a_folder_is_an_error(tmp_path, monkeypatch):
+    with no_folder_sync(monkeypatch, errno.EIO), pytest.raises(OSError, match="Input/output error"):
+        write_one(tmp_path, "a")
+
+
 WRITE_FOREVER = """
 import itertools, sys
 from ncbook import store
@@ -508,6 +542,92 @@ def test_damaged_file_is_named_set_aside_and_written_again(tmp_path, kind, damag
 
     write_one(tmp_path, "broken")
     assert set(load(tmp_path)["run_id"]) == {"sound", "broken"}
+
+
+ODD = {
+    "pipe": os.mkfifo,
+    "folder": os.mkdir,
+    "loop of links": lambda path: os.symlink(path, path),
+    "link to nothing": lambda path: os.symlink(path.with_name("nothing"), path),
+    "link to a pipe": lambda path: (os.mkfifo(f"{path}.pipe"), os.symlink(f"{path}.pipe", path)),
+}
+
+
+@pytest.mark.parametrize("kind", store.KINDS)
+@pytest.mark.parametrize("odd", ODD)
+def test_what_is_no_file_is_named_and_set_aside(tmp_path, kind, odd):
+    write_one(tmp_path, "sound")
+    path = tmp_path / kind / write_one(tmp_path, "broken").name
+    path.unlink()
+    ODD[odd](path)
+    load = {"runs": store.load_runs, "history": store.load_history}[kind]
+    with pytest.warns(store.DamagedFileWarning, match=f"{path}: damaged, its runs are left out"):
+        assert set(load(tmp_path)["run_id"]) == {"sound"}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", store.DamagedFileWarning)
+        assert "sound" in store.stored_ids(tmp_path)
+        store.compact(tmp_path, at_least=2)
+    with pytest.warns(store.DamagedFileWarning, match=f"{path}: damaged, set aside"):
+        store.set_aside_damaged(tmp_path)
+    write_one(tmp_path, "broken")
+    assert set(load(tmp_path)["run_id"]) == {"sound", "broken"}
+
+
+@pytest.mark.parametrize("place", ["pipe", "folder"])
+def test_leftovers_that_are_no_files_stop_no_compaction(tmp_path, place):
+    for name in "ab":
+        write_one(tmp_path, name)
+    ODD[place](tmp_path / "runs" / ".x.0.tmp")
+    assert store.compact(tmp_path, at_least=2) == 2
+
+
+@pytest.mark.parametrize("seed", [2**53 + 1, 2**63 - 1])
+def test_whole_numbers_stay_whole(tmp_path, seed):
+    write_one(tmp_path, "a", seed=seed, train_size=seed)
+    store.write(tmp_path, [{"run_id": "b", "status": "ok"}])  # which has none
+    for _ in range(2):
+        (row,) = store.load_runs(tmp_path, seed=seed).to_dict("records")
+        assert (row["seed"], row["train_size"]) == (seed, seed)
+        assert set(store.load_history(tmp_path, seed=seed)["seed"]) == {seed}
+        store.compact(tmp_path, at_least=2)
+    assert store.load_runs(tmp_path, seed=seed - 1).empty
+    store.export(tmp_path / "out.csv", tmp_path)
+    assert str(seed) in (tmp_path / "out.csv").read_text()
+
+
+def test_numbers_that_a_column_cannot_hold_are_refused(tmp_path):
+    for values in ([2**63], [2**53 + 1, 0.5]):
+        runs = [make_run(str(i), k=value) for i, value in enumerate(values)]
+        with pytest.raises(ValueError, match=r"^column 'k' cannot hold") as refused:
+            store.write(tmp_path, runs)
+        assert "\n" not in str(refused.value)
+    assert not list(tmp_path.rglob("*.parquet"))
+
+
+FOREIGN = {
+    "a list": dict(nc0=[[1.0]]),
+    "a mapping": dict(seed=[{"a": 1}]),
+    "words for numbers": dict(lr=["fast"]),
+    "bytes for words": dict(dataset=[b"\xff"]),
+    "times": dict(lr=[datetime.datetime(2026, 1, 1)]),
+    "a list of ids": dict(run_id=[["x"]]),
+}
+
+
+@pytest.mark.parametrize("columns", FOREIGN.values(), ids=FOREIGN)
+def test_a_file_of_other_types_changes_no_other(tmp_path, columns):
+    write_one(tmp_path, "sound")
+    before = store.load_runs(tmp_path)
+    path = tmp_path / "runs" / "foreign.parquet"
+    whole = {name: [value] for name, value in make_run("x").items()} | columns
+    pq.write_table(pa.table(whole), path)
+    with pytest.warns(store.DamagedFileWarning, match=f"^{path}: damaged, its runs are left out$"):
+        assert_same([store.load_runs(tmp_path)], [before])
+    with pytest.warns(store.DamagedFileWarning, match=f"^{path}: damaged, its runs are left out$"):
+        assert store.stored_ids(tmp_path) == {"sound"}
+    with pytest.warns(store.DamagedFileWarning, match=f"^{path}: damaged, set aside"):
+        store.set_aside_damaged(tmp_path)
+    assert_same([store.load_runs(tmp_path)], [before])
 
 
 def test_stored_ids_warns_of_a_damaged_file(tmp_path):

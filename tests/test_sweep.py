@@ -2,9 +2,14 @@
 
 import contextlib
 import dataclasses
+import errno
 import itertools
+import json
+import os
+import platform
 import re
 import subprocess
+import warnings
 from collections import Counter
 from pathlib import Path
 
@@ -17,7 +22,8 @@ from IPython.core.interactiveshell import InteractiveShell
 from traitlets.config import Config
 
 from ncbook import data, store, sweep, train
-from ncbook.sweep import engine
+from ncbook.cli import filters
+from ncbook.sweep import engine, leases, provenance
 from ncbook.train import RunConfig
 
 PUBLISHED = Path(__file__).parents[1] / "book" / "results"
@@ -244,7 +250,8 @@ def test_what_is_stored_is_what_training_returns(tmp_path):
 def test_every_row_says_where_it_comes_from(tmp_path):
     run(small_grid()[:1], tmp_path)
     (row,) = store.load_runs(tmp_path).to_dict("records")
-    made_with = ("ncbook_version", "torch_version", "python_version", "device", "created_at")
+    made_with = ("ncbook_version", "torch_version", "python_version", "device", "processor")
+    made_with += ("created_at",)
     assert all(isinstance(row[k], str) and row[k] for k in made_with)
     assert row["torch_version"] == torch.__version__
     assert row["device"].startswith("cpu (")
@@ -727,3 +734,145 @@ def test_networks_for_images_go_through_the_same_sweep(tmp_path, model):
     assert row["model"] == model
     assert 0 < row["nc0"] < 10
     assert list(sweep.load_history(found)["epoch"]) == [0, 1, 2]
+
+
+# ------------------------------------------------------------ what others left in the store
+
+
+def owned_by(owner, changed=None, **said):
+    """A lease, and its owner's file as of another host or of other words."""
+
+    def make(folder, run_id):
+        (folder / f"{run_id}.0").write_text(owner)
+        path = folder / f"{owner}.owner"
+        path.write_text(json.dumps(leases._this_process() | {"runs": {}} | said))
+        if changed:
+            os.utime(path, (changed, changed))
+
+    return make
+
+
+def lease_of(content):
+    return lambda folder, run_id: (folder / f"{run_id}.0").write_bytes(content)
+
+
+def owner_of(make):
+    def both(folder, run_id):
+        (folder / f"{run_id}.0").write_text(OWNER)
+        make(folder / f"{OWNER}.owner")
+
+    return both
+
+
+OWNER = "0" * 32
+IN_2099 = 4_070_908_800
+NO_LEASES = {
+    "{}": lease_of(b"{}"),
+    "empty": lease_of(b""),
+    "binary": lease_of(b"\xff\x00"),
+    "a path": lease_of(b"../../x"),
+    "folder": lambda folder, run_id: (folder / f"{run_id}.0").mkdir(),
+    "pipe": lambda folder, run_id: os.mkfifo(folder / f"{run_id}.0"),
+    "loop": lambda folder, run_id: (folder / f"{run_id}.0").symlink_to(f"{run_id}.0"),
+    "owner dated 2099": owned_by(OWNER, IN_2099, host="another"),
+    "owner without host": owner_of(lambda path: path.write_text('{"pid": 1}')),
+    "owner that is a list": owner_of(lambda path: path.write_text("[]")),
+    "owner that is deep": owner_of(lambda path: path.write_text("[" * 100_000)),
+    "owner that is empty": owner_of(lambda path: path.write_bytes(b"")),
+    "owner that is binary": owner_of(lambda path: path.write_bytes(b"\xff\xfe")),
+    "owner that is a pipe": owner_of(os.mkfifo),
+    "owner that is a folder": owner_of(os.mkdir),
+    "owner with words for numbers": owned_by(OWNER, pid="one"),
+    "owner with an impossible process": owned_by(OWNER, pid=-5),
+    "owner with a large process": owned_by(OWNER, pid=10**30),
+    "owner with other runs": owned_by(OWNER, runs=[1]),
+}
+
+
+@pytest.mark.parametrize("make", NO_LEASES.values(), ids=NO_LEASES)
+def test_what_is_no_lease_keeps_nobody_from_training(tmp_path, make):
+    (tmp_path / "leases").mkdir()
+    make(tmp_path / "leases", "a")
+    (tmp_path / "leases" / "a.²").touch()
+    assert sweep.running(tmp_path) == set()
+    with leases.taken(tmp_path, ["a"]) as mine:
+        assert mine.ids == mine.kept() == ["a"]
+        assert sweep.running(tmp_path) == {"a"}
+    leases.clear_dead(tmp_path)
+    assert sweep.running(tmp_path) == set()
+
+
+def test_a_living_owner_may_say_anything_of_its_runs(tmp_path):
+    with leases.taken(tmp_path, ["a"], {"a": {"lr": 1, "model": ["x"], "seed": {}}}):
+        assert leases.training(tmp_path) == {"a": {"lr": 1}}
+
+
+@pytest.mark.parametrize("make", [Path.touch, os.mkfifo], ids=["file", "pipe"])
+def test_a_file_in_place_of_the_leases_is_one_line(tmp_path, make):
+    make(tmp_path / "leases")
+    assert sweep.running(tmp_path) == set()
+    with pytest.raises(sweep.SweepError, match=f"File exists: '{tmp_path}/leases'$"):
+        run(small_grid()[:1], tmp_path)
+
+
+def test_leases_where_folders_cannot_be_synced(tmp_path, monkeypatch):
+    def fsync(descriptor):
+        raise OSError(errno.EINVAL, "Invalid argument")
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with leases.taken(tmp_path, ["a"]) as mine:
+        assert mine.ids == ["a"]
+    assert not (tmp_path / "leases").exists()
+
+
+def test_a_run_whose_row_cannot_be_true_is_trained_again_and_so_said(tmp_path):
+    (config, *_) = small_grid()
+    run([config], tmp_path)
+    (row,) = store.load_runs(tmp_path).to_dict("records")
+    (file,) = (tmp_path / "runs").iterdir()
+    store.write(tmp_path, [row | {"nc0": -1.0}])
+    file.unlink()
+    name = sweep.run_id(config)
+    said = f"1 run is to be trained again, with nc0 below 0: {name}"
+    with pytest.warns(store.DamagedFileWarning, match=said):
+        assert sweep.missing([config], tmp_path) == [config]
+    assert sweep.missing(small_grid()[1:2], tmp_path)  # of others, nothing is said
+    with pytest.warns(store.DamagedFileWarning, match=said):
+        assert run([config], tmp_path).trained == {"ok": 1}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", store.DamagedFileWarning)
+        assert store.load_runs(tmp_path)["nc0"].tolist() == [row["nc0"]]
+        assert run([config], tmp_path).stored == 1
+
+
+@pytest.mark.parametrize("form", [2**53 + 1, str(2**53 + 1), f"[{2**53 + 1}]", f"{2**53 + 1}.0"])
+def test_a_large_whole_number_reaches_the_runs_as_it_is(tmp_path, form):
+    asked = request(tmp_path, seeds=form, epochs=2, lrs=0.1, momenta=0, weight_decays=0)
+    assert [c.seed for c in asked.configs] == [2**53 + 1]
+
+
+def test_the_largest_seed_is_trained_and_stored_as_it_is(tmp_path):
+    (config, *_) = small_grid(seeds=[2**63 - 1])
+    run([config], tmp_path)
+    assert store.load_runs(tmp_path, seed=2**63 - 1)["seed"].tolist() == [2**63 - 1]
+    assert filters.chosen({"seeds": str(2**63 - 1)}) == {"seed": [2**63 - 1]}
+
+
+CPUINFO = {
+    "x86": (
+        "vendor_id\t: AuthenticAMD\ncpu family\t: 25\nmodel\t\t: 17\nmodel name\t: AMD EPYC\n"
+        "stepping\t: 1\n\nvendor_id\t: another\n",
+        "AuthenticAMD AMD EPYC (cpu family 25, model 17, stepping 1)",
+    ),
+    "ARM": (
+        "processor\t: 0\nCPU implementer\t: 0x41\nCPU variant\t: 0x1\nCPU part\t: 0xd40\n",
+        "0x41 (CPU part 0xd40, CPU variant 0x1)",
+    ),
+    "nothing": ("", platform.machine()),
+}
+
+
+@pytest.mark.parametrize(("said", "name"), CPUINFO.values(), ids=CPUINFO)
+def test_the_processor_is_named(monkeypatch, said, name):
+    monkeypatch.setattr(Path, "read_text", lambda *a, **k: said)
+    assert provenance.processor.__wrapped__() == name

@@ -1,24 +1,34 @@
 """Members trained together against plain loops that train one network at a time."""
 
 import dataclasses
+import errno
 import gc
+import hashlib
+import io
 import math
+import os
 import platform
 import resource
 import shutil
+import stat
 import subprocess
 import sys
 import warnings
+from fractions import Fraction
 from functools import cache
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from ncbook import data, metrics, models, optim, theory
+from ncbook import data, metrics, models, optim, store, theory
 from ncbook.train import (
     METRIC_KEYS,
+    CheckpointWarning,
     RunConfig,
+    checkpoint,
+    checkpoint_path,
     default_log_epochs,
     learning_rate_factor,
     learning_rate_factors,
@@ -890,6 +900,91 @@ def test_a_bad_config_is_refused_by_value(changes, message):
     with pytest.raises(ValueError, match=f"^{message}") as refused:
         RunConfig(**changes)
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (dict(lr=1), dict(lr=1.0)),
+        (dict(lr=np.float64(0.5)), dict(lr=0.5)),
+        (dict(weight_decay=0, momentum=0), dict(weight_decay=-0.0, momentum=0.0)),
+        (dict(width=Fraction(1, 8)), dict(width=0.125)),
+        (dict(clip=1), dict(clip=np.float32(1))),
+        (dict(seed=np.int64(3), depth=np.int32(2)), dict(seed=3, depth=2)),
+        (dict(augment=np.bool_(False), coupled_share=1), dict()),
+    ],
+)
+def test_equal_configs_are_one_run_with_one_checkpoint(tmp_path, one, other):
+    one, other = RunConfig(**one), RunConfig(**other)
+    assert repr(one) == repr(other)  # types, too
+    assert store.run_id(one.identity()) == store.run_id(other.identity())
+    assert checkpoint_path(one, tmp_path) == checkpoint_path(other, tmp_path)
+
+
+@pytest.mark.parametrize("field", ["seed", "epochs", "batch_size", "train_size", "depth"])
+def test_whole_numbers_are_exact_up_to_64_bits(field):
+    assert getattr(RunConfig(**{field: 2**63 - 1}), field) == 2**63 - 1
+    with pytest.raises(ValueError, match=rf"^{field} must be below 2\*\*63, got {2**63}$"):
+        RunConfig(**{field: 2**63})
+
+
+def test_a_number_that_no_float_holds_is_refused():
+    with pytest.raises(ValueError, match=r"^lr must be a finite number > 0, got inf$"):
+        RunConfig(lr=10**400)
+
+
+# ------------------------------------------------------------ checkpoints
+
+CONTENT = {"net": 1, "optimizer": 1, "order": 1, "epoch": 1, "history": [], "seconds": 0.0}
+
+
+def foreign(content):
+    """A file that says of itself that it is whole."""
+    return hashlib.sha256(content).digest() + content
+
+
+def saved(content):
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    return foreign(buffer.getvalue())
+
+
+NO_CHECKPOINTS = {
+    "empty": lambda path: path.write_bytes(b""),
+    "no pickle": lambda path: path.write_bytes(foreign(b"nothing")),
+    "no mapping": lambda path: path.write_bytes(saved([1])),
+    "half a mapping": lambda path: path.write_bytes(saved({"config": {}})),
+    "pipe": os.mkfifo,
+    "folder": os.mkdir,
+    "loop": lambda path: path.symlink_to(path),
+}
+
+
+@pytest.mark.parametrize("make", NO_CHECKPOINTS.values(), ids=NO_CHECKPOINTS)
+def test_what_is_no_checkpoint_is_set_aside(tmp_path, make):
+    path = checkpoint_path(RunConfig(), tmp_path)
+    make(path)
+    with pytest.warns(
+        CheckpointWarning, match=f"^{path} is damaged: set aside as .*aside, the run"
+    ):
+        assert checkpoint.load_checkpoint(path, RunConfig(), "") is None
+    assert not os.path.lexists(path)
+
+
+def test_a_checkpoint_is_written_where_folders_cannot_be_synced(tmp_path, monkeypatch):
+    real = os.fsync
+
+    def fsync(descriptor):
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "Invalid argument")
+        return real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    path = checkpoint_path(RunConfig(), tmp_path)
+    os.mkfifo(path.with_name(f".{path.name}.part"))  # in its way
+    content = CONTENT | {"config": RunConfig().identity(), "listing": "x"}
+    checkpoint.save_checkpoint(path, content)
+    assert checkpoint.load_checkpoint(path, RunConfig(), "x") == content
 
 
 def test_a_config_is_a_value():

@@ -73,7 +73,7 @@ def _sizes(listing: Listing) -> dict[str, int]:
     sizes = {}
     for key in listing.runs:
         with contextlib.suppress(FileNotFoundError):
-            sizes[key] = sum(path.stat().st_size for path in listing.pair(key))
+            sizes[key] = sum(path.lstat().st_size for path in listing.pair(key))
     return sizes
 
 

@@ -9,9 +9,7 @@ from pathlib import Path
 from ncbook.store.layout import list_pairs
 from ncbook.store.names import DONE, FAILED, RUN_COLUMNS, results_dir
 from ncbook.store.scan import FILE, Vanished, connect, scan, warn_of_damage
-from ncbook.store.soundness import FAULT, JUDGED, faults_in_words
-
-COLUMNS = {"run_id": RUN_COLUMNS["run_id"]} | JUDGED
+from ncbook.store.soundness import FAULT, faults_in_words
 
 
 class Stored:
@@ -77,7 +75,7 @@ class Stored:
             return f"SELECT {columns} FROM {source} WHERE run_id IS NOT NULL", []
 
         with connect() as con:
-            table = scan(con, paths, COLUMNS, judged, damaged.append)
+            table = scan(con, paths, RUN_COLUMNS, judged, damaged.append)
         self._damaged += damaged
         files = {path.stem: path for path in paths}
         rows = zip(*(column.to_pylist() for column in table.columns), strict=True)

@@ -96,11 +96,15 @@ def table_of(records: Sequence[Record]) -> pa.Table:
 def _column(name: str, values: list[Any]) -> pa.Array:
     """bool, int64, float64 or string, whichever holds every value; null if all are None."""
     types = {type(value) for value in values} - {type(None)}
-    for type_, arrow in ((bool, pa.bool_()), (int, pa.int64()), (str, pa.string())):
-        if types == {type_}:
-            return pa.array(values, arrow)
-    if types <= {int, float}:
-        return pa.array(values, pa.float64() if types else pa.null())
+    try:
+        for type_, arrow in ((bool, pa.bool_()), (int, pa.int64()), (str, pa.string())):
+            if types == {type_}:
+                return pa.array(values, arrow)
+        if types <= {int, float}:
+            return pa.array(values, pa.float64() if types else pa.null())
+    except (OverflowError, pa.ArrowException):
+        largest = max((v for v in values if type(v) is int), key=abs)
+        raise ValueError(f"column {name!r} cannot hold {largest} exactly") from None
     held = ", ".join(sorted(type_.__name__ for type_ in types))
     raise ValueError(f"column {name!r} must hold numbers, strings or bools, not {held}")
 

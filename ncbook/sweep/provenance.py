@@ -55,8 +55,8 @@ def processor() -> str:
     lines = (line.partition(":") for line in first.splitlines())
     said = {name.strip(): value.strip() for name, _, value in lines}
     numbers = [f"{name} {said[name]}" for name in DESIGN if name in said]
-    words = " ".join(said[name] for name in NAMES if said.get(name))
-    return f"{words or platform.machine()} ({', '.join(numbers)})" if numbers else words
+    words = " ".join(said[name] for name in NAMES if said.get(name)) or platform.machine()
+    return f"{words} ({', '.join(numbers)})" if numbers else words
 
 
 def _git_commit() -> str:
