@@ -11,13 +11,16 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from contextlib import nullcontext
 from dataclasses import asdict
+from itertools import product
 from pathlib import Path
 
 import nbformat
 import pandas as pd
 import psutil
 import pytest
+from PIL import Image
 from test_cluster import LAST_BITS, SECONDS, assert_same_rows, family, left_over, wait_until
 from typer.testing import CliRunner
 
@@ -171,6 +174,37 @@ def test_all_blocks_are_checked_before_the_first_begins(tmp_path, monkeypatch):
     assert str(folder) in error
     assert error.count("\n") == 1
     assert {path.name for path in tmp_path.iterdir()} == {"pictures"}
+
+
+def write_pictures(folder):
+    for split, name in product(("train", "test"), ("a", "b")):
+        (folder / split / name).mkdir(parents=True)
+        for i in range(4):
+            Image.new("RGB", (8, 8), (i, 0, 0)).save(folder / split / name / f"{i}.png")
+    return folder
+
+
+def test_a_folder_that_changes_while_it_is_swept_is_named(tmp_path, monkeypatch):
+    picture = write_pictures(tmp_path / "x") / "train" / "a" / "0.png"
+    monkeypatch.setattr(sweeping.notebook, "execute", lambda *_: picture.unlink(missing_ok=True))
+    monkeypatch.setattr(sweeping, "_workers", lambda *_: nullcontext({}))
+    chosen = ("--lrs", "0.01", "--momenta", "0.9", "--batch-size", "4")
+    said, _ = call("sweep", "--dataset", "folder:x/", *chosen, "--json", code=1)
+    (block,) = json.loads(said)["blocks"]
+    assert block["dataset"] == "folder:x"
+    assert block["error"].startswith("folder:x has changed: files were added, removed, renamed or")
+    assert block["left"] == block["wanted"] == 6
+
+
+def test_hidden_files_in_a_folder_are_said_in_one_line(tmp_path, monkeypatch):
+    monkeypatch.setattr(planning, "estimate", lambda *_: {})
+    write_pictures(tmp_path / "x")
+    (tmp_path / "x" / "train" / "a" / "@eaDir").mkdir()
+    chosen = ("--lrs", "0.01", "--momenta", "0.9", "--batch-size", "4")
+    _, error = call("plan", "--dataset", "folder:x", "--optimizer", "sgd,adam", *chosen)
+    assert error.splitlines() == [
+        "ncbook: warning: folder:x: left out, as hidden, system or linked twice: 1 (train/a/@eaDir)"
+    ]
 
 
 def test_a_scheduler_that_is_not_there_is_refused_within_ten_seconds(tmp_path):

@@ -1,15 +1,21 @@
 import gzip
 import hashlib
 import http.server
+import os
 import pickle
 import re
+import shutil
 import socket
+import struct
 import subprocess
 import sys
 import threading
 import time
+import zlib
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -55,6 +61,13 @@ def idx_files(rng, **options):
         contents[f"{split}-images-idx3-ubyte"] = idx_bytes(pixels)
         contents[f"{split}-labels-idx1-ubyte"] = idx_bytes(labels)
     return contents, arrays
+
+
+def publish(monkeypatch, files, name="mnist"):
+    """Take these files for the published ones."""
+    sums = {file: md5(content) for file, content in files[0].items()}
+    monkeypatch.setitem(downloads.IDX_SUMS, name, sums)
+    return files
 
 
 def write_files(folder, contents):
@@ -367,8 +380,8 @@ IDX_SETS = {"mnist": "MNIST", "fashion_mnist": "FashionMNIST"}
 
 
 @pytest.mark.parametrize(("name", "folder_name"), IDX_SETS.items())
-def test_idx_files(root, rng, name, folder_name):
-    contents, arrays = idx_files(rng)
+def test_idx_files(root, rng, monkeypatch, name, folder_name):
+    contents, arrays = publish(monkeypatch, idx_files(rng), name)
     write_files(root / folder_name / "raw", contents)
     dataset = data.load(name)
     check_dataset(dataset, (1, 28, 28))
@@ -388,8 +401,8 @@ def test_idx_files(root, rng, name, folder_name):
     assert dataset.class_names == tuple(published.classes)
 
 
-def test_statistics_are_those_of_the_full_set_at_its_own_resolution(root, rng):
-    write_files(root / "MNIST" / "raw", idx_files(rng)[0])
+def test_statistics_are_those_of_the_full_set_at_its_own_resolution(root, rng, monkeypatch):
+    write_files(root / "MNIST" / "raw", publish(monkeypatch, idx_files(rng))[0])
     full, small = data.load("mnist"), data.load("mnist", image_size=32, train_size=10)
     assert small.train_x.shape == (10, 1, 32, 32)
     assert small.test_x.shape == (10 * PER_CLASS, 1, 32, 32)
@@ -460,7 +473,7 @@ def mirror(tmp_path):
 
 
 def test_download(root, rng, mirror, monkeypatch, capfd):
-    contents, arrays = idx_files(rng)
+    contents, arrays = publish(monkeypatch, idx_files(rng))
     archives, resources = archived(contents)
     write_files(mirror[0], archives)
     monkeypatch.setattr(torchvision.datasets.MNIST, "resources", resources)
@@ -495,7 +508,7 @@ def test_a_network_that_never_answers_is_given_up(root, monkeypatch, name):
 
 
 def test_archives_put_there_by_hand_are_unpacked(root, rng, monkeypatch):
-    contents, arrays = idx_files(rng)
+    contents, arrays = publish(monkeypatch, idx_files(rng))
     archives, resources = archived(contents)
     write_files(root / "MNIST" / "raw", archives)
     monkeypatch.setattr(torchvision.datasets.MNIST, "resources", resources)
@@ -517,35 +530,55 @@ def test_a_damaged_archive_is_named_and_not_written_over(root, rng, mirror, monk
 
 
 IMAGES, LABELS = "train-images-idx3-ubyte", "t10k-labels-idx1-ubyte"
-ZEROS = np.zeros((30, 28, 27), dtype=np.uint8)
 
 
 @pytest.mark.parametrize(
-    ("file", "damage", "reason"),
+    ("file", "damage"),
     [
-        (IMAGES, lambda b: b[:-100], "23436 bytes, but its header says 23536"),
-        (IMAGES, lambda b: b + b"more", "23540 bytes, but its header says 23536"),
-        (IMAGES, lambda b: b[:9], "not an IDX file of bytes with 3 axes"),
-        (IMAGES, lambda b: b"", "not an IDX file of bytes with 3 axes"),
-        (IMAGES, lambda b: b"text" * 99, "not an IDX file of bytes with 3 axes"),
-        (IMAGES, gzip.compress, "not an IDX file of bytes with 3 axes"),
-        (IMAGES, lambda _: idx_bytes(ZEROS), r"images of \(28, 27\) pixels, not \(28, 28\)"),
-        (LABELS, lambda b: b[:3] + b"\3" + b[4:], "not an IDX file of bytes with 1 axes"),
-        (LABELS, lambda b: b[:-1] + b"\n", "label 10, but they are 0 to 9"),
-        (LABELS, lambda _: idx_bytes(np.arange(10, dtype=np.uint8)), "10 labels of 30 images"),
+        (IMAGES, lambda b: b[:-100]),
+        (IMAGES, lambda b: b""),
+        (IMAGES, lambda b: b"text" * 99),
+        (IMAGES, gzip.compress),
+        (LABELS, lambda b: b + b"\0"),
+        (LABELS, lambda b: b[:-1] + bytes([b[-1] ^ 1])),
     ],
 )
-def test_a_damaged_idx_file_is_named(root, rng, file, damage, reason):
-    contents, _ = idx_files(rng)
+@pytest.mark.parametrize("name", ["mnist", "fashion_mnist"])
+def test_any_but_the_published_idx_file_is_named(root, rng, monkeypatch, name, file, damage):
+    """So that nobody's own images are taken for MNIST's."""
+    contents, _ = publish(monkeypatch, idx_files(rng), name)
     contents[file] = damage(contents[file])
-    folder = root / "MNIST" / "raw"
+    folder = root / downloads.DOWNLOADS[name].folder
     write_files(folder, contents)
     with pytest.raises(data.DataNotFoundError) as caught:
-        data.load("mnist")
+        data.load(name)
     assert re.fullmatch(
-        f"mnist: {folder}/{file}: {reason}; remove {folder}, and run again to download it",
+        f"{name}: {folder}/{file}: its md5 is not that of the published file, [0-9a-f]+; remove "
+        rf"{folder}, and run again to download it \(images of your own are folder:PATH\)",
         str(caught.value),
     )
+
+
+@pytest.mark.parametrize("kind", ["FIFO", "loop", "folder"])
+@pytest.mark.parametrize("name", ["mnist", "cifar10"])
+def test_what_is_no_file_is_named_and_left_there(root, name, kind):
+    source = downloads.DOWNLOADS[name]
+    path = root / source.folder / source.files[2]
+    path.parent.mkdir(parents=True)
+    make_odd(path, kind)
+    with pytest.raises(data.DataNotFoundError, match=f"^{name}: {path} is not a regular file; rem"):
+        data.load(name)
+    assert os.path.lexists(path)
+
+
+def make_odd(path, kind):
+    """Something of this name that cannot be read as a file, or only for ever."""
+    if kind == "FIFO":
+        os.mkfifo(path)
+    elif kind == "loop":
+        path.symlink_to(path.name)
+    else:
+        path.mkdir()
 
 
 @pytest.mark.parametrize("file", ["data_batch_2", "test_batch", "batches.meta"])
@@ -558,8 +591,9 @@ def test_a_damaged_cifar_file_is_named(root, cifar, file):
         data.load("cifar10")
 
 
-def test_a_class_without_samples_is_named(root, rng):
-    contents, _ = idx_files(rng, classes=(0, 1, 2, 3, 4, 5, 6, 8, 9))
+def test_a_class_without_samples_is_named(root, rng, monkeypatch):
+    files = idx_files(rng, classes=(0, 1, 2, 3, 4, 5, 6, 8, 9))
+    contents, _ = publish(monkeypatch, files)
     write_files(root / "MNIST" / "raw", contents)
     with pytest.raises(ValueError, match="mnist: no training samples of class 7 - seven"):
         data.load("mnist", train_size=18)
@@ -686,14 +720,236 @@ def test_an_image_that_cannot_be_read_is_named(folder, content):
     assert "\n" not in str(caught.value)
 
 
+def listing_of(folder, prefix="folder"):
+    name = f"{prefix}:{folder}"
+    return folders.list_images(name, folders.class_folders(name))
+
+
 def test_images_are_found_at_any_depth_and_in_order(folder):
     deep = folder / "train" / "one" / "a" / "b"
     deep.mkdir(parents=True)
     (folder / "train" / "one" / "0.jpg").rename(deep / "0.JPG")
-    files, labels = folders.image_files(folder / "train", ("one", "zero"))
+    listing = listing_of(folder)
+    files = listing.files["train"]
     assert files[:4] == sorted(files[:4])
     assert str(deep / "0.JPG") in files[:4]
-    assert labels.tolist() == [0] * 4 + [1] * 4
+    assert listing.labels["train"].tolist() == [0] * 4 + [1] * 4 + [2] * 4
+
+
+def copy(path, place):
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.write_bytes(path.read_bytes())
+
+
+def link(target):
+    return lambda _, place: place.symlink_to(target)
+
+
+# What is put into train/one, and how: none of it is an image of the class.
+LEFT_OUT = [
+    *((f"{name}/0.png", copy) for name in (".ipynb_checkpoints", "__MACOSX", "@eaDir", ".Trashes")),
+    ("lost+found/0.png", copy),
+    ("._0.jpg", copy),
+    ("loop", link("..")),  # train
+    ("loop", link(".")),
+    ("loop", link("../..")),  # the data set, with its test images
+    ("loop", link("/")),
+    ("more", link("../two")),
+    ("again.jpg", link("0.jpg")),
+    ("again.jpg", link("../two/0.jpg")),
+    ("../.ipynb_checkpoints/0.png", copy),  # would be a class
+]
+
+
+@pytest.mark.parametrize(("place", "put"), LEFT_OUT)
+@pytest.mark.parametrize("prefix", ["folder", "imagenet"])
+def test_each_image_counts_once_and_hidden_ones_never(folder, prefix, place, put):
+    (folder / "test").rename(folder / "val")
+    clean = listing_of(folder, prefix)
+    put(folder / "train" / "one" / "0.jpg", folder / "train" / "one" / place)
+    with pytest.warns(data.LeftOutWarning) as said:
+        listing = listing_of(folder, prefix)
+    assert listing.files == clean.files
+    assert listing.fingerprint == clean.fingerprint
+    name = re.escape(f"{prefix}:{folder}: left out, as hidden, system or linked twice: 1 (train/")
+    assert [bool(re.match(name, str(w.message))) for w in said] == [True]
+
+
+def test_files_that_are_no_images_are_not_worth_a_word(folder):
+    clean = listing_of(folder)
+    for name in ("Thumbs.db", ".DS_Store", "notes.txt"):
+        (folder / "train" / "one" / name).write_text("")
+    (folder / "train" / "one" / "gone").symlink_to("nowhere")
+    assert listing_of(folder).fingerprint == clean.fingerprint
+
+
+def test_links_to_images_that_lie_elsewhere_are_followed(folder, tmp_path_factory):
+    """To a folder, whose own links are ended, too, and to files."""
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    for i in range(3):
+        (folder / "train" / "one").joinpath(f"{i}{('.jpg', '.png', '.JPEG')[i]}").rename(
+            elsewhere / f"{i}.jpg"
+        )
+    (elsewhere / "loop").symlink_to(elsewhere)
+    one = folder / "train" / "one"
+    (one / "a.jpg").symlink_to(elsewhere / "0.jpg")
+    (one / "b").symlink_to(elsewhere)
+    (one / "c.jpg").symlink_to(elsewhere / "1.jpg")
+    with pytest.warns(data.LeftOutWarning, match=r": 3 \(train/one/a.jpg, train/one/b/loop, tra"):
+        files = listing_of(folder).files["train"][:4]
+    assert files == [str(one / name) for name in ("3.bmp", "b/0.jpg", "b/1.jpg", "b/2.jpg")]
+
+
+@pytest.mark.parametrize("kind", ["FIFO", "loop"])
+def test_an_image_that_is_no_file_is_named(folder, kind):
+    path = folder / "train" / "one" / "x.png"
+    make_odd(path, kind)
+    with pytest.raises(ValueError, match=f"^{path}: (not a regular file|cannot be read)"):
+        data.load(f"folder:{folder}")
+
+
+def test_a_folder_with_an_images_name_is_a_folder(folder):
+    make_odd(folder / "train" / "one" / "x.png", "folder")
+    assert len(listing_of(folder).files["train"]) == 12
+
+
+def test_a_file_that_may_not_be_read_is_named(folder, monkeypatch):
+    path = str(folder / "train" / "two" / "0.jpg")
+
+    def refuse(file, *mode):
+        if file == path:
+            raise PermissionError(13, "Permission denied", file)
+        return open(file, *mode)
+
+    monkeypatch.setattr(folders, "open", refuse, raising=False)
+    with pytest.raises(ValueError, match=f"^{path}: cannot be read .Permission denied.$"):
+        data.fingerprint(f"folder:{folder}")
+
+
+# ------------------------------------------------------------ what a folder holds
+
+
+def test_the_same_images_have_one_fingerprint_wherever_they_lie(folder, tmp_path_factory):
+    copied = tmp_path_factory.mktemp("copy") / "x"
+    shutil.copytree(folder, copied)
+    (copied / "test").rename(copied / "val")
+    names = (f"folder:{folder}", f"folder:{copied}", f"imagenet:{copied}")
+    assert len({data.fingerprint(name) for name in names}) == 1
+    assert data.load(names[0]).listing == data.fingerprint(names[0])
+
+
+def change(folder, how):
+    one = folder / "train" / "one"
+    if how == "renamed":
+        (one / "0.jpg").rename(one / "4.jpg")
+    elif how == "removed":
+        (folder / "test" / "two" / "0.jpg").unlink()
+    elif how == "moved":
+        (one / "1.png").rename(folder / "train" / "two" / "9.png")
+    elif how == "a class":
+        for split in ("train", "test"):
+            (folder / split / "two").rename(folder / split / "three")
+    elif how == "size":
+        (one / "0.jpg").write_bytes((one / "0.jpg").read_bytes() + b" ")
+    elif how == "content":  # of the same size, as those of uncompressed images are
+        content = (one / "3.bmp").read_bytes()
+        (one / "3.bmp").write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+
+
+@pytest.mark.parametrize("how", ["renamed", "removed", "moved", "a class", "size", "content"])
+def test_other_images_have_another_fingerprint(folder, how):
+    before = data.fingerprint(f"folder:{folder}")
+    change(folder, how)
+    assert data.fingerprint(f"folder:{folder}") != before
+
+
+@pytest.mark.parametrize("name", data.NAMES)
+def test_other_data_sets_need_no_fingerprint(name):
+    assert data.fingerprint(name) is None
+
+
+def test_plain_names():
+    for name in ("folder:x/y", "folder:./x/y", "folder:x//y/", "folder:x/./y"):
+        assert data.plain_name(name) == "folder:x/y"
+    for name in (*data.NAMES, "folder:", "folder:/a/../b", "imagenet:~/c"):
+        assert data.plain_name(name) == name
+
+
+# ------------------------------------------------------------ the size of images
+
+
+def png_of_zeros(width, height):
+    """A small file of a large image."""
+
+    def chunk(kind, content):
+        body = kind + content
+        return struct.pack(">I", len(content)) + body + struct.pack(">I", zlib.crc32(body))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    pixels = zlib.compress(bytes(3 * width + 1) * height)
+    parts = ((b"IHDR", header), (b"IDAT", pixels), (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in parts)
+
+
+@pytest.fixture
+def no_decoding(monkeypatch):
+    def decode(image, *_arguments):
+        raise AssertionError(f"{image.size} is decoded")
+
+    monkeypatch.setattr(Image.Image, "convert", decode)
+
+
+@pytest.mark.parametrize("size", [(10_000, 10_000), (60_000, 10_000)])  # PIL warns; PIL refuses
+@pytest.mark.parametrize("prefix", ["folder", "imagenet"])
+def test_a_bomb_is_refused_by_its_header(folder, size, prefix, no_decoding, monkeypatch):
+    (folder / "test").rename(folder / "val")
+    path = folder / "train" / "one" / "0.jpg"
+    header = png_of_zeros(9, 9)
+    path.write_bytes(header.replace(struct.pack(">II", 9, 9), struct.pack(">II", *size)))
+    content = path.read_bytes()
+    crc = struct.pack(">I", zlib.crc32(content[12:29]))
+    path.write_bytes(content[:29] + crc + content[33:])
+    monkeypatch.setenv("NCBOOK_MAX_PIXELS", "99999999")
+    limits = "and at most 99999999 are decoded here; NCBOOK_MAX_PIXELS sets another limit"
+    with pytest.raises(ValueError, match=f"^{path}: .*{size[0]} x {size[1]} pixels, {limits}"):
+        data.load(f"{prefix}:{folder}").image("train", 0)
+
+
+def test_the_largest_image_is_a_parameter(folder, monkeypatch):
+    path = folder / "train" / "one" / "0.jpg"
+    path.write_bytes(png_of_zeros(100, 90))
+    for limit, refused in (("8999", True), ("9000", False)):
+        monkeypatch.setenv("NCBOOK_MAX_PIXELS", limit)
+        with pytest.raises(ValueError, match="100 x 90") if refused else nullcontext():
+            data.load(f"folder:{folder}")
+
+
+@pytest.mark.parametrize("value", ["many", "-1", "1e6"])
+def test_a_bad_limit_is_named(folder, monkeypatch, value):
+    monkeypatch.setenv("NCBOOK_MAX_PIXELS", value)
+    with pytest.raises(ValueError, match=f"^NCBOOK_MAX_PIXELS must be a .* got '{value}'"):
+        data.load(f"folder:{folder}")
+
+
+@pytest.mark.parametrize(("gigabytes", "cores"), [(1, 1), (4, 64), (1000, 2)])
+def test_the_limit_is_sized_to_memory(monkeypatch, gigabytes, cores):
+    memory = SimpleNamespace(total=gigabytes * 10**9, available=0)
+    monkeypatch.setattr(folders.psutil, "virtual_memory", lambda: memory)
+    monkeypatch.setattr(folders.os, "cpu_count", lambda: cores)
+    pixels = folders.pixels_that_fit.__wrapped__()
+    assert pixels * cores * folders.PIXEL_BYTES <= memory.total / 4
+    monkeypatch.delenv("NCBOOK_MAX_PIXELS", raising=False)
+    monkeypatch.setattr(folders, "pixels_that_fit", lambda: pixels)
+    assert folders.pixel_limit() == min(pixels, Image.MAX_IMAGE_PIXELS)
+
+
+def test_a_folder_that_does_not_fit_memory_is_refused_before_an_image_is_read(
+    folder, no_decoding, monkeypatch
+):
+    memory = SimpleNamespace(total=10**9, available=24 * 3 * 32**2 - 1)
+    monkeypatch.setattr(folders.psutil, "virtual_memory", lambda: memory)
+    with pytest.raises(ValueError, match=r"24 images of 32 x 32 need 0.0 GiB, .*; imagenet:PATH"):
+        data.load(f"folder:{folder}")
 
 
 @pytest.mark.parametrize("split", ["train", "test"])

@@ -191,14 +191,8 @@ def test_a_subset_is_that_of_the_folder_loader(tree):
     assert torch.equal(streamed.train_y, held.train_y)
 
 
-def test_listings_differ_where_the_data_do(own_tree):
-    whole = stream(own_tree).listing()
-    assert stream(own_tree).listing() == whole
-    others = [{"image_size": 16}, {"train_size": 8}, {"train_size": 8, "seed": 1}]
-    listings = {whole, *(stream(own_tree, **options).listing() for options in others)}
-    stream(own_tree).path("test", 0).rename(own_tree / "val" / "n00000000" / "other.JPEG")
-    listings.add(stream(own_tree).listing())
-    assert len(listings) == 5
+def test_a_stream_has_the_fingerprint_of_its_run(tree):
+    assert stream(tree, train_size=8, seed=1).listing == config(tree).data_listing
 
 
 def remove(*parts):
@@ -521,12 +515,35 @@ def test_a_checkpoint_of_another_run_is_set_aside(tree, tmp_path):
     assert numbers(record) == numbers(train(tree, epochs=1)[0])
 
 
-def test_a_checkpoint_of_other_images_is_set_aside(own_tree, tmp_path):
-    checkpoints = tmp_path / "checkpoints"
-    train(own_tree, options={"checkpoints": checkpoints}, epochs=1)
+def test_a_run_on_other_images_has_another_checkpoint(own_tree, tmp_path):
+    before, path = checkpoint_path(config(own_tree), tmp_path), stream(own_tree).path("train", 3)
+    path.rename(own_tree / "aside")
+    assert checkpoint_path(config(own_tree), tmp_path) != before
+    (own_tree / "aside").rename(path)
+    assert checkpoint_path(config(own_tree), tmp_path) == before
+
+
+def test_a_folder_that_changed_since_the_run_was_asked_for_is_named(own_tree):
+    c = config(own_tree)
     stream(own_tree).path("train", 3).unlink()
-    with pytest.warns(CheckpointWarning, match="is of other images"):
-        train(own_tree, options={"checkpoints": checkpoints}, epochs=1)
+    with pytest.raises(ValueError, match=f"^imagenet:{own_tree} has changed: "):
+        train_streaming(c, stream(own_tree), loaders=0)
+
+
+def test_a_folder_that_changes_while_it_is_trained_on_is_named(own_tree, tmp_path, monkeypatch):
+    """By a file that is replaced by another image, which training itself cannot see."""
+    real = streaming._Run._train_epoch
+
+    def replace_and_train(run):
+        path = stream(own_tree).path("train", 3)
+        path.write_bytes(stream(own_tree).path("train", 20).read_bytes())
+        real(run)
+
+    monkeypatch.setattr(streaming._Run, "_train_epoch", replace_and_train)
+    c = config(own_tree, epochs=1)
+    with pytest.raises(ValueError, match=f"^imagenet:{own_tree} has changed: "):
+        sweep.run([c], tmp_path / "results", workers=1, progress=False)
+    assert store.load_runs(tmp_path / "results").empty
 
 
 # ------------------------------------------------------------ bad input
@@ -543,10 +560,10 @@ def break_image(streamed, split, index):
     [("train", 0, 1), ("test", 0, 1), ("test", 1, 1), ("train", 0, 2)],
 )
 def test_a_corrupt_image_is_named_in_one_line(own_tree, split, loaders, devices):
-    dataset = stream(own_tree)
+    c, dataset = config(own_tree), stream(own_tree)
     path = break_image(dataset, split, 7)
     with pytest.raises(ValueError, match="not an image that can be read") as refused:
-        train_streaming(config(own_tree), dataset, loaders=loaders, devices=devices)
+        train_streaming(c, dataset, loaders=loaders, devices=devices)
     assert str(refused.value).startswith(f"{path}: ")
     assert "\n" not in str(refused.value)
 

@@ -11,14 +11,17 @@ import re
 import subprocess
 import warnings
 from collections import Counter
+from functools import cache
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from IPython.core.interactiveshell import InteractiveShell
+from PIL import Image
 from traitlets.config import Config
 
 from ncbook import data, store, sweep, train
@@ -186,14 +189,16 @@ def test_the_id_of_a_run_is_that_of_its_whole_config():
     configs = [RunConfig(), *others, *share, *model, *images]
     assert len({sweep.run_id(c) for c in configs}) == len(configs)
     fields = {f.name for f in dataclasses.fields(RunConfig)}
-    assert fields == {*changed, "model", "coupled_share", "augment"}  # a new field wants a row here
+    others = {"model", "coupled_share", "augment", "data_listing"}
+    assert fields == {*changed, *others}  # a new field wants a row here
 
 
 def test_published_runs_keep_their_ids(tmp_path, monkeypatch):
     """Fields that came later are not part of the id of a run that leaves them as they were, nor is
     where a data set's folder lies."""
-    runs = store.load_runs(PUBLISHED).groupby(["dataset", "model"]).sample(5, random_state=0)
+    runs = store.load_runs(PUBLISHED)
     monkeypatch.setenv("NCBOOK_DATA", str(tmp_path))
+    monkeypatch.setattr(data, "validate_name", cache(data.validate_name))  # looks for folders
     for name in runs.loc[runs["dataset"].str.startswith("folder:"), "dataset"].unique():
         for part in ("train", "test"):
             (tmp_path / name.removeprefix("folder:") / part / "a class").mkdir(parents=True)
@@ -201,7 +206,115 @@ def test_published_runs_keep_their_ids(tmp_path, monkeypatch):
     for row in runs.astype(object).where(runs.notna(), None).to_dict("records"):
         values = {name: row[name] for name in fields if row[name] is not None}
         whole = {name: int(values[name]) for name in ("train_size",) if name in values}
-        assert sweep.run_id(RunConfig(**values | whole)) == row["run_id"]
+        listing = {"data_listing": row["data_listing"] or ""} if ":" in row["dataset"] else {}
+        assert sweep.run_id(RunConfig(**values | whole | listing)) == row["run_id"]
+
+
+def write_images(folder, classes=("cat", "dog"), shade=0, count=10):
+    for part, name in itertools.product(("train", "test"), classes):
+        (folder / part / name).mkdir(parents=True)
+        for i in range(count):
+            pixels = np.full((8, 8, 3), (shade + 20 * i) % 256, dtype=np.uint8)
+            Image.fromarray(pixels).save(folder / part / name / f"{i}.bmp")
+    return folder
+
+
+def on_folder(name, **changes):
+    return RunConfig(dataset=f"folder:{name}", epochs=1, batch_size=10, **changes)
+
+
+def test_a_folder_is_one_run_however_it_is_written(tmp_path, monkeypatch):
+    write_images(tmp_path / "x")
+    (tmp_path / "link").symlink_to("x")
+    (tmp_path / "here").mkdir()
+    monkeypatch.setenv("NCBOOK_DATA", str(tmp_path))
+    monkeypatch.chdir(tmp_path / "here")
+    from_data = sweep.run_id(on_folder("x"))
+    monkeypatch.chdir(tmp_path)
+    names = ("x", "x/", "./x", "x//", "../" + tmp_path.name + "/x", tmp_path / "x", "link")
+    assert {sweep.run_id(on_folder(name)) for name in names} == {from_data}
+    assert {on_folder(name).dataset for name in names[:4]} == {"folder:x"}
+    assert from_data != sweep.run_id(on_folder("x", seed=1))
+
+
+@pytest.mark.parametrize("other", [{"shade": 100}, {"classes": "abcde"}])
+def test_other_images_in_a_folder_are_other_runs(tmp_path, monkeypatch, other):
+    """Replaced, or those of another project that keeps its results in the same folder."""
+    for project, images in (("one", {}), ("two", other)):
+        write_images(tmp_path / project / "x", **images)
+        monkeypatch.chdir(tmp_path / project)
+        assert run([on_folder("x")], tmp_path / "results").trained == {"ok": 1}
+        assert run([on_folder("x/")], tmp_path / "results").stored == 1
+    runs = store.load_runs(tmp_path / "results")
+    assert list(runs["dataset"]) == ["folder:x", "folder:x"]
+    assert runs["data_listing"].nunique() == 2
+
+
+def test_a_folder_of_another_name_is_shown_as_it_was_asked_for(tmp_path, monkeypatch):
+    write_images(tmp_path / "x")
+    monkeypatch.chdir(tmp_path)
+    run([on_folder("x", optimizer="adamw", lr=0.01)], tmp_path / "results")
+    asked = dict(dataset=f"folder:{tmp_path}/x", lrs=0.01, momenta=0.9, weight_decays=5e-4)
+    request = sweep.read(asked | dict(epochs=1, batch_size=10, results="results", device="cpu"))
+    for rows in (sweep.load_runs(request), sweep.load_history(request)):
+        assert set(rows["dataset"]) == {asked["dataset"]}
+
+
+def test_runs_from_before_images_were_recorded_stay_and_are_not_taken_for_these(
+    tmp_path, monkeypatch
+):
+    write_images(tmp_path / "x")
+    monkeypatch.chdir(tmp_path)
+    old, new = on_folder("x", data_listing=""), on_folder("x")
+    run([old], tmp_path)
+    store.write(tmp_path, store.load_runs(tmp_path).assign(data_listing=None).to_dict("records"))
+    assert sweep.stored_without_listing([new, RunConfig()], tmp_path) == 1
+    request = sweep.Request([new], str(tmp_path), None, "cpu")
+    assert "1 such runs are stored from before a run recorded its images" in sweep.describe(request)
+    assert run([new], tmp_path).trained == {"ok": 1}
+    assert set(store.load_runs(tmp_path)["run_id"]) == {sweep.run_id(old), sweep.run_id(new)}
+
+
+def test_a_folder_that_changed_since_it_was_asked_for_is_named(tmp_path, no_training):
+    config = on_folder(write_images(tmp_path / "x"))
+    (tmp_path / "x" / "train" / "cat" / "0.bmp").unlink()
+    with pytest.raises(ValueError, match=f"^folder:{tmp_path}/x has changed: files were added"):
+        run([config], tmp_path / "results")
+
+
+def test_a_grid_lists_its_folder_once(tmp_path, monkeypatch):
+    listed = []
+    fingerprint = data.fingerprint
+    monkeypatch.setattr(data, "fingerprint", lambda n: (listed.append(n), fingerprint(n))[1])
+    write_images(tmp_path / "x")
+    assert len(sweep.grid("sgd", dataset=f"folder:{tmp_path}/x")) == 108
+    assert listed == [f"folder:{tmp_path}/x"]
+
+
+@pytest.mark.parametrize(
+    ("other", "loads"),
+    [
+        ({"seed": 1}, 1),  # without a subset, a seed changes no data
+        ({"lr": 0.5, "model": "mlp", "width": 0.5}, 1),
+        ({"train_size": 100, "seed": 1}, 2),
+        ({"model": "resnet9"}, 2),  # wants 32 x 32
+    ],
+)
+def test_data_are_loaded_again_only_where_they_differ(monkeypatch, other, loads):
+    calls = []
+    load = data.load
+    monkeypatch.setattr(data, "load", lambda *a, **k: (calls.append(a), load(*a, **k))[1])
+    engine._load_data.cache_clear()
+    for config in (RunConfig(), RunConfig(**other)):
+        sweep.load_data(config)
+    assert len(calls) == loads
+
+
+def test_a_folder_that_changed_is_loaded_again(tmp_path):
+    folder = write_images(tmp_path / "x")
+    first = sweep.load_data(on_folder(folder))
+    (folder / "train" / "cat" / "0.bmp").unlink()
+    assert len(sweep.load_data(on_folder(folder)).train_y) == len(first.train_y) - 1
 
 
 # ------------------------------------------------------------ run

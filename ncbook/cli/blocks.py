@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ncbook import store, sweep
+from ncbook.cli.lines import say
 from ncbook.cli.options import MEASURING, PLACE, Options, listed
 from ncbook.sweep.engine import CHUNK
 from ncbook.sweep.memory import check_memory
@@ -121,6 +122,9 @@ def check_data(asked: Asked) -> None:
         if not asked.scheduler:  # whose machines only they know
             members = min(CHUNK, len(block.runs))
             check_memory(config, members, dataset, asked.device, asked.workers)
+    configs = [config for block in asked.blocks for config in block.runs.values()]
+    if old := sweep.stored_without_listing(configs, asked.results):
+        say(f"{old} such runs are stored from before runs recorded their images: trained again")
 
 
 def grid_options(options: Options) -> dict[str, Any]:

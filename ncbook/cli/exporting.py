@@ -8,6 +8,7 @@ from pathlib import Path
 from ncbook import store
 from ncbook.cli import filters, show
 from ncbook.cli.options import Options
+from ncbook.paths import expanded
 
 ENDINGS = (".parquet", ".csv")
 NAME = "runs"  # of the files in a folder
@@ -37,7 +38,7 @@ def export(out: str, options: Options, status: str | None, force: bool) -> None:
 def targets(out: str) -> list[Path]:
     """``runs`` in a folder, which is there or ends with a slash; or the path, whichever of the two
     endings it has."""
-    path = Path(out).expanduser()
+    path = expanded(out, "OUT")
     if path.is_dir() or out.endswith(os.sep):
         path = path / NAME
     elif path.suffix.lower() in ENDINGS:

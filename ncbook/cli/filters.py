@@ -46,7 +46,7 @@ def _one_of(valid: Collection[str]) -> Callable[[str, str], str]:
 def _dataset(_: str, text: str) -> str:
     if ":" not in text:  # a folder may be gone, and its runs are still there
         data.validate_name(text)
-    return text
+    return data.plain_name(text)
 
 
 _READ: dict[str, Callable[[str, str], Any]] = {

@@ -9,7 +9,8 @@ from contextlib import contextmanager
 import typer
 
 BAD_INPUT, INTERRUPTED = 2, 130  # exit codes; the second is 128 + SIGINT, as shells have it
-DAMAGED = r".*: damaged, "  # how the store's DamagedFileWarning reads
+NAMED = r".*: (damaged|left out), "  # how the warnings that name a file begin
+ONE_LINE = ("DamagedFileWarning", "LeftOutWarning")
 
 
 def one_line(text: object) -> str:
@@ -49,14 +50,14 @@ def _is_expected(error: Exception) -> bool:
 
 @contextmanager
 def _one_line_warnings() -> Iterator[None]:
-    """Damaged files are named, each once; the store warns in each reading of them."""
+    """Damaged or odd files are named, each once; each reading of them warns."""
     said = set()
     with warnings.catch_warnings():
-        warnings.filterwarnings("always", message=DAMAGED, category=UserWarning)
+        warnings.filterwarnings("always", message=NAMED, category=UserWarning)
         show = warnings.showwarning
 
         def showwarning(message, category, *where, **more):
-            if category.__name__ != "DamagedFileWarning":
+            if category.__name__ not in ONE_LINE:
                 show(message, category, *where, **more)
             elif str(message) not in said:
                 said.add(str(message))

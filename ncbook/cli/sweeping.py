@@ -14,12 +14,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ncbook import store, sweep
+from ncbook import data, store, sweep
 from ncbook.cli import blocks, notebook, show
 from ncbook.cli.blocks import Asked, Block
 from ncbook.cli.lines import one_line, say
 from ncbook.cli.options import Options
+from ncbook.paths import expanded
 from ncbook.sweep import cluster, leases
+from ncbook.train import check_listing
 
 AGAIN = 3  # times that a notebook that failed is tried again
 NOTEBOOKS = "notebooks"  # the store's folder for executed ones, unless another was asked for
@@ -81,7 +83,7 @@ def train_blocks(options: Options, notebooks: str | None, as_json: bool) -> bool
     asked = blocks.read(options)
     notebook.check_source()
     blocks.check_data(asked)
-    folder = Path(notebooks).expanduser() if notebooks else asked.results / NOTEBOOKS
+    folder = expanded(notebooks, "notebooks") if notebooks else asked.results / NOTEBOOKS
     _make_folders(asked.results, folder.absolute())
     store.set_aside_damaged(asked.results)
     with _one_interrupt():
@@ -207,6 +209,8 @@ def _train(
             break
         board.line(f"{block.label}: {failure.reason}; trying again ({tries} of {AGAIN})")
     now = stored.among(block.runs)
+    left = len(block.runs) - len(now)
+    reason = failure.reason if failure else _why_left(block) if left else None
     new = Counter(status for i, status in now.items() if i not in before)
     return Done(
         wanted=len(block.runs),
@@ -214,12 +218,22 @@ def _train(
         trained=new["ok"] + new["diverged"],
         diverged=new["diverged"],
         failed=new[store.FAILED],
-        left=len(block.runs) - len(now),
+        left=left,
         seconds=time.perf_counter() - began,
         tries=tries,
         notebook=str(output),
-        error=one_line(failure.reason) if failure else None,
+        error=reason and one_line(reason),
     )
+
+
+def _why_left(block: Block) -> str:
+    """What happened to runs that a notebook which ended well has not stored."""
+    config = next(iter(block.runs.values()))
+    try:
+        check_listing(config, data.fingerprint(config.dataset))
+    except ValueError as error:
+        return str(error)
+    return "the notebook ended, but they are not in the store"
 
 
 def _check_that_it_can_go_on(asked: Asked) -> None:

@@ -30,6 +30,7 @@ class Dataset:
         num_classes, class_names: K, and a name for each class.
         mean, std: of every channel of the full training set, before images are resized, float32,
             (C,), in pixel units; None where the features are no pixels any more.
+        listing: of a folder, the fingerprint of its images; None of a data set that never changes.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Dataset:
     class_names: tuple[str, ...]
     mean: torch.Tensor | None = None
     std: torch.Tensor | None = None
+    listing: str | None = None
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -84,3 +86,4 @@ class Raw:
     test_x: torch.Tensor
     test_y: torch.Tensor
     class_names: tuple[str, ...]
+    listing: str | None = None

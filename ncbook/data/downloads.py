@@ -4,7 +4,6 @@ import contextlib
 import hashlib
 import io
 import logging
-import math
 import os
 import pickle
 import socket
@@ -19,13 +18,28 @@ import numpy as np
 import torch
 
 from ncbook.data.dataset import DataNotFoundError, Raw, last_line
+from ncbook.paths import expanded
 
 DATA_VARIABLE = "NCBOOK_DATA"
 DEFAULT_DATA_DIR = "~/.cache/ncbook"
 NETWORK_TIMEOUT = 20.0  # seconds of silence until a download is given up
-IDX_UINT8 = 8  # the IDX format's code for unsigned bytes
-IDX_IMAGE = (28, 28)
-IDX_SPLITS = ("train", "t10k")
+IDX_HEADER = {"images": 16, "labels": 8}  # bytes
+IDX_IMAGE = (1, 28, 28)
+# The published files, unpacked; torchvision knows the sums of the archives alone.
+IDX_SUMS = {
+    "mnist": {
+        "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
+        "train-labels-idx1-ubyte": "a25bea736e30d166cdddb491f175f624",
+        "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
+        "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
+    },
+    "fashion_mnist": {
+        "train-images-idx3-ubyte": "f4a8712d7a061bf5bd6d2ca38dc4d50a",
+        "train-labels-idx1-ubyte": "9018921c3c673c538a1fc5bad174d6f9",
+        "t10k-images-idx3-ubyte": "8181f5470baa50b63fa0f6fddb340f0a",
+        "t10k-labels-idx1-ubyte": "15d484375f8d13e6eb1aabb0c3f46965",
+    },
+}
 CIFAR_IMAGE = (3, 32, 32)
 CIFAR_BATCHES = tuple(f"data_batch_{i}" for i in range(1, 6))
 WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
@@ -63,59 +77,56 @@ class Download:
 
 def data_dir() -> Path:
     """Where downloaded data sets lie: ``NCBOOK_DATA``, else ``~/.cache/ncbook``."""
-    return Path(os.environ.get(DATA_VARIABLE) or DEFAULT_DATA_DIR).expanduser().absolute()
+    path = os.environ.get(DATA_VARIABLE) or DEFAULT_DATA_DIR
+    return expanded(path, DATA_VARIABLE).absolute()
 
 
 def read_download(name: str) -> Raw:
     """The whole data set at its own resolution, downloaded if it is not in ``data_dir()``.
 
+    Only the published files are read: results on ``mnist`` are results on MNIST, whatever somebody
+    has put in its place.
+
     Raises:
-        DataNotFoundError: a damaged file, or none and no network; names the file or folder.
+        DataNotFoundError: another file than the published one, or none and no network; names the
+            file or folder.
     """
     source, root = DOWNLOADS[name], data_dir()
     folder = root / source.folder
-    if not all((folder / file).is_file() for file in source.files):
+    paths = [folder / file for file in source.files]
+    odd = [path for path in paths if os.path.lexists(path) and not os.path.isfile(path)]
+    if odd:
+        raise DataNotFoundError(f"{name}: {odd[0]} is not a regular file; remove it")
+    if not all(map(os.path.isfile, paths)):
         _download(name, root)
     try:
         return source.read(folder)
     except (OSError, ValueError) as error:
         raise DataNotFoundError(
             f"{name}: {last_line(error)}; remove {folder}, and run again to download it"
+            " (images of your own are folder:PATH)"
         ) from error
 
 
 # ------------------------------------------------------------ the two formats
 
 
-def _read_idx_set(folder: Path, class_names: tuple[str, ...]) -> Raw:
-    parts = [part for split in IDX_SPLITS for part in _read_idx_split(folder, split)]
-    return Raw(*parts, class_names)
+def _read_idx_set(folder: Path, name: str, class_names: tuple[str, ...]) -> Raw:
+    content = {file: _published_bytes(folder / file, md5) for file, md5 in IDX_SUMS[name].items()}
+    train_x, train_y, test_x, test_y = (_idx_values(file, raw) for file, raw in content.items())
+    return Raw(
+        train_x.view(-1, *IDX_IMAGE),
+        train_y.long(),
+        test_x.view(-1, *IDX_IMAGE),
+        test_y.long(),
+        class_names,
+    )
 
 
-def _read_idx_split(folder: Path, split: str) -> tuple[torch.Tensor, torch.Tensor]:
-    image_file, label_file = (folder / file for file in _idx_files(split))
-    images, labels = _read_idx(image_file, rank=3), _read_idx(label_file, rank=1)
-    if images.shape[1:] != IDX_IMAGE:
-        raise ValueError(f"{image_file}: images of {images.shape[1:]} pixels, not {IDX_IMAGE}")
-    if len(images) != len(labels):
-        raise ValueError(f"{label_file}: {len(labels)} labels of {len(images)} images")
-    if (labels >= len(MNIST_CLASSES)).any():
-        raise ValueError(f"{label_file}: label {labels.max()}, but they are 0 to 9")
-    return torch.from_numpy(images).unsqueeze(1), torch.from_numpy(labels).long()
-
-
-def _read_idx(path: Path, rank: int) -> np.ndarray:
-    """An array of bytes: two zeros, the type, the rank; the sizes, big-endian; the values."""
-    content = np.fromfile(path, dtype=np.uint8)
-    start = 4 + 4 * rank
-    if len(content) < start or content[:4].tolist() != [0, 0, IDX_UINT8, rank]:
-        raise ValueError(f"{path}: not an IDX file of bytes with {rank} axes")
-    sizes = content[4:start].view(">u4").tolist()
-    if len(content) - start != math.prod(sizes):
-        raise ValueError(
-            f"{path}: {len(content)} bytes, but its header says {start + math.prod(sizes)}"
-        )
-    return content[start:].reshape(sizes)
+def _idx_values(file: str, content: bytes) -> torch.Tensor:
+    """What follows the header, whose length is that of the published file's."""
+    header = IDX_HEADER["images" if "images" in file else "labels"]
+    return torch.from_numpy(np.frombuffer(bytearray(content), np.uint8, offset=header))
 
 
 def _read_cifar(folder: Path) -> Raw:
@@ -198,21 +209,14 @@ def _quiet_network() -> Iterator[None]:
 # ------------------------------------------------------------ the table
 
 
-def _idx_files(split: str) -> tuple[str, str]:
-    return f"{split}-images-idx3-ubyte", f"{split}-labels-idx1-ubyte"
+def _idx_download(name: str, class_name: str, class_names: tuple[str, ...]) -> Download:
+    read = partial(_read_idx_set, name=name, class_names=class_names)
+    return Download(class_name, f"{class_name}/raw", tuple(IDX_SUMS[name]), read)
 
 
-_IDX_FILES = tuple(file for split in IDX_SPLITS for file in _idx_files(split))
 DOWNLOADS = {
-    "mnist": Download(
-        "MNIST", "MNIST/raw", _IDX_FILES, partial(_read_idx_set, class_names=MNIST_CLASSES)
-    ),
-    "fashion_mnist": Download(
-        "FashionMNIST",
-        "FashionMNIST/raw",
-        _IDX_FILES,
-        partial(_read_idx_set, class_names=FASHION_CLASSES),
-    ),
+    "mnist": _idx_download("mnist", "MNIST", MNIST_CLASSES),
+    "fashion_mnist": _idx_download("fashion_mnist", "FashionMNIST", FASHION_CLASSES),
     "cifar10": Download(
         "CIFAR10",
         "cifar-10-batches-py",

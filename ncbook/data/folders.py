@@ -1,26 +1,46 @@
 """Folders of images, one for each class: any data set of one's own.
 
-``class_folders`` and ``image_files`` say what is there without opening an image.
+``class_folders`` and ``list_images`` say what is there without decoding an image.
 """
 
+import hashlib
 import os
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
 
 import numpy as np
+import psutil
 import torch
 from PIL import Image, ImageOps
 
 from ncbook.data.dataset import Raw, last_line
 from ncbook.data.downloads import data_dir
+from ncbook.data.walk import images_below, is_hidden
+from ncbook.paths import expanded
 
 FOLDER_PREFIX = "folder:"
 FOLDER_IMAGE_SIZE = 32  # pixels, where no image_size is given: images of a folder vary in size
 TEST_FOLDERS = ("test", "val")  # the first that is there holds the test images
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".pgm", ".bmp", ".tif", ".tiff", ".webp")
+FINGERPRINT_DIGITS = 16  # hexadecimal
+# Files of which the fingerprint also hashes the first bytes: uncompressed images of one shape have
+# one size, whatever they show. Read in 20 ms from a disk's cache, however many files there are.
+SAMPLED_FILES, SAMPLED_BYTES = 256, 2**16
+NAMED = 3  # of the paths that were left out
 DEEP_MODES = ("I", "F")  # PIL's names of more than 8 bits a channel begin with these
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # EPS would start Ghostscript
+PIXELS_VARIABLE = "NCBOOK_MAX_PIXELS"  # of one image
+MOST_PIXELS = 89_478_485  # PIL's own limit, from which it warns
+PIXEL_BYTES = 9  # while an image is decoded and made RGB
+DECODING_SHARE = 1 / 4  # of the machine's memory, for one image on each core
+
+
+class LeftOutWarning(UserWarning):
+    """Some of what lies in a data set's folder is no part of it."""
 
 
 @dataclass(frozen=True)
@@ -65,9 +85,9 @@ def class_folders(name: str, test_folders: Sequence[str] = TEST_FOLDERS) -> Clas
 
 def _root(name: str) -> Path:
     path = name.partition(":")[2]
-    here = Path(path).expanduser()
-    shared = data_dir() / here  # is ``here`` where that is absolute
-    found = next((root for root in (here, shared) if path and root.is_dir()), None)
+    here = expanded(path, name.partition(":")[0])
+    places = (here,) if here.is_absolute() else (here, data_dir() / here)
+    found = next((root for root in places if path and root.is_dir()), None)
     if found is None:
         also = "" if here.is_absolute() else f", here or in {data_dir()}"
         raise ValueError(f"{name}: there is no folder {str(here)!r}{also}")
@@ -75,48 +95,107 @@ def _root(name: str) -> Path:
 
 
 def _class_names(folder: Path) -> tuple[str, ...]:
-    return tuple(sorted(d.name for d in folder.iterdir() if d.is_dir()))
+    return tuple(sorted(d.name for d in folder.iterdir() if d.is_dir() and not is_hidden(d.name)))
 
 
-def image_files(folder: Path, classes: tuple[str, ...]) -> tuple[list[str], torch.Tensor]:
-    """Paths of all images in the class folders, at any depth, class by class, and their labels.
+# ------------------------------------------------------------ which images there are
 
-    Returns:
-        N paths, as text (a million Path objects would take seconds and half a gigabyte), and the
-        labels, int64, (N,).
+
+@dataclass(frozen=True)
+class Listing:
+    """The images of a data set, by ``train`` and ``test``, class by class.
+
+    Args:
+        files: paths, as text (a million Path objects would take seconds and half a gigabyte).
+        labels: int64, (N,).
+        fingerprint: equal for equal images, wherever they lie: a hash of the classes, and of the
+            name inside its folder and the size of each file, and of what some of them hold.
+    """
+
+    files: dict[str, list[str]]
+    labels: dict[str, torch.Tensor]
+    fingerprint: str
+
+
+def list_images(name: str, folders: ClassFolders) -> Listing:
+    """What is in the class folders of a data set, with a ``LeftOutWarning`` if that is not all.
 
     Raises:
-        ValueError: a class folder without images.
+        ValueError: a class without images, or a file or folder that cannot be read.
     """
-    files: list[str] = []
-    counts = []
-    for name in classes:
-        found = sorted(
-            os.path.join(where, file)
-            for where, _, inside in os.walk(folder / name, followlinks=True)
-            for file in inside
-            if file.lower().endswith(IMAGE_SUFFIXES)
-        )
-        if not found:
-            raise ValueError(f"{folder / name}: there are no images of class {name!r}")
-        files += found
-        counts.append(len(found))
-    return files, torch.arange(len(classes)).repeat_interleave(torch.tensor(counts))
+    digest = hashlib.sha256("\0".join(folders.classes).encode(errors="surrogateescape"))
+    files, labels, left_out = {}, {}, []
+    for split, folder in (("train", folders.train), ("test", folders.test)):
+        images, out = _images_of(folder, folders)
+        left_out += out
+        counts = torch.tensor([len(of_class) for of_class in images])
+        files[split] = [path for of_class in images for path, _ in of_class]
+        labels[split] = torch.arange(len(counts)).repeat_interleave(counts)
+        start = len(os.path.join(folder, ""))
+        digest.update(f"\0{split} {counts.tolist()}".encode())
+        for of_class in images:
+            lines = "\0".join(f"{path[start:]}\0{size}" for path, size in of_class)
+            digest.update(lines.encode(errors="surrogateescape"))
+    for sample in _samples([*files["train"], *files["test"]]):
+        digest.update(sample)
+    _tell_left_out(name, folders.train.parent, left_out)
+    return Listing(files, labels, digest.hexdigest()[:FINGERPRINT_DIGITS])
+
+
+def _images_of(folder: Path, folders: ClassFolders) -> tuple[list, list[str]]:
+    """The images of one split by class, and what was left out."""
+    closed = {folders.train, folders.test, *folder.resolve().parents}
+    paths = [os.path.join(folder, name) for name in folders.classes]
+    images, left_out = images_below(paths, map(str, closed))
+    for path, of_class in zip(paths, images, strict=True):
+        if not of_class:
+            name = os.path.basename(path)
+            raise ValueError(f"{path}: there are no images of class {name!r}")
+    hidden = (d for d in folder.iterdir() if is_hidden(d.name) and d.is_dir())
+    return images, [*map(str, hidden), *left_out]
+
+
+def _samples(files: list[str]) -> Iterator[bytes]:
+    """The first bytes of some files, evenly spaced."""
+    for i in np.linspace(0, len(files) - 1, min(SAMPLED_FILES, len(files)), dtype=int):
+        try:
+            with open(files[i], "rb") as file:
+                yield file.read(SAMPLED_BYTES)
+        except OSError as error:
+            raise ValueError(f"{files[i]}: cannot be read ({error.strerror})") from None
+
+
+def _tell_left_out(name: str, root: Path, paths: list[str]) -> None:
+    if paths:
+        named = ", ".join(os.path.relpath(path, root) for path in sorted(paths)[:NAMED])
+        more = ", …" if len(paths) > NAMED else ""
+        what = "hidden, system or linked twice"
+        message = f"{name}: left out, as {what}: {len(paths)} ({named}{more})"
+        warnings.warn(message, LeftOutWarning, stacklevel=1)  # from one place: shown once
+
+
+# ------------------------------------------------------------ reading them
 
 
 def read_folder(name: str, image_size: int | None) -> Raw:
     """All images of a folder, RGB, at one size (32 if None)."""
     folders = class_folders(name)
-    # Both lists before any image: an empty class is found before minutes of decoding.
-    train, test = (image_files(f, folders.classes) for f in (folders.train, folders.test))
+    # All lists before any image: an empty class is found before minutes of decoding.
+    listing = list_images(name, folders)
     size = image_size or FOLDER_IMAGE_SIZE
-    return Raw(
-        _read_images(train[0], size),
-        train[1],
-        _read_images(test[0], size),
-        test[1],
-        folders.classes,
-    )
+    _check_room(name, sum(map(len, listing.files.values())), size)
+    train, test = (_read_images(listing.files[split], size) for split in ("train", "test"))
+    labels = listing.labels
+    return Raw(train, labels["train"], test, labels["test"], folders.classes, listing.fingerprint)
+
+
+def _check_room(name: str, images: int, size: int) -> None:
+    needed, there = images * 3 * size**2, psutil.virtual_memory().available
+    if needed > there:
+        raise ValueError(
+            f"{name}: {images} images of {size} x {size} need {needed / 2**30:.1f} GiB, and "
+            f"{there / 2**30:.1f} GiB are free; imagenet:PATH reads them batch by batch"
+        )
 
 
 def _read_images(files: list[str], image_size: int) -> torch.Tensor:
@@ -127,7 +206,7 @@ def _read_images(files: list[str], image_size: int) -> torch.Tensor:
 
     # Decoding is C code that lets other threads run: for 32-pixel files a third slower than one
     # thread, for photographs faster by the number of cores.
-    with ThreadPool() as pool:
+    with own_pixel_limit(), ThreadPool() as pool:
         for _ in pool.imap_unordered(read, range(len(files)), chunksize=64):
             pass
     return torch.from_numpy(images)
@@ -144,15 +223,49 @@ def read_image(path: str | Path, image_size: int) -> np.ndarray:
     return np.asarray(square).transpose(2, 0, 1)
 
 
+def pixel_limit() -> int:
+    """The most pixels that an image may have: ``NCBOOK_MAX_PIXELS``, else PIL's limit, or less
+    where a quarter of the memory does not hold that many for each core."""
+    asked = os.environ.get(PIXELS_VARIABLE)
+    if not asked:
+        return min(MOST_PIXELS, pixels_that_fit())
+    if not asked.isdecimal():
+        raise ValueError(f"{PIXELS_VARIABLE} must be a whole number of pixels, got {asked!r}")
+    return int(asked)
+
+
+@cache  # asked for each image
+def pixels_that_fit() -> int:
+    """How many pixels of an image on each core take ``DECODING_SHARE`` of the memory."""
+    memory = DECODING_SHARE * psutil.virtual_memory().total
+    return int(memory / (PIXEL_BYTES * (os.cpu_count() or 1)))
+
+
+@contextmanager
+def own_pixel_limit() -> Iterator[None]:
+    """``rgb_image`` checks the size itself: PIL neither warns nor refuses in this block."""
+    before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+    try:
+        yield
+    finally:
+        Image.MAX_IMAGE_PIXELS = before
+
+
 def rgb_image(path: str | Path) -> Image.Image:
     """A decoded image.
 
     Raises:
-        ValueError: the file is no image that PIL can decode, or has more than 8 bits a channel,
-            which PIL would clip; names the file.
+        ValueError: the file is no image that PIL can decode, or has more pixels than
+            ``pixel_limit``, or more than 8 bits a channel, which PIL would clip; names the file.
     """
+    limit = pixel_limit()
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=FORMATS) as image:
+            if image.width * image.height > limit:
+                raise ValueError(
+                    f"{image.width} x {image.height} pixels, and at most {limit} are "
+                    f"decoded here; {PIXELS_VARIABLE} sets another limit"
+                )
             if image.mode.startswith(DEEP_MODES):
                 raise ValueError(f"mode {image.mode}; wanted are 8 bits a channel")
             return image.convert("RGB")

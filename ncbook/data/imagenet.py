@@ -7,7 +7,6 @@ before.
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,7 +17,13 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ncbook.data.folders import ClassFolders, class_folders, image_files, rgb_image
+from ncbook.data.folders import (
+    ClassFolders,
+    class_folders,
+    list_images,
+    own_pixel_limit,
+    rgb_image,
+)
 from ncbook.data.subsets import balanced_indices
 
 IMAGENET_PREFIX = "imagenet:"
@@ -43,6 +48,7 @@ class Streamed:
         files: paths inside these folders, arrays of bytes (a third of the memory of as many
             strings, and every loader process has a copy).
         labels: int64, (N,), below K.
+        listing: fingerprint of all images in the folder.
     """
 
     name: str
@@ -51,6 +57,7 @@ class Streamed:
     folders: dict[str, Path]
     files: dict[str, np.ndarray]
     labels: dict[str, torch.Tensor]
+    listing: str
 
     @property
     def num_classes(self) -> int:
@@ -87,7 +94,8 @@ class Streamed:
         Raises:
             ValueError: the file is no image that can be read; names it.
         """
-        image = rgb_image(self.path(split, index))
+        with own_pixel_limit():
+            image = rgb_image(self.path(split, index))
         if seeds is None:
             return _centred(self.image_size)(image)
         with torch.random.fork_rng(devices=[]):  # the transforms draw from torch's own generator
@@ -98,14 +106,6 @@ class Streamed:
         """Pixels, uint8 (..., 3, H, W), as a network takes them: ``(x - mean) / std``, float32."""
         mean, std = (WHITE * torch.tensor(v, device=x.device)[:, None, None] for v in (MEAN, STD))
         return (x - mean).div_(std)
-
-    def listing(self) -> str:
-        """A hash of what is listed and how it is read: equal for data sets that train alike."""
-        digest = hashlib.sha256(repr((self.class_names, self.image_size)).encode())
-        for split, files in self.files.items():
-            digest.update(f"{split} {files.dtype} {len(files)} ".encode())
-            digest.update(files.tobytes())
-        return digest.hexdigest()
 
 
 def imagenet_folders(name: str) -> ClassFolders:
@@ -128,8 +128,8 @@ def open_stream(
             too large.
     """
     found = imagenet_folders(name)
-    train, train_y = image_files(found.train, found.classes)
-    test, test_y = image_files(found.test, found.classes)
+    listing = list_images(name, found)
+    train, train_y = listing.files["train"], listing.labels["train"]
     if train_size is not None:
         rng = np.random.default_rng(seed)
         chosen = balanced_indices(train_y, len(found.classes), train_size, rng)
@@ -139,8 +139,12 @@ def open_stream(
         class_names=found.classes,
         image_size=image_size or IMAGENET_SIZE,
         folders={"train": found.train, "test": found.test},
-        files={"train": _inside(found.train, train), "test": _inside(found.test, test)},
-        labels={"train": train_y, "test": test_y},
+        files={
+            "train": _inside(found.train, train),
+            "test": _inside(found.test, listing.files["test"]),
+        },
+        labels={"train": train_y, "test": listing.labels["test"]},
+        listing=listing.fingerprint,
     )
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -9,7 +10,13 @@ import torch
 from ncbook.data.builtin import UFM_SAMPLES, digits, gaussians, sample_numbers
 from ncbook.data.dataset import UFM, Dataset, Raw
 from ncbook.data.downloads import DOWNLOADS, read_download
-from ncbook.data.folders import FOLDER_PREFIX, class_folders, read_folder
+from ncbook.data.folders import (
+    FOLDER_PREFIX,
+    ClassFolders,
+    class_folders,
+    list_images,
+    read_folder,
+)
 from ncbook.data.imagenet import IMAGENET_PREFIX, Streamed, imagenet_folders, open_stream
 from ncbook.data.images import channel_statistics, normalised, resized
 from ncbook.data.subsets import balanced_indices
@@ -19,7 +26,7 @@ FEATURES = {"digits": digits, "gaussians": gaussians}
 NAMES = (*FEATURES, UFM, *DOWNLOADS)
 VECTORS = ("gaussians", UFM)  # no images: nothing to resize
 # A name that begins so is a path's, and is checked by a look at what lies there.
-PREFIX_CHECKS: dict[str, Callable[[str], object]] = {
+PREFIX_CHECKS: dict[str, Callable[[str], ClassFolders]] = {
     FOLDER_PREFIX: class_folders,
     IMAGENET_PREFIX: imagenet_folders,
 }
@@ -40,6 +47,26 @@ def validate_name(name: str) -> None:
     if name not in NAMES:
         valid = (*NAMES, *(f"{prefix}PATH" for prefix in PREFIX_CHECKS))
         raise ValueError(f"unknown dataset {name!r}; valid: {', '.join(valid)}")
+
+
+def plain_name(name: str) -> str:
+    """A data set's name as it is stored: ``folder:x`` of ``folder:./x/`` too."""
+    kind, _, path = str(name).partition(":")
+    return f"{kind}:{Path(path)}" if path and f"{kind}:" in PREFIX_CHECKS else name
+
+
+def fingerprint(name: str) -> str | None:
+    """Of the images in a folder, equal for equal ones; None for a data set that never changes.
+
+    104,000 files in a disk's cache take 0.6 s of one core: ImageNet's 1.3 million about 7 s.
+
+    Raises:
+        ValueError: a folder that is missing, or laid out in another way.
+    """
+    for prefix, folders in PREFIX_CHECKS.items():
+        if isinstance(name, str) and name.startswith(prefix):
+            return list_images(name, folders(name)).fingerprint
+    return None
 
 
 def load(
@@ -106,6 +133,7 @@ def load(
         class_names=raw.class_names,
         mean=None if name in FEATURES else mean,
         std=None if name in FEATURES else std,
+        listing=raw.listing,
     )
 
 

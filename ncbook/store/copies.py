@@ -10,6 +10,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from ncbook.files import appear, flush
+from ncbook.paths import expanded
 from ncbook.store.layout import Listing, staged
 from ncbook.store.names import results_dir
 from ncbook.store.reading import choose_runs, chosen_history, chosen_runs, scan_history
@@ -72,7 +73,7 @@ def export(
     Example:
         >>> export("adamw.csv", "results", optimizer="adamw")  # doctest: +SKIP
     """
-    path = Path(path).expanduser()
+    path = expanded(path, "file")
     if path.suffix.lower() not in WRITERS:
         raise ValueError(f"the file to export to must end in {' or '.join(WRITERS)}, not {path}")
 

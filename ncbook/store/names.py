@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ncbook.paths import expanded
+
 RESULTS_VARIABLE = "NCBOOK_RESULTS"
 DEFAULT_RESULTS = "results"
 KINDS = ("runs", "history")
@@ -46,6 +48,7 @@ RUN_COLUMNS = {
     "clip": "DOUBLE",
     "augment": "BOOLEAN",
     "depth": "BIGINT",
+    "data_listing": "VARCHAR",
     "diverged_epoch": "BIGINT",
     **dict.fromkeys((*METRICS, *SINGULAR_VALUES), "DOUBLE"),
     **{f"{name}_init": "DOUBLE" for name in METRICS if name.startswith(("nc", "cdnv"))},
@@ -104,4 +107,5 @@ def digest(text: str) -> str:
 
 def results_dir(results: str | Path | None = None) -> Path:
     """The results folder: the argument, else ``NCBOOK_RESULTS``, else ``./results``."""
-    return Path(results or os.environ.get(RESULTS_VARIABLE) or DEFAULT_RESULTS).expanduser()
+    name = "results" if results else RESULTS_VARIABLE
+    return expanded(results or os.environ.get(RESULTS_VARIABLE) or DEFAULT_RESULTS, name)

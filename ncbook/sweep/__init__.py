@@ -14,6 +14,7 @@ from ncbook.sweep.engine import (
     missing,
     run,
     run_id,
+    stored_without_listing,
 )
 from ncbook.sweep.grids import GRIDS, MIXED_GRIDS, Grid, grid
 from ncbook.sweep.intervals import intervals
@@ -59,4 +60,5 @@ __all__ = [
     "run",
     "run_id",
     "running",
+    "stored_without_listing",
 ]

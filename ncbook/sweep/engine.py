@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import multiprocessing
 import time
+import warnings
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from ncbook.sweep.provenance import provenance
 from ncbook.sweep.tasks import Outcome
 from ncbook.train import (
     RunConfig,
+    check_listing,
     check_samples,
     check_whole,
     remove_checkpoint,
@@ -61,6 +63,13 @@ def missing(
     have = stored.among(wanted, retry_failed=retry_failed)
     stored.warn(wanted)
     return [config for i, config in wanted.items() if i not in have]
+
+
+def stored_without_listing(configs: Sequence[RunConfig], results: str | Path | None = None) -> int:
+    """How many of these runs the store has from before it was recorded which images a run was
+    trained on: they are kept, but nobody knows whether their images were these."""
+    old = {run_id(replace(config, data_listing="")) for config in configs if config.data_listing}
+    return len(old & store.stored_ids(results)) if old else 0
 
 
 def chunks(configs: Sequence[RunConfig], workers: int = 1, size: int = CHUNK) -> list[list]:
@@ -105,15 +114,23 @@ def _threads_for(config: RunConfig, at_once: int) -> int:
 
 def load_data(config: RunConfig, device: str = "cpu") -> data.Dataset | data.Streamed:
     """The tensors that a run trains on; kept, since a worker trains many chunks of one sweep."""
-    return _load_data(config.dataset, config.train_size, config.seed, config.model, device)
+    seed = 0 if config.train_size is None else config.seed  # which draws the subset, no more
+    size = models.image_size(config.model)
+    return _load_data(config.dataset, config.data_listing, config.train_size, seed, size, device)
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=1)  # each entry may be gigabytes
 def _load_data(
-    name: str, train_size: int | None, seed: int, model: str, device: str
+    name: str,
+    listing: str | None,  # of which a change makes the kept tensors those of other images
+    train_size: int | None,
+    seed: int,
+    size: int | None,
+    device: str,
 ) -> data.Dataset | data.Streamed:
-    size = models.image_size(model)
-    return data.load(name, train_size=train_size, seed=seed, image_size=size, device=device)
+    with warnings.catch_warnings():  # what is left out of a folder was said when it was asked for
+        warnings.simplefilter("ignore", data.LeftOutWarning)
+        return data.load(name, train_size=train_size, seed=seed, image_size=size, device=device)
 
 
 def estimate_seconds(
@@ -200,7 +217,7 @@ def run(
     results = store.ensure_writable(results).absolute()
     store.set_aside_damaged(results)
     todo = missing(configs, results, retry_failed=retry_failed)
-    for config in {config.shared(): config for config in todo}.values():
+    for config in {replace(config.shared(), seed=0): config for config in todo}.values():
         dataset = load_data(config, "cpu" if scheduler else device)
         check_samples(config, dataset)
         if not scheduler:
@@ -367,7 +384,9 @@ def _train(
         if not isinstance(dataset, data.Streamed):
             return train_members(part, dataset, **options)
         place = {"device": device, "checkpoints": results / CHECKPOINTS} | _processes(device)
-        return train_streaming(part[0], dataset, **place, **options)
+        records = train_streaming(part[0], dataset, **place, **options)
+        check_listing(part[0], data.fingerprint(part[0].dataset))  # read while it trained
+        return records
 
 
 def _processes(device: str) -> dict[str, int]:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 
+from ncbook import data
 from ncbook.train import RunConfig
 
 
@@ -86,6 +87,8 @@ def grid(
         coupled_shares or paper.coupled_shares,
     )
     names = ("seed", "lr", "weight_decay", "momentum", "coupled_share")
+    if "dataset" in shared:  # its folder is listed once, not for each config
+        shared = {"data_listing": data.fingerprint(shared["dataset"])} | shared
     configs = [
         RunConfig(optimizer=optimizer, **dict(zip(names, point, strict=True)), **shared)
         for point in axes

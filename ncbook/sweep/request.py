@@ -10,7 +10,7 @@ import ast
 import difflib
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -21,7 +21,14 @@ import torch
 
 from ncbook import data, store
 from ncbook.sweep.cluster import SweepError, look
-from ncbook.sweep.engine import default_workers, estimate_seconds, load_data, missing, run_id
+from ncbook.sweep.engine import (
+    default_workers,
+    estimate_seconds,
+    load_data,
+    missing,
+    run_id,
+    stored_without_listing,
+)
 from ncbook.sweep.grids import grid, paper_grid
 from ncbook.train import RunConfig, check_samples, check_whole
 
@@ -262,6 +269,11 @@ def describe(request: Request) -> str:
         )
     else:
         lines.append("- to train: none, all of them are in the store")
+    if old := stored_without_listing(request.configs, request.results):
+        lines.append(
+            f"- {old} such runs are stored from before a run recorded its images: they stay, and "
+            "are not taken for these"
+        )
     return "\n".join(lines)
 
 
@@ -280,9 +292,16 @@ def duration(seconds: float) -> str:
 
 def load_runs(request: Request) -> pd.DataFrame:
     """The request's runs from the store, one row a run."""
-    return store.load_runs(request.results, run_id=[run_id(c) for c in request.configs])
+    return _as_asked(store.load_runs, request)
 
 
 def load_history(request: Request) -> pd.DataFrame:
     """The request's runs from the store, one row a run and logged epoch."""
-    return store.load_history(request.results, run_id=[run_id(c) for c in request.configs])
+    return _as_asked(store.load_history, request)
+
+
+def _as_asked(load: Callable[..., pd.DataFrame], request: Request) -> pd.DataFrame:
+    """Rows with the data set's name as it was asked for: a folder may have been trained on under
+    another path."""
+    rows = load(request.results, run_id=[run_id(config) for config in request.configs])
+    return rows.assign(dataset=request.configs[0].dataset)

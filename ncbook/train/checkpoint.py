@@ -1,8 +1,8 @@
 """Where a long run was: one file a run, whole or not there at all.
 
 A checkpoint is the SHA-256 of the rest, then what ``torch.save`` writes of a dict (torch reads a
-file with a flipped bit without complaint). It belongs to one config and one listing of images; what
-is damaged, or belongs to another run, is set aside with a warning and never trained from.
+file with a flipped bit without complaint). It belongs to one config, and so to its images; what is
+damaged, or belongs to another run, is set aside with a warning and never trained from.
 """
 
 from __future__ import annotations
@@ -54,12 +54,12 @@ def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
     appear(file, path)
 
 
-def load_checkpoint(path: Path, config: RunConfig, listing: str) -> dict[str, Any] | None:
+def load_checkpoint(path: Path, config: RunConfig) -> dict[str, Any] | None:
     """The checkpoint, its tensors on the CPU; None, and a warning, if it is not of this run.
 
     Args:
         path: from ``checkpoint_path``.
-        config, listing: of the run, to be found in the checkpoint under these names.
+        config: of the run, whose identity is in the checkpoint.
     """
     if not os.path.lexists(path):
         return None
@@ -68,8 +68,6 @@ def load_checkpoint(path: Path, config: RunConfig, listing: str) -> dict[str, An
         reason = "damaged"
     elif content.get("config") != config.identity():
         reason = "of another run"
-    elif content.get("listing") != listing:
-        reason = "of other images (files were added, removed or renamed since)"
     else:
         return content
     aside = path.with_name(f"{path.name}.aside")

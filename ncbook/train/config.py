@@ -45,6 +45,8 @@ class RunConfig:
             code does (its ViT's, too: there a misspelt name switches clipping off).
         augment: whether training images are cropped and flipped at random.
         depth: number of hidden layers or blocks; None is the model's own.
+        data_listing: fingerprint of the images in a ``folder:PATH`` or ``imagenet:PATH``, filled
+            in; None for all other data sets. Of runs that were stored before there was one: ``""``.
 
     Raises:
         ValueError: for any value out of its range, naming it and what is valid.
@@ -67,11 +69,13 @@ class RunConfig:
     clip: float | None = None
     augment: bool = False
     depth: int | None = None
+    data_listing: str | None = None
 
     def __post_init__(self) -> None:
         for field in fields(self):
             object.__setattr__(self, field.name, _typed(field.name, getattr(self, field.name)))
         data.validate_name(self.dataset)
+        object.__setattr__(self, "dataset", data.plain_name(self.dataset))
         models.validate_name(self.model)
         if (self.dataset == data.UFM) != (self.model == data.UFM):
             raise ValueError(
@@ -94,6 +98,8 @@ class RunConfig:
             raise ValueError(f"unknown precision {self.precision!r}; valid: {valid}")
         models.check_depth(self.model, self.depth)
         self._check_recipe()
+        if self.data_listing is None:
+            object.__setattr__(self, "data_listing", data.fingerprint(self.dataset))
 
     def _check_recipe(self) -> None:
         if self.schedule is None:
@@ -110,9 +116,15 @@ class RunConfig:
 
     def identity(self) -> dict[str, Any]:
         """What the run's id is a hash of: all fields, but for those of ``LATER`` that hold what
-        was the only way before they came. So old stores stay valid."""
+        was the only way before they came. So old stores stay valid. Of a folder it is what is in
+        it that counts, and not where it lies."""
         same = {k for k, before in LATER.items() if getattr(self, k) == before}
-        return {k: v for k, v in asdict(self).items() if k not in same}
+        identity = {k: v for k, v in asdict(self).items() if k not in same}
+        if self.data_listing:
+            identity["dataset"] = self.dataset.partition(":")[0]
+        else:
+            del identity["data_listing"]
+        return identity
 
     @property
     def direction(self) -> str:
@@ -128,7 +140,9 @@ class RunConfig:
 
 def check_samples(config: RunConfig, dataset: data.Dataset) -> None:
     """Raise ``ValueError`` where a class has no training sample, or an epoch's last batch would be
-    one sample alone, of which batch norm has no variance."""
+    one sample alone, of which batch norm has no variance; or where these are other images than
+    those that the run is named after."""
+    check_listing(config, dataset.listing)
     counts = torch.bincount(dataset.train_y, minlength=dataset.num_classes).tolist()
     if 0 in counts:
         name = dataset.class_names[counts.index(0)]
@@ -156,6 +170,15 @@ def _typed(field: str, value: Any) -> Any:
         return float(value) + 0.0  # 0.0 for -0.0
     except OverflowError:
         return math.inf  # refused as such
+
+
+def check_listing(config: RunConfig, listing: str | None) -> None:
+    """Raise ``ValueError`` where the folder's images have changed since the run was asked for."""
+    if config.data_listing and listing and config.data_listing != listing:
+        raise ValueError(
+            f"{config.dataset} has changed: files were added, removed, renamed or replaced since "
+            "the run was asked for; ask for it again, and it is a new run"
+        )
 
 
 def check_whole(field: str, value: object, least: int) -> None:

@@ -107,7 +107,7 @@ def train_streaming(
         config=config,
         dataset=dataset,
         logged=frozenset(_logged(log_epochs, config.epochs)),
-        checkpoint=_ready_checkpoint(config, dataset, checkpoints, resume),
+        checkpoint=_ready_checkpoint(config, checkpoints, resume),
         checkpoint_every=checkpoint_every,
         device=device,
         devices=devices,
@@ -159,16 +159,14 @@ def _check(config: RunConfig, dataset: data.Streamed, device: str, devices: int)
         )
 
 
-def _ready_checkpoint(
-    config: RunConfig, dataset: data.Streamed, folder: str | Path | None, resume: bool
-) -> Path | None:
+def _ready_checkpoint(config: RunConfig, folder: str | Path | None, resume: bool) -> Path | None:
     """Its path, with nothing there that the run could not go on from."""
     if folder is None:
         return None
     path = checkpoint_path(config, folder)
     path.parent.mkdir(parents=True, exist_ok=True)
     if resume:
-        load_checkpoint(path, config, dataset.listing())
+        load_checkpoint(path, config)
     else:
         path.unlink(missing_ok=True)
     return path
@@ -220,7 +218,7 @@ class _Run:
         share = -(-job.config.batch_size // job.devices)
         self.meter = Meter(self.net, job.dataset, self.feed, self.fabric, share)
         if job.checkpoint is not None:
-            found = load_checkpoint(job.checkpoint, job.config, job.dataset.listing())
+            found = load_checkpoint(job.checkpoint, job.config)
         if found is None:
             with self._timed():
                 self._measure()
@@ -304,7 +302,6 @@ class _Run:
             return
         content = {
             "config": self.job.config.identity(),
-            "listing": self.job.dataset.listing(),
             "net": self.net.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "order": self.order.get_state(),
