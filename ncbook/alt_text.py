@@ -15,14 +15,18 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
+from ncbook import text
+
+LONGEST = 4000  # characters of an alternative text
 COLOURS = 256  # of a picture's palette: halves a page, and a figure of lines has not many more
 # What would be read out of a formula, but is not in it, and what is then read instead.
 MATHS = (
     (re.compile(r"\\mathrm"), ""),
     (re.compile(r"\\,"), " "),
     (re.compile(r"\\([A-Za-z]+)(?=[\\{])"), r"\1 "),  # two names are two words
-    (re.compile(r"[\\${}]"), ""),
+    (re.compile(r"[\\{}]"), ""),
 )
+FORMULA = re.compile(r"(?<!\\)\$(.+?)(?<!\\)\$")
 
 
 def described(figure: Figure) -> HTML:
@@ -57,9 +61,14 @@ def words(figure: Figure) -> str:
     """The figure's label, where it has one; else its title, and what each panel has on its axes and
     in its legend."""
     if figure.get_label():
-        return figure.get_label()
+        return text.line(figure.get_label(), LONGEST)
     parts = [figure.get_suptitle(), *map(_panel, figure.axes)]
-    said = ". ".join(part for part in parts if part).replace("\n", " ")
+    said = text.line(". ".join(part for part in parts if part), LONGEST)
+    return FORMULA.sub(_spoken, said).replace(r"\$", "$")
+
+
+def _spoken(formula: re.Match) -> str:
+    said = formula[1]
     for pattern, instead in MATHS:
         said = pattern.sub(instead, said)
     return said

@@ -363,9 +363,7 @@ def estimates(rows, metric, by):
     half = (table["high"] - table["low"]) / 2
     means = table["mean"].map(factor)
     digits = half.map(lambda h: f"{h:,.0f}" if h >= 10 else f"{h:.1g}")
-    return means + ("<br><small>± " + digits + "</small>").where(
-        half.notna(), ""
-    )
+    return means + ("\n± " + digits).where(half.notna(), "")
 
 
 # %% tags=["hide-input"]
@@ -419,7 +417,7 @@ PAIRS = (("adam", "adamw"), ("signum", "signumw"), ("sgd", "sgdw"))
 def spread(ratios):
     """Median, and below it the least and the largest."""
     middle, low, high = map(factor, ratios.quantile([0.5, 0, 1]))
-    return f'{middle}<br><small style="{figures.ONE_LINE}">{low}…{high}</small>'
+    return f"{middle}\n{low}…{high}"
 
 
 def show_pairs(runs):
@@ -559,9 +557,6 @@ signumw | 3185.69 (≫ 100%) | 0.30 (−95.7%) | 1.15 (+44.2%) | 1.40 (−1.2%)
 
 
 # %% tags=["hide-input"]
-SMALL = f'<br><small style="{figures.ONE_LINE}">'
-
-
 def changed(change):
     """As the paper prints it, or nearly."""
     if change < -0.999:
@@ -575,14 +570,14 @@ def cells(rows):
     for metric in FOUR:
         change = share(rows, metric).groupby(rows["optimizer"]).mean() - 1
         text = change.map(changed)
-        small = SMALL + text.str.replace("-", "−") + "</small>"
+        small = "\n" + text.str.replace("-", "−")
         table[metric] = estimates(rows, metric, ["optimizer"]) + small
     return pd.DataFrame(table)
 
 
 def as_printed(text):
     """The paper's cells, its percentages in small print."""
-    text = text.replace(" (", SMALL).replace(")", "</small>")
+    text = text.replace(" (", "\n").replace(")", "")
     rows = [line.split(" | ") for line in text.strip().splitlines()]
     table = pd.DataFrame(rows, columns=["optimizer", *FOUR])
     return table.set_index("optimizer")

@@ -295,10 +295,9 @@ def p_value(p):
 def in_words(table, paper=False):
     """A table of fits as Table 5 prints them."""
     ends = [f"{r.low:.3f}…{r.high:.3f}" for r in table.itertuples()]
-    small = f'<br><small style="{figures.ONE_LINE}">'
     shown = pd.DataFrame({"n": table["n"].map("{:.0f}".format)})
     shown["slope"] = [
-        f"{slope:.3f}{small}{end}</small>" if np.isfinite(slope) else "–"
+        f"{slope:.3f}\n{end}" if np.isfinite(slope) else "–"
         for slope, end in zip(table["slope"], ends, strict=True)
     ]
     shown["SE"] = table["se"].map("{:.3f}".format)

@@ -605,7 +605,7 @@ def show_least(runs):
     for metric in ("nc0", "nc3"):
         for (lr, name, epochs), row in least(runs, metric).iterrows():
             column = table.setdefault(f"least {figures.METRICS[metric]}", {})
-            text = f"{row[metric]:.3g}<br><small>λ&nbsp;=&nbsp;{row['weight_decay']:g}</small>"
+            text = f"{row[metric]:.3g}\nλ = {row['weight_decay']:g}"
             column[f"{figures.LABELS[name]}, η = {lr:g}, {epochs:,} epochs"] = (
                 text
             )

@@ -585,11 +585,10 @@ def cell(row):
     """One metric under one optimizer, in three lines."""
     lines = (
         f"{row.mean:.3g} ± {row.s:.1g}",
-        f"<small>{row.d:+.1g} ± {row.half:.1g}</small>",
-        f"<small>{row.d / row.s:+.2f} s</small>",
+        f"{row.d:+.1g} ± {row.half:.1g}",
+        f"{row.d / row.s:+.2f} s",
     )
-    text = "<br>".join(line.replace(" ", "&nbsp;") for line in lines)
-    return text.replace("-", "−")
+    return "\n".join(lines).replace("-", "−")
 
 
 def show_compared(rows):

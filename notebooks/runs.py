@@ -34,7 +34,7 @@ import itables
 import pandas as pd
 from IPython.display import HTML, display
 
-from ncbook import figures, store
+from ncbook import figures, store, text
 
 figures.use_style()
 itables.init_notebook_mode(all_interactive=False, connected=False)
@@ -113,8 +113,8 @@ PAPER_RUNS, PAPER_HOURS = 3888, (500, 1000)  # section D.2
 
 def tell_cost(runs):
     hours = core_hours(runs)
-    days = pd.to_datetime(runs["created_at"]).dt.strftime("%d %B %Y")
-    first, last = days[runs["created_at"].sort_values().index[[0, -1]]]
+    made = runs["made"]
+    first, last = (f"{day:%d %B %Y}" for day in (made.min(), made.max()))
     each = [3600 * total / PAPER_RUNS for total in PAPER_HOURS]
     on_cpu = runs["device"].str.startswith("cpu").sum()
     return (
@@ -127,7 +127,9 @@ def tell_cost(runs):
     )
 
 
-timed = runs.dropna(subset=["created_at", "wall_time_s", "device"])
+iso = dict(format="ISO8601", utc=True, errors="coerce")
+timed = runs.assign(made=pd.to_datetime(runs["created_at"], **iso))
+timed = timed.dropna(subset=["made", "wall_time_s", "device"])
 figures.given(timed, "", tell_cost)
 
 # %% [markdown]
@@ -209,11 +211,14 @@ def settings(runs):
 # %% tags=["hide-input"]
 def show_settings(runs):
     table = settings(runs).dropna(axis="columns", how="all")
+    words = table.select_dtypes(exclude="number").columns
+    table[words] = table[words].map(text.html, na_action="ignore")
     with pd.option_context("display.float_format", "{:.3g}".format):
         itables.show(
             table,
             showIndex=False,
             column_filters="footer",
+            allow_html=True,  # that of text.html
             classes="display compact nowrap",
             maxBytes=0,
             scrollX=True,
@@ -233,6 +238,7 @@ display(
         '<p><a href="../downloads/runs.csv" download>runs.csv</a> · '
         '<a href="../downloads/runs.parquet" download>runs.parquet</a>: one row a '
         "run, with its whole config, every metric at the start and at the end, and "
-        "its provenance.</p>"
+        "its provenance. In the CSV file an apostrophe stands before a text that a "
+        "spreadsheet would compute.</p>"
     )
 )

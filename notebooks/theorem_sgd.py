@@ -652,7 +652,7 @@ half_lives = {}
 for lr, decay in [(0.001, 5e-4), (0.01, 0.05), (0.0679, 0.05)]:
     star = theory.critical_momentum(lr, decay)
     rates = theory.row_sum_decay_rate(lr, BETAS, decay)
-    title = f"η = {lr:g}, λ = {decay:g}<br>β* = {star:.3f}"
+    title = f"η = {lr:g}, λ = {decay:g}\nβ* = {star:.3f}"
     half_lives[title] = 2 * np.log(2) / rates  # NC0 is the root of α
 table = pd.DataFrame(half_lives, pd.Index(BETAS, name="β"))
 table = figures.shown(table, **dict.fromkeys(table, "{:,.0f}"))

@@ -4,6 +4,7 @@ so, and none ends in an error."""
 import functools
 import re
 import warnings
+from html import unescape
 from pathlib import Path
 
 import jupytext
@@ -73,9 +74,8 @@ def run(shell, source):
     assert caught.stderr == ""
     result = [] if done.result is None else [shell.display_formatter.format(done.result)[0]]
     for data in [output.data for output in caught.outputs] + result:
-        yield next(
-            data[kind] for kind in ("text/markdown", "text/html", "text/plain") if kind in data
-        )
+        kinds = ("text/markdown", "text/html", "text/plain")
+        yield unescape(next(data[kind] for kind in kinds if kind in data))
 
 
 def put(folder, runs, history):

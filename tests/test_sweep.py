@@ -809,7 +809,8 @@ def test_describe_says_what_will_be_done(tmp_path, monkeypatch):
     before = sweep.describe(asked)
     first, *axes, work = before.splitlines()
     assert first == (
-        "**2 runs** of adam on digits (mlp), 2 epochs each in batches of 50, stored in `kept`."
+        "**2 runs** of adam on digits (mlp), 2 epochs each in batches of 50, stored in "
+        "<code>kept</code>."
     )
     assert [line for line in axes if line] == [
         "- learning rates: 0.01, 0.05",

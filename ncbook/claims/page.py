@@ -190,7 +190,7 @@ def _evidence(cited: str) -> str:
     """A chapter's heading is a link; a test, which is no page, is code."""
     chapter = CHAPTER.fullmatch(cited)
     if not chapter:
-        breakable = re.sub("(::|_)", r"\1<wbr>", cited)  # a line may end there
+        breakable = re.sub("(::|_)", r"\1<wbr>", escape(cited))  # a line may end there
         return f"<code>{breakable}</code>"
     file, heading = chapter.groups()
     page = PurePosixPath(TO_ROOT, file).with_suffix(".html")

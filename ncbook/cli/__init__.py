@@ -127,7 +127,8 @@ def export(
     """Write chosen runs to one Parquet and one CSV file.
 
     A run is written if it passes all options. OUT is a folder, for runs.parquet and runs.csv in it;
-    or a path, for OUT.parquet and OUT.csv.
+    or a path, for OUT.parquet and OUT.csv. In the CSV an apostrophe stands before a text that a
+    spreadsheet would compute.
     """
     with one_line_errors():
         from ncbook.cli import exporting

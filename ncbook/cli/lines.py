@@ -8,19 +8,16 @@ from contextlib import contextmanager
 
 import typer
 
+from ncbook import text
+
 BAD_INPUT, INTERRUPTED = 2, 130  # exit codes; the second is 128 + SIGINT, as shells have it
 NAMED = r".*: (damaged|left out), "  # how the warnings that name a file begin
 ONE_LINE = ("DamagedFileWarning", "LeftOutWarning")
 
 
-def one_line(text: object) -> str:
-    """The text without breaks."""
-    return " ".join(str(text).split())
-
-
-def say(text: object) -> None:
+def say(what: object) -> None:
     """One line on standard error, whatever it is made of."""
-    typer.echo(f"ncbook: {one_line(text)}", err=True)
+    typer.echo(f"ncbook: {text.line(what)}", err=True)
 
 
 @contextmanager

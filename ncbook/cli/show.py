@@ -21,7 +21,7 @@ from rich.progress import (
 from rich.table import Column, Table
 from rich.text import Text
 
-from ncbook.cli.lines import one_line
+from ncbook import text
 
 BAR_WIDTH = 20
 LABEL_WIDTH = 36  # beside a bar: all of it in 80 columns
@@ -34,9 +34,9 @@ def as_json(answer: Any) -> None:
     typer.echo(json.dumps(answer, indent=2))
 
 
-def line(text: str) -> None:
+def line(what: str) -> None:
     """On standard output."""
-    typer.echo(one_line(text))
+    typer.echo(text.line(what))
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence], total: Sequence | None = None) -> None:
@@ -44,7 +44,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence], total: Sequence | No
     cells = [list(map(_cell, row)) for row in rows]
     feet = list(map(_cell, total)) if total else [""] * len(columns)
     widths = [max(map(len, column)) for column in zip(columns, *cells, feet, strict=True)]
-    console = Console(highlight=False, markup=False)
+    console = Console(highlight=False, markup=False, emoji=False)
     room = console.width - sum(widths[1:]) - GAP * len(columns)
     look = {"box": box.SIMPLE_HEAD, "padding": (0, GAP - 1, 0, 0), "pad_edge": False}
     shown = Table(show_footer=total is not None, **look)
@@ -62,7 +62,7 @@ def cropped(label: str, width: int) -> str:
 
 
 def _cell(value: Any) -> str:
-    return "-" if value is None else str(value)
+    return "-" if value is None else text.line(value)
 
 
 class Board:
@@ -76,7 +76,7 @@ class Board:
 
     def begin(self, label: str) -> None:
         """Of a block."""
-        self._bars.update(self._block, description=cropped(label, LABEL_WIDTH))
+        self._bars.update(self._block, description=cropped(text.line(label), LABEL_WIDTH))
 
     def runs(self, ended: int) -> None:
         """How many of this block have ended by now."""
@@ -92,15 +92,15 @@ class Board:
             number = self._bars.tasks[self._block].completed
             self.line(f"[{number:.0f}/{self._blocks}] {line}")
 
-    def line(self, text: str) -> None:
+    def line(self, what: str) -> None:
         """Above the bars, and there to stay."""
-        self._bars.console.print(one_line(text), soft_wrap=True)
+        self._bars.console.print(text.line(what), soft_wrap=True)
 
 
 @contextmanager
 def board(blocks: int, runs: int) -> Iterator[Board]:
     """For so many blocks, of which so many runs are to be trained; on standard error."""
-    console = Console(stderr=True, highlight=False, markup=False)
+    console = Console(stderr=True, highlight=False, markup=False, emoji=False)
     columns = (
         TextColumn("{task.description}", markup=False),
         BarColumn(BAR_WIDTH),

@@ -93,7 +93,7 @@ def _passing(rows: pd.DataFrame, chosen: Mapping[str, list]) -> pd.DataFrame:
 
 
 def _blocks(rows: pd.DataFrame) -> Iterable[tuple]:
-    named = rows.reindex(columns=NAMED).astype(object).fillna(UNKNOWN).astype(str)
+    named = rows.reindex(columns=NAMED).astype(object).fillna(UNKNOWN).map(str)
     return list(named.itertuples(index=False, name=None))
 
 

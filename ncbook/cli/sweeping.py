@@ -14,16 +14,17 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ncbook import data, store, sweep
+from ncbook import data, store, sweep, text
 from ncbook.cli import blocks, notebook, show
 from ncbook.cli.blocks import Asked, Block
-from ncbook.cli.lines import one_line, say
+from ncbook.cli.lines import say
 from ncbook.cli.options import Options
 from ncbook.paths import expanded
 from ncbook.sweep import cluster, leases
 from ncbook.train import check_listing
 
 AGAIN = 3  # times that a notebook that failed is tried again
+NAME_LENGTH = 50  # characters, of up to four bytes: file systems take 255
 NOTEBOOKS = "notebooks"  # the store's folder for executed ones, unless another was asked for
 COLUMNS = ("block", "trained", "stored", "diverged", "failed", "seconds")
 
@@ -222,7 +223,7 @@ def _train(
         seconds=time.perf_counter() - began,
         tries=tries,
         notebook=str(output),
-        error=reason and one_line(reason),
+        error=reason and text.line(reason),
     )
 
 
@@ -244,7 +245,7 @@ def _check_that_it_can_go_on(asked: Asked) -> None:
 
 def _file_name(block: Block) -> str:
     """Of the executed notebook: the same for the same runs, and no other's."""
-    words = re.sub(r"[^\w.-]+", "-", block.label)
+    words = re.sub(r"[^\w.-]+", "-", block.label)[-NAME_LENGTH:]
     return f"{words}-{store.run_id({'runs': sorted(block.runs)})[:6]}.ipynb"
 
 

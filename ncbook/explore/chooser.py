@@ -8,7 +8,7 @@ from typing import Any
 import ipywidgets as widgets
 import pandas as pd
 
-from ncbook import figures
+from ncbook import figures, text
 from ncbook.explore import controls
 
 # Column: label and tooltip, in the order in which choices depend on each other.
@@ -23,6 +23,7 @@ WORDS = {
     "weight_decay": ("weight decay λ", "of mixed optimizers: coupled and decoupled together"),
     "seed": ("seed", "of the start and of the minibatches"),
 }
+LABEL = 120  # characters of an option, at most
 EVERY = "all"  # None would be no choice at all to ipywidgets
 SELDOM = "coupled_share"  # has one value for most optimizers, and then no control
 # What is shown first, if it is there: one run of the book's small default that collapsed.
@@ -119,7 +120,7 @@ def _options(rows: pd.DataFrame, name: str, or_all: bool) -> tuple[tuple[str, An
         names = [optimizer for optimizer, _ in figures.by_optimizer(rows)]
         return tuple((figures.look(optimizer)["label"], optimizer) for optimizer in names)
     values = rows[name].drop_duplicates().sort_values().tolist()
-    options = [(f"{v:g}" if isinstance(v, float) else str(v), v) for v in values]
+    options = [(f"{v:g}" if isinstance(v, float) else text.line(v, LABEL), v) for v in values]
     every = [(f"all {len(values)}", EVERY)] if or_all and len(values) > 1 else []
     return (*every, *options)
 

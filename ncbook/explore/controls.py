@@ -5,14 +5,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from html import escape
 from io import BytesIO
 
 import ipywidgets as widgets
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from ncbook import alt_text
+from ncbook import alt_text, text
 
 LABEL_WIDTH, CONTROL_WIDTH, SLIDER_WIDTH = "8.5em", "20em", "26em"
 # Of a list: around its texts, and of a letter; and the least, in which numbers have room.
@@ -30,7 +29,7 @@ def dropdown(label: str, tooltip: str, options: Sequence = ()) -> widgets.Dropdo
 
 def fit(control: widgets.Dropdown) -> None:
     """Make a list as wide as its longest text."""
-    longest = max((len(str(text)) for text in control._options_labels), default=0)
+    longest = max((len(str(label)) for label in control._options_labels), default=0)
     width = AROUND + LETTER * longest
     # In a column per cent would be of the column's width, which is that of what is in it.
     control.layout.width = f"min({width:.1f}em, 100%)" if width > LEAST else f"{LEAST}em"
@@ -76,14 +75,14 @@ def row(*children: widgets.Widget) -> widgets.Box:
     return widgets.Box(children, layout=layout)
 
 
-def note(text: str) -> widgets.HTML:
-    """A sentence of explanation; text is HTML."""
-    return widgets.HTML(dense(f'<span style="opacity: 0.8">{text}</span>'))
+def note(html: str) -> widgets.HTML:
+    """A sentence of explanation."""
+    return widgets.HTML(dense(f'<span style="opacity: 0.8">{html}</span>'))
 
 
-def dense(text: str) -> str:
+def dense(html: str) -> str:
     """HTML whose lines stand as near as on a page: an HTML widget's are as high as a button."""
-    return f'<div style="line-height: 1.4">{text}</div>'
+    return f'<div style="line-height: 1.4">{html}</div>'
 
 
 class Sign(widgets.HTML):
@@ -92,9 +91,9 @@ class Sign(widgets.HTML):
     def __init__(self) -> None:
         super().__init__(layout={"min_height": "1.9em"})
 
-    def say(self, text: str, colour: str = "inherit") -> None:
+    def say(self, words: str, colour: str = "inherit") -> None:
         """Show a line of plain text."""
-        self.value = f'<span role="status" style="color: {colour}">{escape(text)}</span>'
+        self.value = f'<span role="status" style="color: {colour}">{text.html(words)}</span>'
 
     @contextmanager
     def working(self, what: str = "working…") -> Iterator[None]:

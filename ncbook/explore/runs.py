@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipywidgets as widgets
 import pandas as pd
 
-from ncbook import figures
+from ncbook import figures, text
 from ncbook.explore import controls, draw
 from ncbook.explore.chooser import START, WORDS, Chooser
 from ncbook.explore.shelf import MEASURES, Shelf
@@ -13,6 +13,7 @@ from ncbook.explore.shelf import MEASURES, Shelf
 SHARED = ("dataset", "model", "recipe")
 OWN = ("optimizer", "coupled_share", "lr", "momentum", "weight_decay")
 SECOND = {"optimizer": "adamw"}
+REASONS = 5  # told at most
 OTHER_COLOUR = "#333333"  # of the second of two settings of one optimizer
 
 
@@ -137,7 +138,7 @@ def _column(name: str, chooser: Chooser) -> widgets.VBox:
 def ended(runs: pd.DataFrame, before: str = "") -> str:
     """How many runs these are and how they ended, a paragraph of HTML."""
     reasons = runs.loc[runs["status"] == "failed", "reason"].dropna().unique()
-    given_up = "".join(f" Given up: {reason}." for reason in reasons)
+    given_up = "".join(f" Given up: {text.html(reason)}." for reason in reasons[:REASONS])
     return f"<p>{before}{figures.counted(runs)}.{given_up}</p>"
 
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 import shlex
 import warnings
 from dataclasses import dataclass, field, fields
-from html import escape
 from pathlib import Path
 
 import pandas as pd
 
-from ncbook import figures, models, optim, store
+from ncbook import figures, models, optim, store, text
 from ncbook.train import RunConfig
 
 PUBLISHED = Path(__file__).parents[2] / "book" / "results"
@@ -24,9 +23,9 @@ def folders(results: str | Path | None = None) -> dict[str, Path]:
     """The stores to choose from, by name: the one asked for; or the reader's own and the one that
     the book publishes, the first that has files first."""
     if results:
-        return {str(results): store.results_dir(results)}
+        return {text.line(results): store.results_dir(results)}
     own = store.results_dir()
-    found = {f"yours: {own}": own}
+    found = {f"yours: {text.line(own)}": own}
     if PUBLISHED.is_dir() and PUBLISHED.resolve() != own.resolve():
         found["published with the book"] = PUBLISHED
     return dict(sorted(found.items(), key=lambda item: not _has_files(item[1])))
@@ -70,17 +69,17 @@ class Shelf:
     def told(self) -> str:
         """How many runs there are, and the complaints; HTML."""
         lines = [f"{len(self.runs):,} runs in {self.folder}", *self.complaints]
-        return "<br>".join(escape(line) for line in lines)
+        return "<br>".join(map(text.html, lines))
 
     def invitation(self) -> str:
         """What to do about an empty store, HTML."""
         folder = self.folder.absolute()  # the terminal may stand elsewhere
         line = f"{LINE} -p results {shlex.quote(str(folder))}"
         return (
-            f"<p>There are no runs in <code>{escape(str(self.folder))}</code> yet, so there is "
+            f"<p>There are no runs in <code>{text.html(self.folder)}</code> yet, so there is "
             "nothing to explore here. This line, in a terminal at the top of the repository, "
             "trains AdamW's whole grid on the digits. Then press <b>Reload</b>.</p>"
-            f'<pre style="white-space: pre-wrap">{escape(line)}</pre>'
+            f'<pre style="white-space: pre-wrap">{text.html(line)}</pre>'
             "<p><b>Train it now</b> and <b>Theory</b> need no store.</p>"
         )
 
@@ -116,6 +115,6 @@ def _recipe(model: str, values: dict) -> str:
         if setting.name == "epochs":
             words.insert(0, f"{value} epochs")
         elif pd.notna(value) and value != usual:
-            text = f"{value:g}" if isinstance(value, float) else str(value)
-            words.append(f"{setting.name.replace('_', ' ')} {text}")
+            shown = f"{value:g}" if isinstance(value, float) else str(value)
+            words.append(f"{setting.name.replace('_', ' ')} {shown}")
     return ", ".join(words)

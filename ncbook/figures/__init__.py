@@ -43,7 +43,7 @@ from ncbook.figures.selecting import (
     over_seeds,
 )
 from ncbook.figures.style import ACCURACIES, COLOURS, LABELS, MAIN, METRICS, MIXED, look, use_style
-from ncbook.figures.tables import ONE_LINE, best_run_table, by_weight_decay, shown, with_range
+from ncbook.figures.tables import best_run_table, by_weight_decay, shown, with_range
 from ncbook.figures.words import (
     FOUND,
     caption,
@@ -69,7 +69,6 @@ __all__ = [
     "METRICS",
     "MIXED",
     "NOT_COLLAPSED_NC0",
-    "ONE_LINE",
     "SWEPT",
     "TRAINING_IMAGES",
     "X_LABELS",

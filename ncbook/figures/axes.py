@@ -9,6 +9,10 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
+from ncbook import text
+
+TITLE = 150  # characters, more than a page has room for
+
 
 def panels(count: int) -> tuple[Figure, np.ndarray]:
     """Up to two panels in a row: more would be too small to read on a page."""
@@ -22,11 +26,12 @@ def panels(count: int) -> tuple[Figure, np.ndarray]:
 
 
 def finish(figure: Figure, axes: np.ndarray, title: str, legend_title: str = "") -> Figure:
-    """Title, and one legend for all panels, to the right of them, where it covers no data."""
+    """Title, which is plain text, and one legend for all panels, to the right of them, where it
+    covers no data."""
     handles, labels = axes[0].get_legend_handles_labels()
     if handles:
         figure.legend(handles, labels, title=legend_title, loc="outside right center")
-    figure.suptitle(title)
+    figure.suptitle(text.mathtext(title, TITLE))
     plt.close(figure)  # a notebook shows what a cell returns; left open, it would show it twice
     return figure
 

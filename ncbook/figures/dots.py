@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ncbook import regression
+from ncbook import regression, text
 from ncbook.figures.axes import finish, log_ticks, panels
 from ncbook.figures.law import LAW_FROM, exact_law
 from ncbook.figures.selecting import by_optimizer
@@ -30,7 +30,8 @@ def parity(runs: pd.DataFrame, title: str = "") -> Figure:
         for name, rows in by_optimizer(network):
             size = 9 if name.endswith(MIXED) else 22  # a mixed one has its parent's colour
             look = dict(s=size, marker=mark, facecolor="none", edgecolor=colour_of(name), lw=0.9)
-            axis.scatter(rows["law"], rows["nc0"], **look, label=f"{label_of(name)}, {model}")
+            label = f"{label_of(name)}, {text.mathtext(model, text.NAME)}"
+            axis.scatter(rows["law"], rows["nc0"], **look, label=label)
     axis.set(xscale="log", yscale="log", xlabel="NC0 by the law", ylabel="NC0 at the end")
     axis.axline((1, 1), (10, 10), color="#555555", lw=0.8, zorder=0)
     axis.set(xlim=axis.dataLim.intervalx * (0.5, 2), ylim=axis.dataLim.intervaly * (0.5, 2))

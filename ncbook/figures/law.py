@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from ncbook import data, theory
-from ncbook.train import learning_rate_factors
+from ncbook.train import SCHEDULES, learning_rate_factors
 
 LAWFUL = ("sgd", "sgdw", "sgd_mixed")  # the optimizers that the exact law speaks of
 LAW_FROM = 1e-9  # far below the share of NC0 that rounding leaves, some 1e-7
@@ -29,7 +29,8 @@ def exact_law(runs: pd.DataFrame) -> pd.Series:
     # An older store has no share: it held no mixtures.
     named = runs["optimizer"].map({"sgd": 1.0, "sgdw": 0.0})
     runs = runs.assign(coupled_share=runs["coupled_share"].fillna(named))
-    lawful = runs["optimizer"].isin(LAWFUL) & clip.isna() & images.notna()
+    lawful = runs["optimizer"].isin(LAWFUL) & schedule.isin(SCHEDULES)
+    lawful &= clip.isna() & images.notna()
     steps = np.ceil(images / runs["batch_size"].astype(float))
     keys = [steps[lawful], runs["epochs"][lawful], schedule[lawful]]
     for (count, epochs, name), rows in runs[lawful].groupby(keys):

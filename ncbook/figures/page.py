@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from html import escape
 
 import matplotlib.pyplot as plt
 import pandas as pd
@@ -14,7 +13,7 @@ from IPython.display import HTML, Markdown, display
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ncbook import alt_text, store
+from ncbook import alt_text, store, text
 
 
 def tell_damage() -> None:
@@ -38,7 +37,7 @@ def tell_damage() -> None:
 def say_left_out(why: str) -> None:
     """Display that stored runs are missing here, and why."""
     words = "<strong>Some of the stored runs are not shown here.</strong>"
-    display(HTML(f"<p>{words} {escape(why)}</p>"))
+    display(HTML(f"<p>{words} {text.html(why)}</p>"))
 
 
 def given(runs: pd.DataFrame, line: str, *shows: Callable[[pd.DataFrame], object]) -> None:

@@ -30,6 +30,7 @@ LABELS = {
     "signum": "Signum",
     "signumw": "SignumW",
 }
+UNKNOWN = "an unknown optimizer"
 MIXED = "_mixed"  # how the names of section 3.4's optimizers end
 METRICS = {f"nc{i}": f"NC{i}" for i in range(5)}
 MAIN = ("nc0", "nc1", "nc2", "nc3")
@@ -61,8 +62,9 @@ def look(optimizer: str) -> dict[str, str]:
 
 
 def label_of(optimizer: str) -> str:
+    """Its name on a page; not a name that a stranger's store made up."""
     stem = optimizer.removesuffix(MIXED)
-    return LABELS[stem] + (", mixed" if stem != optimizer else "")
+    return LABELS.get(stem, UNKNOWN) + (", mixed" if stem != optimizer else "")
 
 
 def colour_of(optimizer: str) -> str:

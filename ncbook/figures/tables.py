@@ -5,10 +5,11 @@ from __future__ import annotations
 import pandas as pd
 from pandas.io.formats.style import Styler
 
+from ncbook import text
 from ncbook.figures.selecting import best_run, converged
 from ncbook.figures.style import METRICS
 
-ONE_LINE = "white-space: nowrap"
+MOST_LINES = 3  # of a cell
 # Where a page is narrow letters and gaps shrink before a table has to scroll sideways. 100 cqi are
 # the width of the output in the book, and elsewhere of the window.
 CELL = "padding: 0.25em min(0.55em, 0.7cqi); font-size: min(1em, 0.2rem + 1.8cqi)"
@@ -43,22 +44,34 @@ def by_weight_decay(runs: pd.DataFrame) -> pd.DataFrame:
 
 def shown(table: pd.DataFrame, **formats: str) -> Styler:
     """A table as a page shows it: three digits, a dash for what is missing, ``column="{...}"`` for
-    columns that want another format."""
+    columns that want another format. Texts are shown as they are, but that all lines of a cell
+    after its first are small."""
     numbers = table.select_dtypes("float").columns
     if table.index.nlevels == table.columns.nlevels == 1 and table.columns.name is None:
         # The index's name in the corner: below it, it would have a row of its own.
         table = table.rename_axis(index=None, columns=table.index.name)
-    styled = table.style.format("{:.3g}", subset=list(numbers), na_rep="–")
-    for column, text in formats.items():
-        styled = styled.format(text, subset=[column], na_rep="–")
-    if pd.api.types.is_numeric_dtype(table.index):
-        styled = styled.format_index("{:g}")
-    looks = {"th, td": CELL, "small": "font-size: 0.85em"}
+    styled = table.style.format(_as_html, na_rep="–")
+    styled = styled.format("{:.3g}", subset=list(numbers), na_rep="–")
+    for column, wanted in formats.items():
+        styled = styled.format(wanted, subset=[column], na_rep="–")
+    for axis in ("index", "columns"):
+        styled = styled.format_index(_as_html, axis=axis)
+    looks = {"th, td": CELL, "small": "font-size: 0.85em; white-space: nowrap"}
     return styled.set_table_styles([{"selector": s, "props": p} for s, p in looks.items()])
+
+
+def _as_html(value: object) -> object:
+    """What is no text is left as it is, for pandas to write."""
+    if isinstance(value, float):
+        return f"{value:g}"
+    if not isinstance(value, str):
+        return value
+    first, *others = (text.html(line) for line in value.split("\n", MOST_LINES - 1))
+    return first + "".join(f"<br><small>{line}</small>" for line in others)
 
 
 def with_range(values: pd.Series, digits: str = ".2g") -> str:
     """What a table's cell says of a metric's values: the median, and below it the least and the
     largest (see ``over_seeds``). For ``runs.groupby(by)[metric].agg(with_range)``."""
     middle, low, high = (f"{v:{digits}}" for v in (values.median(), values.min(), values.max()))
-    return f'{middle}<br><small style="{ONE_LINE}">{low}…{high}</small>'
+    return f"{middle}\n{low}…{high}"

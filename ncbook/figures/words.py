@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from ncbook import text
 from ncbook.figures.selecting import (
     COLLAPSED,
     CONVERGED,
@@ -20,11 +21,11 @@ FOUND = {False: "Differs", True: "Agrees", None: "Beyond the paper"}  # in a pag
 
 
 def caption(runs: pd.DataFrame, short: bool = False) -> str:
-    """Optimizers (not in short), data set, network and epochs of some runs, and how many of them
-    converged."""
+    """A title, as plain text: optimizers (not in short), data set, network and epochs of some runs,
+    and how many of them converged."""
     names = [] if short else [label_of(name) for name, _ in by_optimizer(runs)]
     for column in ("dataset", "model", "epochs"):
-        names += [str(value) for value in runs[column].unique()]
+        names += [text.line(value, text.NAME) for value in runs[column].unique()]
     return f"{', '.join(names)} epochs (n = {len(converged(runs)):,} of {len(runs):,})"
 
 

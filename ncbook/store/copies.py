@@ -6,9 +6,11 @@ from typing import Any, BinaryIO
 
 import duckdb
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
 
+from ncbook import text
 from ncbook.files import appear, flush
 from ncbook.paths import expanded
 from ncbook.store.layout import Listing, staged
@@ -22,7 +24,16 @@ def _write_parquet(table: pa.Table, file: BinaryIO) -> None:
     pq.write_table(table, file, compression="zstd")
 
 
-WRITERS = {".parquet": _write_parquet, ".csv": pyarrow.csv.write_csv}
+def _write_csv(table: pa.Table, file: BinaryIO) -> None:
+    """With ``text.cell`` of every text and name; numbers stay numbers."""
+    for place, column in enumerate(table.columns):
+        if pa.types.is_string(column.type) or pa.types.is_binary(column.type):
+            cells = pc.replace_substring_regex(column, text.FORMULA.pattern, rf"{text.MARK}\0")
+            table = table.set_column(place, table.column_names[place], cells)
+    pyarrow.csv.write_csv(table.rename_columns(list(map(text.cell, table.column_names))), file)
+
+
+WRITERS = {".parquet": _write_parquet, ".csv": _write_csv}
 
 
 def merge(source: str | Path, results: str | Path | None = None, **filters: Any) -> Path:
@@ -56,6 +67,10 @@ def export(
     path: str | Path, results: str | Path | None = None, *, history: bool = False, **filters: Any
 ) -> Path:
     """Write the runs that pass the filters to one file, which appears whole or not at all.
+
+    A Parquet file holds every text as it is stored. In a CSV file a text that begins with one of
+    ``= + - @ '``, a tab or a break has an apostrophe before it, so that no spreadsheet computes it:
+    to get the text back, remove one leading apostrophe.
 
     Args:
         path: the file, ``.parquet`` or ``.csv``; one that is there is replaced.

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import duckdb
 import pyarrow as pa
 
+from ncbook import text
 from ncbook.files import is_file
 from ncbook.store.filters import quoted
 from ncbook.store.layout import ATTEMPTS, Listing, list_pairs
@@ -60,7 +61,8 @@ def _all_rows(source: str, _types: Callable) -> tuple[str, list[Any]]:
 
 def warn_of_damage(path: Path, consequence: str) -> None:
     """Say that a file is damaged, and what is done about it."""
-    warnings.warn(f"{path}: damaged, {consequence}", DamagedFileWarning, stacklevel=2)
+    said = text.line(f"{path}: damaged, {consequence}")
+    warnings.warn(said, DamagedFileWarning, stacklevel=2)
 
 
 def _warn_left_out(path: Path) -> None:

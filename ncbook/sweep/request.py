@@ -19,7 +19,7 @@ from typing import Any
 import pandas as pd
 import torch
 
-from ncbook import data, store
+from ncbook import data, store, text
 from ncbook.sweep.cluster import SweepError, look
 from ncbook.sweep.engine import (
     default_workers,
@@ -251,9 +251,9 @@ def describe(request: Request) -> str:
         "seeds": "seed",
     }
     lines = [
-        f"**{len(request.configs)} runs** of {first.optimizer} on {first.dataset} ({first.model}), "
-        f"{first.epochs} epochs each in batches of {first.batch_size}, stored in "
-        f"`{_shortest(store.results_dir(request.results))}`.",
+        f"**{len(request.configs)} runs** of {first.optimizer} on {text.html(first.dataset)} "
+        f"({first.model}), {first.epochs} epochs each in batches of {first.batch_size}, stored in "
+        f"<code>{text.html(_shortest(store.results_dir(request.results)))}</code>.",
         "",
     ]
     for label, field in axes.items():
@@ -262,7 +262,7 @@ def describe(request: Request) -> str:
         lines.append(f"- {label}: {', '.join(shown)}")
     if todo:
         seconds = estimate_seconds(todo, request.device, workers, request.scheduler)
-        whose = f" of {request.scheduler}" if request.scheduler else ""
+        whose = f" of {text.html(request.scheduler)}" if request.scheduler else ""
         lines.append(
             f"- to train: {len(todo)}, about {duration(seconds)} on {request.device} with "
             f"{workers} worker{'s' if workers > 1 else ''}{whose}"
