@@ -182,8 +182,11 @@ def split_decay(name: str, weight_decay: float, coupled_share: float | None) -> 
 class Optimizer(torch.optim.Optimizer):
     """The same rule as an ordinary ``torch.optim.Optimizer`` on an ordinary module.
 
+    A complex parameter is two real ones, as in torch's Adam. Sparse gradients are refused.
+
     Args:
-        params: parameters or parameter groups.
+        params: parameters or parameter groups, which may have their own values of what follows
+            ``name``.
         name: a key of ``OPTIMIZERS``.
         lr: eta > 0.
         momentum: beta (beta_1) in [0, 1).
@@ -192,6 +195,8 @@ class Optimizer(torch.optim.Optimizer):
 
     >>> layer = torch.nn.Linear(2, 2)
     >>> optimizer = Optimizer(layer.parameters(), "adamw", lr=1e-3, weight_decay=0.5)
+    >>> optimizer.direction
+    'adam'
     """
 
     def __init__(
@@ -203,12 +208,35 @@ class Optimizer(torch.optim.Optimizer):
         weight_decay: float = 0.0,
         coupled_share: float | None = None,
     ) -> None:
-        self.direction = rule(name).direction
-        self.name = name
-        check_hyperparameters(lr, momentum, weight_decay)
-        split_decay(name, weight_decay, coupled_share)
         defaults = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay}
-        super().__init__(params, defaults | {"coupled_share": coupled_share})
+        # The rule's name is one of the defaults so that torch copies, pickles and saves it.
+        defaults |= {"coupled_share": coupled_share, "rule": name}
+        _check_group(defaults, name)
+        super().__init__(params, defaults)
+
+    @property
+    def name(self) -> str:
+        """A key of ``OPTIMIZERS``."""
+        return self.defaults["rule"]
+
+    @property
+    def direction(self) -> str:
+        """``sgd``, ``adam`` or ``sign``."""
+        return rule(self.name).direction
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Refuses what the constructor refuses."""
+        if isinstance(param_group, Mapping):  # torch refuses anything else
+            _check_group(self.defaults | dict(param_group), self.name)
+        super().add_param_group(param_group)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Refuses the state of another rule."""
+        for group in state_dict["param_groups"]:
+            # a checkpoint of version 0.1 does not name its rule
+            rule_then = self.name if "coupled_share" in group else None
+            _check_group(self.defaults | {"rule": rule_then} | group, self.name)
+        super().load_state_dict(state_dict)
 
     @torch.no_grad()
     def step(self, closure=None):
@@ -217,14 +245,21 @@ class Optimizer(torch.optim.Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        for group in self.param_groups:
-            for param in group["params"]:
-                if param.grad is not None:
-                    self._step_one(param, group)
+        learning = [(p, g) for g in self.param_groups for p in g["params"] if p.grad is not None]
+        for param, _ in learning:
+            if param.grad.layout != torch.strided:
+                raise RuntimeError(
+                    f"{self.name} needs dense gradients, but that of a parameter of shape "
+                    f"{tuple(param.shape)} is sparse"
+                )
+        for param, group in learning:
+            self._step_one(param, group)
         return loss
 
     def _step_one(self, param: Tensor, group: dict[str, Any]) -> None:
-        state = self.state[param]
+        state, grad = self.state[param], param.grad
+        if param.is_complex():
+            param, grad = torch.view_as_real(param), torch.view_as_real(grad)
         if not state:
             state["step"] = 0
             state["slots"] = init_state(self.direction, {"p": param})["p"]
@@ -232,7 +267,16 @@ class Optimizer(torch.optim.Optimizer):
         decay = split_decay(self.name, group["weight_decay"], group["coupled_share"])
         numbers = (group["lr"], group["momentum"], *decay, float(state["step"]))
         factors = Factors.of(*(torch.tensor(v, dtype=torch.float64) for v in numbers))
-        update(self.direction, {"p": param}, {"p": param.grad}, {"p": state["slots"]}, factors)
+        update(self.direction, {"p": param}, {"p": grad}, {"p": state["slots"]}, factors)
+
+
+def _check_group(group: Mapping[str, Any], name: str) -> None:
+    """The settings of a parameter group of the optimizer ``name``."""
+    if group["rule"] != name:
+        other = group["rule"] or "another"
+        raise ValueError(f"{name} cannot take parameters or a state of {other}")
+    check_hyperparameters(group["lr"], group["momentum"], group["weight_decay"])
+    split_decay(name, group["weight_decay"], group["coupled_share"])
 
 
 def check_hyperparameters(lr: float, momentum: float, weight_decay: float) -> None:

@@ -18,7 +18,12 @@ def line(*optimizers: str, **options: object) -> str:
     """The lines of a shell that train some optimizers' grids with five seeds, or the part of the
     grids that options leave.
 
-    >>> line("adam", momenta=0.9)  # doctest: +SKIP
+    >>> print(line("adam", momenta=0.9))
+    for optimizer in adam; do
+        papermill notebooks/sweep.ipynb out.ipynb -p optimizer $optimizer \\
+            -p seeds "[0, 1, 2, 3, 4]" \\
+            -p momenta 0.9
+    done
     """
     given = {"seeds": SEEDS} | options
     words = {name: f'"{value}"' if " " in str(value) else value for name, value in given.items()}

@@ -34,9 +34,18 @@
 # %%
 import numpy as np
 import pandas as pd
+from IPython.display import Markdown, display
 from matplotlib import pyplot as plt
 
-from ncbook import figures, regression, six_grids, store, sweep
+from ncbook import (
+    figures,
+    metrics,
+    regression,
+    six_grids,
+    store,
+    sweep,
+    theory,
+)
 
 figures.use_style()
 
@@ -553,6 +562,78 @@ figures.given(two, "", tell_nc4)
 # %% [markdown]
 # So look at both: whether the groups differ on average, and whether NC4 of a single network could tell to which
 # of them it belongs. A network with NC4 = 1 may be in either.
+
+# %% [markdown]
+# ## NC0 that stays while the network collapses
+#
+# Can a network collapse although its NC0 does not fall at all? Yes. Leave the network out and train the
+# features themselves, beside $W$, on cross-entropy ({doc}`unconstrained_features`), with no weight decay, by
+# steps of one length along the gradient. The gradient has nothing along $W^\top\mathbf 1$, so NC0 stays what
+# it is, to the last digit. But $\lVert W\rVert$ grows, and the bound {eq}`diagnostic-bound` is about their
+# ratio.
+
+# %%
+rng = np.random.default_rng(0)
+free_H, free_W = (
+    0.4 * rng.standard_normal((20, 8)),
+    0.4 * rng.standard_normal((4, 8)),
+)
+steps, free_H, free_W = theory.normalised_descent(
+    free_H, free_W, lr=0.1, steps=1000, log_every=10
+)
+path = metrics.member_metrics(free_H, np.repeat(np.arange(4), 5), free_W)
+path = pd.DataFrame(
+    {name: values.numpy() for name, values in path.items()}, steps
+)
+
+
+# %% tags=["hide-input"]
+def draw_path(path):
+    """NC0 and its share of W on the left; NC1 to NC3 on the right."""
+    lines = {
+        "nc0": ("NC0", "#0072B2", "-"),
+        "gauge_share": (r"NC0 / ($\sqrt{K}\,\|W\|_F$)", "#0072B2", "--"),
+        "nc1": ("NC1", "#CC79A7", "-"),
+        "nc2": ("NC2", "#009E73", "-"),
+        "nc3": ("NC3", "#D55E00", "-"),
+        "nc3_centred": ("NC3 of the centred W", "#D55E00", "--"),
+    }
+    figure, axes = plt.subplots(
+        1, 2, figsize=(9, 3.4), layout="constrained", sharey=True
+    )
+    for i, (name, (label, colour, dash)) in enumerate(lines.items()):
+        axes[int(i > 1)].plot(path[name], dash, color=colour, label=label)
+    for axis in axes:
+        axis.set(yscale="log", xlabel="step", ylim=(1e-6, 10))
+        axis.legend()
+    axes[0].set_ylabel("metric")
+    figure.set_label(
+        "Metrics over the steps of normalised gradient descent without weight decay. NC0 stays "
+        "constant; its share of W falls, and so do NC1, NC2 and NC3."
+    )
+    plt.show()
+
+
+draw_path(path)
+
+# %% [markdown]
+# *What to see: on the left NC0 is a level line, and its share of $W$ falls. On the right all of NC1, NC2 and
+# NC3 fall. What is left of NC3 is the gauge: centre $W$ over the classes, and it is far smaller (dashed).*
+
+# %% tags=["hide-input"]
+first, last = path.iloc[0], path.iloc[-1]
+moved = (path["nc0"] / first["nc0"] - 1).abs().max()
+listed = ", ".join(
+    f"{name.upper()} from {first[name]:.2f} to {last[name]:.1g}"
+    for name in FOUR[1:]
+)
+display(
+    Markdown(
+        f"Four classes, {steps[-1]:,} steps, exact up to rounding: NC0 = {last['nc0']:.2f} "
+        f"throughout (it moves by {moved:.0e} of itself), and {listed}. So an NC0 that does not "
+        f"fall rules out nothing: only NC0 over the size of W counts."
+    )
+)
 
 # %% [markdown]
 # ## Partial collapse

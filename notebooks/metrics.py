@@ -26,6 +26,7 @@
 # - what NC0, NC1, NC2, NC3 and NC4 measure, and which of them react to what;
 # - why NC0 must vanish if NC3 does (Proposition 2.1 of the paper {cite}`optimizer2026`), by how
 #   much, and why the converse is false;
+# - which part of NC3 is a shift that changes no prediction, and how to leave it out;
 # - where the formulas as printed and the tables as printed part ways, and which of them this book
 #   follows.
 
@@ -440,13 +441,18 @@ NAMES |= {
     "nc2a": "NC2a",
     "nc1_quotient": "quotient",
     "cdnv": "CDNV",
+    "w_norm": "‖W‖",
+    "gauge_share": "gauge share",
+    "nc2w_centred": "NC2W centred",
+    "nc2m_centred": "NC2M centred",
+    "nc3_centred": "NC3 centred",
 }
 ROUNDING = 1e-12
 
 
 def is_off(metric: str, value: float) -> bool:
-    """Off its value at collapse: 1 for NC4, 0 for the others."""
-    return abs(value - (metric == "NC4")) > ROUNDING
+    """Off its value at collapse: 1 for NC4, any for ‖W‖, 0 for the others."""
+    return metric != "‖W‖" and abs(value - (metric == "NC4")) > ROUNDING
 
 
 def tint(row: pd.Series) -> list[str]:
@@ -471,7 +477,8 @@ style.set_table_styles([small], overwrite=False)
 # - **W turned** leaves NC0, NC2 and NC2W at zero. It is the reason for NC3. It also corrects a
 #   remark in the paper's Appendix B, that NC2 and NC2W → 0 imply NC2M → 0: they do not, since two
 #   perfect simplices may be turned against each other.
-# - **W shifted** changes no decision, so NC4 stays at one. NC0, NC3 and NC2W object.
+# - **W shifted** changes no decision, so NC4 stays at one. NC0, NC3 and NC2W object, and the *centred*
+#   metrics do not: they leave out the shift, as {ref}`gauge` explains.
 # - **One longer row** keeps the angles between rows: NC2Wa is zero, NC2Wn is not.
 # - **Features moved** satisfies everything but NC4. We come back to it.
 
@@ -492,12 +499,12 @@ simplex = metrics.simplex_etf(CLASSES) @ frame  # (K, p), norm 1
 noise = torch.randn(CLASSES + SAMPLES, WIDTH, generator=random)
 noise /= math.sqrt(CLASSES * WIDTH)  # rows as long as the simplex's
 noise_W, noise_H = noise[:CLASSES], noise[CLASSES:]
-labels = torch.arange(SAMPLES) % CLASSES
+labels_of_path = torch.arange(SAMPLES) % CLASSES
 
 # %%
-H = share * noise_H + (1 - share) * simplex[labels]  # (41, N, p)
+H = share * noise_H + (1 - share) * simplex[labels_of_path]  # (41, N, p)
 W = share * noise_W + (1 - share) * simplex  # (41, K, p)
-path = metrics.member_metrics(H, labels, W)
+path = metrics.member_metrics(H, labels_of_path, W)
 path["nc0_norm"] = path["nc0"] / torch.linalg.matrix_norm(W)
 path = pd.DataFrame({key: value.numpy() for key, value in path.items()})
 
@@ -677,6 +684,95 @@ plt.show()
 #
 # **The converse is false.** The turned toy has NC0 = 0 and yet lies far from NC3 = 0. NC0 = 0 says
 # that $W$ is centred and nothing about where it points. NC0 can rule collapse out, never prove it.
+
+# %% [markdown]
+# (gauge)=
+# ## What softmax does not see
+#
+# The toy with the shifted weight makes the same predictions as the collapsed one, and yet NC3 objects.
+# So part of NC3 is no property of the classifier as a function. How large is that part?
+#
+# Softmax ignores what all scores have in common, so $W$ and $W + \mathbf{1} u^\top$ are one
+# classifier, for any vector $u$. Physics calls such a freedom of description a *gauge*. Split $W$
+# into the part that no prediction depends on and the rest, whose rows are centred over the classes:
+#
+# $$ W = W_g + W_c, \qquad W_g = \tfrac1K \mathbf{1}\mathbf{1}^\top W, \qquad
+# \mathbf{1}^\top W_c = 0. $$ (split)
+#
+# The share of the gauge is the $r$ of {eq}`share`: $\lVert W_g\rVert_F = \mathrm{NC0}/\sqrt K$, so
+# $\lVert W_g\rVert_F / \lVert W\rVert_F = r$. The paper centres the class means, but not $W$. Do to
+# $W$ what is done to $M$: **centred NC3**, NC2W and NC2M are those of $W_c$. No choice of $u$ changes
+# them. `nc_metrics` calls them `nc3_centred`, `nc2w_centred` and `nc2m_centred`, and $r$ the
+# `gauge_share`.
+#
+# **Identity.** *With $c = \cos(W, M)$ as before and $c_c = \cos(W_c, M)$, for $W_c \ne 0$,*
+#
+# $$ \mathrm{NC3}^2 = 2 - 2c, \qquad c = \sqrt{1 - r^2}\; c_c. $$ (gauge-identity)
+#
+# **Proof.** The rows of $W_g$ are all equal and those of $M$ sum to zero, so
+# $\langle W_g, M\rangle = 0$ and $\langle W, M\rangle = \langle W_c, M\rangle$. Likewise
+# $\langle W_g, W_c\rangle = 0$, so by Pythagoras $\lVert W_c\rVert_F = \sqrt{1 - r^2}\, \lVert
+# W\rVert_F$. Divide the first by $\lVert W\rVert_F \lVert M\rVert_F$ and put in the second. ∎
+#
+# {eq}`prop` follows again, since $|c_c| \le 1$. And NC3 has two causes, told apart exactly: a gauge
+# share $r$, and a $W_c$ that looks away from $M$. With $c_c = 1$ all of NC3 is gauge, as in the toy:
+
+# %%
+H, labels, W, _ = shifted
+split = metrics.nc_metrics(H, labels, W)
+own = 1 - split["nc3_centred"] ** 2 / 2  # the cosine of W_c and M
+identity = 2 - 2 * math.sqrt(1 - split["gauge_share"] ** 2) * own
+assert math.isclose(split["nc3"] ** 2, identity)  # equation (gauge-identity)
+keys = ["gauge_share", "nc3", "nc3_centred", "nc2w", "nc2w_centred"]
+table = pd.DataFrame({"W shifted": {key: split[key] for key in keys}})
+show(table.rename(index=NAMES), lambda v: f"{v:.3f}" if v > ROUNDING else "0")
+
+# %% [markdown]
+# Take two classifiers, one collapsed and one with noise in $W$, and add to each a common row of growing
+# size. Neither changes a single prediction on the way.
+
+# %%
+shares = torch.linspace(0, 0.999, 200)[:, None, None]  # r
+common = torch.randn(1, WIDTH, generator=random)
+common /= math.sqrt(CLASSES) * common.norm()  # ‖1cᵀ‖ = 1
+centred_noise_W = metrics.without_gauge(noise_W)
+fixed = {"W = M": simplex, "W = M + noise": simplex + 0.7 * centred_noise_W}
+shifted_by = {}
+for name, W_c in fixed.items():
+    size = W_c.norm() * shares / (1 - shares**2).sqrt()
+    H = simplex[labels_of_path].expand(len(shares), -1, -1)
+    shifted_by[name] = metrics.member_metrics(
+        H, labels_of_path, W_c + size * common
+    )
+
+# %% tags=["hide-input"]
+figure, axis = plt.subplots(figsize=(7.4, 3.6), layout="constrained")
+for (name, path_of), colour in zip(
+    shifted_by.items(), ("#0072B2", "#D55E00"), strict=True
+):
+    look = dict(color=colour, lw=2)
+    axis.plot(path_of["gauge_share"], path_of["nc3"], **look, label=name)
+    axis.plot(
+        path_of["gauge_share"],
+        path_of["nc3_centred"],
+        "--",
+        **look,
+        label=f"{name}, centred",
+    )
+axis.axhline(math.sqrt(2), color="#555555", lw=1, ls=":", label=r"$\sqrt{2}$")
+axis.set(xlabel="gauge share $r$", ylabel="NC3", xlim=(0, 1), ylim=(-0.03, 1.5))
+figure.legend(loc="outside right center")
+figure.set_label(
+    "NC3 of two fixed classifiers against the gauge share of their weight. Raw NC3 rises to the "
+    "square root of 2; centred NC3 is level."
+)
+plt.show()
+
+# %% [markdown]
+# *What to see: along each colour the classifier is one and the same function. Raw NC3 (solid) rises to
+# $\sqrt2$, as if $W$ knew nothing of $M$. Centred NC3 (dashed) is level: it is what NC3 says of the
+# function. Where $W$ is right but for the gauge (blue), raw NC3 is about $r$ itself. Where it is noisy
+# (orange), a small gauge share adds little.*
 
 # %% [markdown]
 # ## The paper's own proof
@@ -999,6 +1095,8 @@ display(Markdown(f"Largest relative difference from one call: {gap:.0e}."))
 #   network that had not collapsed.
 # - NC0 is invisible to the loss, and plain gradients do not move it. Weight decay does, and so do
 #   optimizers that rescale the gradient entry by entry.
+# - Softmax does not see a shift that all rows of $W$ share. NC3 splits exactly into the share of that gauge
+#   and the NC3 of the centred $W$.
 # - $r^2 + c^2 \le 1$: NC3 → 0 alone forces $\mathrm{NC0}/\lVert W\rVert_F$ → 0, and NC0 with
 #   $\lVert W\rVert_F$ gives the least NC3 possible. NC0 → 0 does not imply collapse.
 # - The paper's tables are unscaled and centre $\Sigma_W$ by class means, whatever its formulas say.

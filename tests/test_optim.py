@@ -1,5 +1,8 @@
 """Every optimizer against torch's own, or a ten-line reference where torch has none."""
 
+import copy
+import pickle
+
 import pytest
 import torch
 from sklearn.datasets import load_digits
@@ -161,6 +164,131 @@ def test_parameter_groups_keep_their_own_learning_rate():
     optimizer.step()
     steps = [(p - b).abs().max().item() for p, b in zip(net.parameters(), before, strict=True)]
     assert steps == pytest.approx([1.0, 1.0, 0.5, 0.5], rel=1e-5)
+
+
+# ------------------------------------------------------------------ as torch's optimizers behave
+
+
+def make(params, name, **settings):
+    share = 0.3 if optim.OPTIMIZERS[name].coupled_share is None else None
+    settings = {"lr": LR, "momentum": MOMENTUM, "weight_decay": DECAY} | settings
+    return optim.Optimizer(params, name, coupled_share=share, **settings)
+
+
+def one_param(dtype=torch.float64):
+    values = torch.linspace(-1, 1, 12, dtype=torch.float64).reshape(3, 4)
+    return nn.Parameter((values + 1j * values.flip(0) if dtype.is_complex else values).to(dtype))
+
+
+def steps(optimizer, count, first=0):
+    """So many steps on gradients that depend on the step's number alone; the parameter then."""
+    (param,) = (p for group in optimizer.param_groups for p in group["params"])
+    for t in range(first, first + count):
+        param.grad = torch.randn(
+            param.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(t)
+        ).to(param.dtype)
+        if param.is_complex():
+            param.grad = param.grad * (1 - 2j)
+        optimizer.step()
+    return param.detach()
+
+
+def saved_and_loaded(optimizer):
+    params = [nn.Parameter(p.detach().clone()) for p in optimizer.param_groups[0]["params"]]
+    new = make(params, optimizer.name, lr=0.5)
+    new.load_state_dict(pickle.loads(pickle.dumps(optimizer.state_dict())))
+    return new
+
+
+COPIES = {
+    "deepcopy": copy.deepcopy,
+    "pickle": lambda optimizer: pickle.loads(pickle.dumps(optimizer)),
+    "state_dict": saved_and_loaded,
+}
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16, torch.complex128])
+@pytest.mark.parametrize("way", COPIES)
+@pytest.mark.parametrize("name", optim.OPTIMIZERS)
+def test_a_copy_goes_on_as_the_original(name, way, dtype):
+    optimizer = make([one_param(dtype)], name)
+    steps(optimizer, 3)
+    other = COPIES[way](optimizer)
+    assert (other.name, other.direction) == (name, optimizer.direction)
+    before = steps(optimizer, 0).clone()
+    alone = steps(other, 3, first=3).clone()
+    assert torch.equal(steps(optimizer, 0), before), "the copy moved the original"
+    assert torch.equal(steps(optimizer, 3, first=3), alone)
+    assert not torch.equal(before, alone)
+
+
+@pytest.mark.parametrize("name", ["sgd", "adam", "adamw"])
+def test_complex_parameters_equal_those_of_torch(name):
+    ours = steps(make([one_param(torch.complex128)], name), 5)
+    theirs = steps(COUNTERPARTS[name]([one_param(torch.complex128)], MOMENTUM), 5)
+    torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("name", optim.OPTIMIZERS)
+def test_a_scheduler_and_a_group_of_its_own_numbers(name):
+    """Two groups under a schedule equal two optimizers with the numbers written out."""
+    first, second = one_param(), one_param()
+    groups = [{"params": [first]}, {"params": [second], "momentum": 0.5, "lr": 0.1}]
+    optimizer = make(groups, name)
+    schedule = torch.optim.lr_scheduler.StepLR(optimizer, 1, gamma=0.5)
+    alone = [make([one_param()], name), make([one_param()], name, momentum=0.5, lr=0.1)]
+    for t in range(4):
+        grad = torch.randn(3, 4, generator=torch.Generator().manual_seed(t)).double()
+        for single in alone:
+            single.param_groups[0]["params"][0].grad = grad
+            single.step()
+            single.param_groups[0]["lr"] *= 0.5
+        first.grad = second.grad = grad
+        optimizer.step()
+        schedule.step()
+    for param, single in zip((first, second), alone, strict=True):
+        assert torch.equal(param, single.param_groups[0]["params"][0])
+
+
+@pytest.mark.parametrize("other", ["adam", "sgdw", "torch"])
+def test_the_state_of_another_rule_is_refused(other):
+    optimizer = make([one_param()], "sgd")
+    params = [one_param()]
+    donor = torch.optim.SGD(params, LR) if other == "torch" else make(params, other)
+    word = "another" if other == "torch" else other
+    with pytest.raises(ValueError, match=f"^sgd cannot take parameters or a state of {word}$"):
+        optimizer.load_state_dict(donor.state_dict())
+    steps(optimizer, 1)
+
+
+def test_a_sparse_gradient_is_named_before_anything_moves():
+    dense, table = one_param(), nn.Embedding(5, 3, sparse=True)
+    optimizer = make([dense, table.weight], "adam")
+    before = dense.detach().clone()
+    dense.grad = torch.ones_like(dense)
+    table(torch.tensor([1, 2])).sum().backward()
+    with pytest.raises(RuntimeError, match=r"adam needs dense gradients.*shape \(5, 3\) is sparse"):
+        optimizer.step()
+    assert torch.equal(dense, before)
+
+
+@pytest.mark.parametrize(
+    ("group", "message"),
+    [
+        ({"lr": 0}, "lr must be a finite number > 0, got 0"),
+        ({"momentum": 1}, r"momentum must be a number in \[0, 1\), got 1"),
+        ({"weight_decay": -1.0}, "weight_decay must be a finite number >= 0, got -1.0"),
+        ({"coupled_share": 0.5}, "adam has coupled_share 1.0, got 0.5"),
+        ({"rule": "sgd"}, "adam cannot take parameters or a state of sgd"),
+    ],
+)
+def test_a_group_is_checked_as_the_rest_is(group, message):
+    optimizer = make([one_param()], "adam")
+    with pytest.raises(ValueError, match=message):
+        optimizer.add_param_group({"params": [one_param()]} | group)
+    assert len(optimizer.param_groups) == 1
+    with pytest.raises(ValueError, match=message):
+        make([{"params": [one_param()]} | group], "adam")
 
 
 @pytest.mark.parametrize(

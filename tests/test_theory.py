@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy.integrate import solve_ivp
 from scipy.optimize import brentq, minimize
 
-from ncbook import theory
+from ncbook import metrics, theory
 
 EXACT = 1e-10  # closed form against stepping, relative
 
@@ -705,6 +705,31 @@ def test_ufm_optimum_is_a_collapsed_global_minimum(K, n, p, decay):
     np.testing.assert_allclose(H, np.kron(W, np.ones((n, 1))) / np.sqrt(n), atol=1e-15)
     found = descend_ufm(K, n, p, decay)
     assert theory.ufm_loss(*found, decay) == pytest.approx(theory.ufm_loss(H, W, decay), rel=1e-8)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_nc0_may_stay_while_everything_collapses(seed):
+    """No decay: NC0 keeps its value, and its share of W, NC1, NC2 and NC3 fall."""
+    rng = np.random.default_rng(seed)
+    start = 0.4 * rng.standard_normal((20, 8)), 0.4 * rng.standard_normal((4, 8))
+    steps, H, W = theory.normalised_descent(*start, lr=0.1, steps=2050, log_every=1000)
+    assert steps.tolist() == [0, 1000, 2000, 2050]
+    found = metrics.member_metrics(H, np.repeat(np.arange(4), 5), W)
+    found = {name: value.numpy() for name, value in found.items()}
+    np.testing.assert_allclose(found["nc0"], found["nc0"][0], rtol=1e-11)
+    assert found["nc0"][0] > 2
+    for name, end in {"nc1": 1e-9, "nc2": 1e-3, "nc3": 0.02, "gauge_share": 0.02}.items():
+        assert found[name][-1] < end < 0.1 < found[name][0], name
+    assert found["nc3_centred"][-1] < 0.1 * found["nc3"][-1]  # what is left of NC3 is gauge
+
+
+def test_normalised_descent_takes_steps_of_one_length_along_the_gradient():
+    H, W = np.random.default_rng(0).standard_normal((2, 6, 4))
+    W = W[:3]
+    _, features, weights = theory.normalised_descent(H, W, lr=1e-3, steps=1)
+    moved = np.r_[(features[1] - H).ravel(), (weights[1] - W).ravel()]
+    gradient = np.r_[tuple(part.ravel() for part in theory.ufm_gradient(H, W, 0.0))]
+    np.testing.assert_allclose(moved, -1e-3 * gradient / np.linalg.norm(gradient), atol=1e-15)
 
 
 def descend_ufm(K, n, p, decay):

@@ -26,7 +26,8 @@ def augmented(x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         ValueError: anything but uint8 images, whose black is 0.
 
     Example:
-        >>> augmented(cifar.train_x[:128], torch.Generator().manual_seed(0)).shape
+        >>> images = torch.zeros(128, 3, 32, 32, dtype=torch.uint8)
+        >>> augmented(images, torch.Generator().manual_seed(0)).shape
         torch.Size([128, 3, 32, 32])
     """
     if x.dtype != torch.uint8 or x.ndim != 4:

@@ -63,8 +63,9 @@ class Dataset:
             ValueError: pixels of another number of channels.
 
         Example:
-            >>> mnist = load("mnist")
-            >>> mnist.inputs(mnist.train_x[:128]).dtype
+            >>> from ncbook.data import load
+            >>> digits = load("digits")
+            >>> digits.inputs(digits.train_x[:128]).dtype
             torch.float32
         """
         if x.dtype != torch.uint8:

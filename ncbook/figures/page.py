@@ -87,8 +87,9 @@ def small_panels(count: int, height: float = 3.9) -> list[Axes]:
 def in_rows(*axes: Axes) -> HTML:
     """The figures of some ``small_panels`` ``side_by_side``, each with its legend below.
 
-    >>> left, right = small_panels(2)  # doctest: +SKIP
-    >>> in_rows(left, right)  # doctest: +SKIP
+    >>> left, right = small_panels(2)
+    >>> in_rows(left, right)
+    <IPython.core.display.HTML object>
     """
     for axis in axes:
         if axis.get_legend() is None and axis.get_legend_handles_labels()[1]:

@@ -27,7 +27,9 @@ def of_setting(runs: pd.DataFrame, **setting: object) -> pd.DataFrame:
     named here nor swept. Null, or a column that an older store lacks, stands for the default. The
     metrics have columns even if there is no run that has them.
 
-    >>> of_setting(store.load_runs(), dataset="mnist", model="vgg9", epochs=100)  # doctest: +SKIP
+    >>> runs = pd.DataFrame({"dataset": ["digits", "mnist"], "epochs": [200, 200]})
+    >>> of_setting(runs, dataset="mnist")["dataset"].tolist()
+    ['mnist']
     """
     defaults = {f.name: f.default for f in fields(RunConfig) if f.name not in SWEPT}
     defaults["schedule"] = models.MODELS[setting.get("model", defaults["model"])].schedule

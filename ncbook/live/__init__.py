@@ -90,7 +90,8 @@ def law(
         ValueError: an argument outside its range.
 
     Example:
-        >>> live.law(lr=0.0679, weight_decay=5e-4)  # doctest: +SKIP
+        >>> [control.name for control in law(lr=0.0679, weight_decay=5e-4).controls]
+        ['weight_decay', 'lr', 'momentum', 'steps']
     """
     controls = (
         _control("weight_decay", "weight decay λ", weight_decay, (0, *_decades(1e-6, 1))),
@@ -129,7 +130,8 @@ def signgd(
         ValueError: an argument outside its range.
 
     Example:
-        >>> live.signgd(num_classes=4)  # doctest: +SKIP
+        >>> [control.name for control in signgd(num_classes=4).controls]
+        ['num_classes', 'weight_decay', 'lr', 'steps']
     """
     controls = (
         _control("num_classes", "classes K", num_classes, CLASS_COUNTS, whole=True),
@@ -167,7 +169,8 @@ def simplex(collapse: float = 0.0, shift: float = 0.0, samples: int = 8) -> Live
         ValueError: an argument outside its range.
 
     Example:
-        >>> live.simplex(collapse=0.5)  # doctest: +SKIP
+        >>> simplex(collapse=0.5, samples=3).data["labels"]
+        [0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3]
     """
     if checks.whole("samples", samples, 2) > 50:
         raise ValueError(f"samples must be a whole number from 2 to 50, got {samples!r}")
@@ -210,7 +213,10 @@ def training(
         caption: what was trained, and how many runs the curves stand for.
 
     Example:
-        >>> six_grids.live_figure(six_grids.complete(six_grids.stored()))  # doctest: +SKIP
+        >>> left, nc3 = {"sgd": [[1, 1], [1, 0.5]]}, {"sgd": [1.2, 0.1]}
+        >>> labels, caption = {"sgd": "SGD"}, "One run a weight decay."
+        >>> training([0, 0.05], [0, 200], left, nc3, 1.4, labels, caption).data["nc3"]
+        {'sgd': [1.2, 0.1]}
     """
     stops = tuple(weight_decays)
     control = Control("weight_decay", "weight decay λ", stops, max(0, len(stops) - 2))

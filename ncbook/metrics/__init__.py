@@ -9,7 +9,8 @@ with the pseudo-inverse M† (p, K) and the residuals ``R = H - mu[labels]``, NC
 The features are read twice, one cache-sized block of one member at a time, which also bounds the
 extra memory. Class sums and all that is K x p or K x K are float64. Residuals have the features'
 precision (a half one is widened to float32) and no error but their own rounding, however far from 0
-the means lie. They are not rescaled: float32 residuals below 1e-19 square to 0.
+the means lie. What does not depend on scale is right for float32 features of any size between
+1e-36 and 1e36, and float64 ones between 1e-75 and 1e75. No function here heeds `torch.autocast`.
 
 Float32 products follow ``torch.get_float32_matmul_precision()``: below its default ``highest``
 NC1 loses digits (about 6e-5 relative at ``medium`` on a CPU with bfloat16).
@@ -29,12 +30,14 @@ from ncbook.metrics.geometry import (
     SCALES,
     equiangularity,
     etf_distance,
+    gauge_share,
     geometry_metrics,
     nc0,
     row_norm_spread,
     self_duality,
     simplex_etf,
     singular_values,
+    without_gauge,
 )
 from ncbook.metrics.together import KEYS, member_metrics, nc_metrics
 from ncbook.metrics.variability import (
@@ -59,6 +62,7 @@ __all__ = [
     "dual_means",
     "equiangularity",
     "etf_distance",
+    "gauge_share",
     "geometry_metrics",
     "member_metrics",
     "nc0",
@@ -71,6 +75,7 @@ __all__ = [
     "simplex_etf",
     "singular_values",
     "variability_metrics",
+    "without_gauge",
 ]
 
 if TYPE_CHECKING:

@@ -4,8 +4,10 @@ import torch
 from torch import Tensor
 
 from ncbook.metrics.blocks import blocks, work_dtype
+from ncbook.metrics.checks import tensor_function
 
 
+@tensor_function
 def nearest_mean_agreement(
     features: Tensor, weight: Tensor, means: Tensor, bias: Tensor | None = None
 ) -> Tensor:
@@ -37,7 +39,13 @@ def count_agreements(
     # argmin ‖x - m‖² = argmax (m·x - ‖m‖²/2) with x = h - centre: both decisions in one product
     linear = (weight @ centre.double()[..., None])[..., 0]
     linear = linear if bias is None else linear + bias.reshape(linear.shape)
-    constants = torch.cat([linear, -offsets.square().sum(-1) / 2], -1).to(dtype)  # (M, 2K)
+    # No decision changes when both its parts are divided by one number: scores are of size 1.
+    size, steepness = _power_of_two(offsets), _power_of_two(weight)
+    linear, weight = linear / (size * steepness)[:, :, 0], weight / (size * steepness)
+    offsets = offsets / size
+    nearest = -offsets.square().sum(-1) / 2
+    offsets = offsets / size
+    constants = torch.cat([linear, nearest], -1).to(dtype)  # (M, 2K)
     slopes = torch.cat([weight, offsets], -2).mT.to(dtype)  # (M, p, 2K)
     agreements = torch.zeros(len(offsets), dtype=torch.float64, device=means.device)
     for member, _, block in blocks(features):
@@ -46,3 +54,10 @@ def count_agreements(
         # argmax takes NaN for the largest; 0 · NaN and 0 · inf are NaN and so mark the member
         agreements[member] += same.sum() + 0 * scores.sum(dtype=torch.float64)
     return agreements.reshape(shape)
+
+
+def _power_of_two(rows: Tensor) -> Tensor:
+    """As large as the largest entry of each member's rows (M, K, p): (M, 1, 1). No division by it
+    rounds."""
+    exponent = torch.frexp(rows.abs().amax((-2, -1), keepdim=True)).exponent
+    return torch.ldexp(torch.ones_like(exponent, dtype=rows.dtype), exponent)

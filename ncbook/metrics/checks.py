@@ -1,11 +1,58 @@
-"""Input refused at the public boundary: one clear line that names the value."""
+"""The public boundary: what becomes a tensor, what is refused in one line, and which of torch's
+modes do not count inside."""
 
+import functools
+import inspect
 import warnings
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 
+import numpy as np
 import torch
 from torch import Tensor
 
 NAMED_CLASSES = 5  # how many empty classes an error lists
+FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+
+
+def tensor_function(function: Callable) -> Callable:
+    """A function whose ``Tensor`` parameters may be arrays, frames or lists as well, and which
+    computes the same inside ``torch.autocast`` as outside."""
+    signature = inspect.signature(function)
+    kinds = {name: str(parameter.annotation) for name, parameter in signature.parameters.items()}
+    may_be_none = {name: "None" in kind for name, kind in kinds.items() if "Tensor" in kind}
+
+    @functools.wraps(function)
+    def called(*args, **kwargs):
+        bound = signature.bind(*args, **kwargs)
+        for name, value in bound.arguments.items():
+            if name in may_be_none and not (value is None and may_be_none[name]):
+                bound.arguments[name] = as_tensor(name, value)
+        with _without_autocast():
+            return function(*bound.args, **bound.kwargs)
+
+    return called
+
+
+def measuring(function: Callable) -> Callable:
+    """A function that computes the same inside ``torch.autocast`` or ``torch.inference_mode`` as
+    outside, and never keeps a graph."""
+
+    @functools.wraps(function)
+    def called(*args, **kwargs):
+        with torch.inference_mode(False), torch.no_grad(), _without_autocast():
+            return function(*args, **kwargs)
+
+    return called
+
+
+@contextmanager
+def _without_autocast() -> Iterator[None]:
+    with ExitStack() as stack:
+        for device in ("cpu", "cuda"):
+            if torch.is_autocast_enabled(device):
+                stack.enter_context(torch.autocast(device, enabled=False))
+        yield
 
 
 def checked_layer(weight, bias, device=None) -> tuple[Tensor, Tensor | None]:
@@ -33,12 +80,17 @@ def checked_samples(
         )
     if labels is None:
         return features, None
-    labels = _tensor(labels, weight.device)
+    labels = as_tensor(f"{kind}labels", labels, weight.device)
+    return features, checked_labels(labels, features, num_classes, kind)
+
+
+def checked_labels(labels: Tensor, features: Tensor, num_classes: int, kind: str = "") -> Tensor:
+    """Labels (N,) of features (..., N, p), as int64."""
     if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
         raise ValueError(f"{kind}labels must be integers, got {labels.dtype}")
-    if labels.shape != features.shape[:1]:
+    if labels.shape != features.shape[-2:-1]:
         raise ValueError(
-            f"{kind}labels must have shape ({len(features)},), one a sample, "
+            f"{kind}labels must have shape {tuple(features.shape[-2:-1])}, one a sample, "
             f"got {tuple(labels.shape)}"
         )
     labels = labels.long()
@@ -49,7 +101,7 @@ def checked_samples(
             f"{kind}labels must lie in [0, {num_classes}), K being the rows of weight, "
             f"got {labels[first].item()} at sample {first}"
         )
-    return features, labels
+    return labels
 
 
 def check_every_class_occurs(counts: Tensor) -> None:
@@ -63,9 +115,9 @@ def check_every_class_occurs(counts: Tensor) -> None:
 
 def float_tensor(name: str, values, device=None, ndim: int = 2) -> Tensor:
     """Values as a finite floating-point tensor of ndim axes, none of them empty."""
-    values = _tensor(values, device)
-    if not values.is_floating_point():
-        raise ValueError(f"{name} must be floating point, got {values.dtype}")
+    values = as_tensor(name, values, device)
+    if values.dtype not in FLOATS:
+        raise ValueError(f"{name} must be floating point (16, 32 or 64 bits), got {values.dtype}")
     if values.ndim != ndim or values.numel() == 0:
         raise ValueError(f"{name} must have {ndim} axes, none empty, got {tuple(values.shape)}")
     # One cheap pass. A half-precision sum may overflow though all is well, hence the closer look.
@@ -78,8 +130,28 @@ def float_tensor(name: str, values, device=None, ndim: int = 2) -> Tensor:
     return values
 
 
-def _tensor(values, device=None) -> Tensor:
-    with warnings.catch_warnings():
-        # as_tensor warns of read-only arrays (a memory map, say); nothing here writes to its input
-        warnings.filterwarnings("ignore", "The given NumPy array is not writable")
-        return torch.as_tensor(values, device=device)
+def as_tensor(name: str, values, device=None) -> Tensor:
+    """A dense tensor: values itself, or what NumPy makes of an array, a pandas object or a list."""
+    if not isinstance(values, Tensor):
+        values = _from_numpy(name, values)
+    if values.layout != torch.strided:
+        raise ValueError(f"{name} must be dense, got {values.layout}: pass {name}.to_dense()")
+    return values if device is None else values.to(device)
+
+
+def _from_numpy(name: str, values) -> Tensor:
+    try:
+        array = values.to_numpy() if hasattr(values, "to_numpy") else np.asarray(values)
+        array = array.astype(array.dtype.newbyteorder("="), copy=False)
+        if any(stride < 0 for stride in array.strides):  # torch has no such tensors
+            array = array.copy()
+        with warnings.catch_warnings():
+            # as_tensor warns of read-only arrays (a memory map, say); nothing writes to its input
+            warnings.filterwarnings("ignore", "The given NumPy array is not writable")
+            return torch.as_tensor(array)
+    except (TypeError, ValueError, RuntimeError):
+        got = "None" if values is None else f"a value of type {type(values).__name__}"
+        layer = f"; of a layer, pass layer.{name}" if isinstance(values, torch.nn.Module) else ""
+        raise ValueError(
+            f"{name} must be a tensor or an array of numbers, got {got}{layer}"
+        ) from None

@@ -1,11 +1,14 @@
-"""What W and M alone decide: NC0, NC2 with its variants, NC3, singular values."""
+"""What W and M alone decide: NC0, NC2 with its variants, NC3, the gauge, singular values."""
 
 import math
 
 import torch
 from torch import Tensor
 
+from ncbook.metrics.checks import tensor_function
+
 SCALES = ("reported", "text")
+GAUGE_FREE = ("nc2w_centred", "nc2m_centred", "nc3_centred")  # NC2W, NC2M, NC3 of W_c
 
 
 def simplex_etf(
@@ -31,6 +34,7 @@ def simplex_etf(
     return (identity - 1 / num_classes) / math.sqrt(num_classes - 1)
 
 
+@tensor_function
 def nc0(weight: Tensor) -> Tensor:
     """NC0 = ‖Wᵀ1‖₂ (eq. 12 without its 1/n): do the rows of W (..., K, p) sum to zero?
 
@@ -39,6 +43,34 @@ def nc0(weight: Tensor) -> Tensor:
     return torch.linalg.vector_norm(weight.sum(-2), dim=-1)
 
 
+@tensor_function
+def gauge_share(weight: Tensor) -> Tensor:
+    """‖11ᵀW/K‖_F / ‖W‖_F = NC0 / (√K ‖W‖_F), in [0, 1]: how much of W no prediction depends on.
+
+    Softmax gives W + 1cᵀ the same probabilities as W, for any c. Returns float64 (...,); NaN for
+    W = 0.
+
+    >>> round(gauge_share(torch.tensor([[3.0, 4.0], [3.0, -4.0]])).item(), 12)
+    0.6
+    """
+    weight = _unit_norm(weight.double())
+    return (nc0(weight) / math.sqrt(weight.shape[-2])).clamp(max=1.0)
+
+
+@tensor_function
+def without_gauge(weight: Tensor) -> Tensor:
+    """W_c = W - 11ᵀW/K (..., K, p), float64: the rows of W centred over the classes.
+
+    A W whose rows are equal but for rounding has W_c = 0, so that its metrics are NaN, not noise.
+    """
+    weight = weight.double()
+    centred = weight - weight.mean(-2, keepdim=True)
+    rounding = weight.shape[-2] * torch.finfo(weight.dtype).eps
+    left, whole = (part.abs().amax((-2, -1), keepdim=True) for part in (centred, weight))
+    return torch.where(left <= rounding * whole, 0.0, centred)
+
+
+@tensor_function
 def etf_distance(product: Tensor) -> Tensor:
     """‖G / ‖G‖_F - S_ETF‖_F of a K x K product G (..., K, K). Returns (...,).
 
@@ -51,6 +83,7 @@ def etf_distance(product: Tensor) -> Tensor:
     return torch.linalg.matrix_norm(_unit_norm(product) - etf)
 
 
+@tensor_function
 def row_norm_spread(rows: Tensor) -> Tensor:
     """std_k ‖row_k‖ / mean_k ‖row_k‖ of (..., K, p); the std is the unbiased one. Returns (...,).
 
@@ -60,6 +93,7 @@ def row_norm_spread(rows: Tensor) -> Tensor:
     return norms.std(-1, correction=1) / norms.mean(-1)
 
 
+@tensor_function
 def equiangularity(rows: Tensor) -> Tensor:
     """Mean over k ≠ k' of |cos(row_k, row_k') + 1/(K-1)| of (..., K, p). Returns (...,).
 
@@ -70,11 +104,13 @@ def equiangularity(rows: Tensor) -> Tensor:
     return mean_of_pairs((cosines + 1 / (rows.shape[-2] - 1)).abs())
 
 
+@tensor_function
 def self_duality(weight: Tensor, centred: Tensor) -> Tensor:
     """NC3 = ‖W / ‖W‖_F - M / ‖M‖_F‖_F (eq. 10 without its 1/(Kp)), in [0, 2]. Returns (...,)."""
     return torch.linalg.matrix_norm(_unit_norm(weight) - _unit_norm(centred))
 
 
+@tensor_function
 def singular_values(rows: Tensor) -> tuple[Tensor, Tensor]:
     """The smallest singular value of (..., K, p), and the mean of the others (Fig. 6 and 16).
 
@@ -91,10 +127,11 @@ def singular_values(rows: Tensor) -> tuple[Tensor, Tensor]:
     return values[..., -1], values[..., :-1].mean(-1)
 
 
+@tensor_function
 def geometry_metrics(
     weight: Tensor, centred: Tensor, *, scale: str = "reported"
 ) -> dict[str, Tensor]:
-    """The metrics of W and M alone: NC0, NC2 with its variants, NC3. See `nc_metrics`.
+    """The metrics of W and M alone: NC0, NC2 with its variants, NC3, the gauge. See `nc_metrics`.
 
     Args:
         weight, centred: float64, (..., K, p).
@@ -104,21 +141,28 @@ def geometry_metrics(
         dict of Tensors (...,).
     """
     num_classes, width = weight.shape[-2:]
+    w, m, gaugeless = map(_unit_norm, (weight, centred, without_gauge(weight)))
     metrics = {
         "nc0": nc0(weight),
-        "nc2": etf_distance(centred @ centred.mT),
-        "nc2n": row_norm_spread(centred),
-        "nc2a": equiangularity(centred),
-        "nc2w": etf_distance(weight @ weight.mT),
-        "nc2wn": row_norm_spread(weight),
-        "nc2wa": equiangularity(weight),
-        "nc2m": etf_distance(weight @ centred.mT),
-        "nc3": self_duality(weight, centred),
+        "nc2": etf_distance(m @ m.mT),
+        "nc2n": row_norm_spread(m),
+        "nc2a": equiangularity(m),
+        "nc2w": etf_distance(w @ w.mT),
+        "nc2wn": row_norm_spread(w),
+        "nc2wa": equiangularity(w),
+        "nc2m": etf_distance(w @ m.mT),
+        "nc3": self_duality(w, m),
+        "w_norm": torch.linalg.matrix_norm(weight),
+        "gauge_share": gauge_share(weight),
+        "nc2w_centred": etf_distance(gaugeless @ gaugeless.mT),
+        "nc2m_centred": etf_distance(gaugeless @ m.mT),
+        "nc3_centred": self_duality(gaugeless, m),
     }
     if scale == "text":
-        square = num_classes**2
-        divisors = {"nc0": num_classes, "nc2": square, "nc2w": square, "nc2m": square}
-        for name, divisor in {**divisors, "nc3": num_classes * width}.items():
+        divisors = {"nc0": num_classes}
+        divisors |= dict.fromkeys(("nc2", "nc2w", "nc2m", *GAUGE_FREE[:2]), num_classes**2)
+        divisors |= dict.fromkeys(("nc3", *GAUGE_FREE[2:]), num_classes * width)
+        for name, divisor in divisors.items():
             metrics[name] /= divisor
     return metrics
 
@@ -138,4 +182,6 @@ def mean_of_pairs(values: Tensor) -> Tensor:
 
 
 def _unit_norm(matrix: Tensor) -> Tensor:
+    """Of Frobenius norm 1; divided by its largest entry first, whose square may be out of range."""
+    matrix = matrix / matrix.abs().amax((-2, -1), keepdim=True)
     return matrix / torch.linalg.matrix_norm(matrix, keepdim=True)

@@ -5,7 +5,12 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from ncbook.metrics.agreement import count_agreements
-from ncbook.metrics.checks import check_every_class_occurs, checked_layer, checked_samples
+from ncbook.metrics.checks import (
+    check_every_class_occurs,
+    checked_layer,
+    checked_samples,
+    measuring,
+)
 from ncbook.metrics.geometry import check_scale, geometry_metrics
 from ncbook.metrics.together import in_order
 from ncbook.metrics.variability import (
@@ -51,6 +56,7 @@ class StreamingNCMetrics(Metric):
     is_differentiable = False
     passes = ("1 (class means)", "2 (scatter about them)", "3 (test features)")
 
+    @measuring
     def __init__(self, weight, bias=None, *, scale: str = "reported", **kwargs) -> None:
         super().__init__(**kwargs)
         check_scale(scale)
@@ -71,6 +77,7 @@ class StreamingNCMetrics(Metric):
         for name, shape in fixed.items():
             self.add_state(name, torch.zeros(shape, dtype=torch.float64), dist_reduce_fx=_the_same)
 
+    @measuring
     def update(self, features, labels=None) -> None:
         """Add a batch to the current pass: features (n, p), labels (n,); pass 3 needs no labels."""
         if self.stage < 2 and labels is None:
@@ -90,6 +97,7 @@ class StreamingNCMetrics(Metric):
             add_residual_scatter(self.scatter, self.whitened, features, labels, *about)
             self.seen += counts
 
+    @measuring
     def next_pass(self) -> None:
         """End the current pass, in every process."""
         if self.stage == 2:
@@ -102,6 +110,7 @@ class StreamingNCMetrics(Metric):
             self.duals = dual_means(centred_means(self.means))
         self.stage += 1
 
+    @measuring
     def compute(self) -> dict[str, float]:
         """The metrics, equal to `nc_metrics` on all batches at once; nc4 if pass 3 had samples."""
         if self.stage == 0:
@@ -120,6 +129,7 @@ class StreamingNCMetrics(Metric):
             metrics["nc4"] = self.agreements / self.tested
         return {name: value.item() for name, value in in_order(metrics).items()}
 
+    @measuring
     def reset(self) -> None:
         """Forget everything but the weight and the bias: back to pass 1."""
         super().reset()

@@ -5,12 +5,15 @@ from torch import Tensor
 
 from ncbook.metrics.agreement import nearest_mean_agreement
 from ncbook.metrics.checks import (
+    as_tensor,
     check_every_class_occurs,
     checked_layer,
     checked_samples,
     float_tensor,
+    measuring,
+    tensor_function,
 )
-from ncbook.metrics.geometry import check_scale, geometry_metrics
+from ncbook.metrics.geometry import GAUGE_FREE, check_scale, geometry_metrics
 from ncbook.metrics.variability import (
     centred_means,
     class_means,
@@ -19,10 +22,10 @@ from ncbook.metrics.variability import (
 )
 
 KEYS = ("nc0", "nc1", "nc2", "nc2n", "nc2a", "nc2w", "nc2wn", "nc2wa", "nc2m", "nc3", "nc4")
-KEYS += ("nc1_quotient", "cdnv")
+KEYS += ("nc1_quotient", "cdnv", "w_norm", "gauge_share", *GAUGE_FREE)
 
 
-@torch.no_grad()
+@measuring
 def nc_metrics(
     features, labels, weight, bias=None, test_features=None, test_labels=None, *, scale="reported"
 ) -> dict[str, float]:
@@ -32,9 +35,15 @@ def nc_metrics(
     ``"text"`` divides as the equations do: nc2, nc2w and nc2m by K², nc3 by K p, and nc0 by the n
     of eq. 12, which the paper doesn't define and which we read as K, the length of the vector 1.
 
+    Softmax does not see W -> W + 1cᵀ. With W_c = W - 11ᵀW/K, whose rows are those of W centred over
+    the classes, ``w_norm`` = ‖W‖_F, ``gauge_share`` = NC0 / (√K ‖W‖_F), and ``nc2w_centred``,
+    ``nc2m_centred``, ``nc3_centred`` are NC2W, NC2M, NC3 of W_c, scaled like them. So
+    NC3² = 2 - 2 √(1 - gauge_share²) cos(W_c, M). A W, W_c or M that is 0 has no direction: what
+    needs one is NaN.
+
     Args:
         features: H (N, p), of the training set in evaluation mode, without augmentation; floating
-            point, a Tensor on any device with float64, or a NumPy array.
+            point, a Tensor on any device with float64, or what NumPy makes an array of.
         labels: (N,), integers in [0, K); each class must occur.
         weight: W (K, p), K >= 2.
         bias: b (K,) or None. Only nc4 uses it; eq. 11 leaves it out, which is None.
@@ -44,7 +53,7 @@ def nc_metrics(
         scale: ``"reported"`` or ``"text"``.
 
     Returns:
-        dict of floats: nc0 nc1 nc2 nc2n nc2a nc2w nc2wn nc2wa nc2m nc3 nc4 nc1_quotient cdnv.
+        dict of floats: those of ``KEYS``, in that order.
 
     Raises:
         ValueError: naming the value, for a wrong shape, type, label or scale, fewer than two
@@ -52,18 +61,19 @@ def nc_metrics(
 
     >>> from ncbook.metrics import simplex_etf
     >>> rows = simplex_etf(3)  # perfect collapse: features and weight are one simplex ETF
-    >>> max(nc_metrics(rows, [0, 1, 2], 2 * rows).values()) < 1e-12
-    True
+    >>> found = nc_metrics(rows, [0, 1, 2], 2 * rows)
+    >>> round(found.pop("w_norm"), 12), max(found.values()) < 1e-12
+    (2.0, True)
     """
     check_scale(scale)
     features = float_tensor("features", features)
     weight, bias = checked_layer(weight, bias, features.device)
-    features, labels = checked_samples(features, labels, weight)
+    features, labels = checked_samples(features, as_tensor("labels", labels), weight)
     check_every_class_occurs(torch.bincount(labels, minlength=len(weight)))
     if test_features is not None:
         test_features, _ = checked_samples(test_features, test_labels, weight, "test_")
     elif test_labels is not None:
-        raise ValueError(f"test_labels ({len(test_labels)} of them) came without test_features")
+        raise ValueError("test_labels came without test_features")
     metrics = member_metrics(
         features[None],
         labels,
@@ -75,7 +85,8 @@ def nc_metrics(
     return {name: value.item() for name, value in metrics.items()}
 
 
-@torch.no_grad()
+@measuring
+@tensor_function
 def member_metrics(
     features: Tensor,
     labels: Tensor,

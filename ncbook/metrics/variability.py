@@ -4,9 +4,11 @@ import torch
 from torch import Tensor
 
 from ncbook.metrics.blocks import blocks, work_dtype
+from ncbook.metrics.checks import checked_labels, tensor_function
 from ncbook.metrics.geometry import mean_of_pairs
 
 
+@tensor_function
 def class_means(features: Tensor, labels: Tensor, num_classes: int) -> Tensor:
     """mu_k = mean of the features of class k.
 
@@ -22,17 +24,20 @@ def class_means(features: Tensor, labels: Tensor, num_classes: int) -> Tensor:
     tensor([[1.],
             [5.]], dtype=torch.float64)
     """
+    labels = checked_labels(labels, features, num_classes)
     shape = (*features.shape[:-2], num_classes, features.shape[-1])
     sums = torch.zeros(shape, dtype=torch.float64, device=features.device)
     add_class_sums(sums, features, labels)
     return sums / torch.bincount(labels, minlength=num_classes)[:, None]
 
 
+@tensor_function
 def centred_means(means: Tensor) -> Tensor:
     """M = mu - mu_G (..., K, p), with mu_G the unweighted mean over classes: M's rows sum to 0."""
     return means - means.mean(-2, keepdim=True)
 
 
+@tensor_function
 def dual_means(centred: Tensor) -> Tensor:
     """M† (..., p, K), the Moore-Penrose inverse of M (..., K, p); NaN for a member with NaN or inf.
 
@@ -51,6 +56,7 @@ def dual_means(centred: Tensor) -> Tensor:
     return torch.where(finite, dual, torch.nan)
 
 
+@tensor_function
 def residual_scatter(features: Tensor, labels: Tensor, means: Tensor) -> tuple[Tensor, Tensor]:
     """Σ ‖r_n‖² for each class, and Σ ‖r_n M†‖² over all, of the residuals r_n = h_n - mu_{y_n}.
 
@@ -62,6 +68,7 @@ def residual_scatter(features: Tensor, labels: Tensor, means: Tensor) -> tuple[T
     Returns:
         float64 Tensors (..., K) and (...,).
     """
+    labels = checked_labels(labels, features, means.shape[-2])
     scatter = torch.zeros(means.shape[:-1], dtype=torch.float64, device=means.device)
     whitened = torch.zeros(means.shape[:-2], dtype=torch.float64, device=means.device)
     duals = dual_means(centred_means(means))
@@ -69,6 +76,7 @@ def residual_scatter(features: Tensor, labels: Tensor, means: Tensor) -> tuple[T
     return scatter, whitened
 
 
+@tensor_function
 def nc1(features: Tensor, labels: Tensor, means: Tensor) -> Tensor:
     """NC1 = Tr(Σ_W Σ_B†) / K = ‖R M†‖²_F / N (eq. 2): features vary little about their class mean.
 
@@ -86,6 +94,7 @@ def nc1(features: Tensor, labels: Tensor, means: Tensor) -> Tensor:
     return residual_scatter(features, labels, means)[1] / len(labels)
 
 
+@tensor_function
 def variability_metrics(
     scatter: Tensor, whitened: Tensor, counts: Tensor, centred: Tensor
 ) -> dict[str, Tensor]:
@@ -110,6 +119,7 @@ def variability_metrics(
     }
 
 
+@tensor_function
 def class_distance_variance(variances: Tensor, centred: Tensor) -> Tensor:
     """CDNV = mean over i ≠ j of (Var_i + Var_j) / (2 ‖mu_i - mu_j‖²) (Galanti et al., 2021).
 
@@ -152,7 +162,16 @@ def add_residual_scatter(
     for member, rows, block in blocks(features):
         residuals = block - rounded[member].index_select(0, labels[rows])
         residuals -= remainders[member].index_select(0, labels[rows])
-        squares = torch.linalg.vector_norm(residuals, dim=-1).double().square()
-        scatter[member].index_add_(0, labels[rows], squares)
+        scatter[member].index_add_(0, labels[rows], _squared_norms(residuals))
         coordinates = residuals @ duals[member]  # (n, K)
-        whitened[member] += torch.linalg.vector_norm(coordinates, dim=-1).double().square().sum()
+        whitened[member] += _squared_norms(coordinates).sum()
+
+
+def _squared_norms(rows: Tensor) -> Tensor:
+    """‖row‖² of (n, p), float64. Float32 norms take a third of the time, but their squares leave
+    float32's range where the norms are beyond about 1e19, or lose digits where they are small."""
+    norms = torch.linalg.vector_norm(rows, dim=-1)
+    least, most = norms.aminmax()
+    if not (least > 1e-12 and most < 1e18):
+        norms = torch.linalg.vector_norm(rows, dim=-1, dtype=torch.float64)
+    return norms.double().square()

@@ -86,7 +86,9 @@ def export(
         OSError: the file cannot be written.
 
     Example:
-        >>> export("adamw.csv", "results", optimizer="adamw")  # doctest: +SKIP
+        >>> export("adamw.csv", "nowhere", optimizer="adamw")
+        Traceback (most recent call last):
+        ValueError: no run in nowhere has optimizer='adamw'
     """
     path = expanded(path, "file")
     if path.suffix.lower() not in WRITERS:

@@ -19,6 +19,7 @@ ID_DIGITS = 16  # hexadecimal: among 100,000 runs, two share an id with probabil
 
 METRICS = ("train_loss", "test_loss", "nc0", "nc1", "nc2", "nc2n", "nc2a", "nc2w", "nc2wn", "nc2wa")
 METRICS += ("nc2m", "nc3", "nc4", "nc1_quotient", "cdnv")
+METRICS += ("w_norm", "gauge_share", "nc2w_centred", "nc2m_centred", "nc3_centred")
 SINGULAR_VALUES = ("w_sv_min", "w_sv_mean", "m_sv_min", "m_sv_mean")
 MADE_BY = ("ncbook_version", "git_commit", "torch_version", "python_version", "device")
 MADE_BY += ("processor",)
@@ -51,7 +52,7 @@ RUN_COLUMNS = {
     "data_listing": "VARCHAR",
     "diverged_epoch": "BIGINT",
     **dict.fromkeys((*METRICS, *SINGULAR_VALUES), "DOUBLE"),
-    **{f"{name}_init": "DOUBLE" for name in METRICS if name.startswith(("nc", "cdnv"))},
+    **{f"{name}_init": "DOUBLE" for name in METRICS if not name.endswith("_loss")},
     "wall_time_s": "DOUBLE",
     **dict.fromkeys((*MADE_BY, "created_at"), "VARCHAR"),
 }
