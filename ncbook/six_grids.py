@@ -9,6 +9,7 @@ from IPython.display import Markdown
 from matplotlib.figure import Figure
 
 from ncbook import figures, live, store, sweep
+from ncbook.metrics import rule
 
 SETTING = {"dataset": "digits", "model": "mlp", "epochs": 200}
 SEEDS = [0, 1, 2, 3, 4]
@@ -69,6 +70,18 @@ def counted(runs: pd.DataFrame) -> str:
 def headline_figure(runs: pd.DataFrame) -> Figure:
     """The book's first picture: NC0 and NC3 of the six optimizers against weight decay."""
     return figures.against_weight_decay(runs, title=figures.caption(runs, short=True))
+
+
+def collapsed_words(runs: pd.DataFrame) -> str:
+    """How many converged runs of each optimizer collapsed, by the book's rule."""
+    parts = [
+        f"{int(rule.collapsed(rows).sum())} of {len(rows)} under {figures.LABELS[name]}"
+        for name, rows in figures.by_optimizer(figures.converged(runs))
+    ]
+    return (
+        f"By the book's rule (NC1, NC2 and NC3 all below {rule.THRESHOLD:g} at the end) "
+        f"these converged runs collapsed: {', '.join(parts)}."
+    )
 
 
 def live_figure(runs: pd.DataFrame, results: str | Path | None = None) -> live.LiveFigure:

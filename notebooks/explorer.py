@@ -73,7 +73,7 @@ explore.explorer(results)
 #    a row with the momentum, too. Now choose SGDW: the columns are all alike, since momentum has no
 #    say in the row sum. [The chapter on SGD](theorem_sgd.ipynb) proves both.
 # 3. Under **Train it now**, train SignumW beside Signum. Then set the weight decay to 0: the two are
-#    one and the same, and neither collapses.
+#    one and the same, and neither collapses in so few epochs.
 
 # %% [markdown]
 # ## What was shown

@@ -38,6 +38,7 @@ from matplotlib import pyplot as plt
 from matplotlib.ticker import NullLocator
 
 from ncbook import data, figures, store, theory
+from ncbook.metrics import rule
 
 figures.use_style()
 
@@ -690,6 +691,7 @@ def conclude_one(name):
     """Adam or AdamW with decay: what the longer training changes."""
     rows = only(name)
     rows = rows[rows["weight_decay"] > 0]
+    long = rows[rows["epochs"] == LONG]
     middle = (
         long_over_short(rows).groupby(["lr", "weight_decay"])[RATIOS].median()
     )
@@ -700,7 +702,8 @@ def conclude_one(name):
     return [
         f"**{figures.LABELS[name]}** with decay ends lower after {LONG:,} epochs in "
         f"{lower(rows)} settings. The median ratios, long over short, are "
-        f"{' and '.join(spans)}."
+        f"{' and '.join(spans)}. By the book's rule {rule.collapsed(long).sum()} of its "
+        f"{len(long)} long runs collapsed."
     ] * bool(len(middle))
 
 
@@ -730,8 +733,8 @@ def answer(_):
     return (
         "So the answer to the question at the top is no, not within ten times the epochs. "
         "They take Adam further. AdamW's NC1 and NC2 improve at some decays, its NC3 stays "
-        "about where it was, and its NC0 grows or stays. That confirms the paper's Figure "
-        '13 in kind, but for its "barely an effect on NC0", which is here an increase. And where training is short, more epochs are '
+        "about where it was, and its NC0 grows or stays. The first two are as in the paper's Figure "
+        '13; its "barely an effect on NC0" is here an increase. And where training is short, more epochs are '
         "needed to *see* the difference, not to lose it: at η = 0.0005 and λ = 0.0005 Adam "
         "and AdamW are alike after our 200 epochs, and far apart after 2,000."
     )

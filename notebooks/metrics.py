@@ -683,7 +683,8 @@ plt.show()
 # toy sits on the edge, as its $W$ is $M$ plus a common row.
 #
 # **The converse is false.** The turned toy has NC0 = 0 and yet lies far from NC3 = 0. NC0 = 0 says
-# that $W$ is centred and nothing about where it points. NC0 can rule collapse out, never prove it.
+# that $W$ is centred and nothing about where it points. As a share of $\lVert W\rVert_F$ NC0 can rule
+# collapse out; it never proves it.
 
 # %% [markdown]
 # (gauge)=
@@ -821,7 +822,8 @@ show(table, "{:.2g}", corner="t").format("{:,.1f}", subset=["NC0"])
 # The paper concludes from a diverging NC0 that collapse cannot occur. But NC0 is at most
 # $\sqrt K\,\lVert W\rVert_F$, so it diverges only where $\lVert W\rVert_F$ does, and there it proves
 # nothing by itself. What rules out collapse is an $\mathrm{NC0}/\lVert W\rVert_F$ that stays away
-# from zero. Where $\lVert W\rVert_F$ is bounded, it is enough that NC0 stays away from zero.
+# from zero. Where $\lVert W\rVert_F$ is bounded, it is enough that NC0 stays away from zero. That NC0 does
+# not fall excludes nothing by itself.
 
 # %% [markdown]
 # ## Which scale the tables use

@@ -1162,8 +1162,8 @@ def tell_maps(strongest):
         f"λ = 0.5 β* is {theory.critical_momentum(0.01, 0.5):.2f}: NC0 ends at {bottom[0.9]:.0e} "
         f"with β = 0.9, and at {bottom[0.98]:.0e} with β = 0.98. (With so much decay these "
         f"networks hardly learn: training accuracy {learned.min():.0%} to {learned.max():.0%}. "
-        f"Their NC0 is tiny and there is no collapse to speak of: NC0 → 0 is necessary for it, "
-        f"not sufficient.)"
+        f"Their NC0 is tiny and there is no collapse to speak of: a small NC0 is no evidence of "
+        f"it.)"
     )
 
 
@@ -1326,7 +1326,8 @@ figures.given(both, LONG_LINES, show_long, tell_long)
 #   over time. Neither touches the conclusion.
 # - **NC0 under SGD knows nothing of the data.** It can be computed in advance. That it goes to zero
 #   is no evidence of collapse: it does so in networks that learn nothing. That it does *not* go to
-#   zero excludes collapse. Without weight decay it stays where it started.
+#   zero excludes collapse only where $\lVert W\rVert$ stays bounded. Without weight decay it stays
+#   where it started.
 # - **How long to train:** for NC0 to fall by a factor of a thousand, the sum of
 #   $\eta_t\lambda/(1-\beta)$ over the steps must reach $\ln 1000 \approx 7$.
 # - **Momentum** speeds the decay up by $1/(1-\beta)$, up to $\beta^* = (1-\sqrt{\eta\lambda})^2$.

@@ -847,10 +847,10 @@ say(
 #
 # The two theorems are the two halves of one picture, and the picture does not need the simplex.
 #
-# **Coupled decay.** Wherever training comes to rest, $\nabla + \lambda W = 0$, whatever is done
-# with this sum: a sign, Adam, momentum. Multiply by $\mathbf 1^\top$. The gradient drops out by
-# Lemma E.4, and $\lambda u = 0$ remains. *Every* rest point of *every* network
-# trained with cross-entropy and λ > 0 has NC0 = 0.
+# **Coupled decay.** Where training with full-batch gradients comes to rest, $\nabla + \lambda W = 0$,
+# whatever is done with this sum: a sign, Adam, momentum. Multiply by $\mathbf 1^\top$. The gradient drops
+# out by Lemma E.4, and $\lambda u = 0$ remains. So a rest point of any network trained in this way with
+# cross-entropy and λ > 0 has NC0 = 0. With minibatches nothing is at rest, and nothing is proved.
 #
 # **Decoupled decay.** For sign descent rest means $W = -\tfrac1\lambda\,\mathrm{sign}(\nabla)$, and nothing makes
 # signs add up to zero. How far can they go? Each column of ∇ sums to zero, so it has entries of
@@ -1311,11 +1311,11 @@ figures.given(whole, "", tell_weak_sign, tell_strong, tell_weak_adam, tell_all)
 # - **$\mathrm{softmax}(W) - I$ for the gradient: harmless.** It is a change of units,
 #   $\lambda' = K(K-1)\lambda$. ({eq}`signgd-units`)
 # - **Figure 8: confirmed in kind**; the paper's settings are not known.
-# - **New:** at rest, coupled decay has NC0 = 0 in every network, and sign descent with decoupled
+# - **New:** at rest under full-batch gradients, coupled decay has NC0 = 0 in every network, and sign descent with decoupled
 #   decay at most $\sqrt p\,(K-2)/\lambda$, which is Theorem 3.3's value at $p = K$.
 #   ({eq}`signgd-columns`, {eq}`signgd-ceiling`)
 #
-# Coupled decay asks for the least of loss plus $\tfrac\lambda2\|W\|_F^2$, and there the row sum
+# With full-batch gradients coupled decay asks for the least of loss plus $\tfrac\lambda2\|W\|_F^2$, and there the row sum
 # is zero. Decoupled decay in a sign method asks for the least loss in a box, and corners of boxes
 # have row sums. That is the difference between Adam and AdamW in one sentence, as far as sign
 # descent can speak for them.

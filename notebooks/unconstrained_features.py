@@ -116,7 +116,8 @@ assert_allclose(slopes[1], R.T @ H + DECAY * W, atol=1e-14)
 # $-\lambda W^\top W = (W^\top R^\top) H = (RW)^\top H = -\lambda H^\top H$. $\blacksquare$
 #
 # The first two facts say that **NC0 and NC1 are zero at every critical point**, saddles included.
-# Both are necessary for collapse, and neither is evidence of it by itself. The first also says that
+# (The gradients here are of the full batch.) NC1 = 0 is necessary for collapse, and so is NC0 = 0 where
+# $\lVert W\rVert$ is bounded; neither is evidence of it by itself. The first also says that
 # $W$ has rank at most $K - 1$. So with $p \ge K$ features there is a unit vector $v$ with $Wv = 0$,
 # and then $Hv = 0$ by the third: a direction in feature space that nobody uses yet. Saddles are left
 # along it.
@@ -1065,7 +1066,7 @@ def tell_factors(runs):
         f"{high:g} AdamW's NC3 is {adam_ratio[low]:.0e} and {adam_ratio[high]:.0e} times Adam's. "
         f"Against SGD it is true at {high:g}, where the factor is {sgd_ratio[high]:.0f}; at {low:g} "
         f"it is {sgd_ratio[low]:.1f}, for lack of steps. Without decay, Adam and AdamW are the same "
-        f"and neither collapses. Over all positive decays the least NC3 is {least['adam']:.0e} for "
+        f"and neither collapses within 500 epochs. Over all positive decays the least NC3 is {least['adam']:.0e} for "
         f"Adam, {least['sgd']:.0e} for SGD and {least['adamw']:.2f} for AdamW. AdamW's smallest "
         f"singular value of W, zero in a collapsed network, is never below {flat_part(runs):.0%} of the "
         f"mean of the others."
@@ -1075,7 +1076,7 @@ def tell_factors(runs):
 figures.given(alive, "", tell_factors)
 
 # %% [markdown]
-# By the book's own rule (the best run of each optimizer, measured against its start):
+# By the book's one rule ({doc}`sweep`), for the best run of each optimizer and for all its runs:
 
 # %% tags=["hide-input"]
 verdicts = [
@@ -1086,7 +1087,7 @@ figures.given(alive, "", *verdicts)
 
 # %% [markdown]
 # Why AdamW does not get there is the subject of {doc}`theorem_signgd`: with coupled decay any rest
-# point of training is a critical point of {eq}`ufm-loss`, and so has NC0 = 0 by {eq}`ufm-facts`. With
+# point of training with full-batch gradients is a critical point of {eq}`ufm-loss`, and so has NC0 = 0 by {eq}`ufm-facts`. With
 # decoupled decay a rest point is a multiple of normalised gradients, and nothing makes these sum to
 # zero.
 
@@ -1098,7 +1099,7 @@ figures.given(alive, "", *verdicts)
 #   point is a strict saddle, where the Hessian's lowest eigenvalue is $\lambda - \sigma$. For
 #   $\lambda \ge \sqrt n$ the minimum is zero. The last sentence of the theorem is about gradient
 #   descent; it does not cover Adam, and not AdamW at all.
-# - **NC0 and NC1 vanish at every critical point**, saddles included. NC2 tells them apart.
+# - **NC0 and NC1 vanish at every critical point** of the full-batch loss, saddles included. NC2 tells them apart.
 # - **Mixon's Figures 1 and 2: confirmed, and sharpened.** On the invariant subspace the flow is a
 #   logistic curve for each eigenvalue. From a start of size ε off it, the limit misses strong
 #   collapse by order ε² in $WW^\top$ and order ε in $H$ and $b$.

@@ -19,6 +19,10 @@ VERDICTS = {
     "corrected": "As worded it does not hold, and the row says what does. This may be one step of "
     "a proof: then the row also says whether the theorem needs it.",
     "not reproduced": "Runs of ours, in the setting that the row names, show something else.",
+    "agrees in small runs": "The row is about a setting of the paper's that we have not trained. "
+    "Our smaller runs, which the row names, show the same.",
+    "differs in small runs": "As above, and our smaller runs show something else. That may be "
+    "their size.",
     NOT_RUN: "No verdict: it needs a network, data or time that our runs do not cover. The row "
     "says what it needs, and what our smaller runs show, where they speak to it.",
 }

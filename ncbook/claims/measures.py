@@ -15,6 +15,7 @@ import pandas as pd
 from scipy import stats
 
 from ncbook import data, figures, six_grids, store, sweep, theory
+from ncbook.metrics import rule
 
 EPOCHS = six_grids.SETTING["epochs"]
 BATCH_SIZE = 128  # of the digits runs and of the paper's
@@ -23,6 +24,7 @@ STRONG = 0.05  # the weight decay of the paper's best SGD, SGDW and Adam runs (T
 FASHION_STEPS = 469  # 60,000 images in batches of 128
 PAIRS = (("adam", "adamw"), ("signum", "signumw"))
 NETWORKS = ("resnet9", "vgg9")  # the paper's
+TORCH_DECAY = 0.01  # of AdamW, if none is given
 
 Numbers = dict[str, float]
 
@@ -30,14 +32,15 @@ Numbers = dict[str, float]
 @dataclass(frozen=True)
 class Rows:
     """The stored runs that measures read: the digits sweeps, their epochs, the UFM sweep; which of
-    the paper's optimizers have no digits runs, with ``ufm`` if there are no UFM runs; and all runs
-    of the paper's networks, of any width and data."""
+    the paper's optimizers have no digits runs, with ``ufm`` if there are no UFM runs; all runs of
+    the paper's networks, of any width and data; and the digits runs of AdamW at torch's decay."""
 
     digits: pd.DataFrame
     history: pd.DataFrame
     ufm: pd.DataFrame
     missing: tuple[str, ...] = ()
     networks: pd.DataFrame = field(default_factory=pd.DataFrame)
+    fixed: pd.DataFrame = field(default_factory=pd.DataFrame)
 
     @property
     def converged(self) -> pd.DataFrame:
@@ -51,14 +54,16 @@ def read_rows(results: str | Path | None = None) -> Rows:
     Args:
         results: the results folder (see ``store.results_dir``).
     """
-    runs = six_grids.complete(six_grids.stored(results))
+    stored = six_grids.stored(results)
+    runs = six_grids.complete(stored)
     ufm = store.load_runs(results, dataset=data.UFM, seed=0)
     present = set(runs["optimizer"]) | ({data.UFM} if len(ufm) else set())
     missing = tuple(name for name in (*sweep.GRIDS, data.UFM) if name not in present)
     history = store.load_history(results, run_id=list(runs["run_id"]))
     samples = ufm["train_size"].fillna(data.UFM_SAMPLES)
     networks = store.load_runs(results, model=list(NETWORKS))
-    return Rows(runs, history, ufm[samples == samples.max()], missing, networks)
+    fixed = stored[(stored["optimizer"] == "adamw") & (stored["weight_decay"] == TORCH_DECAY)]
+    return Rows(runs, history, ufm[samples == samples.max()], missing, networks, fixed)
 
 
 def ufm_samples(ufm: pd.DataFrame) -> int:
@@ -95,14 +100,39 @@ def equal_decay(rows: Rows) -> Numbers:
 
 
 def decoupled_nc0(rows: Rows) -> Numbers:
-    """NC0 at the end over the start: the least of AdamW and SignumW; the best SGDW run's NC0 and
-    NC3, both over the start."""
-    runs = _relative(rows.converged)
-    least = runs.groupby("optimizer")["nc0"].min()
-    sgdw = runs[runs["optimizer"] == "sgdw"]
-    best = sgdw.loc[sgdw["nc3"].idxmin()]
-    numbers = {name: least[name] for name in ("adamw", "signumw")}
-    return numbers | {"sgdw_nc0": best["nc0"], "sgdw_nc3": best["nc3"]}
+    """NC0 at the end over the start: the least of AdamW and SignumW."""
+    least = _relative(rows.converged).groupby("optimizer")["nc0"].min()
+    return {name: least[name] for _, name in PAIRS}
+
+
+def collapsed(rows: Rows) -> Numbers:
+    """How many converged runs with decay collapsed, by the rule, of how many: of each optimizer on
+    digits; of Adam and Signum, and of AdamW and SignumW, on the paper's networks; of the latter, of
+    any optimizer and decay, on CIFAR-10 (JPEG), and their least NC3. The best SGDW run's NC3."""
+    networks = figures.converged(rows.networks)
+    decayed = networks[networks["weight_decay"] > 0]
+    groups = dict(iter(rows.converged.query("weight_decay > 0").groupby("optimizer")))
+    best = groups["sgdw"]["nc3"].min()
+    for name, pair in (("coupled", 0), ("decoupled", 1)):
+        groups[f"networks_{name}"] = decayed[decayed["optimizer"].isin([p[pair] for p in PAIRS])]
+    groups["cifar"] = networks[networks["dataset"].str.contains("cifar10")]
+    found = {name: int(rule.collapsed(runs).sum()) for name, runs in groups.items()}
+    found |= {f"{name}_n": len(runs) for name, runs in groups.items()}
+    return found | {"cifar_nc3": groups["cifar"]["nc3"].min(), "sgdw_nc3": best}
+
+
+def fixed_adamw(rows: Rows) -> Numbers:
+    """AdamW on digits at torch's decay of 0.01, and as written: how many runs, how many of them
+    converged, how many of these collapsed, and their least NC3."""
+    found = {}
+    for name, runs in (
+        ("fixed", rows.fixed),
+        ("written", rows.digits.query("optimizer == 'adamw'")),
+    ):
+        good = figures.converged(runs)
+        counts = {"runs": len(runs), "n": len(good), "so": int(rule.collapsed(good).sum())}
+        found |= {f"{name}_{key}": v for key, v in (counts | {"nc3": good["nc3"].min()}).items()}
+    return found
 
 
 def networks_nc0(rows: Rows) -> Numbers:
@@ -117,7 +147,8 @@ def networks_nc0(rows: Rows) -> Numbers:
 
 
 def without_decay(rows: Rows) -> Numbers:
-    """NC0 and NC3 over the start: the least without weight decay, and with it."""
+    """NC3 over the start: the least without weight decay, and with it; NC0 over the start: the
+    least without. How many of the runs without decay collapsed."""
     runs = _relative(rows.converged)
     with_decay = runs["weight_decay"] > 0
     free, decayed = runs[~with_decay], runs[with_decay]
@@ -126,6 +157,7 @@ def without_decay(rows: Rows) -> Numbers:
         "free_nc3": free["nc3"].min(),
         "decayed_nc3": decayed["nc3"].min(),
         "n": len(free),
+        "so": int(rule.collapsed(rows.converged)[~with_decay].sum()),
     }
 
 
@@ -196,12 +228,17 @@ def nc4(rows: Rows) -> Numbers:
 
 def partial_collapse(rows: Rows) -> Numbers:
     """AdamW's run with the least NC1: its NC0 to NC3 over the start, and that NC1 over Adam's
-    least."""
+    least. Of n AdamW runs, how many have NC1 and NC2 below the rule's threshold and NC3 not, and
+    how many below 0.2."""
     runs = rows.converged
     least = runs.groupby("optimizer")["nc1"].idxmin()
     run = _relative(runs).loc[least["adamw"]]
     beside = runs["nc1"][least["adamw"]] / runs["nc1"][least["adam"]]
-    return {f"nc{i}": run[f"nc{i}"] for i in range(4)} | {"beside": beside}
+    adamw = runs[runs["optimizer"] == "adamw"]
+    found = {f"nc{i}": run[f"nc{i}"] for i in range(4)} | {"beside": beside, "n": len(adamw)}
+    for name, threshold in (("kind", rule.THRESHOLD), ("wide", 0.2)):
+        found[name] = int((rule.below(adamw, threshold) == "NC1, NC2").sum())
+    return found
 
 
 def regression(rows: Rows) -> Numbers:
@@ -358,10 +395,10 @@ def tail_level(_: Rows) -> Numbers:
 MEASURES: dict[str, Callable[[Rows], dict]] = {
     measure.__name__: measure
     for measure in (
-        least_nc3, equal_decay, decoupled_nc0, networks_nc0, without_decay, momentum, vanilla_sgd,
-        shifted_sgdw, singular_values, nc4, partial_collapse, regression, best_settings,
-        best_metrics, run_counts, exact_law, ufm_orders, printed_sgdw, sgdw_phases, longer_runs,
-        loose_bound, lemma_e6, falling_b, tail_level,
+        least_nc3, equal_decay, collapsed, fixed_adamw, networks_nc0, without_decay, momentum,
+        vanilla_sgd, shifted_sgdw, singular_values, nc4, partial_collapse, regression,
+        best_settings, best_metrics, run_counts, exact_law, ufm_orders, printed_sgdw, sgdw_phases,
+        longer_runs, loose_bound, lemma_e6, falling_b, tail_level,
     )
 }  # fmt: skip
 

@@ -18,7 +18,8 @@ from ncbook.claims.measures import Rows, take
 TO_ROOT = ".."
 SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 # Hues of Okabe and Ito, thin enough to read the word on them, on light and on dark pages.
-HUES = dict(zip(VERDICTS, ("0,158,115", "0,114,178", "230,159,0", "213,94,0", "128,128,128"),
+HUES = dict(zip(VERDICTS, ("0,158,115", "0,114,178", "230,159,0", "213,94,0", "86,180,233",
+                           "204,121,167", "128,128,128"),
                 strict=True))  # fmt: skip
 UNMEASURED = "No numbers here: this store has too few runs for them."
 LACKS = """**The store lacks the runs of: {}.** Rows that rest on stored runs have no numbers here;

@@ -136,10 +136,10 @@ def _column(name: str, chooser: Chooser) -> widgets.VBox:
 
 
 def ended(runs: pd.DataFrame, before: str = "") -> str:
-    """How many runs these are and how they ended, a paragraph of HTML."""
+    """How many runs these are, how they ended and how many collapsed, a paragraph of HTML."""
     reasons = runs.loc[runs["status"] == "failed", "reason"].dropna().unique()
     given_up = "".join(f" Given up: {text.html(reason)}." for reason in reasons[:REASONS])
-    return f"<p>{before}{figures.counted(runs)}.{given_up}</p>"
+    return f"<p>{before}{figures.counted(runs)}. {figures.outcomes(runs)}.{given_up}</p>"
 
 
 def changes(runs: pd.DataFrame):

@@ -27,13 +27,10 @@ from ncbook.figures.page import (
     with_lines,
 )
 from ncbook.figures.selecting import (
-    COLLAPSED,
     CONVERGED,
-    NOT_COLLAPSED_NC0,
     SWEPT,
     best_run,
     by_optimizer,
-    collapsed,
     converged,
     even_seeds,
     having,
@@ -52,13 +49,13 @@ from ncbook.figures.words import (
     counted_by_optimizer,
     describe_best,
     headline,
+    outcomes,
     times,
     verdict,
 )
 
 __all__ = [
     "ACCURACIES",
-    "COLLAPSED",
     "COLOURS",
     "CONVERGED",
     "FOUND",
@@ -68,7 +65,6 @@ __all__ = [
     "MAIN",
     "METRICS",
     "MIXED",
-    "NOT_COLLAPSED_NC0",
     "SWEPT",
     "TRAINING_IMAGES",
     "X_LABELS",
@@ -79,7 +75,6 @@ __all__ = [
     "by_optimizer",
     "by_weight_decay",
     "caption",
-    "collapsed",
     "compared",
     "converged",
     "counted",
@@ -99,6 +94,7 @@ __all__ = [
     "look",
     "of_setting",
     "on_grid",
+    "outcomes",
     "over_epochs",
     "over_seeds",
     "parity",

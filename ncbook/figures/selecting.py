@@ -1,4 +1,4 @@
-"""Which runs count: those of a setting, on a grid, over even seeds, converged, collapsed."""
+"""Which runs count: those of a setting, on a grid, over even seeds, converged."""
 
 from __future__ import annotations
 
@@ -11,14 +11,13 @@ import pandas as pd
 
 from ncbook import models
 from ncbook.figures.style import MAIN, METRICS, present
+from ncbook.metrics import rule
 from ncbook.train import RunConfig
 
 if TYPE_CHECKING:  # the sweep brings Dask along, which takes a second to import
     from ncbook.sweep import Grid
 
-CONVERGED = 0.99  # training accuracy from which the paper counts a run (D, Table 2)
-COLLAPSED = {"nc0": 0.1, "nc3": 0.15}  # shares of the value at the start; see verdict
-NOT_COLLAPSED_NC0 = 0.5
+CONVERGED = rule.LEARNED
 SWEPT = ("optimizer", "lr", "momentum", "weight_decay", "coupled_share", "seed")
 
 
@@ -71,7 +70,7 @@ def even_seeds(runs: pd.DataFrame) -> pd.DataFrame:
 
 def converged(runs: pd.DataFrame) -> pd.DataFrame:
     """The runs that did not diverge and reached 99 % training accuracy."""
-    return runs[(runs["status"] == "ok") & (runs["train_acc"] >= CONVERGED)]
+    return runs[rule.learned(runs)]
 
 
 def best_run(runs: pd.DataFrame) -> pd.Series | None:
@@ -83,11 +82,6 @@ def best_run(runs: pd.DataFrame) -> pd.Series | None:
 def left(runs: pd.DataFrame, metrics: Sequence[str] = MAIN) -> pd.DataFrame:
     """What is left of each metric: its value at the end over that at the start."""
     return pd.DataFrame({metric: runs[metric] / runs[f"{metric}_init"] for metric in metrics})
-
-
-def collapsed(runs: pd.DataFrame) -> pd.Series:
-    """Whether each run collapsed, by the lines that ``verdict`` draws: true or false a row."""
-    return (left(runs, list(COLLAPSED)) < pd.Series(COLLAPSED)).all(axis=1)
 
 
 def over_seeds(runs: pd.DataFrame, by: str | list[str], metric: str) -> pd.DataFrame:

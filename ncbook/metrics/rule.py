@@ -1,0 +1,97 @@
+"""The one rule for "collapsed", which the whole project judges by.
+
+A run that learned (training accuracy of at least 99 %) is, at the end of training,
+
+- *collapsed* if NC1, NC2 and NC3 are all below 0.1;
+- *collapsed but for its gauge* if that holds with NC3 of the centred weight in place of NC3;
+- collapsed *in part* if only some of the three are below;
+- *not* collapsed if none is.
+
+NC0 has no part in it. Only NC0 over the norm of W matters, and that much is in NC3 already: with
+r = NC0/(√K ‖W‖), NC3² ≥ 2 − 2√(1 − r²).
+
+Why 0.1. All three are scale-free: multiplying the features or the weight by a number changes none,
+so one threshold can serve every network and data set, and the value at the start plays no part. NC2
+and NC3 are distances between matrices of norm 1 (the most possible is 2): 0.1 is a cosine of 0.995.
+NC1 is a variance within classes over one between them: a tenth. The papers draw no line. This one
+is a round number of ours, stated before results were read with it; ``counts`` says what 0.05 and
+0.2 would change.
+
+Source of the metrics: the paper, Appendix B, eq. 2, 3 and 6; ``ncbook.metrics.nc3``.
+"""
+
+import numpy as np
+import pandas as pd
+
+THRESHOLD = 0.1
+LEARNED = 0.99  # training accuracy from which the paper counts a run (D, Table 2)
+THREE = {"nc1": "NC1", "nc2": "NC2", "nc3": "NC3"}
+CENTRED = "nc3_centred"
+
+COLLAPSED, BUT_GAUGE, IN_PART, NOT = "collapsed", "collapsed but for its gauge", "in part", "not"
+NOT_STORED = "not stored"  # a metric that decides is missing: an older row has no nc3_centred
+NOT_LEARNED = "did not learn"
+OUTCOMES = (COLLAPSED, BUT_GAUGE, IN_PART, NOT, NOT_STORED, NOT_LEARNED, "diverged", "failed")
+
+
+def learned(runs: pd.DataFrame) -> pd.Series:
+    """Whether each run ended well and reached 99 % training accuracy."""
+    return (runs["status"] == "ok") & (runs["train_acc"] >= LEARNED)
+
+
+def outcome(runs: pd.DataFrame, threshold: float = THRESHOLD) -> pd.Series:
+    """What the rule says of each run, one of ``OUTCOMES``.
+
+    Args:
+        runs: rows of the store, with ``status``, ``train_acc``, the three metrics and, in newer
+            rows, ``nc3_centred``.
+        threshold: below which a metric counts as small, in (0, ∞).
+
+    >>> ends = dict(status="ok", train_acc=1.0, nc1=0.01, nc2=0.05)
+    >>> outcome(pd.DataFrame([ends | dict(nc3=0.02), ends | dict(nc3=0.4, nc3_centred=0.07)]))
+    0                      collapsed
+    1    collapsed but for its gauge
+    dtype: object
+    """
+    three = runs[[*THREE]].astype(float)
+    small = three < threshold
+    centred = runs.get(CENTRED, pd.Series(np.nan, index=runs.index)).astype(float)
+    missing = three.isna().any(axis=1) | (small["nc1"] & small["nc2"] & centred.isna())
+    cases = {
+        "status": runs["status"] != "ok",
+        NOT_LEARNED: ~learned(runs),
+        COLLAPSED: small.all(axis=1),
+        NOT_STORED: missing,
+        BUT_GAUGE: small["nc1"] & small["nc2"] & (centred < threshold),
+        IN_PART: small.any(axis=1),
+    }
+    words = [runs["status"].astype(object), *list(cases)[1:]]
+    return pd.Series(np.select(list(cases.values()), words, NOT), index=runs.index, dtype=object)
+
+
+def below(runs: pd.DataFrame, threshold: float = THRESHOLD) -> pd.Series:
+    """Which of the three metrics of each run are below the threshold: "NC1, NC2", or "none"."""
+    small = runs[[*THREE]].astype(float) < threshold
+    names = small.apply(lambda row: ", ".join(THREE[name] for name in THREE if row[name]), axis=1)
+    return names.astype(object).replace("", "none")
+
+
+def collapsed(runs: pd.DataFrame, threshold: float = THRESHOLD) -> pd.Series:
+    """Whether the rule says of each run that it collapsed: true or false."""
+    return outcome(runs, threshold) == COLLAPSED
+
+
+def counts(
+    runs: pd.DataFrame, by: list[str], thresholds: tuple[float, ...] = (0.05, THRESHOLD, 0.2)
+) -> pd.DataFrame:
+    """How many runs of each group have which outcome, at several thresholds.
+
+    Returns:
+        one row for each group, in order of appearance, and threshold; one column for each outcome
+        that occurs.
+    """
+    order = runs.groupby(by, sort=False).ngroup()
+    parts = [runs.assign(order=order, threshold=t, outcome=outcome(runs, t)) for t in thresholds]
+    table = pd.concat(parts).groupby(["order", *by, "threshold", "outcome"]).size()
+    table = table.unstack("outcome", fill_value=0).droplevel("order")
+    return table.reindex(columns=[word for word in OUTCOMES if word in table])
