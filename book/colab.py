@@ -4,10 +4,9 @@ that fetches the package and the published runs. The workflow puts them in the b
 python book/colab.py https://github.com/OWNER/NAME _build/colab
 """
 
+import json
 import sys
 from pathlib import Path
-
-import nbformat
 
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 FIRST_CELL = """\
@@ -21,16 +20,17 @@ if not os.path.isdir(sources):
 os.environ.setdefault("NCBOOK_RESULTS", os.path.join(sources, "book", "results"))
 %cd -q {{sources}}/notebooks
 """
+EMPTY_CELL = {"cell_type": "code", "execution_count": None, "metadata": {}, "outputs": []}
 
 
 def main(address: str, folder: Path) -> None:
     chapters = folder / "notebooks"
     chapters.mkdir(parents=True, exist_ok=True)
     for path in sorted(NOTEBOOKS.glob("*.ipynb")):
-        notebook = nbformat.read(path, as_version=4)
-        cell = nbformat.v4.new_code_cell(FIRST_CELL.format(address=address), id="colab")
-        notebook.cells.insert(0, cell)
-        nbformat.write(notebook, chapters / path.name)
+        notebook = json.loads(path.read_text())
+        source = FIRST_CELL.format(address=address)
+        notebook["cells"].insert(0, EMPTY_CELL | {"id": "colab", "source": source})
+        (chapters / path.name).write_text(json.dumps(notebook, indent=1, ensure_ascii=False) + "\n")
     (folder / "README.md").write_text(
         f"The chapters of {address} for Colab, made from its branch `main`: change them there.\n"
     )

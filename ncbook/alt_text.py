@@ -7,8 +7,6 @@ import re
 from html import escape
 from io import BytesIO
 
-import matplotlib as mpl
-import matplotlib.pyplot as plt
 from IPython import get_ipython
 from IPython.display import HTML
 from matplotlib.axes import Axes
@@ -82,9 +80,10 @@ def _panel(axis: Axes) -> str:
 
 
 def use() -> None:
-    """From now on this notebook shows each figure with its alternative text."""
+    """From now on this notebook shows each figure, whatever MPLBACKEND says, with its alternative
+    text."""
     shell = get_ipython()
     if shell is not None:
-        plt.switch_backend(mpl.get_backend())  # now, for it begins by forgetting what we say below
+        shell.enable_matplotlib("inline")  # first, for it forgets what we say below
         html = shell.display_formatter.formatters["text/html"]
         html.for_type(Figure, lambda figure: described(figure).data)

@@ -2,9 +2,11 @@
 
 from types import SimpleNamespace
 
+import nbformat
 import pytest
 from IPython.core.formatters import DisplayFormatter
 from matplotlib import pyplot as plt
+from nbclient import NotebookClient
 
 from ncbook import alt_text
 
@@ -59,7 +61,9 @@ def test_an_empty_figure_has_no_words():
 
 
 def test_a_notebook_shows_figures_with_their_words(figure, monkeypatch):
-    shell = SimpleNamespace(display_formatter=DisplayFormatter())
+    shell = SimpleNamespace(
+        display_formatter=DisplayFormatter(), enable_matplotlib=lambda backend: None
+    )
     monkeypatch.setattr(alt_text, "get_ipython", lambda: shell)
     alt_text.use()
     shown, _ = shell.display_formatter.format(figure)
@@ -69,3 +73,17 @@ def test_a_notebook_shows_figures_with_their_words(figure, monkeypatch):
 def test_outside_of_a_notebook_nothing_changes(monkeypatch):
     monkeypatch.setattr(alt_text, "get_ipython", lambda: None)
     alt_text.use()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["Agg", "TkAgg"])
+def test_a_notebook_shows_its_figures_whatever_the_environment_says(monkeypatch, backend):
+    monkeypatch.setenv("MPLBACKEND", backend)
+    lines = (
+        "from ncbook import figures; figures.use_style()",
+        "import matplotlib.pyplot as plt; plt.plot([1, 2]); plt.title('seen');",
+    )
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(line) for line in lines])
+    NotebookClient(notebook, kernel_name="python3").execute()
+    (shown,) = notebook.cells[1].outputs
+    assert 'alt="seen' in shown["data"]["text/html"]

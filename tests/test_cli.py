@@ -20,6 +20,7 @@ import nbformat
 import pandas as pd
 import psutil
 import pytest
+from distributed import Security
 from PIL import Image
 from test_cluster import LAST_BITS, SECONDS, assert_same_rows, family, left_over, wait_until
 from typer.testing import CliRunner
@@ -161,6 +162,34 @@ def test_bad_input_is_one_line_and_nothing_is_made(tmp_path, command, options):
     assert said == ""
     assert error.startswith(f"ncbook: {BAD[options]}")
     assert error.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+EMPTY = {
+    "sweep": [
+        *PANELS["Grid"],
+        "epochs",
+        "width",
+        "precision",
+        "results",
+        "scheduler",
+        "log_epochs",
+    ],
+    "plan": ["lrs", "device", "workers"],
+    "status": ["optimizer", "lrs", "results"],
+    "export x": ["dataset", "status", "seeds"],
+}
+
+
+@pytest.mark.parametrize(
+    ("command", "name"), [(command, name) for command in EMPTY for name in EMPTY[command]]
+)
+@pytest.mark.parametrize("empty", ["", " ", "[]", ","])
+def test_an_option_without_a_value_is_refused(tmp_path, command, name, empty):
+    option = f"--{name.replace('_', '-')}={empty}"
+    said, error = call(*command.split(), option, code=2)
+    assert said == ""
+    assert error == f"ncbook: {name} is empty: leave it out, or give it a value\n"
     assert list(tmp_path.iterdir()) == []
 
 
@@ -534,7 +563,7 @@ def notebooks(monkeypatch):
     """Executions: each is told what to do instead, and what it was asked is kept."""
     asked_for, answers = [], []
 
-    def execute(parameters, output, while_it_runs):
+    def execute(parameters, output, environment, while_it_runs):
         asked_for.append(parameters)
         while_it_runs()
         answer = answers.pop(0) if answers else train
@@ -545,8 +574,10 @@ def notebooks(monkeypatch):
     @contextlib.contextmanager
     def local(workers, device):
         class Client:
+            security = Security()
+
             class scheduler:
-                address = "tcp://127.0.0.1:1"
+                address = "tls://127.0.0.1:1"
 
         yield Client
 
@@ -585,7 +616,7 @@ def test_a_sweep_executes_a_notebook_for_each_block_that_lacks_runs(tmp_path, no
         ("adamw", [0.05]),
     ]
     assert {(p["scheduler"], p["device"]) for p in notebooks.asked_for} == {
-        ("tcp://127.0.0.1:1", "cpu")
+        ("tls://127.0.0.1:1", "cpu")
     }
     assert {p["results"] for p in notebooks.asked_for} == {str(tmp_path / "results")}
     assert error.splitlines() == [
@@ -680,19 +711,20 @@ def test_a_scheduler_that_goes_away_stops_the_sweep_in_one_line(notebooks, monke
     assert error.startswith("ncbook: no Dask scheduler answers at 'tcp://somewhere:1'; all that")
 
 
-def test_ctrl_c_is_one_line_and_the_interrupt_is_as_before(notebooks):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stop_is_one_line_and_the_handlers_are_as_before(notebooks, number):
     def interrupt(request):
-        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), number)
         time.sleep(1)
 
     notebooks.answers.append(interrupt)
-    before = signal.getsignal(signal.SIGINT)
+    before = signal.getsignal(number)
     said, error = call("sweep", *GRID, "--json", code=130)
     assert said == ""
     assert error == (
         "ncbook: stopped; all that ended is stored, and the same command goes on from there\n"
     )
-    assert signal.getsignal(signal.SIGINT) is before
+    assert signal.getsignal(number) is before
 
 
 def test_a_damaged_file_is_set_aside_and_its_runs_are_trained_again(tmp_path, notebooks):
@@ -840,14 +872,17 @@ def test_kernels_and_workers_end_with_a_killed_sweep(tmp_path, start):
 
 
 @pytest.mark.slow
-def test_ctrl_c_while_the_workers_start(start):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stop_while_the_workers_start_is_one_line(start, number):
     process = start("sweep", *FOREVER)
     wait_until(lambda: len(family(process.pid)) >= 2, PATIENCE)
     processes = family(process.pid)
-    os.killpg(process.pid, signal.SIGINT)
+    os.killpg(process.pid, number)
     _, error = process.communicate(timeout=SECONDS)
-    assert process.returncode == 130
-    assert "Traceback" not in error
+    assert (process.returncode, error.splitlines()) == (
+        130,
+        ["ncbook: stopped; all that ended is stored, and the same command goes on from there"],
+    )
     assert left_over(processes) == []
 
 

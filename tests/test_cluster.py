@@ -446,7 +446,7 @@ def test_workers_report_progress_and_errors_and_are_our_own(import_tests):
         with pytest.raises(ValueError, match=r"^no such thing$"):
             list(tasks.train_on(client, raise_error, [part_of(0.1)], news.append))
         addresses = [client.scheduler.address, *client.nthreads()]
-        assert all(address.startswith("tcp://127.0.0.1:") for address in addresses)
+        assert all(address.startswith("tls://127.0.0.1:") for address in addresses)
         assert set(client.nthreads().values()) == {1}
         listening = {
             connection.laddr.ip

@@ -16,6 +16,7 @@ import sys
 import warnings
 from fractions import Fraction
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -314,13 +315,56 @@ def test_where_compiling_fails_training_goes_on_with_a_warning(monkeypatch):
     assert without_time(compiled) == without_time(plain)
 
 
-@pytest.mark.parametrize(
-    ("found", "can"), [({"g++"}, True), ({"clang++"}, True), ({"gcc"}, False), (set(), False)]
-)
-def test_compiling_needs_a_cpp_compiler(monkeypatch, found, can):
-    monkeypatch.setattr(step.shutil, "which", lambda name: name if name in found else None)
-    assert step.can_compile("cpu") is can
+@pytest.fixture
+def compiler(tmp_path, monkeypatch):
+    """A function that installs a C++ compiler that says so: whether it works."""
+    path = tmp_path / "c++"
+
+    def install(ends_with):
+        path.write_text(f"#!/bin/sh\nexit {ends_with}\n")
+        path.chmod(0o755)
+
+    monkeypatch.setenv("CXX", str(path))
+    step._no_compiler.cache_clear()
+    yield install
+    step._no_compiler.cache_clear()
+
+
+def test_a_compiler_that_works_is_enough(compiler):
+    compiler(0)
+    assert step.can_compile("cpu")
+
+
+@pytest.mark.parametrize("ends_with", [None, 1], ids=["missing", "broken"])
+def test_without_a_compiler_training_is_plain_with_one_warning(compiler, ends_with, tmp_path):
+    if ends_with is not None:
+        compiler(ends_with)
+    with pytest.warns(step.UncompiledWarning, match="no working C\\+\\+ compiler .*c") as seen:
+        (run,), _ = train_members([config(width=0.3)], digits(), compiled=True)
+    assert len(seen) == 1
+    assert run["status"] == "ok"
     assert step.can_compile("cuda")
+
+
+def test_a_cache_that_cannot_be_written_is_named_once_and_replaced(monkeypatch, tmp_path):
+    monkeypatch.setattr(step.private.tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setenv(step.CACHE, "/dev/null/x")
+    named = f"^{step.CACHE}=/dev/null/x cannot be written .*: {tmp_path}/.* is used instead$"
+    with pytest.warns(step.UncompiledWarning, match=named) as seen:
+        folder = step.prepare_cache()
+    assert len(seen) == 1
+    assert folder == step.prepare_cache() == Path(os.environ[step.CACHE])
+    assert tmp_path in folder.parents
+
+
+def test_without_room_for_its_code_nothing_is_compiled(monkeypatch, tmp_path):
+    def full(*arguments):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setenv(step.CACHE, str(tmp_path))
+    monkeypatch.setattr(step, "bytes", full, raising=False)
+    with pytest.warns(step.UncompiledWarning, match=f"{step.CACHE}={tmp_path} .*No space left"):
+        assert not step.can_compile("cuda")
 
 
 # ------------------------------------------------------------ what decides a result

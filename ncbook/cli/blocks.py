@@ -13,7 +13,7 @@ from ncbook.cli.lines import say
 from ncbook.cli.options import MEASURING, PLACE, Options, listed
 from ncbook.sweep.engine import CHUNK
 from ncbook.sweep.memory import check_memory
-from ncbook.train import RunConfig, check_samples
+from ncbook.train import RunConfig, check_samples, repays_compiling
 
 ALL = "all"
 NAMED = ("dataset", "model", "optimizer")  # the parameters of which lists make blocks
@@ -122,6 +122,7 @@ def check_data(asked: Asked) -> None:
         if not asked.scheduler:  # whose machines only they know
             members = min(CHUNK, len(block.runs))
             check_memory(config, members, dataset, asked.device, asked.workers)
+            repays_compiling(config, dataset, asked.device)  # warns once, for all workers
     configs = [config for block in asked.blocks for config in block.runs.values()]
     if old := sweep.stored_without_listing(configs, asked.results):
         say(f"{old} such runs are stored from before runs recorded their images: trained again")

@@ -11,8 +11,12 @@ import typer
 from ncbook import text
 
 BAD_INPUT, INTERRUPTED = 2, 130  # exit codes; the second is 128 + SIGINT, as shells have it
-NAMED = r".*: (damaged|left out), "  # how the warnings that name a file begin
-ONE_LINE = ("DamagedFileWarning", "LeftOutWarning")
+# Warnings that are lines here, and how they read: to import their classes takes seconds.
+LINES = {
+    "DamagedFileWarning": r".*: damaged, ",
+    "LeftOutWarning": r".*: left out, ",
+    "UncompiledWarning": r"training without torch\.compile|TORCHINDUCTOR_CACHE_DIR=",
+}
 
 
 def say(what: object) -> None:
@@ -47,14 +51,15 @@ def _is_expected(error: Exception) -> bool:
 
 @contextmanager
 def _one_line_warnings() -> Iterator[None]:
-    """Damaged or odd files are named, each once; each reading of them warns."""
+    """Each once: each reading of a damaged or odd file warns of it."""
     said = set()
     with warnings.catch_warnings():
-        warnings.filterwarnings("always", message=NAMED, category=UserWarning)
+        for message in LINES.values():
+            warnings.filterwarnings("always", message=message, category=UserWarning)
         show = warnings.showwarning
 
         def showwarning(message, category, *where, **more):
-            if category.__name__ not in ONE_LINE:
+            if category.__name__ not in LINES:
                 show(message, category, *where, **more)
             elif str(message) not in said:
                 said.add(str(message))

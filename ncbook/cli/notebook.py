@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import signal
 import subprocess
 import threading
@@ -14,7 +15,9 @@ from typing import Any
 
 import papermill
 import psutil
+from ipykernel.kernelspec import get_kernel_dict
 from jupyter_client import AsyncKernelManager
+from jupyter_client.kernelspec import KernelSpec
 from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
@@ -45,18 +48,22 @@ def check_source() -> None:
 
 
 def execute(
-    parameters: Mapping[str, Any], output: Path, while_it_runs: Callable[[], None]
+    parameters: Mapping[str, Any],
+    output: Path,
+    environment: Mapping[str, str],
+    while_it_runs: Callable[[], None],
 ) -> Failure | None:
     """Execute the sweep's notebook; whatever is raised meanwhile stops it.
 
     Args:
         parameters: the notebook's.
         output: where the executed notebook is kept.
+        environment: variables that its kernel gets in addition to ours.
         while_it_runs: called every ``LOOK_SECONDS``.
     """
     for name in LOGGERS:  # their walls of text: what matters is said by us
         logging.getLogger(name).setLevel(logging.CRITICAL + 1)
-    execution = _Execution(parameters, output)
+    execution = _Execution(parameters, output, environment)
     execution.start()
     try:
         while execution.is_alive():
@@ -71,9 +78,12 @@ def execute(
 class _Execution(threading.Thread):
     """papermill, in a thread: so that Ctrl-C and the bars are not its business."""
 
-    def __init__(self, parameters: Mapping[str, Any], output: Path) -> None:
+    def __init__(
+        self, parameters: Mapping[str, Any], output: Path, environment: Mapping[str, str]
+    ) -> None:
         super().__init__(daemon=True)
         self.parameters, self.output = dict(parameters), output
+        self.environment = os.environ | environment
         self.failure: Failure | None = None
         self.kernels: list[psutil.Process] = []
         self.over = False
@@ -112,13 +122,17 @@ def _literal(path: Path) -> str:
 
 
 def _kernels_of(execution: _Execution) -> type[AsyncKernelManager]:
-    """Kernels that an execution knows, and that say nothing on its terminal."""
+    """Kernels that an execution knows, and that say nothing on its terminal. They are of this
+    Python, which has ncbook, whichever a kernelspec of the user's names."""
 
     class Kernel(AsyncKernelManager):
+        kernel_spec = KernelSpec(**get_kernel_dict())
+
         async def start_kernel(self, **options: Any) -> None:
             if execution.over:
                 raise RuntimeError("stopped")
             silent = dict.fromkeys(("stdout", "stderr"), subprocess.DEVNULL)
+            options["env"] = execution.environment
             await super().start_kernel(**silent, **options)
             execution.kernels.append(psutil.Process(self.provisioner.pid))
 

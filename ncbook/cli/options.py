@@ -10,6 +10,8 @@ from typing import Annotated, Any
 
 import typer
 
+from ncbook.cli.lines import one_line_errors
+
 Options = Mapping[str, Any]  # by the notebook's name of the parameter; None: not given
 
 
@@ -74,6 +76,8 @@ def takes(options: Mapping[str, Option]) -> Callable[[Callable], Callable]:
     def decorate(command: Callable) -> Callable:
         @wraps(command)
         def taking(**values: Any) -> Any:
+            with one_line_errors():
+                _check_filled(values)
             return command(options={name: values.pop(name) for name in options}, **values)
 
         signature = inspect.signature(command, eval_str=True)
@@ -84,6 +88,13 @@ def takes(options: Mapping[str, Option]) -> Callable[[Callable], Callable]:
         return taking
 
     return decorate
+
+
+def _check_filled(values: Mapping[str, Any]) -> None:
+    """Raise ``ValueError`` for an option without a value: an unset variable of a shell, say."""
+    for name, value in values.items():
+        if isinstance(value, str) and not value.strip(" ,[]()"):
+            raise ValueError(f"{name} is empty: leave it out, or give it a value")
 
 
 def _parameter(name: str, option: Option) -> inspect.Parameter:

@@ -26,6 +26,8 @@ from ncbook.train import check_listing
 AGAIN = 3  # times that a notebook that failed is tried again
 NAME_LENGTH = 50  # characters, of up to four bytes: file systems take 255
 NOTEBOOKS = "notebooks"  # the store's folder for executed ones, unless another was asked for
+# The notebook's parameters that say where it trains, and environment variables for its kernel.
+Place = tuple[dict[str, Any], dict[str, str]]
 COLUMNS = ("block", "trained", "stored", "diverged", "failed", "seconds")
 
 
@@ -122,22 +124,26 @@ def _prove_writable(folder: Path) -> None:
 
 @contextmanager
 def _one_interrupt() -> Iterator[None]:
-    """The first Ctrl-C stops the sweep, which takes seconds; further ones don't stop the stopping.
+    """The first Ctrl-C or SIGTERM stops the sweep, which takes seconds; further ones don't stop the
+    stopping.
 
-    Where Ctrl-C was to be ignored, as of a job in the background, it still is.
+    Where one was to be ignored, as Ctrl-C of a job in the background, it still is.
     """
-    before = signal.getsignal(signal.SIGINT)
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    heard = [number for number, handler in before.items() if handler is not signal.SIG_IGN]
 
     def interrupt(*_: Any) -> None:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        for number in heard:
+            signal.signal(number, signal.SIG_IGN)
         raise KeyboardInterrupt
 
-    if before is not signal.SIG_IGN:
-        signal.signal(signal.SIGINT, interrupt)
+    for number in heard:
+        signal.signal(number, interrupt)
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 # ------------------------------------------------------------ blocks, one after another
@@ -169,21 +175,22 @@ def _sweep(asked: Asked, folder: Path) -> tuple[dict[Block, Done], str | None]:
 
 
 @contextmanager
-def _workers(asked: Asked, todo: Collection[list]) -> Iterator[dict[str, Any]]:
-    """The notebook's parameters that say where it trains: by new processes, or a scheduler's."""
+def _workers(asked: Asked, todo: Collection[list]) -> Iterator[Place]:
+    """Where the notebook trains: on new processes, or a scheduler's."""
     if asked.scheduler or not todo:
-        yield {"scheduler": asked.scheduler, "device": asked.device}
+        yield {"scheduler": asked.scheduler, "device": asked.device}, {}
         return
     most = max(len(sweep.chunks(configs, asked.workers)) for configs in todo)
     with cluster.local(min(asked.workers, most), asked.device) as client:
         device = cluster.device_in_worker(asked.device)
-        yield {"scheduler": client.scheduler.address, "device": device}
+        place = {"scheduler": client.scheduler.address, "device": device}
+        yield place, cluster.credentials(client)
 
 
 def _train(
     block: Block,
     asked: Asked,
-    place: Mapping[str, Any],
+    place: Place,
     folder: Path,
     stored: store.Stored,
     board: show.Board,
@@ -194,7 +201,8 @@ def _train(
         OSError, sweep.SweepError: it can only fail, for want of a store or of a scheduler.
     """
     began, before = time.perf_counter(), stored.among(block.runs)
-    parameters = dict(block.parameters) | {"results": str(asked.results)} | place
+    where, environment = place
+    parameters = dict(block.parameters) | {"results": str(asked.results)} | where
     output = folder / _file_name(block)
 
     def look() -> None:
@@ -202,7 +210,7 @@ def _train(
             board.runs(len(stored.among(block.runs)) - len(before))
 
     for tries in range(1, 2 + AGAIN):
-        failure = notebook.execute(parameters, output, look)
+        failure = notebook.execute(parameters, output, environment, look)
         if failure is None:
             break
         _check_that_it_can_go_on(asked)

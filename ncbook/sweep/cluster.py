@@ -2,26 +2,34 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import re
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from concurrent.futures import wait
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from multiprocessing import resource_tracker
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import dask
 import torch
 
-from ncbook import __version__
+from ncbook import __version__, private
+
+if TYPE_CHECKING:
+    from distributed import Security, SpecCluster
 
 CONNECT_SECONDS = 5.0  # to a scheduler that should be there
 WORKERS_SECONDS = 10.0  # for the first worker of a scheduler to come
+POLL_SECONDS = 0.05  # between looks at workers that are to end while they start
 STARTS = 6  # of worker processes that die before they are there
-LOCAL_HOST = "127.0.0.1"  # nobody else can reach the scheduler and its dashboard
+LOCAL_HOST = "127.0.0.1"
+DASHBOARD_VARIABLE = "NCBOOK_DASHBOARD"  # the port for it, on this machine; else it is off
 # Of our own scheduler. A chunk whose worker dies comes back to us at once, for we count how often.
 # One that compiles may hold Python's lock, and a busy machine may leave a process waiting, for
 # longer than Dask thinks healthy; so may one that starts anew, which Dask would then give up.
@@ -37,8 +45,12 @@ SCHEDULER_CONFIG = {
     "distributed.worker.profile.enabled": False,
     "distributed.comm.timeouts.connect": "120s",
     "distributed.comm.timeouts.tcp": "600s",
+    # Pages about the tasks, which any user of this machine could read.
+    "distributed.scheduler.http.routes": [],
+    "distributed.worker.http.routes": [],
 }
 PRE_SPAWN = "distributed.nanny.pre-spawn-environ"
+TLS = "DASK_DISTRIBUTED__COMM__TLS__"  # how Dask's environment variables for certificates begin
 ADDRESS = re.compile(r"(tcp|tls)://([^\s:/]+|\[[0-9a-fA-F:.]+\]):\d+")
 LOGGERS = ("distributed", "distributed.client", "tornado", "tornado.application", "asyncio")
 
@@ -67,19 +79,20 @@ def local(workers: int, device: str = "cpu") -> Iterator:
     """A client of ``workers`` new processes on this machine, each with one thread; on GPUs they are
     dealt out in turn. All of them end with the block, or when this process dies.
 
+    Whoever reaches a scheduler or a worker can run code in it, and any user of this machine reaches
+    its ports. So these talk TLS alone, with a key that is made here, is kept in memory, and goes
+    to the workers through pipes.
+
     Args:
         workers: how many.
         device: ``cpu``; ``cuda``, all GPUs; or ``cuda:N``, that one.
     """
-    from distributed import Client, Nanny, Scheduler, SpecCluster  # 0.3 s that few commands need
+    # 0.3 s that few commands need
+    from distributed import Client, Nanny, Scheduler, Security, SpecCluster
 
-    scheduler = {
-        "cls": Scheduler,
-        "options": {"host": LOCAL_HOST, "dashboard_address": f"{LOCAL_HOST}:0"}
-        | {"dashboard": find_spec("bokeh") is not None},
-    }
-    options = {
-        "host": LOCAL_HOST,
+    secure = {"host": LOCAL_HOST, "protocol": "tls://", "security": Security.temporary()}
+    scheduler = {"cls": Scheduler, "options": secure | _dashboard()}
+    options = secure | {
         "nthreads": 1,
         "memory_limit": 0,  # no killing by Dask: the system knows better what is left
         "silence_logs": logging.CRITICAL,
@@ -92,38 +105,75 @@ def local(workers: int, device: str = "cpu") -> Iterator:
     with (
         _quiet(),
         _same_environment(),
-        dask.config.set(SCHEDULER_CONFIG),
+        # Python imports from what is in this folder.
+        dask.config.set(SCHEDULER_CONFIG | {"temporary-directory": str(private.folder("dask"))}),
         ExitStack() as stack,
     ):
-        with _interrupts_later():
-            cluster = stack.enter_context(
-                _started(
-                    lambda: SpecCluster(
-                        workers=specs, scheduler=scheduler, silence_logs=logging.CRITICAL
-                    )
-                )
-            )
+        quiet = {"security": secure["security"], "silence_logs": logging.CRITICAL}
+        cluster = _started(lambda: SpecCluster(scheduler=scheduler, **quiet), specs, stack)
         client = stack.enter_context(Client(cluster, set_as_default=False))
-        try:
-            yield client
-        finally:
-            _kill(cluster)
+        stack.callback(_kill, cluster)  # before the client waits for what they do
+        yield client
 
 
-def _started(start: Callable):
-    """The cluster that ``start`` makes; one whose workers die meanwhile is started again."""
+def _dashboard() -> dict[str, Any]:
+    """The scheduler's options: no dashboard, unless a port for it is set."""
+    port = os.environ.get(DASHBOARD_VARIABLE, "")
+    if port and not (port.isdecimal() and int(port) < 2**16):
+        raise SweepError(f"{DASHBOARD_VARIABLE} must be a port, 0 to 65535, got {port!r}")
+    if port and find_spec("bokeh") is None:
+        raise SweepError(f"{DASHBOARD_VARIABLE} is set, and the dashboard needs: pip install bokeh")
+    return {"dashboard": bool(port), "dashboard_address": f"{LOCAL_HOST}:{port or 0}"}
+
+
+def credentials(client) -> dict[str, str]:
+    """The environment variables by which another process may join the scheduler of ``local``: Dask
+    reads them where it is given no other configuration. Only this user can read them there."""
+    security = client.security
+    return {
+        f"{TLS}CA_FILE": security.tls_ca_file,
+        f"{TLS}CLIENT__CERT": security.tls_client_cert,
+        f"{TLS}CLIENT__KEY": security.tls_client_key,
+    }
+
+
+def _started(make: Callable, specs: dict[int, dict], stack: ExitStack) -> SpecCluster:
+    """A cluster that the stack ends, with these workers; if some die meanwhile, another one."""
     for _ in range(STARTS):
         try:
-            return start()
+            with _interrupts_later():
+                cluster = stack.enter_context(make())
+                stack.callback(_kill, cluster)
+            cluster.worker_spec.update(specs)
+            _wait(cluster)
+            return cluster
         except (RuntimeError, OSError) as error:
             reason = repr(error)
+            stack.close()
     raise SweepError(f"the worker processes could not be started: {reason}")
+
+
+def _wait(cluster) -> None:
+    """Until the workers are there, which takes seconds: torch is imported. What interrupts it ends
+    those that are on their way, too."""
+
+    async def reach_specs() -> None:
+        await cluster._correct_state()
+
+    start = asyncio.run_coroutine_threadsafe(reach_specs(), cluster.loop.asyncio_loop)
+    try:
+        start.result()
+    except BaseException:
+        while not wait([start], POLL_SECONDS).done:
+            _kill(cluster)
+        raise
 
 
 @contextmanager
 def _interrupts_later() -> Iterator[None]:
-    """Ctrl-C waits for the end of the block: half a cluster cannot be closed. The threads that are
-    started in it, and so all worker processes, never see one: it is for the sweep to stop them."""
+    """Ctrl-C waits for the end of the block: half a scheduler cannot be closed. The threads that
+    are started in it, and so all worker processes, never see one: it is for the sweep to stop them.
+    """
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return
@@ -172,7 +222,8 @@ def _kill(cluster) -> None:
     for nanny in cluster.workers.values():
         nanny.status = Status.closing_gracefully  # else it starts another
         if nanny.pid:
-            os.kill(nanny.pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):
+                os.kill(nanny.pid, signal.SIGKILL)
 
 
 @contextmanager
@@ -205,11 +256,13 @@ def joined(address: str) -> Iterator:
         try:
             if not ADDRESS.fullmatch(address):
                 raise ValueError(address)
-            client = Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
+            secure = _configured(address)
+            client = Client(address, timeout=CONNECT_SECONDS, security=secure, set_as_default=False)
         except (OSError, ValueError):
             raise SweepError(
                 f"no Dask scheduler answers at {address!r}; valid: the address that "
-                "`dask scheduler` printed, tcp://HOST:PORT"
+                "`dask scheduler` printed, tcp://HOST:PORT, or tls://HOST:PORT with a certificate "
+                "that it accepts"
             ) from None
         with client:
             try:
@@ -220,6 +273,31 @@ def joined(address: str) -> Iterator:
                     f"dask worker {address} --nthreads 1"
                 ) from None
             yield client
+
+
+def _configured(address: str) -> Security:
+    """Dask's own TLS configuration.
+
+    Raises:
+        SweepError: it is not one that this address can be joined with.
+    """
+    from distributed import Security
+
+    try:
+        security = Security()
+        context = security.get_connection_args("client")["ssl_context"]
+    except (OSError, ValueError) as error:
+        raise SweepError(
+            f"Dask's configuration distributed.comm.tls cannot be used: {error}"
+        ) from None
+    if address.startswith("tls:") and context is None:
+        raise SweepError(
+            f"{address} needs certificates: set {TLS}CA_FILE, {TLS}CLIENT__CERT and "
+            f"{TLS}CLIENT__KEY, or the same in Dask's configuration"
+        )
+    if address.startswith("tcp:") and security.require_encryption:
+        raise SweepError(f"Dask's configuration demands encryption, and {address} has none")
+    return security
 
 
 def look(address: str) -> Workers:

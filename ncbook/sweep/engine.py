@@ -28,6 +28,7 @@ from ncbook.train import (
     check_samples,
     check_whole,
     remove_checkpoint,
+    repays_compiling,
     step_seconds,
     stream_step_seconds,
     train_members,
@@ -222,6 +223,7 @@ def run(
         check_samples(config, dataset)
         if not scheduler:
             check_memory(config, min(CHUNK, len(todo)), dataset, device, workers)
+            repays_compiling(config, dataset, device)  # warns once, for all workers
     task = partial(
         _train_chunk,
         results=results,

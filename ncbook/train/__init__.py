@@ -23,7 +23,7 @@ from ncbook.train.config import (
     learning_rate_factor,
     learning_rate_factors,
 )
-from ncbook.train.loop import METRIC_KEYS, step_seconds, train_members
+from ncbook.train.loop import METRIC_KEYS, repays_compiling, step_seconds, train_members
 from ncbook.train.streaming import stream_step_seconds, train_streaming
 
 __all__ = [
@@ -42,6 +42,7 @@ __all__ = [
     "learning_rate_factor",
     "learning_rate_factors",
     "remove_checkpoint",
+    "repays_compiling",
     "step_seconds",
     "stream_step_seconds",
     "train_members",

@@ -17,7 +17,7 @@ from ncbook.data import Dataset
 from ncbook.train.config import RunConfig, check_samples, default_log_epochs, learning_rate_factors
 from ncbook.train.heap import garbage_left, heap_kept
 from ncbook.train.measure import MEASURED, measure, network_input
-from ncbook.train.step import Members, can_compile, make_step
+from ncbook.train.step import Members, can_compile, make_step, prepare_cache
 
 METRIC_KEYS = metrics.KEYS
 # Steps of a run from which compiling pays, in a chunk of nine. How many members there are has no
@@ -111,7 +111,7 @@ def step_seconds(configs: Sequence[RunConfig], dataset: Dataset) -> float:
             chunk.take_steps(order, torch.ones(1))
             steps += 1
     seconds = (time.perf_counter() - began) / steps
-    saves = _is_together(configs[0]) and _repays_compiling(configs[0], dataset)
+    saves = _is_together(configs[0]) and repays_compiling(configs[0], dataset)
     return seconds * (COMPILED_SHARE if saves else 1.0)
 
 
@@ -187,13 +187,13 @@ class _Chunk:
 
     @classmethod
     def start(cls, configs: Sequence[RunConfig], dataset: Dataset, compiled: bool | None) -> _Chunk:
+        prepare_cache()
         config, device = configs[0], dataset.train_x.device
         members = Members.start(_initial(config, dataset), len(configs), config.direction)
-        if compiled is None:
-            compiled = _repays_compiling(configs[0], dataset)
+        wanted = _is_long(config, dataset) if compiled is None else compiled
         step = _step(
             *_architecture(config, dataset),
-            *(config.direction, config.precision, config.clip, compiled),
+            *(config.direction, config.precision, config.clip, wanted and can_compile(device.type)),
         )
         order = torch.Generator().manual_seed(config.seed)
         numbers = _numbers(configs).to(device)
@@ -284,9 +284,23 @@ def _is_together(config: RunConfig) -> bool:
     return models.MODELS[config.model].together
 
 
-def _repays_compiling(config: RunConfig, dataset: Dataset) -> bool:
-    if not can_compile(dataset.train_x.device.type):
+def repays_compiling(
+    config: RunConfig, dataset: Dataset | data.Streamed, device: str | None = None
+) -> bool:
+    """Whether the work is long enough to compile for, and it can be done; a warning says why not.
+
+    Args:
+        config, dataset: a run, and what it trains on.
+        device: that is to train it, where the data are not there yet.
+    """
+    prepare_cache()
+    if isinstance(dataset, data.Streamed):
         return False
+    where = torch.device(device) if device else dataset.train_x.device
+    return _is_long(config, dataset) and can_compile(where.type)
+
+
+def _is_long(config: RunConfig, dataset: Dataset) -> bool:
     steps = config.epochs * -(-len(dataset.train_y) // config.batch_size)
     if _is_together(config):
         return steps >= COMPILE_FROM

@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import logging
-import shutil
+import os
+import subprocess
 import sys
+import tempfile
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
-from ncbook import models, optim
+from ncbook import models, optim, private
 
 Named = Mapping[str, Tensor]
 # Without a GPU these warn that they have found none, or no compiler for one.
 UNWANTED = ("torch.utils.cpp_extension", "torch.utils.flop_counter")
+UNCOMPILED = "training without torch.compile (slower)"
+CACHE = "TORCHINDUCTOR_CACHE_DIR"
+PROBE_BYTES = 2**20  # more than what one step's code takes
 RECOMPILE_LIMIT = 64  # one long-lived process meets more than torch's default of 8 shapes
 
 
@@ -151,13 +158,61 @@ def _one_after_another(
     return step
 
 
+class UncompiledWarning(UserWarning):
+    """torch.compile lacks something that it needs."""
+
+
+def prepare_cache() -> Path:
+    """The folder for what torch compiles, which it needs even where nothing is compiled.
+
+    It runs what it finds there. So where the user names none it is one that nobody else can write
+    in, as torch's own default may be.
+    """
+    named = os.environ.get(CACHE)
+    if named:
+        try:
+            Path(named).mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=named):
+                return Path(named)
+        except OSError as error:
+            unusable = f"{CACHE}={named} cannot be written ({error.strerror})"
+    folder = private.folder("compiled")
+    os.environ[CACHE] = str(folder)
+    if named:
+        warnings.warn(f"{unusable}: {folder} is used instead", UncompiledWarning, stacklevel=1)
+    return folder
+
+
 def can_compile(device: str) -> bool:
-    """Whether torch.compile has what it needs: on a CPU, a C++ compiler."""
-    return device != "cpu" or any(shutil.which(c) for c in ("g++", "clang++"))
+    """Whether torch.compile has what it needs; a warning says what it lacks."""
+    lacks = (_no_compiler() if device == "cpu" else None) or _no_room()
+    if lacks:
+        warnings.warn(f"{UNCOMPILED}: {lacks}", UncompiledWarning, stacklevel=1)
+    return lacks is None
+
+
+@cache
+def _no_compiler() -> str | None:
+    compiler = os.environ.get("CXX") or ("clang++" if sys.platform == "darwin" else "g++")
+    try:
+        subprocess.run([compiler, "--version"], capture_output=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return f"no working C++ compiler {compiler!r}; CXX names another"
+    return None
+
+
+def _no_room() -> str | None:
+    folder = prepare_cache()
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(bytes(PROBE_BYTES))
+    except OSError as error:
+        return f"{CACHE}={folder} cannot be written ({error.strerror})"
+    return None
 
 
 def compile_or_warn(function: Callable) -> Callable:
-    """Compile; where the compiler fails (no Python headers, say), go on without it."""
+    """Compile; where the compiler fails (no Python headers, no disk left), go on without it."""
     if not torch.cuda.is_available():
         # The compiler for GPUs: where it is installed, torch imports and hashes all of it, 1.7 s.
         sys.modules.setdefault("triton", None)
@@ -171,9 +226,9 @@ def compile_or_warn(function: Callable) -> Callable:
     def run(*arguments):
         try:
             return chosen[0](*arguments)
-        except torch._dynamo.exc.BackendCompilerFailed as error:
-            reason = str(error).splitlines()[0]
-            warnings.warn(f"training without torch.compile (slower): {reason}", stacklevel=2)
+        except (torch._dynamo.exc.TorchDynamoException, OSError) as error:  # before the first step
+            reason = str(error).partition("\n")[0]
+            warnings.warn(f"{UNCOMPILED}: {reason}", stacklevel=2)
             chosen[0] = function
             return function(*arguments)
 

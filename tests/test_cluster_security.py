@@ -1,0 +1,272 @@
+"""Who can run code through a sweep: its owner alone."""
+
+import json
+import os
+import re
+import stat
+import subprocess
+import sys
+from pathlib import Path
+from urllib.error import HTTPError
+from urllib.request import urlopen
+
+import dask
+import psutil
+import pytest
+import yaml
+from distributed import Client, Security
+from test_cluster import SECONDS, family, free_port
+
+from ncbook import private, sweep
+from ncbook.cli import notebook
+from ncbook.sweep import SweepError, cluster
+
+ROOT = Path(__file__).parents[1]
+is_root = hasattr(os, "getuid") and os.getuid() == 0
+KEY = "PRIVATE KEY"
+
+# As the owner it joins, which shows that it can; then, as another user, it tries all that it knows.
+INTRUDER = """
+import asyncio, json, os, sys
+from distributed import Client, Security
+from distributed.core import connect
+scheduler, *workers = json.loads(sys.argv[1])
+
+async def ask(address, security):
+    arguments = security.get_connection_args("client")
+    comm = await connect(address, timeout=2, **arguments)
+    await comm.write({"op": "identity", "reply": True})
+    return await asyncio.wait_for(comm.read(), 2)
+
+def joins(address, security):
+    try:
+        return bool(asyncio.run(ask(address, security)))
+    except Exception:
+        return False
+
+own = Security()
+assert all(joins(address, own) for address in (scheduler, *workers))
+others = Security.temporary()
+with Client(scheduler, security=own, set_as_default=False) as client:
+    assert client.submit(sum, [1, 2]).result() == 3
+os.setgid(65534)
+os.setuid(65534)
+for address in (scheduler, *workers):
+    assert not joins(address, others), address
+    assert not joins(address.replace("tls", "tcp"), Security(require_encryption=False)), address
+    assert not joins(address, Security(tls_ca_file=own.tls_ca_file,
+        tls_client_cert=others.tls_client_cert, tls_client_key=others.tls_client_key)), address
+for pid in map(int, sys.argv[2:]):
+    try:
+        open(f"/proc/{pid}/environ").read()
+    except PermissionError:
+        continue
+    raise AssertionError(f"another user can read the environment of {pid}")
+print("refused")
+"""
+
+
+@pytest.fixture(scope="module")
+def own():
+    """A client of two worker processes, as a sweep starts them."""
+    with cluster.local(2) as client:
+        yield client
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not is_root, reason="only root can become another user")
+def test_another_user_cannot_run_code_in_a_sweep(own):
+    addresses = json.dumps([own.scheduler.address, *own.nthreads()])
+    pids = [str(os.getpid()), *(str(process.pid) for process in family())]
+    command = [sys.executable, "-c", INTRUDER, addresses, *pids]
+    environment = os.environ | cluster.credentials(own)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=SECONDS)
+    assert done.stdout == "refused\n", done.stderr
+
+
+@pytest.mark.slow
+def test_the_key_is_on_no_command_line_and_in_no_file(own):
+    for process in [psutil.Process(), *family()]:
+        assert KEY not in " ".join(process.cmdline())
+    assert KEY not in json.dumps(dict(os.environ))
+    folder = private.folder("dask")
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    assert files
+    assert not any(KEY in path.read_text(errors="replace") for path in files)
+    assert stat.S_IMODE(folder.parent.stat().st_mode) == 0o700
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", ["", "status", "info/main/workers.html", "json/counts.json"])
+def test_no_pages_are_served(own, page):
+    port = own.cluster.scheduler.http_server.port
+    with pytest.raises(HTTPError, match="404"):
+        urlopen(f"http://127.0.0.1:{port}/{page}", timeout=SECONDS)
+
+
+@pytest.mark.parametrize("port", ["x", "-1", "65536"])
+def test_a_dashboards_port_that_is_none_is_refused(monkeypatch, port):
+    monkeypatch.setenv(cluster.DASHBOARD_VARIABLE, port)
+    with pytest.raises(SweepError, match=f"NCBOOK_DASHBOARD must be a port, .* got '{port}'"):
+        cluster._dashboard()
+
+
+def test_the_dashboard_is_off_unless_asked_for(monkeypatch):
+    monkeypatch.delenv(cluster.DASHBOARD_VARIABLE, raising=False)
+    assert not cluster._dashboard()["dashboard"]
+    monkeypatch.setenv(cluster.DASHBOARD_VARIABLE, "8787")
+    asked = {"dashboard": True, "dashboard_address": "127.0.0.1:8787"}
+    assert cluster._dashboard() == asked
+
+
+# ------------------------------------------------------------ a scheduler with TLS
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory):
+    """Files of a new certificate and its key, as Dask's configuration names them."""
+    made, folder = Security.temporary(), tmp_path_factory.mktemp("tls")
+    (folder / "ca.pem").write_text(made.tls_ca_file)
+    (folder / "key.pem").write_text(made.tls_client_key)
+    ca, key = str(folder / "ca.pem"), str(folder / "key.pem")
+    return ca, key
+
+
+@pytest.fixture(scope="module")
+def shared(certificate):
+    """The address of a scheduler that a user has started with TLS, and one worker."""
+    ca, key = certificate
+    tls = ["--tls-ca-file", ca, "--tls-cert", ca, "--tls-key", key, "--host", "127.0.0.1"]
+    port = free_port()
+    address = f"tls://127.0.0.1:{port}"
+    lines = (
+        ["dask_scheduler", "--protocol", "tls", "--port", str(port), "--no-dashboard"],
+        ["dask_worker", address, "--nthreads", "1", "--no-dashboard"],
+    )
+    quiet = dict(stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    started = [
+        subprocess.Popen([sys.executable, "-m", f"distributed.cli.{name}", *words, *tls], **quiet)
+        for name, *words in lines
+    ]
+    files = {"tls_ca_file": ca, "tls_client_cert": ca, "tls_client_key": key}
+    with Client(address, SECONDS, security=Security(**files), set_as_default=False) as client:
+        client.wait_for_workers(1, timeout=SECONDS)
+    yield address
+    for process in reversed(started):
+        process.terminate()
+        process.wait(SECONDS)
+
+
+def configured(certificate):
+    ca, key = certificate
+    return dask.config.set(
+        {
+            "distributed.comm.tls.ca-file": ca,
+            "distributed.comm.tls.client.cert": ca,
+            "distributed.comm.tls.client.key": key,
+        }
+    )
+
+
+@pytest.mark.slow
+def test_a_scheduler_with_tls_trains_for_who_has_its_certificate(shared, certificate, tmp_path):
+    configs = sweep.grid("sgd", [0.01], [0.9], [0.0], train_size=100, batch_size=50, epochs=1)
+    with configured(certificate):
+        assert sweep.look(shared).count == 1
+        report = sweep.run(configs, tmp_path, scheduler=shared, progress=False)
+    assert report.trained == {"ok": 1}
+
+
+def test_an_address_with_tls_needs_certificates():
+    with pytest.raises(SweepError, match=r"^tls://127.0.0.1:1 needs certificates: set DASK_DIST"):
+        sweep.look("tls://127.0.0.1:1")
+
+
+def test_a_certificate_that_is_not_there_is_named(tmp_path):
+    missing = str(tmp_path / "ca.pem")
+    with (
+        configured((missing, missing)),
+        pytest.raises(SweepError, match=r"Dask's configuration distributed.comm.tls cannot be"),
+    ):
+        sweep.look("tls://127.0.0.1:1")
+
+
+def test_an_address_without_tls_is_refused_where_encryption_is_demanded():
+    with (
+        dask.config.set({"distributed.comm.require-encryption": True}),
+        pytest.raises(SweepError, match=r"demands encryption, and tcp://127.0.0.1:1 has none"),
+    ):
+        sweep.look("tcp://127.0.0.1:1")
+
+
+# ------------------------------------------------------------ folders and kernels
+
+
+@pytest.fixture
+def temporary(tmp_path, monkeypatch):
+    """An empty folder for temporary files, and in it that of this user."""
+    monkeypatch.setattr(private.tempfile, "tempdir", str(tmp_path))
+    return tmp_path / f"ncbook-{os.getuid()}"
+
+
+def test_a_private_folder_is_the_users_alone(temporary):
+    folder = private.folder("dask")
+    assert folder == private.folder("dask") == temporary / "dask"
+    assert stat.S_IMODE(temporary.stat().st_mode) == 0o700
+
+
+@pytest.mark.parametrize("what", ["open to all", "a link", "another user's"])
+def test_a_folder_that_others_can_change_is_refused(temporary, tmp_path, what):
+    if what == "a link":
+        temporary.symlink_to(tmp_path)
+    else:
+        temporary.mkdir()
+        temporary.chmod(0o777 if what == "open to all" else 0o700)
+    if what == "another user's":
+        if not is_root:
+            pytest.skip("only root can give a folder away")
+        os.chown(temporary, 65534, 65534)
+    with pytest.raises(OSError, match=re.escape(f"{temporary} is not a folder of this user alone")):
+        private.folder("dask")
+
+
+def test_kernels_are_of_this_python_whatever_a_kernelspec_says(tmp_path, monkeypatch):
+    spec = tmp_path / "kernels" / "python3" / "kernel.json"
+    spec.parent.mkdir(parents=True)
+    spec.write_text(json.dumps({"argv": ["/no/python"], "display_name": "", "language": "python"}))
+    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path))
+    manager = notebook._kernels_of(None)(kernel_name="python3")
+    command = manager.format_kernel_cmd()
+    assert command[0] == sys.executable
+    assert "ipykernel_launcher" in command
+
+
+# ------------------------------------------------------------ the workflow
+
+
+WORKFLOW = yaml.safe_load((ROOT / ".github" / "workflows" / "book.yml").read_text())
+STEPS = [step for job in WORKFLOW["jobs"].values() for step in job["steps"]]
+
+
+def test_the_workflows_jobs_have_only_the_permissions_that_they_name():
+    assert WORKFLOW["permissions"] == {}
+    writing = {
+        name: {what for what, how in job["permissions"].items() if how == "write"}
+        for name, job in WORKFLOW["jobs"].items()
+    }
+    assert writing == {"build": set(), "publish": {"pages", "id-token"}, "colab": {"contents"}}
+
+
+def test_the_workflow_runs_only_what_is_pinned():
+    text = (ROOT / ".github" / "workflows" / "book.yml").read_text()
+    used = re.findall(r"uses: (.*)", text)
+    assert len(used) == sum("uses" in step for step in STEPS)
+    for action in used:
+        assert re.fullmatch(r"[\w/-]+@[0-9a-f]{40} # v[\d.]+", action)
+    assert "pip install" not in text
+
+
+def test_the_workflow_keeps_no_token_in_a_checkout():
+    checkouts = [step for step in STEPS if "actions/checkout" in step.get("uses", "")]
+    assert checkouts
+    assert all(step["with"]["persist-credentials"] is False for step in checkouts)
