@@ -1,9 +1,10 @@
-# make sweep   set up, then train the paper's grid of one optimizer (OPTIMIZER=adamw) and draw it
-# make test    set up, then run all tests
-# make book    build the book from the published results, without training
-# make serve   open the built book in a browser
-# make pdf     the book as one PDF, printed by Chromium
-# make lab     open the explorer, and all the notebooks, in JupyterLab
+# make sweep     set up, then train the paper's grid of one optimizer (OPTIMIZER=adamw) and draw it
+# make test      set up, then run the tests, but for the slow ones
+# make test-all  the same, and the slow ones: twenty kills, SLURM, browsers, JupyterLab
+# make book      build the book from the published results, without training
+# make serve     open the built book in a browser
+# make pdf       the book as one PDF, printed by Chromium
+# make lab       open the explorer, and your own copies of all notebooks in lab/, in JupyterLab
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -12,17 +13,21 @@ OPTIMIZER ?= adamw
 PORT ?= 8000
 READY := $(VENV)/.ready
 
-.PHONY: sweep test book serve pdf lab picture sync clean
+# Your own copies of the notebooks: JupyterLab saves them as they are run, and git ignores them.
+COPIES := $(patsubst notebooks/%,lab/%,$(wildcard notebooks/*.ipynb))
+
+.PHONY: sweep test test-all book serve pdf lab picture sync clean
 
 sweep: $(READY)
 	$(BIN)/papermill notebooks/sweep.ipynb sweep-$(OPTIMIZER).ipynb -p optimizer $(OPTIMIZER)
 	@echo "Open sweep-$(OPTIMIZER).ipynb; the runs are in $${NCBOOK_RESULTS:-results}/."
 
-# Two files of tests at a time: many wait for processes that they start. So one thread each.
-test: $(READY)
+# Two tests at a time, with one thread each: many wait for processes that they start.
+test: TESTS := -m "not slow"
+test test-all: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --durations 15
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup --durations 15 $(TESTS)
 
 # A cached page is not run again when ncbook/ changes, so each build starts from nothing.
 book: $(READY)
@@ -45,8 +50,15 @@ pdf: book
 picture: $(READY)
 	$(BIN)/python -c "from ncbook import six_grids; six_grids.save_headline('book/results', 'book/images/headline.png')"
 
-lab: $(READY)
-	NCBOOK_RESULTS=$${NCBOOK_RESULTS:-$(CURDIR)/results} $(BIN)/jupyter lab notebooks/explorer.ipynb
+# JupyterLab runs as root, such as in a container, only if it is told to.
+lab: $(READY) $(COPIES)
+	NCBOOK_RESULTS=$${NCBOOK_RESULTS:-$(CURDIR)/results} $(BIN)/jupyter lab lab/explorer.ipynb \
+		$(if $(filter 0,$(shell id -u)),--allow-root)
+
+# Made once: an edited copy is never overwritten. Delete it to get the notebook anew.
+lab/%.ipynb: | notebooks/%.ipynb
+	@mkdir -p $(@D)
+	cp $| $@
 
 # After editing notebooks/NAME.py or NAME.ipynb: bring the other of the pair up to date.
 sync: $(READY)

@@ -1,3 +1,4 @@
+import shutil
 import signal
 import sys
 
@@ -6,6 +7,17 @@ import pytest
 
 # In a shell's background job Ctrl-C is ignored, and all that the tests start would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+SECONDS = 600  # until something counts as hung; no test may need less, since a machine may be busy
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+
+
+def pytest_collection_modifyitems(items):
+    """Under ``-n``, tests that share a module's fixture go to one worker, and all others to any."""
+    for item in items:
+        fixtures = [f for found in item._fixtureinfo.name2fixturedefs.values() for f in found]
+        if any(fixture.scope == "module" for fixture in fixtures):
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
 
 
 @pytest.fixture
@@ -20,3 +32,29 @@ def no_figure_stays_open():
     yield
     if pyplot := sys.modules.get("matplotlib.pyplot"):
         pyplot.close("all")
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """Chromium, driven by Playwright."""
+    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    if CHROMIUM is None:
+        pytest.skip("no chromium on this machine (Debian: apt-get install chromium)")
+    with api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=CHROMIUM, args=["--no-sandbox"], timeout=SECONDS * 1000
+        )
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def open_page(browser):
+    """Opens pages, with the options of Playwright's ``new_page``, that wait for a busy machine."""
+
+    def open_page(**options):
+        page = browser.new_page(**options)
+        page.set_default_timeout(SECONDS * 1000)
+        return page
+
+    return open_page

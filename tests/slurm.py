@@ -31,7 +31,7 @@ INSTALL = "apt-get install -y slurm-wlm munge"
 SBIN = ("/usr/sbin", "/usr/local/sbin")  # not on everybody's path
 VARIABLES = ("SLURM", "SBATCH", "SCANCEL", "SINFO", "SQUEUE")  # settings of another SLURM
 LOCAL_HOST = "127.0.0.1"
-SECONDS = 60  # to come up or to end, on a busy machine
+SECONDS = 600  # until it counts as hung, on a busy machine
 KEY_BYTES = 1024  # of munge's key, as its own tool makes it
 LOG_LINES = 20
 

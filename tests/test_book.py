@@ -2,7 +2,6 @@
 `_build/html`: `make book` first."""
 
 import functools
-import shutil
 import threading
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -17,7 +16,6 @@ from ncbook import store, theory
 
 ROOT = Path(__file__).parents[1]
 BOOK = ROOT / "_build" / "html"
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 MEGABYTE = 10**6
 CONTRAST = (ROOT / "tests" / "contrast.js").read_text()
 
@@ -25,7 +23,6 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(not (BOOK / "index.html").is_file(), reason="no book: make book"),
 ]
-needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="no chromium")
 
 
 def chapters():
@@ -96,17 +93,10 @@ def served():
     server.server_close()
 
 
-@pytest.fixture(scope="module")
-def browser():
-    sync_api = pytest.importorskip("playwright.sync_api")
-    with sync_api.sync_playwright() as playwright:
-        yield playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-
-
 @pytest.fixture
-def page(browser, served):
+def page(open_page, served):
     """A page that notes errors and requests to elsewhere: there must be none."""
-    opened = browser.new_page(viewport={"width": 1280, "height": 900})
+    opened = open_page(viewport={"width": 1280, "height": 900})
     faults = []
     opened.on("console", lambda said: faults.append(said.text) if said.type == "error" else None)
     opened.on("pageerror", lambda error: faults.append(str(error)))
@@ -121,7 +111,6 @@ def page(browser, served):
     assert faults == []
 
 
-@needs_browser
 @pytest.mark.parametrize("chapter", chapters())
 def test_a_page_opens_without_an_error_and_fits_a_phone(page, served, chapter):
     page.goto(f"{served}/{chapter}.html", wait_until="networkidle")
@@ -131,7 +120,6 @@ def test_a_page_opens_without_an_error_and_fits_a_phone(page, served, chapter):
     assert page.evaluate("document.documentElement.scrollWidth") <= 380
 
 
-@needs_browser
 @pytest.mark.parametrize("chapter", ["notebooks/coupling", "notebooks/runs"])
 def test_the_first_paint_needs_less_than_a_megabyte(page, served, chapter):
     """Of what the browser must have before it draws: style sheets and scripts that it waits for."""
@@ -143,7 +131,6 @@ def test_the_first_paint_needs_less_than_a_megabyte(page, served, chapter):
     assert 0 < sum(sizes) < MEGABYTE
 
 
-@needs_browser
 def test_search_finds_nc0(page, served):
     page.goto(f"{served}/search.html?q=NC0")
     page.wait_for_selector("#search-results li")
@@ -151,7 +138,6 @@ def test_search_finds_nc0(page, served):
     assert "NC0 as a diagnostic" in titles
 
 
-@needs_browser
 def test_a_live_figures_slider_changes_its_curve(page, served):
     page.goto(f"{served}/notebooks/theorem_sgd.html", wait_until="networkidle")
     figure = page.locator("figure.ncbook-live").first
@@ -169,7 +155,6 @@ def test_a_live_figures_slider_changes_its_curve(page, served):
     assert seen[0] != seen[1]
 
 
-@needs_browser
 def test_the_first_page_has_a_picture_that_moves(page, served):
     page.goto(f"{served}/book/intro.html", wait_until="networkidle")
     figure = page.locator("figure.ncbook-live")
@@ -184,7 +169,6 @@ def test_the_first_page_has_a_picture_that_moves(page, served):
     assert some["adam"] < some["adamw"]
 
 
-@needs_browser
 def test_the_table_of_runs_filters_and_sorts(page, served):
     page.goto(f"{served}/notebooks/runs.html", wait_until="networkidle")
     box = page.locator(".dt-search input").first
@@ -199,14 +183,13 @@ def test_the_table_of_runs_filters_and_sorts(page, served):
     assert values == sorted(values)
 
 
-@needs_browser
 @pytest.mark.parametrize(
     ("width", "scrolled"), [(1200, set()), (390, {"book/execution", "notebooks/runs"})]
 )
-def test_tables_are_not_cut(browser, served, width, scrolled):
+def test_tables_are_not_cut(open_page, served, width, scrolled):
     """No table is wider than the box it would scroll in, but for Sphinx's own and one of ten
     columns, on a phone."""
-    opened = browser.new_page(viewport={"width": width, "height": 900})
+    opened = open_page(viewport={"width": width, "height": 900})
     cut = set()
     for chapter in set(chapters()) - scrolled:
         opened.goto(f"{served}/{chapter}.html", wait_until="load")
@@ -219,11 +202,10 @@ def test_tables_are_not_cut(browser, served, width, scrolled):
     assert cut == set()
 
 
-@needs_browser
 @pytest.mark.parametrize("name", ["theorem_sgd", "theorem_signgd", "unconstrained_features"])
-def test_formulas_are_not_cut_at_a_desk(browser, served, name):
+def test_formulas_are_not_cut_at_a_desk(open_page, served, name):
     """Some are wider than the page, and made smaller: as wide as it is, and not by much."""
-    opened = browser.new_page(viewport={"width": 1200, "height": 900})
+    opened = open_page(viewport={"width": 1200, "height": 900})
     opened.goto(f"{served}/notebooks/{name}.html", wait_until="networkidle")
     formulas = opened.locator('mjx-container[display="true"]')
     sizes = formulas.evaluate_all(
@@ -235,10 +217,9 @@ def test_formulas_are_not_cut_at_a_desk(browser, served, name):
     assert 0.7 <= min(share for _, share in sizes) < 1
 
 
-@needs_browser
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_text_is_read_against_its_background(browser, served, scheme):
-    opened = browser.new_page(color_scheme=scheme)
+def test_text_is_read_against_its_background(open_page, served, scheme):
+    opened = open_page(color_scheme=scheme)
     poor = {}
     for chapter in chapters():
         opened.goto(f"{served}/{chapter}.html", wait_until="load")
@@ -250,9 +231,8 @@ def test_text_is_read_against_its_background(browser, served, scheme):
     assert {chapter: texts for chapter, texts in poor.items() if texts} == {}
 
 
-@needs_browser
-def test_in_the_dark_figures_are_dark_but_for_scales_of_colour(browser, served):
-    opened = browser.new_page(color_scheme="dark")
+def test_in_the_dark_figures_are_dark_but_for_scales_of_colour(open_page, served):
+    opened = open_page(color_scheme="dark")
     opened.goto(f"{served}/notebooks/momentum.html", wait_until="networkidle")
     filters = "all => all.map(e => getComputedStyle(e).filter)"
     pictures = "div.cell_output img"

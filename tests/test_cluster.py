@@ -3,11 +3,11 @@
 import contextlib
 import dataclasses
 import io
-import json
 import math
 import multiprocessing
 import os
 import random
+import shutil
 import signal
 import socket
 import subprocess
@@ -16,15 +16,18 @@ import textwrap
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
+import dask
 import numpy as np
 import pandas as pd
 import psutil
 import pytest
 import torch
+from conftest import SECONDS
 from distributed import Client, LocalCluster
 from test_streaming import write_tree
 
@@ -38,7 +41,8 @@ SMALL = dict(train_size=100, batch_size=50, epochs=2)
 TIMES = {"wall_time_s", "created_at"}
 # Members that are measured together differ from those measured alone in the last bits of a double.
 LAST_BITS = 1e-9
-SECONDS = 300  # until something counts as hung; a busy machine is slow
+# For new processes: endless runs would compile first, and that is not what is tested with them.
+LIGHT = {"OMP_NUM_THREADS": "1", "TORCHDYNAMO_DISABLE": "1"}
 
 
 def small_grid(optimizer="sgd", lrs=(0.01, 0.05), momenta=(0.0, 0.9), decays=(0.0, 0.05), **more):
@@ -72,8 +76,9 @@ def family(pid=None):
 
 
 def left_over(processes):
-    """Those that do not end soon by themselves, but for Python's own, which ends with us."""
-    return [p for p in psutil.wait_procs(processes, timeout=20)[1] if not is_tracker(p)]
+    """Those that do not end by themselves, but for Python's own, which ends with us."""
+    ours = [process for process in processes if not is_tracker(process)]
+    return psutil.wait_procs(ours, timeout=SECONDS)[1]
 
 
 def is_tracker(process):
@@ -89,7 +94,7 @@ def script(folder, body, **values):
         def main():
             import sys
             sys.path.insert(0, {here!r})
-            from test_cluster import small_grid, streamed
+            from test_cluster import small_grid
             from ncbook import sweep
             results = {results!r}
         {body}
@@ -99,7 +104,7 @@ def script(folder, body, **values):
     ).format(here=str(Path(__file__).parent), body=textwrap.indent(body, "    "), **values)
     path = folder / f"script_{abs(hash(body)) % 10**8}.py"
     path.write_text(text)
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    environment = os.environ | LIGHT
     return subprocess.Popen(
         [sys.executable, str(path)],
         stdout=subprocess.PIPE,
@@ -158,17 +163,24 @@ def die_with_leases(results, ids):
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-@pytest.fixture
-def dead_owner(tmp_path):
+@pytest.fixture(scope="module")
+def left_by_the_dead(tmp_path_factory):
     """A store in which a process was killed while it held ``a`` and ``b``."""
+    results = tmp_path_factory.mktemp("dead")
     process = multiprocessing.get_context("spawn").Process(
-        target=die_with_leases, args=(tmp_path, ["a", "b"])
+        target=die_with_leases, args=(results, ["a", "b"])
     )
     process.start()
     process.join()
     process.close()
-    assert {path.name for path in (tmp_path / "leases").iterdir()} >= {"a.0", "b.0"}
-    return tmp_path
+    assert {path.name for path in (results / "leases").iterdir()} >= {"a.0", "b.0"}
+    return results
+
+
+@pytest.fixture
+def dead_owner(left_by_the_dead, tmp_path):
+    """A copy of that store."""
+    return shutil.copytree(left_by_the_dead, tmp_path / "dead")
 
 
 def test_leases_of_a_dead_process_are_free_at_once(dead_owner):
@@ -274,9 +286,17 @@ def test_a_run_that_was_taken_over_is_not_stored_twice(tmp_path):
     assert set(store.load_runs(tmp_path)["run_id"]) == ids_of([kept])
 
 
-def test_a_sweep_waits_for_what_another_trains_and_takes_over_what_it_leaves(tmp_path):
+def test_a_sweep_waits_for_what_another_trains_and_takes_over_what_it_leaves(tmp_path, monkeypatch):
     left, stored = configs = small_grid(lrs=[0.01], momenta=[0.9])
-    reports = []
+    reports, looks, running = [], [], leases.running
+    monkeypatch.setattr(engine, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(leases, "running", lambda r: looks.append(r) or running(r))
+
+    def is_still_waiting():
+        before = len(looks)
+        wait_until(lambda: len(looks) >= before + 3 or reports)
+        return not reports
+
     with leases.taken(tmp_path, [sweep.run_id(left)]):
         with leases.taken(tmp_path, [sweep.run_id(stored)]):
             options = dict(workers=1, progress=False)
@@ -284,11 +304,9 @@ def test_a_sweep_waits_for_what_another_trains_and_takes_over_what_it_leaves(tmp
                 target=lambda: reports.append(sweep.run(configs, tmp_path, **options))
             )
             thread.start()
-            time.sleep(1.5)
-            assert reports == []
+            assert is_still_waiting()
             store.write(tmp_path, [{"run_id": sweep.run_id(stored), "status": "ok"}])
-        time.sleep(1.5)
-        assert reports == []
+        assert is_still_waiting()
     thread.join(SECONDS)
     assert (reports[0].trained, reports[0].stored) == ({"ok": 1}, 1)
     assert not (tmp_path / "leases").exists()
@@ -316,8 +334,10 @@ def deadly(part, *, advance, folder):
     return Outcome(trained=Counter(ok=len(part)))
 
 
-@pytest.mark.slow
-def test_a_run_that_kills_its_worker_is_given_up_and_all_others_complete(tmp_path, import_tests):
+def test_a_run_that_kills_its_worker_is_given_up_and_all_others_complete(
+    tmp_path, import_tests, monkeypatch
+):
+    monkeypatch.setattr(tasks, "TRIES", 2)
     parts = [part_of(0.1, 0.13, 0.2), part_of(0.3), part_of(0.4), part_of(0.5, 0.6)]
     with cluster.local(2) as client:
         task = partial(deadly, folder=tmp_path)
@@ -371,8 +391,12 @@ def die_once(part, *, advance, folder):
 def test_workers_that_die_or_stall_while_they_start_are_waited_for(
     tmp_path, import_tests, monkeypatch
 ):
-    """One dies at once; its successor stalls for longer than Dask waits for one by itself."""
-    monkeypatch.setattr(tasks, "LOOK_SECONDS", 0.5)
+    """One dies at once; its successor stalls for longer than Dask is told to wait for one."""
+    looks = []
+    monkeypatch.setattr(tasks, "LOOK_SECONDS", 0.1)
+    monkeypatch.setattr(tasks, "COUNT_SECONDS", 0.1)
+    count_workers = Client.nthreads
+    monkeypatch.setattr(Client, "nthreads", lambda c: looks.append(c) or count_workers(c))
 
     def kill_the_first():
         wait_until(workers_below)
@@ -384,11 +408,13 @@ def test_workers_that_die_or_stall_while_they_start_are_waited_for(
         wait_until(workers_below)
         (successor,) = workers_below()
         successor.suspend()
-        time.sleep(20)  # Dask's own limit is 15
+        stalled = len(looks)
+        wait_until(lambda: len(looks) > stalled + 10)
         successor.resume()
         return successor.pid
 
-    with ThreadPoolExecutor(2) as pool:
+    impatient = {"distributed.deploy.lost-worker-timeout": "1ms"}
+    with ThreadPoolExecutor(2) as pool, dask.config.set(impatient):
         pool.submit(kill_the_first)
         with cluster.local(1) as client:
             stalled = pool.submit(stall_the_successor)
@@ -398,7 +424,6 @@ def test_workers_that_die_or_stall_while_they_start_are_waited_for(
     assert int((tmp_path / "second").read_text()) == stalled.result()
 
 
-@pytest.mark.slow
 def test_when_no_worker_can_be_started_again_the_sweep_ends(tmp_path, import_tests, monkeypatch):
     monkeypatch.setattr(tasks, "LOOK_SECONDS", 0.5)
     monkeypatch.setattr(tasks, "GONE_SECONDS", 2)
@@ -428,23 +453,15 @@ def test_a_worker_may_be_killed_when_all_is_done():
     subprocess.run([sys.executable, "-c", check], check=True)
 
 
-@pytest.mark.slow
-def test_workers_that_come_and_go_leave_our_environment_as_it_was():
-    before = dict(os.environ)
-    with cluster.local(2) as client:
-        assert client.submit(os.environ.get, "OMP_NUM_THREADS").result() == "1"
-    assert dict(os.environ) == before
-
-
-@pytest.mark.slow
 def test_workers_report_progress_and_errors_and_are_our_own(import_tests):
-    news = []
+    news, before = [], dict(os.environ)
     with cluster.local(2) as client:
         outcomes = list(tasks.train_on(client, report_twice, [part_of(0.1)] * 4, news.append))
         wait_until(lambda: client.status == "running")
         assert sum((o.trained for o in outcomes), Counter()) == {"ok": 4}
         with pytest.raises(ValueError, match=r"^no such thing$"):
             list(tasks.train_on(client, raise_error, [part_of(0.1)], news.append))
+        assert client.submit(os.environ.get, "OMP_NUM_THREADS").result() == "1"
         addresses = [client.scheduler.address, *client.nthreads()]
         assert all(address.startswith("tls://127.0.0.1:") for address in addresses)
         assert set(client.nthreads().values()) == {1}
@@ -456,6 +473,7 @@ def test_workers_report_progress_and_errors_and_are_our_own(import_tests):
         }
         assert listening == {"127.0.0.1"}
     assert 0 < sum(news) <= 3.0
+    assert dict(os.environ) == before
     assert left_over(family()) == []
 
 
@@ -492,7 +510,7 @@ def started_scheduler(workers):
     worker = [sys.executable, "-m", "distributed.cli.dask_worker", address, "--nthreads", "1"]
     worker += ["--nworkers", str(workers), "--host", "127.0.0.1", "--no-dashboard"]
     quiet = dict(stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    environment = os.environ | LIGHT
     started = [
         subprocess.Popen(line, env=environment, **quiet)
         for line in ([*command, "--port", str(port), "--no-dashboard"], worker)
@@ -518,7 +536,6 @@ def free_port():
         return probe.getsockname()[1]
 
 
-@pytest.mark.slow
 def test_a_schedulers_workers_train_and_stay(tmp_path, monkeypatch, scheduler):
     monkeypatch.chdir(tmp_path)
     configs = small_grid()
@@ -532,7 +549,6 @@ def test_a_schedulers_workers_train_and_stay(tmp_path, monkeypatch, scheduler):
     assert_same_rows(tmp_path / "results", tmp_path / "here")
 
 
-@pytest.mark.slow
 def test_a_request_takes_the_schedulers_workers(tmp_path, scheduler):
     asked = sweep.check({"scheduler": scheduler, "results": tmp_path, "epochs": 2, "lrs": 0.01})
     assert (asked.scheduler, asked.workers, asked.device) == (scheduler, 2, "cpu")
@@ -543,7 +559,6 @@ def test_a_request_takes_the_schedulers_workers(tmp_path, scheduler):
         sweep.check({"scheduler": scheduler, "device": "cuda:7", "results": tmp_path})
 
 
-@pytest.mark.slow
 def test_training_for_a_scheduler_ends_when_the_sweep_does(tmp_path, scheduler):
     """Ctrl-C: the chunks stop, and the workers stay."""
     body = "sweep.run(small_grid(epochs=10**6), results, scheduler={address!r})"
@@ -551,11 +566,10 @@ def test_training_for_a_scheduler_ends_when_the_sweep_does(tmp_path, scheduler):
     wait_until(lambda: leases.running(tmp_path / "r"))
     sweeping.send_signal(signal.SIGINT)
     sweeping.communicate(timeout=SECONDS)
-    wait_until(lambda: not (tmp_path / "r" / "leases").exists(), 20)
+    wait_until(lambda: not (tmp_path / "r" / "leases").exists())
     assert sweep.look(scheduler).count == 2
 
 
-@pytest.mark.slow
 def test_a_scheduler_that_goes_ends_the_sweep_in_one_line(tmp_path):
     results = tmp_path / "r"
     with started_scheduler(1) as (address, (itself, _)):
@@ -570,21 +584,17 @@ def test_a_scheduler_that_goes_ends_the_sweep_in_one_line(tmp_path):
     wait_until(lambda: not leases.running(results))
 
 
-def test_a_scheduler_that_is_not_there_is_refused_soon():
-    began = time.perf_counter()
+def test_a_scheduler_that_is_not_there_is_refused():
     address = f"tcp://127.0.0.1:{free_port()}"
     with pytest.raises(sweep.SweepError, match=rf"^no Dask scheduler answers at '{address}'; va"):
         sweep.look(address)
-    assert time.perf_counter() - began < 10
 
 
 @pytest.mark.parametrize("address", ["nonsense", "tcp://", "http://127.0.0.1:1", "tcp://nohost:x"])
 def test_an_address_that_is_none_is_refused_in_one_line(tmp_path, address):
-    began = time.perf_counter()
     with pytest.raises(sweep.ParameterError, match=r"^no Dask scheduler answers at") as refused:
         sweep.check({"scheduler": address, "results": str(tmp_path / "new")})
     assert "\n" not in str(refused.value)
-    assert time.perf_counter() - began < 10
     assert list(tmp_path.iterdir()) == []
 
 
@@ -606,26 +616,43 @@ def test_what_cannot_fit_in_memory_is_refused_in_one_line(tmp_path):
     assert "\n" not in str(refused.value)
 
 
-@pytest.mark.slow
-def test_what_stops_a_worker_is_told_in_one_line(tmp_path):
+@dataclasses.dataclass
+class Disturbed:
+    """Trains chunks, as workers do; once ``ready``, does something in the midst of a training."""
+
+    ready: Callable  # of the results folder
+    act: Callable  # of the results folder
+    train: Callable = engine._train_chunk
+
+    def __call__(self, part, *, advance, results, **more):
+        def report(runs):
+            advance(runs)
+            if self.ready(results):
+                with contextlib.suppress(FileExistsError):
+                    (results.parent / "disturbed").touch(exist_ok=False)  # only once
+                    self.act(results)
+
+        return self.train(part, advance=report, results=results, **more)
+
+
+def has_leases(results):
+    return (results / leases.FOLDER).exists()
+
+
+def put_a_file_in_its_place(results):
+    (results / "runs").rename(results / "moved")
+    (results / "runs").touch()
+
+
+def test_what_stops_a_worker_is_told_in_one_line(tmp_path, monkeypatch, import_tests):
     """The results folder is taken away during training, and a file put in its place."""
-    sweeping = script(
-        tmp_path,
-        "sweep.run(small_grid(epochs=200), results, workers=2, progress=False)",
-        results=str(tmp_path / "r"),
-    )
-    wait_until(lambda: leases.running(tmp_path / "r"))
-    (tmp_path / "r" / "runs").rmdir()
-    (tmp_path / "r" / "runs").touch()
-    said, _ = sweeping.communicate(timeout=SECONDS)
-    assert sweeping.returncode != 0
-    assert "Traceback" not in said.partition("Traceback")[2]
-    assert "SweepError: the results folder" in said.splitlines()[-1]
+    monkeypatch.setattr(engine, "_train_chunk", Disturbed(has_leases, put_a_file_in_its_place))
+    with pytest.raises(sweep.SweepError, match=r"^the results folder") as ended:
+        sweep.run(small_grid(), tmp_path / "r", workers=2, progress=False)
+    assert "\n" not in str(ended.value)
 
 
 # ------------------------------------------------------------ what a sweep survives
-
-LONG = dict(lrs=[0.01], epochs=200)  # some seconds
 
 
 @pytest.mark.slow
@@ -634,10 +661,8 @@ def test_ctrl_c_stops_at_once_and_leaves_no_process_and_no_lease(tmp_path):
     sweeping = script(tmp_path, body, results=str(tmp_path / "r"))
     wait_until(lambda: leases.running(tmp_path / "r"))
     processes = family(sweeping.pid)
-    began = time.perf_counter()
     os.killpg(sweeping.pid, signal.SIGINT)  # as a terminal does: to all of them
     said, _ = sweeping.communicate(timeout=SECONDS)
-    assert time.perf_counter() - began < 30
     assert said.splitlines()[-1] == "KeyboardInterrupt"
     assert said.count("Traceback") == 1
     assert left_over(processes) == []
@@ -659,10 +684,9 @@ def test_workers_end_with_their_sweep_and_its_runs_are_free_at_once(tmp_path):
     assert {path.name for path in (tmp_path / "r").iterdir()} == {"runs", "history"}
 
 
-@pytest.mark.slow
 def test_two_sweeps_on_one_store_train_every_run_once(tmp_path):
     body = (
-        "print(dict(sweep.run(small_grid(epochs=20), results, workers=2, progress=False).trained))"
+        "print(dict(sweep.run(small_grid(epochs=20), results, workers=1, progress=False).trained))"
     )
     both = [script(tmp_path, body, results=str(tmp_path / "r")) for _ in range(2)]
     trained = []
@@ -681,54 +705,61 @@ def rows_in_files(results):
     return Counter(i for file in files for i in pd.read_parquet(file)["run_id"])
 
 
-KILLS = 20
-GRID = dict(lrs=(0.001, 0.01, 0.05), momenta=(0.0, 0.5, 0.7, 0.9, 0.95, 0.98))
-GRID |= dict(decays=(0.0, 5e-5, 5e-4, 5e-3, 0.05, 0.5), seeds=(0, 1), epochs=60)
-BODY = f"sweep.run(small_grid(**{GRID!r}), results, workers=2, progress=False)"
-MINUTES = 8
+GRID = dict(momenta=(0.0, 0.5, 0.9), decays=(0.0, 5e-4, 0.05), epochs=60)
 
 
-@pytest.mark.slow
-def test_twenty_kills_lose_nothing_and_train_nothing_twice(tmp_path):
-    """Workers and drivers are killed at random moments, until the sweep of 216 runs is complete;
-    whoever is killed as driver is started again. No file ever goes, and no run is in two."""
+def start_of(seeds, results):
+    grid = f"small_grid(seeds=range({seeds}), **{GRID!r})"
+    body = f"sweep.run({grid}, results, workers=2, progress=False)"
+    return script(results.parent, body, results=str(results))
+
+
+def at_work(sweeping, results, training, wait):
+    """A sweep's workers, some time after they began to start, or to train; none if it is over."""
+    there = partial(leases.running, results) if training else partial(workers_below, sweeping.pid)
+    wait_until(lambda: there() or sweeping.poll() is not None)
+    time.sleep(wait)
+    return workers_below(sweeping.pid)
+
+
+@pytest.mark.parametrize("kills", [6, pytest.param(20, marks=pytest.mark.slow)])
+def test_kills_lose_nothing_and_train_nothing_twice(tmp_path, kills):
+    """Workers and drivers are killed at random moments; whoever is killed as driver is started
+    again, and so is a sweep that is over too soon, with more seeds. No file ever goes, and no run
+    is in two."""
     rng = random.Random(4)
-    results, kills, seen, victims = tmp_path / "killed", Counter(), set(), []
-    limit = time.monotonic() + MINUTES * 60
-    sweeping = script(tmp_path, BODY, results=str(results))
-    while sweeping.poll() is None:
-        assert time.monotonic() < limit, kills
-        time.sleep(rng.uniform(0.3, 4.0))
+    results, seen, victims, seeds = tmp_path / "killed", set(), [], kills // 2
+    sweeping = start_of(seeds, results)
+    for kill in range(kills):
+        while not (workers := at_work(sweeping, results, training=kill % 3, wait=rng.random())):
+            said, _ = sweeping.communicate()
+            assert sweeping.returncode == 0, said
+            seeds += 1
+            sweeping = start_of(seeds, results)
         victims += family(sweeping.pid)
-        workers = workers_below(sweeping.pid)
-        if kills.total() >= KILLS or not workers:
-            continue
-        if rng.random() < 0.3:
-            sweeping.kill()
+        victim = sweeping if kill % 3 == 2 else rng.choice(workers)
+        with contextlib.suppress(psutil.NoSuchProcess):
+            victim.kill()
+        if victim is sweeping:
             sweeping.communicate()
-            kills["driver"] += 1
-            sweeping = script(tmp_path, BODY, results=str(results))
-        else:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                rng.choice(workers).kill()
-                kills["worker"] += 1
-        files = set((results / "runs").glob("*.parquet"))
+            sweeping = start_of(seeds, results)
+        files = set(stored_files(results))
         assert seen <= files
         seen = files
-    said, _ = sweeping.communicate()
+    said, _ = sweeping.communicate(timeout=SECONDS)
     assert sweeping.returncode == 0, said
-    assert kills.total() == KILLS, f"the sweep was over after {kills}: make it longer"
-    assert set(rows_in_files(results).values()) == {1}
+    configs = small_grid(seeds=range(seeds), **GRID)
+    assert rows_in_files(results) == Counter(ids_of(configs))
     assert {path.name for path in results.iterdir()} == {"runs", "history"}
     assert all(path.suffix == ".parquet" for path in results.rglob("*") if path.is_file())
     assert left_over(victims) == []
-    sweep.run(small_grid(**GRID), tmp_path / "undisturbed", workers=2, progress=False)
+    sweep.run(configs, tmp_path / "undisturbed", workers=1, progress=False)
     assert_same_rows(results, tmp_path / "undisturbed")
 
 
 # ------------------------------------------------------------ disks, files, lost members
 
-WHILE_ON = dict(momenta=(0.0, 0.5, 0.9), decays=(0.0, 5e-3, 0.05), seeds=(0, 1), epochs=100)
+WHILE_ON = dict(momenta=(0.0, 0.5, 0.9), decays=(0.0, 5e-3, 0.05), seeds=(0, 1))  # four chunks
 FULL_BYTES = 2**16
 
 
@@ -736,17 +767,8 @@ FULL_BYTES = 2**16
 def undisturbed(tmp_path_factory):
     """The store that disturbed sweeps must end with."""
     results = tmp_path_factory.mktemp("undisturbed")
-    sweep.run(small_grid(**WHILE_ON), results, workers=2, progress=False)
+    sweep.run(small_grid(**WHILE_ON), results, workers=1, progress=False)
     return results
-
-
-def disturbed(folder, results):
-    """A sweep of four chunks that is on, and has stored the first."""
-    body = f"sweep.run(small_grid(**{WHILE_ON!r}), results, workers=2, progress=False)"
-    sweeping = script(folder, body, results=str(results))
-    wait_until(lambda: sweeping.poll() is not None or stored_files(results))
-    assert sweeping.poll() is None, sweeping.communicate()
-    return sweeping
 
 
 def stored_files(results):
@@ -770,38 +792,47 @@ def mount(*arguments):
     return False
 
 
-@contextlib.contextmanager
-def full(disk):
-    filler = disk / "filler"
-    with open(filler, "wb", buffering=0) as file, contextlib.suppress(OSError):
+def fill(results):
+    with open(results.parent / "filler", "wb", buffering=0) as file, contextlib.suppress(OSError):
         while file.write(bytes(FULL_BYTES)):
             pass
-    yield "No space left on device"
-    filler.unlink()
 
 
-@contextlib.contextmanager
-def read_only(disk):
-    wait_until(lambda: mount("-o", "remount,ro", disk))  # not while somebody writes
-    yield "Read-only file system"
-    assert mount("-o", "remount,rw", disk)
+def empty(results):
+    (results.parent / "filler").unlink()
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("refusing", [full, read_only])
-def test_a_disk_that_refuses_ends_the_sweep_in_one_line(tmp_path, disk, undisturbed, refusing):
+def make_read_only(results):
+    wait_until(lambda: mount("-o", "remount,ro", results.parent))  # not while somebody writes
+
+
+def make_writable(results):
+    assert mount("-o", "remount,rw", results.parent)
+
+
+@pytest.mark.parametrize(
+    ("refuse", "relent", "reason"),
+    [
+        (fill, empty, "No space left on device"),
+        (make_read_only, make_writable, "Read-only file system"),
+    ],
+)
+def test_a_disk_that_refuses_ends_the_sweep_in_one_line(
+    monkeypatch, disk, undisturbed, refuse, relent, reason
+):
     results, configs = disk / "r", small_grid(**WHILE_ON)
-    sweeping = disturbed(tmp_path, results)
-    with refusing(disk) as reason:
-        said, _ = sweeping.communicate(timeout=SECONDS)
-        have = store.stored_ids(results)
-    assert sweeping.returncode != 0
-    assert said.count("Traceback") == 1, said
-    last = said.splitlines()[-1]
-    assert "SweepError" in last, said
-    assert reason in last
-    assert str(results) in last
+    monkeypatch.setattr(leases, "HEARTBEAT", 0.1)
+    with monkeypatch.context() as worker:
+        worker.setattr(engine, "_train_chunk", Disturbed(stored_files, refuse))
+        with pytest.raises(sweep.SweepError) as ended:
+            sweep.run(configs, results, workers=1, progress=False)
+    have = store.stored_ids(results)
+    relent(results)
+    for part in (reason, str(results)):
+        assert part in str(ended.value)
+    assert "\n" not in str(ended.value)
     assert 0 < len(have) < len(configs)
+    wait_until(lambda: not leases.running(results))  # which are given back as soon as they can be
     report = sweep.run(configs, results, workers=1, progress=False)
     assert (report.stored, report.trained) == (len(have), {"ok": len(configs) - len(have)})
     assert rows_in_files(results) == Counter(ids_of(configs))
@@ -809,20 +840,25 @@ def test_a_disk_that_refuses_ends_the_sweep_in_one_line(tmp_path, disk, undistur
     assert_same_rows(results, undisturbed)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("kind", store.KINDS)
-def test_a_file_that_is_cut_in_half_meanwhile_is_set_aside(tmp_path, undisturbed, kind):
+def test_a_file_that_is_cut_in_half_meanwhile_is_set_aside(
+    tmp_path, monkeypatch, undisturbed, kind
+):
     """The sweep goes on; the next one sets the file aside, and trains its runs again."""
-    results, configs = tmp_path / "r", small_grid(**WHILE_ON)
-    sweeping = disturbed(tmp_path, results)
-    name = stored_files(results)[0].name
-    lost = set(pd.read_parquet(results / "runs" / name)["run_id"])
-    os.truncate(results / kind / name, (results / kind / name).stat().st_size // 2)
-    said, _ = sweeping.communicate(timeout=SECONDS)
-    assert sweeping.returncode == 0, said
+    results, configs, lost = tmp_path / "r", small_grid(**WHILE_ON), {}
+
+    def cut(results):
+        file = stored_files(results)[0]
+        lost[file.name] = set(pd.read_parquet(file)["run_id"])
+        os.truncate(results / kind / file.name, (results / kind / file.name).stat().st_size // 2)
+
+    with monkeypatch.context() as worker:
+        worker.setattr(engine, "_train_chunk", Disturbed(stored_files, cut))
+        sweep.run(configs, results, workers=1, progress=False)
+    ((name, ids),) = lost.items()
     with pytest.warns(store.DamagedFileWarning, match=f"{kind}/{name}: damaged, set aside; its"):
         report = sweep.run(configs, results, workers=1, progress=False)
-    assert (report.stored, report.trained) == (len(configs) - len(lost), {"ok": len(lost)})
+    assert (report.stored, report.trained) == (len(configs) - len(ids), {"ok": len(ids)})
     assert (results / kind / f"{name}.damaged").exists()
     assert_same_rows(results, undisturbed)
 
@@ -896,30 +932,31 @@ def test_images_are_streamed_by_workers_that_may_have_no_processes(
     assert no_checkpoint(tmp_path)
 
 
-@pytest.mark.slow
-def test_a_streamed_run_whose_worker_is_killed_goes_on_from_its_checkpoint(tmp_path, images, alone):
-    config = streamed(images, epochs=EPOCHS)[0]
-    results = tmp_path / "r"
-    body = (
-        f"sweep.run(streamed({str(images)!r}, epochs={EPOCHS}), results, workers=2, progress=False)"
-    )
-    sweeping = script(tmp_path, body, results=str(results))
-    wait_until(lambda: epoch_of(config, results) >= 3)
-    victims = family(sweeping.pid)
-    trainer_of(config, results).kill()
-    before = epoch_of(config, results)
-    seen = []
-    while sweeping.poll() is None:
-        seen.append(epoch_of(config, results))
-        time.sleep(0.005)
-    said, _ = sweeping.communicate()
-    assert sweeping.returncode == 0, said
-    assert 3 <= before <= min(epoch for epoch in seen if epoch)  # it never began anew
-    assert max(seen) > before
+def dies_after_three_epochs(part, *, results, **more):
+    """Trains a run, and notes from which epoch on; the first worker to have trained three dies."""
+    (config,) = part
+    with open(results.parent / "begun", "a") as file:
+        print(epoch_of(config, results), file=file)
+    disturbed = Disturbed(lambda results: epoch_of(config, results) >= 3, die)
+    return disturbed(part, results=results, **more)
+
+
+def die(results):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_streamed_run_whose_worker_is_killed_goes_on_from_its_checkpoint(
+    tmp_path, images, alone, monkeypatch, import_tests
+):
+    configs, results = streamed(images, epochs=EPOCHS), tmp_path / "r"
+    monkeypatch.setattr(engine, "_train_chunk", dies_after_three_epochs)
+    sweep.run(configs, results, workers=2, progress=False)
+    first, second, again = map(int, (tmp_path / "begun").read_text().split())
+    assert first == second == 0
+    assert again >= 3
     assert_same_rows(results, alone, but=PLACE)
     assert set(rows_in_files(results).values()) == {1}
     assert no_checkpoint(results)
-    assert left_over(victims) == []
 
 
 def epoch_of(config, results):
@@ -930,14 +967,6 @@ def epoch_of(config, results):
     return 0
 
 
-def trainer_of(config, results):
-    """The process that holds its lease."""
-    folder = results / leases.FOLDER
-    (lease,) = folder.glob(f"{sweep.run_id(config)}.*")
-    owner = json.loads((folder / (lease.read_text() + leases.OWNER)).read_text())
-    return psutil.Process(owner["pid"])
-
-
 def no_checkpoint(results):
     return [path for path in results.rglob("*") if "checkpoint" in path.suffix] == []
 
@@ -945,10 +974,9 @@ def no_checkpoint(results):
 # ------------------------------------------------------------ the same numbers
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("optimizer", "compiled"),
-    [("sgd", False), ("adamw", False), ("signum", False), ("signum", True)],
+    [("sgd", False), ("adamw", False), pytest.param("signum", True, marks=pytest.mark.slow)],
 )
 def test_numbers_do_not_depend_on_the_chunks(tmp_path, monkeypatch, optimizer, compiled):
     configs = small_grid(optimizer, lrs=[0.001, 0.005], epochs=10)

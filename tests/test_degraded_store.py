@@ -100,8 +100,14 @@ def pictures(page):
 
 # ------------------------------------------------------------ no runs
 
+THEORY = [
+    pytest.param(name, marks=pytest.mark.slow)
+    for name in ("theorem_sgd", "theorem_signgd", "unconstrained_features")
+]
+OTHERS = [name for name in PAGES if name not in {param.values[0] for param in THEORY}]
 
-@pytest.mark.parametrize("name", PAGES)
+
+@pytest.mark.parametrize("name", [*OTHERS, *THEORY])
 def test_on_an_empty_store_a_page_says_that_there_are_none(name, shown, tmp_path):
     page = shown(name, tmp_path)
     assert re.search(f"{EMPTY}|lacks the runs of|has no ImageNet runs|no run", page)
@@ -125,12 +131,6 @@ def older(digits, tmp_path_factory):
     assert len(runs) > 500
     runs = runs.drop(columns=[*LATER, *FILLED_IN])
     return put(tmp_path_factory.mktemp("older") / "results", runs, history)
-
-
-THEORY = [
-    pytest.param(name, marks=pytest.mark.slow)
-    for name in ("theorem_sgd", "theorem_signgd", "unconstrained_features")
-]
 
 
 @pytest.mark.parametrize("name", ["intro", "claims", "momentum", "diagnostic", "runs", *THEORY])

@@ -10,14 +10,13 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import SECONDS
 from IPython.display import HTML, Markdown
 
 from ncbook import data, explore, figures, store, sweep, theory
 from ncbook.explore import chooser as chooser_module
 from ncbook.explore import controls, draw, shelf
 from ncbook.train import RunConfig, train_members
-
-SECONDS = 300  # until a training counts as hung
 
 
 @pytest.fixture(autouse=True)

@@ -4,37 +4,29 @@ that moves and stops."""
 import contextlib
 import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
-import sys
 import time
 import urllib.request
 from pathlib import Path
 
 import pytest
+from conftest import SECONDS
+from test_makefile import ROOT, changes, clone_of_the_tree, make_lab, needs_git
 
 from ncbook import figures, store, sweep
 
-playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")
-
-ROOT = Path(__file__).parents[1]
-CHROMIUM = shutil.which("chromium")
-SECONDS = 240  # until something that should appear counts as missing
 SIZE = {"width": 1400, "height": 1000}
 # JupyterLab asks a new user whether it may fetch news: nothing here leaves this machine.
-NO_NEWS = {"@jupyterlab/apputils-extension:notification": {"fetchNews": "false"}}
-LAB = ["--no-browser", "--allow-root", "--ServerApp.token=", "--ServerApp.password="]
-LAB += [
-    "--ServerApp.port_retries=0",
-    "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
-]
+SETTINGS = {
+    "@jupyterlab/apputils-extension:notification": {"fetchNews": "false"},
+    "@jupyterlab/docmanager-extension:plugin": {"autosaveInterval": 1},
+}
+SERVER = {"ip": "127.0.0.1", "token": "", "open_browser": False, "port_retries": 0}
+LAB = {"check_for_updates_class": "jupyterlab.NeverCheckForUpdate"}
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(CHROMIUM is None, reason="needs Debian's chromium"),
-]
+pytestmark = [pytest.mark.slow, needs_git]
 
 
 @pytest.fixture(scope="module")
@@ -67,60 +59,60 @@ def wait_for(url, process, log):
     raise AssertionError(f"no JupyterLab after {SECONDS} s: {log.read_text()[-2000:]}")
 
 
-@pytest.fixture(scope="module")
-def lab(results, tmp_path_factory):
-    """The address of a JupyterLab over a copy of the notebook, whose settings are its own."""
-    folder = tmp_path_factory.mktemp("lab")
-    shutil.copy(ROOT / "notebooks" / "explorer.ipynb", folder)
+def own_settings(folder, port):
+    """Folders for a JupyterLab that knows nothing of its user's settings, and asks nobody."""
     own = {f"JUPYTER_{kind}_DIR": folder / kind for kind in ("CONFIG", "DATA", "RUNTIME")}
     own |= {f"JUPYTERLAB_{kind}_DIR": folder / kind for kind in ("SETTINGS", "WORKSPACES")}
-    for name, content in NO_NEWS.items():
-        plugin, file = name.split(":")
-        path = folder / "SETTINGS" / plugin / f"{file}.jupyterlab-settings"
-        path.parent.mkdir(parents=True)
-        path.write_text(json.dumps(content))
-    own |= {"NCBOOK_RESULTS": results, "IPYTHONDIR": folder / "ipython"}
+    files = {
+        "CONFIG/jupyter_lab_config.json": {"ServerApp": SERVER | {"port": port}, "LabApp": LAB}
+    }
+    for name, content in SETTINGS.items():
+        files[f"SETTINGS/{name.replace(':', '/')}.jupyterlab-settings"] = content
+    for name, content in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(json.dumps(content))
+    return {name: str(path) for name, path in own.items()} | {"IPYTHONDIR": str(folder / "ipython")}
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory):
+    return clone_of_the_tree(tmp_path_factory.mktemp("lab") / "clone")
+
+
+@pytest.fixture(scope="module")
+def lab(browser, results, clone):
+    """The address of the JupyterLab that ``make lab`` starts."""
+    port, log = free_port(), clone.parent / "log"
     path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
-    environment = os.environ | {k: str(v) for k, v in own.items()} | {"PYTHONPATH": path}
+    environment = os.environ | {"NCBOOK_RESULTS": str(results), "PYTHONPATH": path}
+    environment |= own_settings(clone.parent, port)
     environment.pop("NCBOOK_STATIC", None)
-    port, log = free_port(), folder / "log"
-    command = [sys.executable, "-m", "jupyterlab", *LAB, "--ServerApp.ip=127.0.0.1"]
-    command += [f"--port={port}", f"--ServerApp.root_dir={folder}"]
+    options = dict(cwd=clone, env=environment, stderr=subprocess.STDOUT, start_new_session=True)
     with log.open("w") as file:
-        process = subprocess.Popen(
-            command, cwd=folder, env=environment, stdout=file, stderr=subprocess.STDOUT
-        )
+        process = subprocess.Popen(make_lab(clone), stdout=file, **options)
     try:
         address = f"http://127.0.0.1:{port}"
         wait_for(f"{address}/api", process, log)
         yield address
     finally:
-        process.send_signal(signal.SIGTERM)  # with which it ends its kernels, too
-        try:
-            process.wait(20)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        os.killpg(process.pid, signal.SIGTERM)  # with which it ends its kernels, too
+        process.wait(SECONDS)
 
 
 @pytest.fixture(scope="module")
-def page(lab):
+def page(lab, open_page):
     """The notebook in a browser, with all cells run."""
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        page = browser.new_page(viewport=SIZE)
-        page.set_default_timeout(SECONDS * 1000)
-        asked, errors = [], []
-        page.on("request", lambda request: asked.append(request.url))
-        page.on("pageerror", lambda error: errors.append(str(error)))
-        page.asked, page.errors = asked, errors
-        page.goto(f"{lab}/lab/tree/explorer.ipynb?reset")
-        page.get_by_text("Python 3 (ipykernel) | Idle").wait_for()
-        page.get_by_role("menuitem", name="Run", exact=True).click()
-        page.locator('[data-command="runmenu:run-all"]').click()
-        page.locator(".ncbook-picture img:visible").first.wait_for()
-        yield page
-        browser.close()
+    page = open_page(viewport=SIZE)
+    asked, errors = [], []
+    page.on("request", lambda request: asked.append(request.url))
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.asked, page.errors = asked, errors
+    page.goto(f"{lab}/lab/tree/explorer.ipynb?reset")
+    page.get_by_text("Python 3 (ipykernel) | Idle").wait_for()
+    page.get_by_role("menuitem", name="Run", exact=True).click()
+    page.locator('[data-command="runmenu:run-all"]').click()
+    page.locator(".ncbook-picture img:visible").first.wait_for()
+    return page
 
 
 @pytest.fixture(scope="module")
@@ -203,9 +195,6 @@ def test_training_moves_and_stops(page, pictures):
     stop.click()
     page.get_by_text("Stopped after").wait_for()
     assert start.is_enabled()
-    still = picture(page)
-    page.wait_for_timeout(2000)
-    assert picture(page) == still
     page.screenshot(path=pictures / "stopped.png")
 
 
@@ -221,3 +210,9 @@ def test_nothing_was_asked_of_others_and_nothing_failed(page, lab):
     outside = [url for url in page.asked if not url.startswith((lab, "blob:", "data:"))]
     assert outside == []
     assert page.errors == []
+
+
+def test_what_is_saved_is_a_copy_and_the_clone_stays_as_it_was(page, clone):
+    copy, source = clone / "lab" / "explorer.ipynb", clone / "notebooks" / "explorer.ipynb"
+    wait_until(page, "a save", lambda: copy.read_bytes() != source.read_bytes())
+    assert changes(clone) == ""

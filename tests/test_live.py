@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 from html import unescape
 
 import numpy as np
@@ -113,42 +112,28 @@ def test_bad_input_is_refused_in_one_line(message):
 # -------------------------------------------------------------------- in a browser
 
 
-@pytest.fixture(scope="module")
-def browser():
-    """Chromium, driven by Playwright."""
-    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    binary = shutil.which("chromium") or shutil.which("chromium-browser")
-    if binary is None:
-        pytest.skip("no chromium on this machine (Debian: apt-get install chromium)")
-    with api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=binary, args=["--no-sandbox"])
-        yield browser
-        browser.close()
-
-
 @pytest.fixture
-def show(browser, tmp_path):
+def show(open_page, tmp_path):
     """A function that opens figures in a page; that page must load and log nothing."""
-    contexts, requests, said = [], [], []
+    pages, requests, said = [], [], []
 
-    def open_page(*figures, head="", width=1000, **options):
+    def show(*figures, head="", width=1000, **options):
         html = "".join(figure._repr_html_() for figure in figures)
         path = tmp_path / "page.html"
         path.write_text(f'<!doctype html><meta charset="utf-8">{head}<body>{html}', "utf-8")
         size = {"width": width, "height": 900}
-        contexts.append(browser.new_context(viewport=size, **options))
-        page = contexts[-1].new_page()
+        pages.append(page := open_page(viewport=size, **options))
         page.on("request", lambda request: requests.append(request.url))
         page.on("console", lambda message: said.append(message.text))
         page.on("pageerror", lambda error: said.append(str(error)))
         page.goto(path.as_uri())
         return page
 
-    yield open_page
-    for context in contexts:
-        context.close()
+    yield show
+    for page in pages:
+        page.close()
     assert said == []
-    assert len(requests) == len(contexts)  # the page itself, and nothing more
+    assert len(requests) == len(pages)  # the page itself, and nothing more
 
 
 def live_state(page, at=0):
@@ -342,16 +327,14 @@ def test_the_simplex_turns_by_keys_and_by_dragging(show):
 @pytest.mark.parametrize("motion", ["reduce", "no-preference"])
 def test_play_ends_in_collapse_at_once_for_who_wants_no_motion(motion, show):
     page = show(live.simplex(), reduced_motion=motion)
+    page.clock.install()
     between = "document.querySelector('figure').live.values.collapse"
-    page.evaluate(
-        f"""window.seen = [];
-        const watch = () => {{ seen.push({between}); requestAnimationFrame(watch); }};
-        watch();"""
-    )
     page.get_by_role("button", name="Play").click()
-    page.wait_for_function(f"{between} === 1")
-    stops = set(page.evaluate("window.seen"))
-    assert (stops <= {0, 1}) == (motion == "reduce")
+    page.clock.run_for(1000)  # of the 3 s that it takes
+    stop = page.evaluate(between)
+    assert stop == 1 if motion == "reduce" else 0 < stop < 1
+    page.clock.run_for(3000)
+    assert page.evaluate(between) == 1
 
 
 def test_many_figures_in_a_page_are_apart_and_start_once(show):

@@ -105,7 +105,6 @@ def blocks_written(path):
 # ------------------------------------------------------------------ the tests
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", CHAPTERS)
 def test_lines_that_a_chapter_shows_are_accepted(name, monkeypatch, tmp_path):
     blocks = blocks_shown(name, monkeypatch, tmp_path)

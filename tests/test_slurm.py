@@ -5,25 +5,27 @@ import json
 import os
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import psutil
 import pytest
 import slurm
+from conftest import SECONDS
 from dask_jobqueue import SLURMCluster
 from distributed import Client
 from test_cluster import assert_same_rows, ids_of, rows_in_files, small_grid, wait_until
 
 from ncbook import store, sweep
-from ncbook.sweep import leases
+from ncbook.sweep import engine, leases
 
 LACKING = slurm.missing()
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.slurm,
     pytest.mark.skipif(bool(LACKING), reason=f"no {LACKING} here: {slurm.INSTALL}"),
 ]
-SECONDS = 240  # for workers to come, on a busy machine
 GRID = dict(lrs=[0.01, 0.02], momenta=[0.0, 0.5, 0.9], decays=[0.0, 5e-4, 5e-3, 0.05])
-GRID |= dict(seeds=[0, 1], epochs=300)  # six chunks of eight runs, some seconds each
+GRID |= dict(seeds=[0, 1])  # six chunks of eight runs
 
 
 @pytest.fixture
@@ -35,6 +37,7 @@ def our_slurm(monkeypatch):
         for name, value in ours.environment.items():
             monkeypatch.setenv(name, value)
         monkeypatch.setenv("OMP_NUM_THREADS", "1")
+        monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)
         yield ours
         processes = ours.processes()
     assert [p for p in processes if p.is_running() and p.status() != psutil.STATUS_ZOMBIE] == []
@@ -91,15 +94,29 @@ def held_by(file, owner):
     return file.suffix.removeprefix(".").isdigit() and file.read_text() == owner
 
 
-def test_jobs_share_a_sweep_and_lose_nothing_when_one_is_cancelled(tmp_path, our_slurm, two_jobs):
+def train_slowly(part, *, advance, results, train=engine._train_chunk, **more):
+    """Trains a chunk; once another is stored, it waits in the midst of it until it is told."""
+
+    def report(runs):
+        advance(runs)
+        wait_until(lambda: not rows_in_files(results) or (results.parent / "go").exists())
+
+    return train(part, advance=report, results=results, **more)
+
+
+def test_jobs_share_a_sweep_and_lose_nothing_when_one_is_cancelled(
+    tmp_path, our_slurm, two_jobs, monkeypatch
+):
     configs, results = small_grid(**GRID), tmp_path / "results"
+    monkeypatch.setattr(engine, "_train_chunk", train_slowly)
 
     def cancel_one():
         """Once something is stored and both are at work; the runs that it had in training."""
-        wait_until(lambda: rows_in_files(results) and len(in_training(results)) == 2, SECONDS)
+        wait_until(lambda: rows_in_files(results) and len(in_training(results)) == 2)
         job, runs = next(iter(in_training(results).items()))
         our_slurm("scancel", job)
-        wait_until(lambda: job not in job_states(our_slurm), SECONDS)
+        wait_until(lambda: job not in job_states(our_slurm))
+        (tmp_path / "go").touch()
         return runs - store.stored_ids(results)
 
     before = job_states(our_slurm)
@@ -128,6 +145,6 @@ def test_another_slurm_on_the_machine_is_left_alone():
             at_work = ours.processes()
             connections = [c for p in at_work for c in p.net_connections("inet")]
             assert {connection.laddr.ip for connection in connections} == {slurm.LOCAL_HOST}
-        assert psutil.wait_procs(at_work, timeout=10)[1] == []
+        assert psutil.wait_procs(at_work, timeout=SECONDS)[1] == []
         assert not ours.folder.exists()
         assert job_states(theirs) == {"1": "RUNNING"}

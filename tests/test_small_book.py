@@ -1,19 +1,21 @@
 """A book of two pages that is built with the book's own settings: its buttons to the sources, and
 how it is printed."""
 
+import importlib
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
 from bs4 import BeautifulSoup
+from conftest import CHROMIUM
+from sphinx.errors import ConfigError
 
 ROOT = Path(__file__).parents[1]
 ADDRESS = "https://github.com/somebody/ncbook"
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 NOTEBOOK = """---
 jupytext: {text_representation: {extension: .md, format_name: myst}}
 kernelspec: {display_name: Python 3, language: python, name: python3}
@@ -24,8 +26,6 @@ kernelspec: {display_name: Python 3, language: python, name: python3}
 6 * 7
 ```
 """
-
-pytestmark = pytest.mark.slow
 
 
 def build(folder, address="", *options):
@@ -63,9 +63,8 @@ def buttons(folder, page):
     return [link["href"] for link in links if link["href"].startswith("http")]
 
 
-@pytest.mark.parametrize("ending", ["", "/", ".git"])
-def test_buttons_lead_to_where_the_sources_are(tmp_path, ending):
-    built = build(tmp_path, ADDRESS + ending)
+def test_buttons_lead_to_where_the_sources_are(tmp_path):
+    built = build(tmp_path, f"{ADDRESS}.git")
     assert built.returncode == 0, built.stdout + built.stderr
     assert ADDRESS in buttons(tmp_path, "text/index")
     binder = "https://mybinder.org/v2/gh/somebody/ncbook/main?urlpath=lab/tree/notebook.md"
@@ -73,23 +72,39 @@ def test_buttons_lead_to_where_the_sources_are(tmp_path, ending):
     assert {ADDRESS, binder, colab} < {*buttons(tmp_path, "notebook")}
 
 
-def test_elsewhere_than_on_github_no_button_to_colab(tmp_path):
-    built = build(tmp_path, ADDRESS.replace("github", "gitlab"))
-    assert built.returncode == 0, built.stdout + built.stderr
-    assert any("mybinder" in link for link in buttons(tmp_path, "notebook"))
-    assert not any("colab" in link for link in buttons(tmp_path, "notebook"))
+@pytest.fixture
+def add_buttons(monkeypatch):
+    """What the book's extension makes of an address: the theme's options."""
+    monkeypatch.syspath_prepend(ROOT / "book" / "_ext")
+    pages = importlib.import_module("pages")
+
+    def add(address):
+        monkeypatch.setenv(pages.REPOSITORY, address)
+        config = SimpleNamespace(html_theme_options={})
+        pages.add_buttons(None, config)
+        return config.html_theme_options
+
+    return add
 
 
-def test_no_address_no_buttons(tmp_path):
-    built = build(tmp_path)
-    assert built.returncode == 0, built.stdout + built.stderr
-    assert buttons(tmp_path, "text/index") == buttons(tmp_path, "notebook") == []
+@pytest.mark.parametrize("host", ["github", "gitlab"])
+@pytest.mark.parametrize("ending", ["", "/", ".git"])
+def test_only_on_github_is_there_a_button_to_colab(add_buttons, host, ending):
+    address = ADDRESS.replace("github", host)
+    options = add_buttons(address + ending)
+    assert options["repository_url"] == address
+    assert "binderhub_url" in options["launch_buttons"]
+    assert ("colab_url" in options["launch_buttons"]) == (host == "github")
 
 
-def test_an_address_that_is_none_is_refused_by_its_name(tmp_path):
-    built = build(tmp_path, "somebody/ncbook")
-    assert built.returncode != 0
-    assert "NCBOOK_REPOSITORY is 'somebody/ncbook', but wanted is https://github" in built.stderr
+def test_no_address_no_buttons(add_buttons):
+    assert add_buttons("") == {}
+
+
+def test_an_address_that_is_none_is_refused_by_its_name(add_buttons):
+    message = "NCBOOK_REPOSITORY is 'somebody/ncbook', but wanted is https://github"
+    with pytest.raises(ConfigError, match=message):
+        add_buttons("somebody/ncbook")
 
 
 def printed(page, pdf):
@@ -97,6 +112,7 @@ def printed(page, pdf):
     return subprocess.run(program, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(CHROMIUM is None, reason="no chromium")
 def test_the_book_is_printed_with_its_formulas_and_an_outline(tmp_path):
     built = build(tmp_path, "", "--builder", "singlehtml")

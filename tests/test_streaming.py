@@ -604,7 +604,6 @@ def test_bad_arguments_are_refused_before_any_work(tree, tmp_path, options, chan
 # ------------------------------------------------------------ several processes
 
 
-@pytest.mark.slow
 def test_two_processes_are_one(tree, tmp_path):
     """Without batch norm, whose statistics are each process's own on a CPU."""
     c = dict(model="vit", depth=2, width=1 / 8, precision="float64", optimizer="adamw", lr=0.001)

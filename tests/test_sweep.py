@@ -494,7 +494,6 @@ def test_log_epochs_reach_the_history(tmp_path):
     assert list(store.load_history(tmp_path)["epoch"]) == [0, 1, 2]
 
 
-@pytest.mark.slow
 def test_two_workers_give_what_one_process_gives(tmp_path):
     """Other chunks, other processes, one thread each: the same rows."""
     configs = small_grid(lrs=[0.01], precision="float64")
