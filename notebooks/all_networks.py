@@ -263,7 +263,11 @@ figures.given(every, "", tell_fits)
 # %% tags=["hide-input"]
 def named(runs):
     """The runs, with the name of their setting."""
-    parts = [rows.assign(setting=name) for name, rows in runs.items()]
+    parts = [
+        group.assign(setting=name)
+        for name, rows in runs.items()
+        for _, group in figures.by_optimizer(rows)
+    ]
     both = pd.concat(parts)
     return both.assign(optimizer=both["optimizer"].map(figures.LABELS))
 

@@ -906,7 +906,7 @@ def alone(images, tmp_path_factory):
     return results
 
 
-EPOCHS = 25
+EPOCHS = 6
 PLACE = {"device"}  # says how many threads there were
 
 

@@ -149,7 +149,8 @@ def shared(certificate):
         for name, *words in lines
     ]
     files = {"tls_ca_file": ca, "tls_client_cert": ca, "tls_client_key": key}
-    with Client(address, SECONDS, security=Security(**files), set_as_default=False) as client:
+    place = dict(timeout=SECONDS, security=Security(**files), set_as_default=False)
+    with Client(address, **place) as client:
         client.wait_for_workers(1, timeout=SECONDS)
     yield address
     for process in reversed(started):

@@ -911,19 +911,14 @@ def test_the_same_numbers_in_another_form(form):
     assert_close(found, {key: expected[key] for key in found}, relative=1e-12)
 
 
+NUMBERS = "must be a tensor or an array of numbers, got"
 NOT_AN_ARRAY = {
-    "None": (lambda _: None, "must be a tensor or an array of numbers, got None"),
-    "text": (
-        lambda _: "digits",
-        "must be a tensor or an array of numbers, got a value of type str",
-    ),
-    "ragged": (lambda _: [[1.0], [1.0, 2.0]], "must be a tensor or an array of numbers.*type list"),
-    "objects": (
-        lambda part: np.asarray(part).astype(str),
-        "must be a tensor or an array of numbers",
-    ),
-    "layer": (lambda _: nn.Linear(40, 7), r"got a value of type Linear; of a layer, pass layer\."),
-    "sparse": (lambda part: torch.as_tensor(part).to_sparse(), r"must be dense.*\.to_dense\(\)"),
+    "None": (lambda _: None, f"{NUMBERS} None$"),
+    "text": (lambda _: "digits", f"{NUMBERS} a value of type str$"),
+    "ragged": (lambda _: [[1.0], [1.0, 2.0]], f"{NUMBERS} a value of type list$"),
+    "objects": (lambda part: np.asarray(part).astype(str), f"{NUMBERS} a value of type ndarray$"),
+    "layer": (lambda _: nn.Linear(40, 7), f"{NUMBERS} a value of type Linear"),
+    "sparse": (lambda part: torch.as_tensor(part).to_sparse(), r"must be dense.*\.to_dense\(\)$"),
 }
 NAMES = ("features", "labels", "weight", "bias", "test_features")
 

@@ -53,7 +53,11 @@ def test_the_program_says_so_and_ends(tmp_path, arguments):
     assert not list(tmp_path.iterdir())
 
 
-def test_an_absolute_folder_needs_no_home(tmp_path, monkeypatch):
+def test_a_folder_that_is_found_needs_no_home(tmp_path, monkeypatch):
     monkeypatch.setenv("NCBOOK_DATA", "~nosuchuser/data")
+    for split in ("train", "test"):
+        (tmp_path / "here" / split / "a").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    data.validate_name("folder:here")
     with pytest.raises(ValueError, match=f"there is no folder '{tmp_path}/x'$"):
         data.validate_name(f"folder:{tmp_path}/x")

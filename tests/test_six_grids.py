@@ -118,3 +118,11 @@ def test_the_live_picture_is_of_the_runs_that_learned_at_the_decays_of_all(tmp_p
     assert figure.data["left"]["adamw"] == [pytest.approx(middle), [1, 0.001, 1e-6]]
     assert figure.data["nc3"] == {"adam": [0.2] * 2, "adamw": [0.2] * 2}
     assert "(n = 5)" in figure.caption
+
+
+def test_how_many_collapsed_is_said_of_each_optimizer_that_learned():
+    ends = dict(status="ok", train_acc=1.0, nc1=0.01, nc2=0.01, nc3=0.01)
+    rows = [ends | {"optimizer": "adam"}, ends | {"optimizer": "adamw", "nc3": 0.4}]
+    rows += [ends | {"optimizer": "adam", "train_acc": 0.5}]
+    words = six_grids.collapsed_words(pd.DataFrame(rows))
+    assert words.endswith("collapsed: 1 of 1 under Adam, 0 of 1 under AdamW.")

@@ -84,14 +84,17 @@ def class_folders(name: str, test_folders: Sequence[str] = TEST_FOLDERS) -> Clas
 
 
 def _root(name: str) -> Path:
-    path = name.partition(":")[2]
-    here = expanded(path, name.partition(":")[0])
-    places = (here,) if here.is_absolute() else (here, data_dir() / here)
-    found = next((root for root in places if path and root.is_dir()), None)
-    if found is None:
-        also = "" if here.is_absolute() else f", here or in {data_dir()}"
-        raise ValueError(f"{name}: there is no folder {str(here)!r}{also}")
-    return found
+    kind, _, path = name.partition(":")
+    here = expanded(path, kind)
+    if path and here.is_dir():
+        return here
+    also = ""
+    if not here.is_absolute():
+        shared = data_dir()
+        if path and (shared / here).is_dir():
+            return shared / here
+        also = f", here or in {shared}"
+    raise ValueError(f"{name}: there is no folder {str(here)!r}{also}")
 
 
 def _class_names(folder: Path) -> tuple[str, ...]:

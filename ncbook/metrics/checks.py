@@ -151,7 +151,7 @@ def _from_numpy(name: str, values) -> Tensor:
             return torch.as_tensor(array)
     except (TypeError, ValueError, RuntimeError):
         got = "None" if values is None else f"a value of type {type(values).__name__}"
-        layer = f"; of a layer, pass layer.{name}" if isinstance(values, torch.nn.Module) else ""
+        layer = f"; of a layer, pass layer.{name}" if hasattr(values, name) else ""
         raise ValueError(
             f"{name} must be a tensor or an array of numbers, got {got}{layer}"
         ) from None

@@ -91,7 +91,9 @@ def counts(
         that occurs.
     """
     order = runs.groupby(by, sort=False).ngroup()
-    parts = [runs.assign(order=order, threshold=t, outcome=outcome(runs, t)) for t in thresholds]
+    parts = [
+        runs.assign(order=order, threshold=f"{t:g}", outcome=outcome(runs, t)) for t in thresholds
+    ]
     table = pd.concat(parts).groupby(["order", *by, "threshold", "outcome"]).size()
     table = table.unstack("outcome", fill_value=0).droplevel("order")
-    return table.reindex(columns=[word for word in OUTCOMES if word in table])
+    return table.reindex(columns=pd.Index([word for word in OUTCOMES if word in table]))

@@ -19,7 +19,8 @@ ID_DIGITS = 16  # hexadecimal: among 100,000 runs, two share an id with probabil
 
 METRICS = ("train_loss", "test_loss", "nc0", "nc1", "nc2", "nc2n", "nc2a", "nc2w", "nc2wn", "nc2wa")
 METRICS += ("nc2m", "nc3", "nc4", "nc1_quotient", "cdnv")
-METRICS += ("w_norm", "gauge_share", "nc2w_centred", "nc2m_centred", "nc3_centred")
+GAUGE = ("w_norm", "gauge_share", "nc2w_centred", "nc2m_centred", "nc3_centred")
+METRICS += GAUGE
 SINGULAR_VALUES = ("w_sv_min", "w_sv_mean", "m_sv_min", "m_sv_mean")
 MADE_BY = ("ncbook_version", "git_commit", "torch_version", "python_version", "device")
 MADE_BY += ("processor",)
@@ -56,7 +57,7 @@ RUN_COLUMNS = {
     "wall_time_s": "DOUBLE",
     **dict.fromkeys((*MADE_BY, "created_at"), "VARCHAR"),
 }
-HISTORY_COLUMNS = {"run_id": "VARCHAR", "epoch": "BIGINT"}
+HISTORY_COLUMNS = {"run_id": "VARCHAR", "epoch": "BIGINT", **dict.fromkeys(GAUGE, "DOUBLE")}
 # The columns of runs that load_history puts beside each epoch, and the order of rows everywhere.
 SETTINGS = ("dataset", "model", "optimizer", "lr", "momentum", "weight_decay", "seed")
 
