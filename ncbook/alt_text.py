@@ -83,7 +83,9 @@ def use() -> None:
     """From now on this notebook shows each figure, whatever MPLBACKEND says, with its alternative
     text."""
     shell = get_ipython()
-    if shell is not None:
-        shell.enable_matplotlib("inline")  # first, for it forgets what we say below
-        html = shell.display_formatter.formatters["text/html"]
-        html.for_type(Figure, lambda figure: described(figure).data)
+    if shell is None:
+        return
+    if getattr(shell, "kernel", None) is not None:
+        shell.enable_matplotlib("inline")  # first, because it resets what is set below
+    html = shell.display_formatter.formatters["text/html"]
+    html.for_type(Figure, lambda figure: described(figure).data)

@@ -8,8 +8,9 @@ import re
 
 LONGEST = 1000  # characters of a line: more tells a reader nothing
 NAME = 60  # of a name that stands between others
-SOFT_HYPHEN = "\u00ad"  # invisible, but harmless: narrow tables break their heads there
-BREAKS = re.compile(r"\s*[^\S ]\s*")  # white space that is more than spaces
+# Soft hyphens, at which narrow tables break their heads, and spaces at which nothing breaks.
+KEPT = "\u00ad\u00a0"
+BREAKS = re.compile(r"\s*[^\S \u00a0]\s*")  # white space that is more than spaces
 PUNCTUATION = re.compile(r"[!-/:-@[-`{-~]")  # of ASCII: all that markup is made of
 # What makes a spreadsheet take a text for a formula; and the mark against that, so that a text that
 # begins with the mark itself keeps it.
@@ -28,7 +29,7 @@ def line(value: object, longest: int = LONGEST) -> str:
     if len(text) > longest:
         text = f"{text[: longest // 2]}…{text[-(longest // 2) :]}"
     text = BREAKS.sub(" ", text).strip()
-    return "".join(c if c.isprintable() or c == SOFT_HYPHEN else _spelt(c) for c in text)
+    return "".join(c if c.isprintable() or c in KEPT else _spelt(c) for c in text)
 
 
 def _spelt(character: str) -> str:

@@ -578,9 +578,9 @@ def cells(rows):
 
 def as_printed(text):
     """The paper's cells, its percentages in small print."""
-    text = text.replace(" (", "\n").replace(")", "")
     rows = [line.split(" | ") for line in text.strip().splitlines()]
     table = pd.DataFrame(rows, columns=["optimizer", *FOUR])
+    table = table.replace({r" \(": "\n", r"\)": ""}, regex=True)
     return table.set_index("optimizer")
 
 

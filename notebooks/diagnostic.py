@@ -574,7 +574,7 @@ figures.given(two, "", tell_nc4)
 # ## NC0 that stays while the network collapses
 #
 # Can a network collapse although its NC0 does not fall at all? Yes. Leave the network out and train the
-# features themselves, beside $W$, on cross-entropy ({doc}`unconstrained_features`), with no weight decay, by
+# features themselves, together with $W$, on cross-entropy ({doc}`unconstrained_features`), with no weight decay, by
 # steps of one length along the gradient. The gradient has nothing along $W^\top\mathbf 1$, so NC0 stays what
 # it is, to the last digit. But $\lVert W\rVert$ grows, and the bound {eq}`diagnostic-bound` is about their
 # ratio.

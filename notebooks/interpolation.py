@@ -318,7 +318,7 @@ def one_walk(walk):
     for metric, (start, end) in walk.loc[[0, 1]].items():
         row[metric] = start / end
         text = f"{start:.3g} → {end:.3g}"
-        row[figures.METRICS[metric]] = text.replace(" ", "&nbsp;")
+        row[figures.METRICS[metric]] = text.replace(" ", "\N{NO-BREAK SPACE}")
     row["steps down"] = f"{(steps < 0).sum()} of {len(steps)}"
     row["largest"] = steps.min() / steps.sum()
     row["first"] = steps.iloc[0] / steps.sum()
@@ -328,8 +328,10 @@ def one_walk(walk):
 # %% tags=["hide-input"]
 def named(table):
     """A table by optimizer and total, with rows as a reader knows them."""
-    keys = [f"{figures.LABELS[o]},&nbsp;{d:g}" for o, d in table.index]
-    return table.set_axis(pd.Index(keys, name="optimizer,&nbsp;Λ"))
+    keys = [
+        f"{figures.LABELS[o]},\N{NO-BREAK SPACE}{d:g}" for o, d in table.index
+    ]
+    return table.set_axis(pd.Index(keys, name="optimizer,\N{NO-BREAK SPACE}Λ"))
 
 
 def show_walks(runs):

@@ -181,7 +181,7 @@ def law(pairs, lr, steps, epochs):
     return theory.row_sum_ratio(lr, momenta, decays, steps, epochs)
 
 
-labels = [f"({b:g},&nbsp;{d:g})" for b, d in PAIRS]
+labels = [f"({b:g},\N{NO-BREAK SPACE}{d:g})" for b, d in PAIRS]
 table = pd.DataFrame(index=pd.Index(labels, name="(β, λ)"))
 for where, steps in (("paper", PAPERS), ("here", STEPS)):
     for n in (SHORT, LONG):
@@ -364,7 +364,9 @@ def ratio_table(runs, by, digits=".2g"):
         for metric in RATIOS
     }
     table = pd.DataFrame(columns)
-    table.index = [",&nbsp;".join(f"{v:g}" for v in k) for k in table.index]
+    table.index = [
+        ",\N{NO-BREAK SPACE}".join(f"{v:g}" for v in k) for k in table.index
+    ]
     short = {"momentum": "β", "lr": "η", "weight_decay": "λ"}
     return figures.shown(
         table.rename_axis(", ".join(short[name] for name in by))
@@ -663,7 +665,9 @@ def show_gap(_):
         for n in (SHORT, LONG)
     }
     table = pd.DataFrame(columns)
-    table.index = [f"{lr:g},&nbsp;{decay:g}" for lr, decay in table.index]
+    table.index = [
+        f"{lr:g},\N{NO-BREAK SPACE}{decay:g}" for lr, decay in table.index
+    ]
     return figures.shown(table.rename_axis("η, λ"))
 
 

@@ -4,6 +4,7 @@ import sys
 
 import numpy as np
 import pytest
+from IPython.core.interactiveshell import InteractiveShell
 
 # In a shell's background job Ctrl-C is ignored, and all that the tests start would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -32,6 +33,15 @@ def no_figure_stays_open():
     yield
     if pyplot := sys.modules.get("matplotlib.pyplot"):
         pyplot.close("all")
+
+
+@pytest.fixture(scope="module")
+def shell():
+    """A notebook's Python, in this process: a kernel of its own would take ten seconds a page."""
+    shell = InteractiveShell.instance()
+    yield shell
+    InteractiveShell.clear_instance()
+    shell.restore_sys_module_state()  # or processes that later tests start find no __main__
 
 
 @pytest.fixture(scope="module")

@@ -208,6 +208,10 @@ def test_formulas_are_not_cut_at_a_desk(open_page, served, name):
     opened = open_page(viewport={"width": 1200, "height": 900})
     opened.goto(f"{served}/notebooks/{name}.html", wait_until="networkidle")
     formulas = opened.locator('mjx-container[display="true"]')
+    opened.wait_for_function(
+        "() => (all => all.length && all.every(e => e.dataset.size))"
+        "([...document.querySelectorAll('mjx-container[display=true]')])"
+    )
     sizes = formulas.evaluate_all(
         "all => all.map(e => [e.scrollWidth / e.clientWidth, "
         "parseFloat(e.style.fontSize) / e.dataset.size])"

@@ -208,7 +208,7 @@ def write_pictures(folder):
 def test_a_folder_that_changes_while_it_is_swept_is_named(tmp_path, monkeypatch):
     picture = write_pictures(tmp_path / "x") / "train" / "a" / "0.png"
     monkeypatch.setattr(sweeping.notebook, "execute", lambda *_: picture.unlink(missing_ok=True))
-    monkeypatch.setattr(sweeping, "_workers", lambda *_: nullcontext({}))
+    monkeypatch.setattr(sweeping, "_workers", lambda *_: nullcontext(({}, {})))
     chosen = ("--lrs", "0.01", "--momenta", "0.9", "--batch-size", "4")
     said, _ = call("sweep", "--dataset", "folder:x/", *chosen, "--json", code=1)
     (block,) = json.loads(said)["blocks"]

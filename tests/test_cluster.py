@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import html
 import io
 import math
 import multiprocessing
@@ -318,7 +319,7 @@ def test_a_sweep_waits_for_what_another_trains_and_takes_over_what_it_leaves(tmp
 @pytest.fixture
 def import_tests(monkeypatch):
     """Worker processes can import this module, whose functions are sent to them by name."""
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)
 
 
 def part_of(*lrs):
@@ -552,7 +553,7 @@ def test_a_schedulers_workers_train_and_stay(tmp_path, monkeypatch, scheduler):
 def test_a_request_takes_the_schedulers_workers(tmp_path, scheduler):
     asked = sweep.check({"scheduler": scheduler, "results": tmp_path, "epochs": 2, "lrs": 0.01})
     assert (asked.scheduler, asked.workers, asked.device) == (scheduler, 2, "cpu")
-    assert f"on cpu with 2 workers of {scheduler}" in sweep.describe(asked)
+    assert f"on cpu with 2 workers of {scheduler}" in html.unescape(sweep.describe(asked))
     with pytest.raises(sweep.ParameterError, match=r"^workers must be empty where a scheduler"):
         sweep.check({"scheduler": scheduler, "workers": 3, "results": tmp_path})
     with pytest.raises(sweep.ParameterError, match=r"^unknown device 'cuda:7'; valid here: cpu"):

@@ -10,7 +10,6 @@ from pathlib import Path
 import jupytext
 import matplotlib as mpl
 import pytest
-from IPython.core.interactiveshell import InteractiveShell
 from IPython.utils.capture import capture_output
 
 from ncbook import explore, figures, store
@@ -34,13 +33,6 @@ FILLED_IN += ["torch_version", "python_version", "ncbook_version"]
 KINDS = ("text/markdown", "text/html", "text/plain")  # the first that there is
 EMPTY = "The store has no such runs yet"
 LEFT_OUT = "Some of the stored runs are not shown here."
-
-
-@pytest.fixture(scope="module")
-def shell():
-    """A notebook's Python, in this process: a kernel of its own would take ten seconds a page."""
-    yield InteractiveShell.instance()
-    InteractiveShell.clear_instance()
 
 
 @pytest.fixture

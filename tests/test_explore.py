@@ -1,6 +1,7 @@
 """The explorer's widgets, driven from Python: they show what the store and the theorems say."""
 
 import dataclasses
+import html
 import warnings
 from html import unescape
 from pathlib import Path
@@ -363,7 +364,7 @@ def test_training_moves_and_ends_with_the_numbers_of_train_members(live):
     assert live.start.disabled
     assert not live.stop.disabled
     live.training.wait(SECONDS)
-    assert live.sign.value.count("Done: 4 of 4 epochs")
+    assert "Done: 4 of 4 epochs" in html.unescape(live.sign.value)
     assert (live.bar.value, live.bar.max) == (4, 4)
     assert not live.start.disabled
     chosen = dict(lr=0.005, momentum=0.9, weight_decay=0.05, epochs=4)

@@ -154,10 +154,19 @@ def test_the_best_of_frames_that_were_joined():
 
 def test_best_run_table_has_start_end_and_change():
     table = figures.best_run_table(made_up({"nc0": 0.2, "nc4": 1.0, "nc4_init": 0.8}))
-    assert list(table.index) == ["NC0", "NC1", "NC2", "NC3", "NC4"]
+    assert list(table.index)[:5] == ["NC0", "NC1", "NC2", "NC3", "NC4"]
     assert list(table.columns) == ["at the start", "at the end", "change"]
     assert list(table.loc["NC0"]) == pytest.approx([2.0, 0.2, -0.9])
     assert list(table.loc["NC4"]) == pytest.approx([0.8, 1.0, 0.25])
+
+
+def test_the_gauge_is_measured_or_said_to_be_not_stored():
+    old, new = {"nc3": 0.3}, {"nc3": 0.3, "nc3_centred": 0.1, "nc3_centred_init": 0.4}
+    table = figures.best_run_table(made_up(new))
+    assert list(table.loc["NC3 of the centred W"]) == pytest.approx([0.4, 0.1, -0.75])
+    table = figures.best_run_table(made_up(old))
+    assert table.loc["NC3 of the centred W (not stored)"].isna().all()
+    assert table.loc["gauge share of W (not stored)"].isna().all()
 
 
 def test_by_weight_decay_counts_and_means(runs):

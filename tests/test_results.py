@@ -9,6 +9,7 @@ import pytest
 from scipy import optimize, special, stats
 
 from ncbook import store, sweep
+from ncbook.store.names import GAUGE
 from ncbook.train import METRIC_KEYS, RunConfig
 
 PUBLISHED = Path(__file__).parents[1] / "book" / "results"
@@ -53,6 +54,7 @@ SAME_KIND = ("processor", "device", "torch_version")  # device: instruction set 
 LAST_BITS = 1e-9  # of float64: members are measured together
 START = 1e-4  # float32's rounding of the start, which no training has amplified
 INITIAL = [f"{key}_init" for key in METRIC_KEYS]
+GAUGE_KEYS = [f"{key}{at}" for key in GAUGE for at in ("", "_init")]
 ENDS = ["nc0", "nc2", "nc2w", "nc3", "w_sv_mean", "m_sv_mean"]
 ROUNDING = 1e-5  # NC0 below it is rounding; added before logarithms are taken
 LEAST_SD = 1e-3  # of a logarithm: what float32 leaves of an end, even where all seeds agree
@@ -121,11 +123,14 @@ def prior(variance, like, d=SEEDS - 1):
 
 def differences(new, old, spread):
     """By what a row that was trained here differs from the published one."""
+    # Rows from before the gauge of W was measured do not have it.
+    since = GAUGE_KEYS if old[GAUGE_KEYS].isna().all() else []
     if all(new[name] == old[name] and pd.notna(old[name]) for name in SAME_KIND):
-        return unequal(new, old, METRIC_KEYS, LAST_BITS)
+        return unequal(new, old, [k for k in METRIC_KEYS if k not in since], LAST_BITS)
     new, old = (pd.DataFrame([row]).reset_index(drop=True) for row in (new, old))
     outside = spread.outside(new, old).iloc[0]
-    return unequal(new.iloc[0], old.iloc[0], INITIAL, START) + list(outside.index[outside])
+    initial = [k for k in INITIAL if k not in since]
+    return unequal(new.iloc[0], old.iloc[0], initial, START) + list(outside.index[outside])
 
 
 def unequal(new, old, keys, tolerance):

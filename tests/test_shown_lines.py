@@ -14,6 +14,7 @@ import papermill.cli
 import pytest
 from click.testing import CliRunner
 from IPython.display import Markdown
+from PIL import Image
 
 from ncbook import claims, figures, store, sweep
 from ncbook.sweep import request
@@ -48,7 +49,9 @@ def make_folders(name):
     """The class folders that a data set such as ``folder:PATH`` is looked for in."""
     _, found, path = name.partition(":")
     for part in ("train", "test", "val") * bool(found):
-        Path(path, part, "a class").mkdir(parents=True, exist_ok=True)
+        folder = Path(path, part, "a class")
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8)).save(folder / "0.png")
 
 
 def check(blocks, monkeypatch, folder):

@@ -796,6 +796,7 @@ def test_a_refusal_is_one_line_in_a_notebook(tmp_path, monkeypatch):
     monkeypatch.setattr(shell, "_showtraceback", lambda kind, value, lines: shown.append(lines))
     shell.user_ns["folder"] = str(tmp_path / "new")
     shell.run_cell("from ncbook import sweep\nsweep.check({'epochs': 0, 'results': folder})")
+    shell.restore_sys_module_state()
     assert shown == [["ParameterError: epochs must be a whole number >= 1, got 0"]]
 
 

@@ -15,7 +15,6 @@ import pandas as pd
 import papermill
 import pytest
 from bs4 import BeautifulSoup
-from IPython.core.interactiveshell import InteractiveShell
 from IPython.display import HTML, Markdown
 from IPython.utils.capture import capture_output
 from markdown_it import MarkdownIt
@@ -375,12 +374,6 @@ def test_numbers_below_zero_stay_numbers_in_a_csv_file(tmp_path):
 
 
 # ------------------------------------------------------------ pages
-
-
-@pytest.fixture(scope="module")
-def shell():
-    yield InteractiveShell.instance()
-    InteractiveShell.clear_instance()
 
 
 def code(name):

@@ -1013,7 +1013,7 @@ def test_what_is_no_checkpoint_is_set_aside(tmp_path, make):
     with pytest.warns(
         CheckpointWarning, match=f"^{path} is damaged: set aside as .*aside, the run"
     ):
-        assert checkpoint.load_checkpoint(path, RunConfig(), "") is None
+        assert checkpoint.load_checkpoint(path, RunConfig()) is None
     assert not os.path.lexists(path)
 
 
@@ -1028,9 +1028,9 @@ def test_a_checkpoint_is_written_where_folders_cannot_be_synced(tmp_path, monkey
     monkeypatch.setattr(os, "fsync", fsync)
     path = checkpoint_path(RunConfig(), tmp_path)
     os.mkfifo(path.with_name(f".{path.name}.part"))  # in its way
-    content = CONTENT | {"config": RunConfig().identity(), "listing": "x"}
+    content = CONTENT | {"config": RunConfig().identity()}
     checkpoint.save_checkpoint(path, content)
-    assert checkpoint.load_checkpoint(path, RunConfig(), "x") == content
+    assert checkpoint.load_checkpoint(path, RunConfig()) == content
 
 
 def test_a_config_is_a_value():

@@ -8,7 +8,7 @@ import pandas as pd
 from ncbook import figures, text
 from ncbook.explore import controls, draw
 from ncbook.explore.chooser import START, WORDS, Chooser
-from ncbook.explore.shelf import MEASURES, Shelf
+from ncbook.explore.shelf import Shelf
 
 SHARED = ("dataset", "model", "recipe")
 OWN = ("optimizer", "coupled_share", "lr", "momentum", "weight_decay")
@@ -143,16 +143,15 @@ def ended(runs: pd.DataFrame, before: str = "") -> str:
 
 
 def changes(runs: pd.DataFrame):
-    """NC0 to NC4 and the accuracies of some runs, at the start and at the end: medians."""
+    """Metrics, gauge and accuracies of some runs, at the start and at the end: medians."""
     return _shown(_changes(runs))
 
 
 def _changes(runs: pd.DataFrame) -> pd.DataFrame:
     good = runs[runs["status"] == "ok"]
     rows = {}
-    for name, label in MEASURES.items():
-        start = good.get(f"{name}_init", pd.Series(dtype=float)).median()
-        end = good[name].median()
+    for name, label in (figures.measured(good) | figures.ACCURACIES).items():
+        start, end = (good.get(k, pd.Series(dtype=float)).median() for k in (f"{name}_init", name))
         left = end / start if name in figures.MAIN else float("nan")  # the others don't go to zero
         rows[label] = {"at the start": start, "at the end": end, "left": left}
     return pd.DataFrame.from_dict(rows, orient="index").astype(float)

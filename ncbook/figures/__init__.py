@@ -40,7 +40,7 @@ from ncbook.figures.selecting import (
     over_seeds,
 )
 from ncbook.figures.style import ACCURACIES, COLOURS, LABELS, MAIN, METRICS, MIXED, look, use_style
-from ncbook.figures.tables import best_run_table, by_weight_decay, shown, with_range
+from ncbook.figures.tables import best_run_table, by_weight_decay, measured, shown, with_range
 from ncbook.figures.words import (
     FOUND,
     caption,
@@ -92,6 +92,7 @@ __all__ = [
     "left",
     "log_values",
     "look",
+    "measured",
     "of_setting",
     "on_grid",
     "outcomes",

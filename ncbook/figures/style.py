@@ -33,6 +33,7 @@ LABELS = {
 UNKNOWN = "an unknown optimizer"
 MIXED = "_mixed"  # how the names of section 3.4's optimizers end
 METRICS = {f"nc{i}": f"NC{i}" for i in range(5)}
+GAUGE = {"gauge_share": "gauge share of W", "nc3_centred": "NC3 of the centred W"}
 MAIN = ("nc0", "nc1", "nc2", "nc3")
 ACCURACIES = {"train_acc": "training accuracy", "test_acc": "test accuracy"}
 

@@ -7,7 +7,7 @@ from pandas.io.formats.style import Styler
 
 from ncbook import text
 from ncbook.figures.selecting import best_run, converged
-from ncbook.figures.style import METRICS
+from ncbook.figures.style import GAUGE, METRICS
 
 MOST_LINES = 3  # of a cell
 # Where a page is narrow letters and gaps shrink before a table has to scroll sideways. 100 cqi are
@@ -16,18 +16,23 @@ CELL = "padding: 0.25em min(0.55em, 0.7cqi); font-size: min(1em, 0.2rem + 1.8cqi
 CELL += "; text-align: right"
 
 
+def measured(runs: pd.DataFrame) -> dict[str, str]:
+    """NC0 to NC4 and the gauge of W, column to label, which says what is not stored."""
+    stored = {name: name in runs and runs[name].notna().any() for name in GAUGE}
+    return METRICS | {k: v if stored[k] else f"{v} (not stored)" for k, v in GAUGE.items()}
+
+
 def best_run_table(runs: pd.DataFrame) -> pd.DataFrame:
-    """The best run in the form of Table 2: NC0 to NC4 at the start, at the end, and the change."""
+    """The best run in the form of Table 2, and the gauge of W: at the start, at the end, change."""
     best = best_run(runs)
     if best is None:
         return pd.DataFrame(columns=["at the start", "at the end", "change"])
-    rows = {
-        label: (best[f"{key}_init"], best[key], best[key] / best[f"{key}_init"] - 1)
-        for key, label in METRICS.items()
-    }
-    table = pd.DataFrame.from_dict(rows, orient="index")
-    table.columns = ["at the start", "at the end", "change"]
-    return table
+    labels = measured(best.to_frame().T)
+    start, end = ([best.get(f"{key}{at}", float("nan")) for key in labels] for at in ("_init", ""))
+    table = pd.DataFrame(
+        {"at the start": start, "at the end": end}, index=[*labels.values()], dtype=float
+    )
+    return table.assign(change=table["at the end"] / table["at the start"] - 1)
 
 
 def by_weight_decay(runs: pd.DataFrame) -> pd.DataFrame:

@@ -21,7 +21,7 @@ from ncbook.files import appear, flush, is_file
 from ncbook.train.config import RunConfig
 
 NAME_DIGITS = 16  # hexadecimal, of the config's hash
-CONTENT = {"config", "listing", "net", "optimizer", "order", "epoch", "history", "seconds"}
+CONTENT = {"config", "net", "optimizer", "order", "epoch", "history", "seconds"}
 DIGEST_BYTES = hashlib.sha256().digest_size
 
 
