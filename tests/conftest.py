@@ -5,6 +5,7 @@ import sys
 import numpy as np
 import pytest
 from IPython.core.interactiveshell import InteractiveShell
+from IPython.utils.capture import capture_output
 
 # In a shell's background job Ctrl-C is ignored, and all that the tests start would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -42,6 +43,18 @@ def shell():
     yield shell
     InteractiveShell.clear_instance()
     shell.restore_sys_module_state()  # or processes that later tests start find no __main__
+
+
+def outputs(shell, source):
+    """What a cell displays, and its result: the kind and the content of each."""
+    with capture_output() as caught:
+        done = shell.run_cell(source)
+    done.raise_error()
+    assert caught.stderr == ""
+    result = [] if done.result is None else [shell.display_formatter.format(done.result)[0]]
+    for data in [output.data for output in caught.outputs] + result:
+        kind = next(k for k in ("text/markdown", "text/html", "text/plain") if k in data)
+        yield kind, data[kind]
 
 
 @pytest.fixture(scope="module")

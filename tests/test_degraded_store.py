@@ -10,7 +10,7 @@ from pathlib import Path
 import jupytext
 import matplotlib as mpl
 import pytest
-from IPython.utils.capture import capture_output
+from conftest import outputs
 
 from ncbook import explore, figures, store
 
@@ -60,14 +60,7 @@ def code(path):
 
 def run(shell, source):
     """What a cell displays, and its result, as text."""
-    with capture_output() as caught:
-        done = shell.run_cell(source)
-    done.raise_error()
-    assert caught.stderr == ""
-    result = [] if done.result is None else [shell.display_formatter.format(done.result)[0]]
-    for data in [output.data for output in caught.outputs] + result:
-        kinds = ("text/markdown", "text/html", "text/plain")
-        yield unescape(next(data[kind] for kind in kinds if kind in data))
+    return (unescape(content) for _, content in outputs(shell, source))
 
 
 def put(folder, runs, history):

@@ -15,8 +15,8 @@ import pandas as pd
 import papermill
 import pytest
 from bs4 import BeautifulSoup
+from conftest import outputs
 from IPython.display import HTML, Markdown
-from IPython.utils.capture import capture_output
 from markdown_it import MarkdownIt
 from matplotlib.figure import Figure
 from pandas.io.formats.style import Styler
@@ -395,17 +395,6 @@ def page(shell, monkeypatch):
         return [output for cell in cells for output in outputs(shell, cell)]
 
     return execute
-
-
-def outputs(shell, source):
-    with capture_output() as caught:
-        done = shell.run_cell(source)
-    done.raise_error()
-    assert caught.stderr == ""
-    result = [] if done.result is None else [shell.display_formatter.format(done.result)[0]]
-    for data in [output.data for output in caught.outputs] + result:
-        kind = next(k for k in ("text/markdown", "text/html", "text/plain") if k in data)
-        yield kind, data[kind]
 
 
 def as_html(output):
