@@ -30,7 +30,6 @@ LATER = {"precision": "float32", "width": 1.0, "schedule": "step", "augment": Fa
 LATER |= {"clip": None, "depth": None, "train_size": None}
 FILLED_IN = ["coupled_share", "reason", "wall_time_s", "created_at", "device", "git_commit"]
 FILLED_IN += ["torch_version", "python_version", "ncbook_version"]
-KINDS = ("text/markdown", "text/html", "text/plain")  # the first that there is
 EMPTY = "The store has no such runs yet"
 LEFT_OUT = "Some of the stored runs are not shown here."
 
