@@ -51,7 +51,7 @@ pdf: book
 
 # The picture of the README, from the published results.
 picture: $(READY)
-	$(BIN)/python -c "from ncbook import six_grids; six_grids.save_headline('book/results', 'book/images/headline.png')"
+	$(BIN)/python -c "from ncbook.pages import six_grids; six_grids.save_headline('book/results', 'book/images/headline.png')"
 
 # JupyterLab runs as root, such as in a container, only if it is told to.
 lab: $(READY) $(COPIES)

@@ -9,8 +9,6 @@ Initialisation is torch's default, as in the paper's code; a ViT has its own, no
 deviation 0.02.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import prod

@@ -3,8 +3,6 @@
 The system's temporary folder is open to all users, so another could put a folder there first.
 """
 
-from __future__ import annotations
-
 import os
 import stat
 import tempfile

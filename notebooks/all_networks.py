@@ -33,7 +33,7 @@ import numpy as np
 import pandas as pd
 from IPython.display import Markdown, display
 
-from ncbook import figures, regression, store, sweep
+from ncbook import figures, stats, store, sweep
 from ncbook.metrics import rule
 
 figures.use_style()
@@ -152,7 +152,9 @@ def least_left(runs):
     """The least shares left of NC0 and NC3, and n, one row an optimizer."""
     decayed = runs[runs["weight_decay"] > 0]
     good = figures.converged(decayed)
-    left = figures.left(good, ["nc0", "nc3"]).groupby(good["optimizer"])
+    left = figures.fraction_of_start(good, ["nc0", "nc3"]).groupby(
+        good["optimizer"]
+    )
     table = left.min().reindex(decayed["optimizer"].unique())
     learned = left.size().reindex(table.index, fill_value=0)
     return table.assign(n=learned, runs=decayed["optimizer"].value_counts())
@@ -181,7 +183,7 @@ def show_all(_):
     return figures.shown(table).hide()
 
 
-figures.given(every, "", show_all)
+figures.show_if_any(every, "", show_all)
 
 
 # %% tags=["hide-input"]
@@ -214,7 +216,7 @@ def tell_pairs(_):
     return figures.compared([on_pair(*pair) for pair in each_pair()])
 
 
-figures.given(every, "", tell_pairs)
+figures.show_if_any(every, "", tell_pairs)
 
 # %% [markdown]
 # That is the least of each; the best setting may be another one for each optimizer. The figures have
@@ -230,7 +232,7 @@ def r2(runs, metric):
     """How much of a metric the logarithm of NC0 explains."""
     rows = runs[runs["nc0"] > 0]
     rows = rows.assign(log_nc0=np.log10(rows["nc0"]))
-    return regression.lines(rows, "log_nc0", metric).loc["all", "r2"]
+    return stats.lines(rows, "log_nc0", metric).loc["all", "r2"]
 
 
 def on_fits(name):
@@ -249,7 +251,7 @@ def tell_fits(_):
     return figures.compared([on_fits(name) for name in trained])
 
 
-figures.given(every, "", tell_fits)
+figures.show_if_any(every, "", tell_fits)
 
 # %% [markdown]
 # ## How many collapsed
@@ -284,7 +286,7 @@ def show_thresholds(_):
     return figures.shown(rule.counts(named(trained), ["setting"]))
 
 
-figures.given(every, "", show_thresholds, show_outcomes)
+figures.show_if_any(every, "", show_thresholds, show_outcomes)
 
 # %% [markdown]
 # ## One by one
@@ -438,7 +440,7 @@ def tell_meaning(_):
     )
 
 
-figures.given(every, "", tell_meaning)
+figures.show_if_any(every, "", tell_meaning)
 
 # %% [markdown]
 # The sizes here are small, and the seeds few: a factor tells an order of magnitude, not its second

@@ -37,8 +37,9 @@ import numpy as np
 import pandas as pd
 from IPython.display import Markdown, display
 
-from ncbook import figures, six_grids, store, sweep
+from ncbook import figures, stats, store, sweep
 from ncbook.metrics import rule
+from ncbook.pages import six_grids
 
 figures.use_style()
 
@@ -115,7 +116,7 @@ def tell_counts(runs):
     )
 
 
-figures.given(grids, six_grids.LINE, tell_counts)
+figures.show_if_any(grids, six_grids.LINE, tell_counts)
 
 # %% [markdown]
 # ## Where we agree with the paper, and where not
@@ -129,7 +130,7 @@ all_six = figures.having(good, *sweep.GRIDS)
 
 def share(runs, metric):
     """A metric at the end over its value at the start."""
-    return figures.left(runs, [metric])[metric]
+    return figures.fraction_of_start(runs, [metric])[metric]
 
 
 def pairs_of(runs, coupled, decoupled):
@@ -270,7 +271,7 @@ def verdicts(runs):
     return figures.compared([check(runs) for check in CHECKS])
 
 
-figures.given(all_six, "", verdicts)
+figures.show_if_any(all_six, "", verdicts)
 
 # %% [markdown]
 # The tables need a rule for which runs to compare. The paper's Table 1 has one setting for all; of
@@ -343,7 +344,7 @@ def tell_falls(runs):
     )
 
 
-figures.given(
+figures.show_if_any(
     good if (good["weight_decay"] == 0).any() else good[:0], "", tell_falls
 )
 
@@ -354,13 +355,13 @@ figures.given(
 #
 # The bands mix learning rates and momenta. How sure are the means? The table has NC3: the mean over the
 # grid, and the half width of its 95 % interval over the seeds, if there are several
-# (`sweep.intervals`).
+# (`stats.intervals`).
 
 
 # %%
 def estimates(rows, metric, by):
     """Mean and interval over the rows' seeds as text, one for each ``by``."""
-    table = sweep.intervals(rows, metric, by=by).set_index(by)
+    table = stats.intervals(rows, metric, by=by).set_index(by)
     half = (table["high"] - table["low"]) / 2
     means = table["mean"].map(factor)
     digits = half.map(lambda h: f"{h:,.0f}" if h >= 10 else f"{h:.1g}")
@@ -379,7 +380,7 @@ def show_means(runs):
     return figures.shown(table)
 
 
-figures.given(good, "", show_means)
+figures.show_if_any(good, "", show_means)
 
 
 # %% tags=["hide-input"]
@@ -397,7 +398,7 @@ def tell_free(runs):
 
 
 free = good[good["weight_decay"] == 0]
-figures.given(good if len(free) else free, "", tell_free)
+figures.show_if_any(good if len(free) else free, "", tell_free)
 
 # %% [markdown]
 # Under SGD and SGDW it cannot move: the gradient has no part in it ({doc}`theorem_sgd`).
@@ -435,7 +436,7 @@ def show_pairs(runs):
     return figures.shown(table.rename_axis(columns="λ"))
 
 
-figures.given(all_six, "", show_pairs)
+figures.show_if_any(all_six, "", show_pairs)
 
 
 # %% tags=["hide-input"]
@@ -452,7 +453,7 @@ def tell_pairs(runs):
     return "; ".join(parts) + "."
 
 
-figures.given(all_six, "", tell_pairs)
+figures.show_if_any(all_six, "", tell_pairs)
 
 # %% [markdown]
 # ## SGD and SGDW: one curve, shifted?
@@ -488,7 +489,7 @@ def draw_shift(runs):
     )
 
 
-figures.given(figures.having(good, "sgd", "sgdw"), "", draw_shift)
+figures.show_if_any(figures.having(good, "sgd", "sgdw"), "", draw_shift)
 
 
 # %% tags=["hide-input"]
@@ -524,7 +525,7 @@ def tell_rest(runs):
 
 
 enough = len(figures.having(good, "sgd", "sgdw")) and len(shifted(good))
-figures.given(good if enough else good[:0], "", show_shift, tell_rest)
+figures.show_if_any(good if enough else good[:0], "", show_shift, tell_rest)
 
 # %% [markdown]
 # SGDW over SGD at momentum 0.9 and all learning rates, at equal $\lambda$ and with ten times the $\lambda$ for
@@ -634,7 +635,7 @@ def tell_table_1(runs):
     return "By NC3, from the least:\n\n" + "\n".join(lines)
 
 
-figures.given(good, "", tell_table_1)
+figures.show_if_any(good, "", tell_table_1)
 
 # %% [markdown]
 # How low a metric gets depends on the network and the data. So do not compare our numbers with the
@@ -686,7 +687,7 @@ def show_table_4(runs):
     return figures.shown(table.rename(index=names)).format(formats)
 
 
-figures.given(good, "", show_table_2)
+figures.show_if_any(good, "", show_table_2)
 figures.with_lines(good, six_grids.LINE, show_table_4)
 
 
@@ -706,7 +707,7 @@ def tell_table_2(runs):
     )
 
 
-figures.given(good, "", tell_table_2)
+figures.show_if_any(good, "", tell_table_2)
 
 # %% [markdown]
 # (paper-figures-5-6)=
@@ -795,7 +796,7 @@ def tell_singular(rows):
     )
 
 
-figures.given(history, "", tell_singular)
+figures.show_if_any(history, "", tell_singular)
 
 # %% [markdown]
 # ## AdamW as written, and AdamW at 0.01 throughout
@@ -846,7 +847,7 @@ def show_fixed(rows):
         f"AdamW at {DEFAULT:g}": figures.converged(rows),
     }
     table = {
-        f"{name}, n = {len(r)}": figures.left(r).agg(spread)
+        f"{name}, n = {len(r)}": figures.fraction_of_start(r).agg(spread)
         for name, r in some.items()
     }
     table = pd.DataFrame(table).rename(index=figures.METRICS)
@@ -855,7 +856,7 @@ def show_fixed(rows):
 
 either = fixed if len(figures.having(good, "adam", "adamw")) else fixed[:0]
 either = either if len(figures.converged(either)) else either[:0]
-figures.given(
+figures.show_if_any(
     either,
     "",
     lambda rows: f"{figures.counted(rows)}.".capitalize(),
@@ -868,7 +869,7 @@ figures.given(
 # end, over all converged runs with any decay or none: the median, and below it the least and the largest.
 
 # %% tags=["hide-input"]
-figures.given(either, "", show_fixed)
+figures.show_if_any(either, "", show_fixed)
 
 
 # %% tags=["hide-input"]
@@ -884,7 +885,7 @@ def conclude_fixed(rows):
     )
 
 
-figures.given(either, "", conclude_fixed)
+figures.show_if_any(either, "", conclude_fixed)
 
 # %% [markdown]
 # ## What was shown
@@ -929,7 +930,7 @@ def conclude(runs):
     return "\n".join(f"- {line}" for line in lines)
 
 
-figures.given(all_six, "", conclude)
+figures.show_if_any(all_six, "", conclude)
 
 # %% [markdown]
 # "Collapsed" is the rule of {doc}`sweep`: NC1, NC2 and NC3 all end below 0.1.

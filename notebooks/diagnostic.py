@@ -37,16 +37,9 @@ import pandas as pd
 from IPython.display import Markdown, display
 from matplotlib import pyplot as plt
 
-from ncbook import (
-    figures,
-    metrics,
-    regression,
-    six_grids,
-    store,
-    sweep,
-    theory,
-)
+from ncbook import figures, metrics, stats, store, sweep, theory
 from ncbook.metrics import rule
+from ncbook.pages import six_grids
 
 figures.use_style()
 
@@ -95,7 +88,7 @@ good = good[good["nc0"] > 0].assign(log_nc0=lambda runs: np.log10(runs["nc0"]))
 
 
 # %% tags=["hide-input"]
-figures.given(grids, six_grids.LINE, lambda _: six_grids.counted(stored))
+figures.show_if_any(grids, six_grids.LINE, lambda _: six_grids.counted(stored))
 
 # %% [markdown]
 # Runs that differ in their seed alone are no independent points: they would make every error look smaller
@@ -123,7 +116,7 @@ points = points_of(good)
 # %% tags=["hide-input"]
 def r2(rows, metric):
     """How much of a metric log NC0 explains, in these rows."""
-    return regression.lines(rows, "log_nc0", metric).loc["all", "r2"]
+    return stats.lines(rows, "log_nc0", metric).loc["all", "r2"]
 
 
 def on_fit(rows):
@@ -138,7 +131,7 @@ def on_fit(rows):
 
 def on_rates(rows):
     """Best at small learning rates?"""
-    table = regression.lines(rows, "log_nc0", "nc3", by="lr")["r2"].drop("all")
+    table = stats.lines(rows, "log_nc0", "nc3", by="lr")["r2"].drop("all")
     listed = ", ".join(f"{v:.2f} at {lr:g}" for lr, v in table.items())
     return (
         table.idxmax() == table.index.min(),
@@ -194,7 +187,7 @@ def verdicts(rows):
 
 
 all_six = figures.having(points, *sweep.GRIDS)
-figures.given(all_six, "", verdicts)
+figures.show_if_any(all_six, "", verdicts)
 
 # %% [markdown]
 # (paper-figures-2-9-10)=
@@ -242,7 +235,7 @@ figures.with_lines(points, six_grids.LINE, draw_all("nc3"))
 # %% tags=["hide-input"]
 def tell_shape(rows):
     """Where the line crosses zero; the NC3 that is there."""
-    fit = regression.line(rows["log_nc0"], rows["nc3"])
+    fit = stats.line(rows["log_nc0"], rows["nc3"])
     zero = 10 ** (-fit.intercept / fit.slope)
     under = rows[rows["nc0"] < zero]["nc3"]
     return (
@@ -252,7 +245,7 @@ def tell_shape(rows):
     )
 
 
-figures.given(all_six, "", tell_shape)
+figures.show_if_any(all_six, "", tell_shape)
 
 # %% [markdown]
 # (paper-table-5)=
@@ -291,7 +284,7 @@ rise = (1.40 - 0.35) / np.log10(3185.69 / 2.14e-4)
 assert abs(rise - 0.146) < 1e-3
 
 # %% [markdown]
-# Ours has the same form: $\mathrm{NC3} = a + b\,\log_{10}\mathrm{NC0}$ by `regression.line`, which is
+# Ours has the same form: $\mathrm{NC3} = a + b\,\log_{10}\mathrm{NC0}$ by `stats.line`, which is
 # statsmodels' ordinary least squares. Under the slope $b$ stands its 95 % interval; then its standard error,
 # and $t$ and two-sided $p$ of $b = 0$.
 
@@ -319,7 +312,7 @@ def in_words(table, paper=False):
 # %% tags=["hide-input"]
 def show_table_5(rows):
     """The paper's rows and ours, by learning rate and over all."""
-    ours = regression.lines(rows, "log_nc0", "nc3", by="lr")
+    ours = stats.lines(rows, "log_nc0", "nc3", by="lr")
     ours.index = [v if v == "all" else f"{v:g}" for v in ours.index]
     tables = {"paper": in_words(printed, paper=True), "here": in_words(ours)}
     table = pd.concat(tables).swaplevel()
@@ -337,7 +330,7 @@ figures.with_lines(points, six_grids.LINE, show_table_5)
 # %% tags=["hide-input"]
 def by_seed(metric="nc3"):
     """Slope and R² with each seed by itself."""
-    return regression.lines(good, "log_nc0", metric, by="seed").drop("all")
+    return stats.lines(good, "log_nc0", metric, by="seed").drop("all")
 
 
 def tell_seeds(rows):
@@ -349,15 +342,15 @@ def tell_seeds(rows):
         f"{fits['r2'].min():.3f} to {fits['r2'].max():.3f}. "
     )
     both = rows.assign(log_nc3=np.log10(rows["nc3"]))
-    double = regression.lines(both, "log_nc0", "log_nc3").loc["all", "r2"]
-    plain = regression.lines(rows, "nc0", "nc3").loc["all", "r2"]
+    double = stats.lines(both, "log_nc0", "log_nc3").loc["all", "r2"]
+    plain = stats.lines(rows, "nc0", "nc3").loc["all", "r2"]
     return (
         f"{seeds * (len(fits) > 1)}Other forms over the same "
         f"points: R² {plain:.2f} on NC0 itself, {double:.2f} with both in logarithms."
     )
 
 
-figures.given(points, "", tell_seeds)
+figures.show_if_any(points, "", tell_seeds)
 
 # %% [markdown]
 # ## Within one optimizer
@@ -370,7 +363,7 @@ figures.given(points, "", tell_seeds)
 # %% tags=["hide-input"]
 def within(rows):
     """Fits and rank correlations of NC3 and NC0 by optimizer."""
-    fits = regression.lines(rows, "log_nc0", "nc3", by="optimizer").drop("all")
+    fits = stats.lines(rows, "log_nc0", "nc3", by="optimizer").drop("all")
     ranks = {
         name: group["nc0"].corr(group["nc3"], method="spearman")
         for name, group in rows.groupby("optimizer")
@@ -398,8 +391,8 @@ def tell_within(rows):
     )
 
 
-figures.given(points, "", show_within)
-figures.given(all_six, "", tell_within)
+figures.show_if_any(points, "", show_within)
+figures.show_if_any(all_six, "", tell_within)
 
 
 # %% tags=["hide-input"]
@@ -408,7 +401,7 @@ KEPT = 0.5  # of NC0 at the start
 
 def show_whether(runs):
     """How many runs kept NC0, and how many collapsed, by optimizer."""
-    kept = figures.left(runs)["nc0"] > KEPT
+    kept = figures.fraction_of_start(runs)["nc0"] > KEPT
     both = kept & rule.collapsed(runs)
     columns = {
         f"more than {KEPT:.0%} of NC0 left": kept,
@@ -420,7 +413,7 @@ def show_whether(runs):
     return figures.shown(counts.rename(index=names))
 
 
-figures.given(good, "", show_whether)
+figures.show_if_any(good, "", show_whether)
 
 # %% [markdown]
 # (Collapsed, by the rule of {doc}`sweep`: NC1, NC2 and NC3 all end below 0.1. NC0 has no part in it, so a run
@@ -517,7 +510,7 @@ def tell_rest(runs):
     )
 
 
-figures.given(lawful, "", draw_parity, show_parity, tell_rest)
+figures.show_if_any(lawful, "", draw_parity, show_parity, tell_rest)
 
 
 # %% [markdown]
@@ -564,7 +557,7 @@ def tell_nc4(runs):
 
 
 two = good if rule.collapsed(good).nunique() == 2 else good[:0]
-figures.given(two, "", tell_nc4)
+figures.show_if_any(two, "", tell_nc4)
 
 # %% [markdown]
 # So look at both: whether the groups differ on average, and whether NC4 of a single network could tell to which
@@ -684,7 +677,7 @@ def draw_partial(runs):
     return figure
 
 
-figures.given(good, "", draw_partial)
+figures.show_if_any(good, "", draw_partial)
 
 
 # %% tags=["hide-input"]
@@ -704,7 +697,7 @@ def tell_partial(runs):
     )
 
 
-figures.given(good, "", tell_partial)
+figures.show_if_any(good, "", tell_partial)
 
 
 # %% tags=["hide-input"]
@@ -728,7 +721,7 @@ def show_partial(runs):
 
 
 some = good if len(partial(good)) else good[:0]
-figures.given(some, "", show_partial)
+figures.show_if_any(some, "", show_partial)
 
 # %% [markdown]
 # Up to eight settings, the means over their seeds, those that do so in the most seeds first, and among them the
@@ -740,7 +733,7 @@ figures.given(some, "", show_partial)
 # %% tags=["hide-input"]
 def tell_caught(runs):
     """Does any run with large NC0 have small NC3?"""
-    left = figures.left(runs)
+    left = figures.fraction_of_start(runs)
     is_high = left["nc0"] >= 1
     high, low = left[is_high]["nc3"], left[~is_high]["nc3"]
     return (
@@ -751,8 +744,12 @@ def tell_caught(runs):
     )
 
 
-both = good if (figures.left(good)["nc0"] >= 1).nunique() == 2 else good[:0]
-figures.given(both, "", tell_caught)
+both = (
+    good
+    if (figures.fraction_of_start(good)["nc0"] >= 1).nunique() == 2
+    else good[:0]
+)
+figures.show_if_any(both, "", tell_caught)
 
 # %% [markdown]
 # ## What was shown
@@ -780,7 +777,7 @@ def conclude(rows):
     )
 
 
-figures.given(all_six, "", conclude)
+figures.show_if_any(all_six, "", conclude)
 
 # %% [markdown]
 # ## What this does not show

@@ -110,7 +110,7 @@ stored = pd.concat([runs_of(name) for name in MIXED])
 good = figures.converged(stored)
 
 # %% tags=["hide-input"]
-figures.given(
+figures.show_if_any(
     stored,
     "",
     lambda runs: (
@@ -254,7 +254,7 @@ def tell_law(runs):
     )
 
 
-figures.given(sgd, "", draw_law, tell_law)
+figures.show_if_any(sgd, "", draw_law, tell_law)
 
 # %% [markdown]
 # (paper-figure-7)=
@@ -341,7 +341,7 @@ def show_walks(runs):
     return figures.shown(named(table), **{"largest step": "{:.0%}"})
 
 
-figures.given(good, "", show_walks)
+figures.show_if_any(good, "", show_walks)
 
 
 # %% tags=["hide-input"]
@@ -372,7 +372,7 @@ def tell_walks(runs):
     return " ".join(parts)
 
 
-figures.given(good, "", tell_walks)
+figures.show_if_any(good, "", tell_walks)
 
 # %% [markdown]
 # Whether a walk is smooth can depend on its total. {eq}`mix-worth` says why: if $\lambda_c$ alone
@@ -409,7 +409,7 @@ def show_starts(runs):
     return figures.shown(table.rename_axis("decoupled decay"))
 
 
-figures.given(good if len(free) else free, "", show_starts)
+figures.show_if_any(good if len(free) else free, "", show_starts)
 
 # %% [markdown]
 # ## The amount, not the share
@@ -440,7 +440,9 @@ def draw_amount(name):
 def draw_all(runs, names):
     """``draw_amount`` for those that there are."""
     present = [name for name in names if (runs["optimizer"] == name).any()]
-    figures.given(runs if present else runs[:0], "", *map(draw_amount, present))
+    figures.show_if_any(
+        runs if present else runs[:0], "", *map(draw_amount, present)
+    )
 
 
 draw_all(good, ["adam", "signum"])
@@ -501,7 +503,7 @@ def kept_by(name, decay):
 
 
 pairs = added(good)
-figures.given(good if len(pairs) else pairs, "", show_added)
+figures.show_if_any(good if len(pairs) else pairs, "", show_added)
 
 
 # %% tags=["hide-input"]
@@ -531,7 +533,7 @@ def tell_added(runs):
 
 
 enough = left(good).index.get_level_values("more").nunique() == 2
-figures.given(good if enough else good[:0], "", tell_added)
+figures.show_if_any(good if enough else good[:0], "", tell_added)
 
 # %% [markdown]
 # ## And accuracy?
@@ -587,7 +589,7 @@ def tell_gains(runs):
 
 
 some = good if len(gains(good)) else good[:0]
-figures.given(some, "", show_gains, tell_gains)
+figures.show_if_any(some, "", show_gains, tell_gains)
 
 # %% [markdown]
 # ## What was shown
@@ -659,7 +661,7 @@ def conclude(runs):
     return "\n".join(f"- {line}" for line in lines)
 
 
-figures.given(good, "", conclude)
+figures.show_if_any(good, "", conclude)
 
 # %% [markdown]
 # ## What this does not show

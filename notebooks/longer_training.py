@@ -151,7 +151,7 @@ def tell_counts(runs):
     return "In the store:\n\n" + "\n".join(lines)
 
 
-figures.given(pd.concat([sgd, adam]), "", tell_counts)
+figures.show_if_any(pd.concat([sgd, adam]), "", tell_counts)
 
 # %% [markdown]
 # ## SGD: the law first
@@ -307,7 +307,7 @@ def tell_law(runs):
     )
 
 
-figures.given(sgd, "", tell_law)
+figures.show_if_any(sgd, "", tell_law)
 
 # %% [markdown]
 # The other metrics are not bound by the law. NC1, NC2 and NC3 over the epochs of the long runs, at
@@ -378,7 +378,7 @@ def show_sgd(runs):
     return ratio_table(runs, ["lr", "momentum", "weight_decay"])
 
 
-figures.given(sgd, "", show_sgd)
+figures.show_if_any(sgd, "", show_sgd)
 
 
 # %% tags=["hide-input"]
@@ -402,7 +402,7 @@ def tell_sgd(runs):
 
 
 both = sgd["weight_decay"].eq(0).nunique() == 2
-figures.given(sgd if both else sgd[:0], "", tell_sgd)
+figures.show_if_any(sgd if both else sgd[:0], "", tell_sgd)
 
 # %% [markdown]
 # (paper-figure-13)=
@@ -440,7 +440,7 @@ def tell_lost(runs):
     return f"{len(paired)} of {len(runs)} runs count{which}."
 
 
-figures.given(adam, "", tell_lost)
+figures.show_if_any(adam, "", tell_lost)
 
 # %% [markdown]
 # One figure for each learning rate, the paper's first. Full circles: 2,000 epochs. Hollow ones: 200.
@@ -548,13 +548,15 @@ def only(name):
     return paired[paired["optimizer"] == name]
 
 
-figures.given(only("adamw"), "", show_ratios("adamw"), tell_ratios("adamw"))
+figures.show_if_any(
+    only("adamw"), "", show_ratios("adamw"), tell_ratios("adamw")
+)
 
 # %% [markdown]
 # And Adam, for comparison:
 
 # %% tags=["hide-input"]
-figures.given(only("adam"), "", show_ratios("adam"), tell_ratios("adam"))
+figures.show_if_any(only("adam"), "", show_ratios("adam"), tell_ratios("adam"))
 
 # %% [markdown]
 # Without decay the two are one optimizer. Theorem 3.3 lets NC0 grow to a positive constant under
@@ -582,7 +584,9 @@ def draw_course(lr):
     return draw
 
 
-figures.given(paired, "", *map(draw_course, sorted(paired["lr"].unique())))
+figures.show_if_any(
+    paired, "", *map(draw_course, sorted(paired["lr"].unique()))
+)
 
 # %% [markdown]
 # ## Does AdamW get there later?
@@ -635,7 +639,7 @@ def tell_least(runs):
     )
 
 
-figures.given(paired, "", show_least, tell_least)
+figures.show_if_any(paired, "", show_least, tell_least)
 
 # %% [markdown]
 # Is 200 epochs long enough, as the paper concludes? The conclusion that it means is that coupled
@@ -672,7 +676,7 @@ def show_gap(_):
 
 
 enough = set(gaps["nc3"].columns) == {SHORT, LONG}
-figures.given(paired if enough else paired[:0], "", show_gap)
+figures.show_if_any(paired if enough else paired[:0], "", show_gap)
 
 # %% [markdown]
 # ## What was shown
@@ -728,7 +732,7 @@ def conclude(_):
     return "\n".join(f"- {line}" for line in lines)
 
 
-figures.given(pd.concat([sgd, paired]), "", conclude)
+figures.show_if_any(pd.concat([sgd, paired]), "", conclude)
 
 
 # %% tags=["hide-input"]
@@ -744,7 +748,7 @@ def answer(_):
     )
 
 
-figures.given(paired if enough else paired[:0], "", answer)
+figures.show_if_any(paired if enough else paired[:0], "", answer)
 
 # %% [markdown]
 # ## What this does not show
@@ -773,4 +777,4 @@ def tell_learned(runs):
 
 weak = only("adamw")
 weak = weak[(weak["epochs"] == LONG) & (weak["weight_decay"] <= 0.05)]
-figures.given(weak, "", tell_learned)
+figures.show_if_any(weak, "", tell_learned)

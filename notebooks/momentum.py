@@ -35,7 +35,8 @@ import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from ncbook import figures, six_grids, sweep, theory
+from ncbook import figures, sweep, theory
+from ncbook.pages import six_grids
 
 figures.use_style()
 
@@ -94,7 +95,7 @@ sgdw = good[good["optimizer"] == "sgdw"]
 
 
 # %% tags=["hide-input"]
-figures.given(grids, six_grids.LINE, lambda _: six_grids.counted(stored))
+figures.show_if_any(grids, six_grids.LINE, lambda _: six_grids.counted(stored))
 
 # %% [markdown]
 # ## Where we agree with the paper, and where not
@@ -193,7 +194,7 @@ def verdicts(runs):
 
 # every check has something to look at
 whole = sgd if len(twins(sgd)) and len(below(upwards(sgd))) else sgd[:0]
-figures.given(whole, "", verdicts)
+figures.show_if_any(whole, "", verdicts)
 
 # %% [markdown]
 # (paper-figure-4)=
@@ -249,7 +250,7 @@ def tell_maps(runs):
     return f"The least NC3 in the maps: {'; '.join(parts)}."
 
 
-figures.given(of_sgd if len(sgd) else of_sgd[:0], "", tell_maps)
+figures.show_if_any(of_sgd if len(sgd) else of_sgd[:0], "", tell_maps)
 
 # %% [markdown]
 # ## By how much: the law
@@ -314,7 +315,7 @@ def draw_law(runs):
 
 
 both = grids[grids["optimizer"].isin(["sgd", "sgdw"])]
-figures.given(both, "", draw_law)
+figures.show_if_any(both, "", draw_law)
 
 
 # %% tags=["hide-input"]
@@ -339,7 +340,7 @@ def tell_law(runs):
     )
 
 
-figures.given(both, "", tell_law)
+figures.show_if_any(both, "", tell_law)
 
 # %% [markdown]
 # ## Only a larger step?
@@ -378,7 +379,7 @@ def tell_twins(runs):
 
 
 paired = sgd if len(twins(sgd)) else sgd[:0]
-figures.given(paired, "", show_twins, tell_twins)
+figures.show_if_any(paired, "", show_twins, tell_twins)
 
 # %% [markdown]
 # Where pairs end alike, momentum under SGD is a learning rate. This does not make the paper's finding wrong.
@@ -447,7 +448,7 @@ def draw_ratios(runs):
 
 
 lonely = good if len(over_none(good)) else good[:0]
-figures.given(lonely, "", draw_ratios)
+figures.show_if_any(lonely, "", draw_ratios)
 
 
 # %% tags=["hide-input"]
@@ -474,7 +475,7 @@ def tell_lost(runs):
     )
 
 
-figures.given(lonely, "", show_ratios, tell_lost)
+figures.show_if_any(lonely, "", show_ratios, tell_lost)
 
 # %% [markdown]
 # The table has $\beta = 0.9$ over $\beta = 0$: the median, and below it the least and the largest, of as many pairs as
@@ -497,7 +498,7 @@ def tell_others(runs):
     return "\n".join(lines)
 
 
-figures.given(lonely, "", tell_others)
+figures.show_if_any(lonely, "", tell_others)
 
 # %% [markdown]
 # Why should Signum and SignumW feel momentum, if their average has weight one? They take the *sign* of it.
@@ -521,7 +522,7 @@ def tell_first(runs):
 
 
 signs = lonely[lonely["optimizer"].isin(["signum", "signumw"])]
-figures.given(signs, "", tell_first)
+figures.show_if_any(signs, "", tell_first)
 
 # %% [markdown]
 # ## All maps
@@ -547,7 +548,7 @@ def draw_all(runs):
     return figures.side_by_side(*maps)
 
 
-figures.given(grids, "", draw_all)
+figures.show_if_any(grids, "", draw_all)
 
 # %% [markdown]
 # How much do rows and columns of these maps differ? The largest over the least cell of a row, where momentum
@@ -575,7 +576,7 @@ def show_directions(runs):
     return figures.shown(table, momentum="× {:.1f}", decay="× {:.1f}")
 
 
-figures.given(good, "", show_directions)
+figures.show_if_any(good, "", show_directions)
 
 # %% [markdown]
 # ## What was shown
@@ -599,7 +600,7 @@ def conclude(runs):
     )
 
 
-figures.given(lonely if len(whole) else lonely[:0], "", conclude)
+figures.show_if_any(lonely if len(whole) else lonely[:0], "", conclude)
 
 # %% [markdown]
 # ## What this does not show

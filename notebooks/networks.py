@@ -292,7 +292,7 @@ def tell(runs):
     )
 
 
-figures.given(pd.concat([resnet, digits]), "", show_counts, tell)
+figures.show_if_any(pd.concat([resnet, digits]), "", show_counts, tell)
 
 # %% [markdown]
 # ## The exact law, on a ResNet9
@@ -384,7 +384,7 @@ def tell_law(runs):
 
 lawful = resnet[resnet["optimizer"].isin(["sgd", "sgdw"])]
 lawful = lawful[lawful["status"] == "ok"]
-figures.given(lawful, "", draw_law, tell_law)
+figures.show_if_any(lawful, "", draw_law, tell_law)
 
 # %% [markdown]
 # ## What bfloat16 is
@@ -620,7 +620,7 @@ def compare(runs, title):
     """Figure, table and words for one network."""
     rows = all_compared(runs)
     draw = lambda _: draw_pairs(runs, title)  # noqa: E731
-    figures.given(rows, "", draw, show_compared, tell_compared)
+    figures.show_if_any(rows, "", draw, show_compared, tell_compared)
 
 
 compare(resnet, "ResNet9")
@@ -646,7 +646,7 @@ def memory(runs):
     return table.rename(index=figures.LABELS).rename_axis("")
 
 
-figures.given(memory(resnet), "", figures.shown)
+figures.show_if_any(memory(resnet), "", figures.shown)
 
 # %% [markdown]
 # ### The small network, too
@@ -677,7 +677,7 @@ def conclude():
 
 
 rows, small = all_compared(resnet), all_compared(digits)
-figures.given(pd.concat([rows, small]), "", lambda _: conclude())
+figures.show_if_any(pd.concat([rows, small]), "", lambda _: conclude())
 
 # %% [markdown]
 # - The networks' shapes are those of the paper's published code as far as it runs. What it leaves

@@ -98,7 +98,7 @@ def show_blocks(runs):
     return figures.shown(table, **formats).hide(axis="index")
 
 
-figures.given(runs, LINE, show_blocks)
+figures.show_if_any(runs, LINE, show_blocks)
 
 # %% [markdown]
 # ## What it took
@@ -130,7 +130,7 @@ def tell_cost(runs):
 iso = dict(format="ISO8601", utc=True, errors="coerce")
 timed = runs.assign(made=pd.to_datetime(runs["created_at"], **iso))
 timed = timed.dropna(subset=["made", "wall_time_s", "device"])
-figures.given(timed, "", tell_cost)
+figures.show_if_any(timed, "", tell_cost)
 
 # %% [markdown]
 # These are hours in which other work ran on the same cores, at a higher priority; on machines of
@@ -161,7 +161,7 @@ def show_provenance(runs):
     return figures.shown(table.rename(columns=names)).hide(axis="index")
 
 
-figures.given(runs, "", show_provenance)
+figures.show_if_any(runs, "", show_provenance)
 
 # %% [markdown]
 # ## The table
@@ -227,7 +227,7 @@ def show_settings(runs):
     return f"{len(table):,} settings."
 
 
-figures.given(runs, "", show_settings)
+figures.show_if_any(runs, "", show_settings)
 
 # %% [markdown]
 # ## Get the rows

@@ -48,17 +48,8 @@ from IPython.display import Markdown, display
 from matplotlib.colors import LogNorm
 from torch.nn import functional as F
 
-from ncbook import (
-    data,
-    figures,
-    models,
-    optim,
-    six_grids,
-    store,
-    sweep,
-    theory,
-    train,
-)
+from ncbook import data, figures, models, optim, store, sweep, theory, train
+from ncbook.pages import six_grids
 
 figures.use_style()
 
@@ -916,7 +907,7 @@ def draw_law(_):
     return panels(draw_parity, draw_error)
 
 
-figures.given(runs, LINES, draw_law)
+figures.show_if_any(runs, LINES, draw_law)
 
 # %% [markdown]
 # How close is it? Take all runs that should end with NC0 above 0.01, and then also all epochs at
@@ -962,7 +953,7 @@ def tell_closeness(visible):
 # %%
 history = with_epochs(runs)
 followed = runs[runs["run_id"].isin(list(history))]  # all, as a rule
-figures.given(followed.query("law > 0.01"), "", tell_closeness)
+figures.show_if_any(followed.query("law > 0.01"), "", tell_closeness)
 
 # %% [markdown]
 # Along the way, too: one learning rate and weight decay and all six momenta. Lines are the law at
@@ -996,7 +987,7 @@ def draw_courses(some):
 
 # %%
 ONE = "optimizer == 'sgd' and lr == 0.01 and weight_decay == 0.05"
-figures.given(followed.query(ONE + " and seed == 0"), "", draw_courses)
+figures.show_if_any(followed.query(ONE + " and seed == 0"), "", draw_courses)
 
 # %% [markdown]
 # ## The floor: rounding, and nothing else
@@ -1054,7 +1045,7 @@ def tell_floor(below):
 
 
 below = shown[(shown["above"] < 0.1) & (shown["size"] > 0.1)]
-figures.given(below, LINES, tell_floor)
+figures.show_if_any(below, LINES, tell_floor)
 
 # %% [markdown]
 # If the floor is rounding, it must go away with more digits. So here is one of the runs that hit
@@ -1145,7 +1136,7 @@ def draw_maps(runs):
     return panels(*(partial(draw_map, runs=runs, column=c) for c in MAPS))
 
 
-figures.given(fig4, LINES, draw_maps)
+figures.show_if_any(fig4, LINES, draw_maps)
 
 
 # %% tags=["hide-input"]
@@ -1169,7 +1160,7 @@ def tell_maps(strongest):
 
 strongest = fig4[fig4["weight_decay"] == 0.5]
 both = {0.9, 0.98} <= set(strongest["momentum"])
-figures.given(strongest if both else strongest[:0], "", tell_maps)
+figures.show_if_any(strongest if both else strongest[:0], "", tell_maps)
 
 # %% [markdown]
 # ## Against the paper's printed numbers
@@ -1314,7 +1305,7 @@ def tell_long(rows):
     )
 
 
-figures.given(both, LONG_LINES, show_long, tell_long)
+figures.show_if_any(both, LONG_LINES, show_long, tell_long)
 
 # %% [markdown]
 # ## What this means

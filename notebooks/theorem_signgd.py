@@ -38,7 +38,8 @@ import torch
 from IPython.display import Markdown, display
 from matplotlib import pyplot as plt
 
-from ncbook import data, figures, models, optim, six_grids, store, theory, train
+from ncbook import data, figures, models, optim, store, theory, train
+from ncbook.pages import six_grids
 
 figures.use_style()
 
@@ -1011,7 +1012,9 @@ def show_ends(runs):
 
 
 equal = swept[swept["weight_decay"] == 0.05]
-figures.given(equal, six_grids.line(*adaptive, weight_decays=0.05), show_ends)
+figures.show_if_any(
+    equal, six_grids.line(*adaptive, weight_decays=0.05), show_ends
+)
 
 # %% [markdown]
 # ## Beyond the theorem: a ceiling for every network
@@ -1158,7 +1161,7 @@ def tell_ceiling(runs):
     )
 
 
-figures.given(runs, LINES, tell_ceiling)
+figures.show_if_any(runs, LINES, tell_ceiling)
 
 
 # %% tags=["hide-input"]
@@ -1197,7 +1200,7 @@ def draw_both(runs):
     return figures.in_rows(*axes)
 
 
-figures.given(runs, "", draw_both)
+figures.show_if_any(runs, "", draw_both)
 
 # %% [markdown]
 # NC0 of every run, one mark a run; SignumW is set a little to the right. The full line is
@@ -1227,7 +1230,7 @@ def show_spans(runs):
     return figures.shown(table.rename("{:g}".format, level=1))
 
 
-figures.given(runs, "", show_spans)
+figures.show_if_any(runs, "", show_spans)
 
 # %% tags=["hide-input"]
 weak, strong = wd.between(1e-9, 0.05), wd >= 5
@@ -1292,7 +1295,9 @@ def tell_all(runs):
     )
 
 
-figures.given(whole, "", tell_weak_sign, tell_strong, tell_weak_adam, tell_all)
+figures.show_if_any(
+    whole, "", tell_weak_sign, tell_strong, tell_weak_adam, tell_all
+)
 
 # %% [markdown]
 # ## What was shown

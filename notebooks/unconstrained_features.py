@@ -42,7 +42,8 @@ from numpy.testing import assert_allclose
 from scipy.integrate import solve_ivp
 from scipy.optimize import root
 
-from ncbook import claims, figures, store, sweep, theory
+from ncbook import figures, store, sweep, theory
+from ncbook.pages import claims
 
 figures.use_style()
 
@@ -839,7 +840,7 @@ def show_optimum(runs):
     return figures.shown(table.rename_axis("λ′"))
 
 
-figures.given(whole, claims.UFM_LINES, show_optimum)
+figures.show_if_any(whole, claims.UFM_LINES, show_optimum)
 
 # %% [markdown]
 # How far is each run off, and which runs lie beyond the threshold?
@@ -868,7 +869,7 @@ def tell_optimum(runs):
     )
 
 
-figures.given(whole, "", tell_optimum)
+figures.show_if_any(whole, "", tell_optimum)
 
 # %% tags=["hide-input"]
 FLOOR, ABOVE = 0.2, 300  # smaller ones: a triangle on the lower edge
@@ -915,7 +916,7 @@ def draw_all(runs):
     return figures.in_rows(*axes)
 
 
-figures.given(whole, "", draw_all)
+figures.show_if_any(whole, "", draw_all)
 
 # %% [markdown]
 # (Means of the $K - 1$ largest; one dot for each learning rate; triangles lie below the frame. Right of
@@ -951,7 +952,7 @@ def tell_ghosts(dead):
     )
 
 
-figures.given(dead, claims.UFM_LINES, tell_ghosts)
+figures.show_if_any(dead, claims.UFM_LINES, tell_ghosts)
 
 # %% tags=["hide-input"]
 papers = np.sqrt(10_000 / K) / 10_000
@@ -1009,7 +1010,7 @@ def tell_sgd(sgd):
     )
 
 
-figures.given(sgd, claims.UFM_LINES, tell_sgd)
+figures.show_if_any(sgd, claims.UFM_LINES, tell_sgd)
 
 # %% [markdown]
 # ## Coupled against decoupled
@@ -1041,7 +1042,7 @@ def show_medians(runs):
     return figures.shown(view.rename_axis("λ′"), **two)
 
 
-figures.given(alive, claims.UFM_LINES, show_medians)
+figures.show_if_any(alive, claims.UFM_LINES, show_medians)
 
 # %% [markdown]
 # How much larger are AdamW's values, and how small does NC3 get?
@@ -1073,7 +1074,7 @@ def tell_factors(runs):
     )
 
 
-figures.given(alive, "", tell_factors)
+figures.show_if_any(alive, "", tell_factors)
 
 # %% [markdown]
 # By the book's one rule ({doc}`sweep`), for the best run of each optimizer and for all its runs:
@@ -1083,7 +1084,7 @@ verdicts = [
     lambda runs, name=name: figures.verdict(runs[runs["optimizer"] == name])
     for name in ("adam", "sgd", "adamw")
 ]
-figures.given(alive, "", *verdicts)
+figures.show_if_any(alive, "", *verdicts)
 
 # %% [markdown]
 # Why AdamW does not get there is the subject of {doc}`theorem_signgd`: with coupled decay any rest

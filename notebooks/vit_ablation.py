@@ -314,7 +314,7 @@ def tell(runs):
     )
 
 
-figures.given(runs, "", lambda runs: "In the store:\n\n" + tell(runs))
+figures.show_if_any(runs, "", lambda runs: "In the store:\n\n" + tell(runs))
 
 # %% [markdown]
 # ## Check: the law
@@ -364,7 +364,7 @@ def tell_law(runs):
     )
 
 
-figures.given(sgd, "", show_law, tell_law)
+figures.show_if_any(sgd, "", show_law, tell_law)
 
 # %% [markdown]
 # (paper-figure-45a)=
@@ -446,7 +446,7 @@ def tell_turning(runs):
     return "\n".join(lines)
 
 
-figures.given(good, "", tell_turning)
+figures.show_if_any(good, "", tell_turning)
 
 # %% [markdown]
 # ### Is it W that grows?
@@ -494,7 +494,7 @@ def tell_share(runs):
     )
 
 
-figures.given(good, "", tell_share, show_share)
+figures.show_if_any(good, "", tell_share, show_share)
 
 # %% [markdown]
 # (paper-figure-45c)=
@@ -534,7 +534,7 @@ def conclude(runs):
     return "\n".join(lines)
 
 
-figures.given(good, "", conclude)
+figures.show_if_any(good, "", conclude)
 
 # %% [markdown]
 # - **SGD's law of NC0 holds for a transformer.** It needs the last layer to decay and the update to be

@@ -8,7 +8,7 @@ from IPython.core.formatters import DisplayFormatter
 from matplotlib import pyplot as plt
 from nbclient import NotebookClient
 
-from ncbook import alt_text
+from ncbook.figures import alt_text
 
 
 @pytest.fixture

@@ -11,9 +11,10 @@ import pytest
 import yaml
 from docutils.nodes import make_id
 
-from ncbook import claims, store, sweep, theory
-from ncbook.claims import measures, page
+from ncbook import store, sweep, theory
 from ncbook.metrics import rule
+from ncbook.pages import claims
+from ncbook.pages.claims import measures, page
 
 ROOT = Path(__file__).parents[1]
 FILE = ROOT / "book" / "claims.yml"

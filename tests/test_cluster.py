@@ -344,7 +344,7 @@ def test_a_run_that_kills_its_worker_is_given_up_and_all_others_complete(
         task = partial(deadly, folder=tmp_path)
         outcomes = list(tasks.train_on(client, task, parts, lambda runs: None))
     assert sum((o.trained for o in outcomes), Counter()) == {"ok": 6}
-    assert [o.deadly for o in outcomes if o.deadly] == [part_of(0.13)]
+    assert [o.fatal for o in outcomes if o.fatal] == [part_of(0.13)]
     names = [path.name.split("-") for path in tmp_path.iterdir()]
     calls = Counter((float(lr), int(size)) for lr, size, _ in names)
     assert calls[0.13, 3] == calls[0.13, 1] == tasks.TRIES
@@ -356,7 +356,7 @@ def test_a_run_that_was_given_up_is_stored_with_the_reason(tmp_path, monkeypatch
     dead, *others = configs = small_grid(lrs=[0.01])
 
     def train_here(task, parts, advance):
-        yield Outcome(deadly=[dead])
+        yield Outcome(fatal=[dead])
         yield task(others, advance=advance)
 
     monkeypatch.setattr(tasks, "train_here", train_here)

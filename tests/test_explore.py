@@ -16,7 +16,7 @@ from IPython.display import HTML, Markdown
 
 from ncbook import data, explore, figures, store, sweep, theory
 from ncbook.explore import chooser as chooser_module
-from ncbook.explore import controls, draw, shelf
+from ncbook.explore import controls, draw, view
 from ncbook.train import RunConfig, train_members
 
 
@@ -177,7 +177,7 @@ def test_a_picture_has_alternative_text_and_the_figures_size(adam):
 def test_a_run_that_diverged_is_told_of(window):
     window.run.open_run(optimizer="sgd", lr=1e37)
     assert "1 diverged" in window.run.table.value
-    assert window.run.sign.value == ""
+    assert window.run.status.value == ""
 
 
 # ------------------------------------------------------------ the map
@@ -200,10 +200,10 @@ def test_the_map_has_the_means_of_the_store(window, stored):
 
 def test_a_cell_without_runs_cannot_be_pressed(window):
     cells = window.map
-    cells.take(dataclasses.replace(cells.shelf, runs=cells.shelf.runs.query("lr < 1")))
-    runs = cells.shelf.runs
+    cells.take(dataclasses.replace(cells.view, runs=cells.view.runs.query("lr < 1")))
+    runs = cells.view.runs
     lacking = runs[~((runs["weight_decay"] == 0) & (runs["momentum"] == 0))]
-    cells.take(dataclasses.replace(cells.shelf, runs=lacking))
+    cells.take(dataclasses.replace(cells.view, runs=lacking))
     cells.chooser.choose(optimizer="adam")
     cells.redraw()
     assert cells.buttons[0.0, 0.0].disabled
@@ -229,7 +229,7 @@ def test_a_press_opens_the_cells_best_run(window, stored):
 def test_every_metric_has_colours(window, metric):
     window.tabs.selected_index = 1
     window.map.metric.value = metric
-    assert window.map.sign.value == ""
+    assert window.map.status.value == ""
     painted = [b for b in window.map.buttons.values() if not b.disabled]
     assert all(b.style.button_color.startswith("#") for b in painted)
 
@@ -269,11 +269,11 @@ def test_an_empty_store_invites(tmp_path, monkeypatch):
         assert "papermill notebooks/sweep.ipynb out.ipynb -p optimizer adamw" in words
         assert f"-p results {tmp_path}" in words
         assert panel.body.layout.display == "none"
-        assert panel.sign.value == ""
+        assert panel.status.value == ""
 
 
 def test_the_line_of_the_invitation_names_parameters_of_the_sweep():
-    words = unescape(explore.Shelf.of(Path("nowhere")).invitation())
+    words = unescape(explore.StoreView.of(Path("nowhere")).invitation())
     assert "-p optimizer adamw" in words
     assert {"optimizer", "results"} <= set(sweep.PARAMETERS)
 
@@ -318,12 +318,12 @@ def test_reload_reads_what_has_come(results, tmp_path):
 
 
 def test_ones_own_runs_come_before_the_published_ones(results, tmp_path, monkeypatch):
-    monkeypatch.setattr(shelf, "PUBLISHED", results)
+    monkeypatch.setattr(view, "PUBLISHED", results)
     monkeypatch.setenv(store.RESULTS_VARIABLE, str(tmp_path))
-    assert list(shelf.folders().values()) == [results, tmp_path]  # one's own is empty
+    assert list(view.folders().values()) == [results, tmp_path]  # one's own is empty
     store.merge(results, tmp_path)
-    assert list(shelf.folders().values()) == [tmp_path, results]
-    assert list(shelf.folders("asked").values()) == [Path("asked")]
+    assert list(view.folders().values()) == [tmp_path, results]
+    assert list(view.folders("asked").values()) == [Path("asked")]
 
 
 def test_a_store_of_an_older_schema_is_shown(tmp_path):
@@ -333,13 +333,13 @@ def test_a_store_of_an_older_schema_is_shown(tmp_path):
     settings |= {"momentum": 0.9, "weight_decay": 0.05, "seed": 0, "epochs": 200}
     store.write(tmp_path, [settings | row])
     window = explore.explorer(tmp_path)
-    assert window.run.sign.value == ""
+    assert window.run.status.value == ""
     assert window.run.picture.figure is None  # there are no epochs to draw
     assert window.run.chooser.chosen["recipe"] == "200 epochs"
     assert "0.5" in window.run.table.value
     for index in (1, 2):
         window.tabs.selected_index = index
-        assert window.shown.sign.value == ""
+        assert window.shown.status.value == ""
 
 
 # ------------------------------------------------------------ train it now
@@ -364,7 +364,7 @@ def test_training_moves_and_ends_with_the_numbers_of_train_members(live):
     assert live.start.disabled
     assert not live.stop.disabled
     live.training.wait(SECONDS)
-    assert "Done: 4 of 4 epochs" in html.unescape(live.sign.value)
+    assert "Done: 4 of 4 epochs" in html.unescape(live.status.value)
     assert (live.bar.value, live.bar.max) == (4, 4)
     assert not live.start.disabled
     chosen = dict(lr=0.005, momentum=0.9, weight_decay=0.05, epochs=4)
@@ -389,7 +389,7 @@ def test_training_stops(live):
     live.training.wait(SECONDS)
     assert live.training.stopped
     assert live.training.epoch < 200
-    assert "Stopped after" in live.sign.value
+    assert "Stopped after" in live.status.value
     assert live.stop.disabled
     assert not live.start.disabled
 
@@ -409,7 +409,7 @@ def test_an_error_while_training_is_told(live, monkeypatch):
     monkeypatch.setattr(data, "load", fail)
     live.start.click()
     live.training.wait(SECONDS)
-    assert "out of memory training 2 x mlp" in live.sign.value
+    assert "out of memory training 2 x mlp" in live.status.value
     assert not live.start.disabled
 
 
@@ -475,7 +475,7 @@ def test_every_slider_can_go_to_its_ends(window, end):
                 continue
             before, value = control.value, getattr(control, end)
             control.value = 10.0**value if isinstance(control, widgets.FloatLogSlider) else value
-            assert sketch.sign.value == ""
+            assert sketch.status.value == ""
             control.value = before
 
 
@@ -494,7 +494,7 @@ def test_every_control_has_a_label_and_a_tooltip(window):
 
 
 def test_work_has_a_sign_and_mistakes_become_a_line():
-    sign = controls.Sign()
+    sign = controls.StatusLine()
     with sign.working():
         assert "working…" in sign.value
     assert sign.value == ""
@@ -506,7 +506,7 @@ def test_work_has_a_sign_and_mistakes_become_a_line():
 
 def test_drawing_is_signed(window, monkeypatch):
     said = []
-    monkeypatch.setattr(draw, "over_epochs", lambda *_, **__: said.append(window.run.sign.value))
+    monkeypatch.setattr(draw, "over_epochs", lambda *_, **__: said.append(window.run.status.value))
     monkeypatch.setattr(controls.Picture, "show", lambda *_: None)
     window.run.redraw()
     assert "working…" in said[0]

@@ -651,7 +651,7 @@ def shown_by(monkeypatch):
     def call(*arguments):
         displayed = []
         monkeypatch.setattr(figures.page, "display", displayed.append)
-        assert figures.given(*arguments) is None
+        assert figures.show_if_any(*arguments) is None
         return displayed
 
     return call
@@ -738,7 +738,7 @@ def test_having_all_optimizers_or_none():
 
 
 def test_what_is_left_is_the_end_over_the_start(runs):
-    left = figures.left(runs, ["nc0", "nc3"])
+    left = figures.fraction_of_start(runs, ["nc0", "nc3"])
     assert list(left) == ["nc0", "nc3"]
     for row, found in zip(runs.to_dict("records"), left.to_numpy(), strict=True):
         by_hand = [row["nc0"] / row["nc0_init"], row["nc3"] / row["nc3_init"]]

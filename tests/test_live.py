@@ -7,7 +7,8 @@ from html import unescape
 import numpy as np
 import pytest
 
-from ncbook import live, metrics, six_grids, store, theory
+from ncbook import live, metrics, store, theory
+from ncbook.pages import six_grids
 
 PUBLISHED = live.Path(__file__).parents[1] / "book" / "results"
 

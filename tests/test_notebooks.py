@@ -13,7 +13,8 @@ import nbformat
 import pytest
 from conftest import SECONDS
 
-from ncbook import claims, store, sweep
+from ncbook import store, sweep
+from ncbook.pages import claims
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "notebooks"

@@ -16,7 +16,8 @@ from click.testing import CliRunner
 from IPython.display import Markdown
 from PIL import Image
 
-from ncbook import claims, figures, store, sweep
+from ncbook import figures, store, sweep
+from ncbook.pages import claims
 from ncbook.sweep import request
 
 ROOT = Path(__file__).parents[1]

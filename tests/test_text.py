@@ -22,10 +22,11 @@ from matplotlib.figure import Figure
 from pandas.io.formats.style import Styler
 from test_cli import call
 
-from ncbook import alt_text, claims, explore, figures, store, sweep, text
+from ncbook import explore, figures, store, sweep, text
 from ncbook.cli import sweeping
 from ncbook.explore import chooser, controls
-from ncbook.figures import axes
+from ncbook.figures import alt_text, axes
+from ncbook.pages import claims
 
 ROOT = Path(__file__).parents[1]
 PUBLISHED = ROOT / "book" / "results"
@@ -273,7 +274,7 @@ def panels(results):
     window = explore.explorer(results)
     for tab in (1, 2):
         window.tabs.selected_index = tab
-    window.sign.say(HOSTILE[0])
+    window.status.say(HOSTILE[0])
     return set(values(window))
 
 
@@ -300,10 +301,10 @@ def test_an_explorer_of_unknown_optimizers_has_nothing_to_explore(nameless):
 
 def test_a_folder_and_an_error_are_text(tmp_path):
     folder = tmp_path / "<img src=x onerror=a>\n\x1b[31m$x$\udcff"
-    shelf = explore.Shelf.of(folder)
-    for markup in (shelf.told(), shelf.invitation(), controls.note(text.html(folder)).value):
+    view = explore.StoreView.of(folder)
+    for markup in (view.told(), view.invitation(), controls.note(text.html(folder)).value):
         assert text.line(folder.name) in seen(markup)
-    assert all(map(is_plain, explore.shelf.folders(folder)))
+    assert all(map(is_plain, explore.view.folders(folder)))
 
 
 # ------------------------------------------------------------ the terminal

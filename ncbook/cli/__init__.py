@@ -8,8 +8,6 @@ papermill. ``sweeping``, ``planning``, ``standing``, ``exporting``: the commands
 and bars.
 """
 
-from __future__ import annotations
-
 import signal
 from typing import Annotated
 

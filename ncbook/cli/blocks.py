@@ -1,7 +1,5 @@
 """What was asked for: blocks of runs, each for one execution of the notebook; all checked."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import product

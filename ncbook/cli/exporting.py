@@ -1,7 +1,5 @@
 """``ncbook export``: chosen runs as one Parquet file and one CSV file."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Options that choose among runs."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Collection
 from typing import Any
 

@@ -1,7 +1,5 @@
 """What the program says beside its answers: one line each, on standard error."""
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """One execution of the sweep's notebook by papermill, which ends when this process does."""
 
-from __future__ import annotations
-
 import contextlib
 import logging
 import os

@@ -1,7 +1,5 @@
 """The options that commands share, as one table: a row is an option of all of them."""
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """``ncbook plan``: what a sweep would train, and about how long it would take."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 from ncbook import sweep

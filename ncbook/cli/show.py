@@ -1,7 +1,5 @@
 """Answers on standard output: tables for people, JSON for programs; and bars meanwhile."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """``ncbook status``: what is stored, and what is being trained now."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any

@@ -1,7 +1,5 @@
 """``ncbook sweep``: an execution of the notebook for each block, on workers that stay warm."""
 
-from __future__ import annotations
-
 import contextlib
 import re
 import signal

@@ -1,7 +1,5 @@
 """What a data set is once it is loaded, and what it is before."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

@@ -5,8 +5,6 @@ run's seed, the epoch and the image alone: not on which process reads it, or on 
 before.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

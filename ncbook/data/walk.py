@@ -1,7 +1,5 @@
 """Which images lie below some folders: each once, wherever links lead."""
 
-from __future__ import annotations
-
 import os
 import stat
 from array import array

@@ -1,7 +1,5 @@
 """Dropdowns over a table of runs, of which each offers what the choices before it leave."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import Any
 

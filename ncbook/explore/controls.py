@@ -1,7 +1,5 @@
 """Controls with a label and a tooltip, pictures of figures, and a sign that says "working…"."""
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -11,7 +9,8 @@ import ipywidgets as widgets
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from ncbook import alt_text, text
+from ncbook import text
+from ncbook.figures import alt_text
 
 LABEL_WIDTH, CONTROL_WIDTH, SLIDER_WIDTH = "8.5em", "20em", "26em"
 # Of a list: around its texts, and of a letter; and the least, in which numbers have room.
@@ -85,7 +84,7 @@ def dense(html: str) -> str:
     return f'<div style="line-height: 1.4">{html}</div>'
 
 
-class Sign(widgets.HTML):
+class StatusLine(widgets.HTML):
     """Says that work is going on; what went wrong, in a line; or what it is told to."""
 
     def __init__(self) -> None:

@@ -1,7 +1,5 @@
 """Figures of the explorer. They are made without pyplot, whose state threads would share."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """The map of a metric over momentum and weight decay: a button a setting, which opens its runs."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 
@@ -15,7 +13,7 @@ from ncbook import figures
 from ncbook.explore import controls
 from ncbook.explore.chooser import Chooser
 from ncbook.explore.runs import StorePanel
-from ncbook.explore.shelf import MEASURES
+from ncbook.explore.view import MEASURES
 
 COLUMNS = ("dataset", "model", "recipe", "optimizer", "coupled_share", "lr")
 LINEAR = ("nc4", *figures.ACCURACIES)
@@ -52,7 +50,7 @@ class MapPanel(StorePanel):
             "there. With all learning rates: the mean of those means. Then not every cell need "
             "have the same rates: compare cells at one. <b>Press a cell to open its best run.</b>"
         )
-        self.body.children = (self.chooser, self.metric, self.sign, self.grid, note)
+        self.body.children = (self.chooser, self.metric, self.status, self.grid, note)
 
     def draw(self) -> None:
         runs, metric = self.chooser.selected, self.metric.value
@@ -105,7 +103,7 @@ class MapPanel(StorePanel):
         runs = runs[(runs["weight_decay"] == key[0]) & (runs["momentum"] == key[1])]
         best = figures.best_run(runs)
         best = runs.iloc[0] if best is None else best
-        with self.sign.working("opening the run…"):
+        with self.status.working("opening the run…"):
             names = (*COLUMNS, "momentum", "weight_decay", "seed")
             self._open(**{name: best[name] for name in names})
 

@@ -1,14 +1,12 @@
 """One setting of the store over its epochs; and two of them, one against the other."""
 
-from __future__ import annotations
-
 import ipywidgets as widgets
 import pandas as pd
 
 from ncbook import figures, text
 from ncbook.explore import controls, draw
 from ncbook.explore.chooser import START, WORDS, Chooser
-from ncbook.explore.shelf import Shelf
+from ncbook.explore.view import StoreView
 
 SHARED = ("dataset", "model", "recipe")
 OWN = ("optimizer", "coupled_share", "lr", "momentum", "weight_decay")
@@ -25,28 +23,29 @@ class StorePanel(widgets.VBox):
     chooser: Chooser
 
     def __init__(self) -> None:
-        self.sign, self.body, self.invitation = controls.Sign(), widgets.VBox(), widgets.HTML()
-        self.shelf: Shelf | None = None
+        self.status = controls.StatusLine()
+        self.body, self.invitation = widgets.VBox(), widgets.HTML()
+        self.view: StoreView | None = None
         self._fresh = False
         super().__init__([self.invitation, self.body])
 
-    def take(self, shelf: Shelf) -> None:
+    def take(self, view: StoreView) -> None:
         """Another store, or the same one anew."""
-        self.shelf, self._fresh = shelf, False
-        empty = shelf.runs.empty
+        self.view, self._fresh = view, False
+        empty = view.runs.empty
         self.body.layout.display = "none" if empty else None
-        self.invitation.value = controls.dense(shelf.invitation()) if empty else ""
-        self.offer(shelf.runs)
+        self.invitation.value = controls.dense(view.invitation()) if empty else ""
+        self.offer(view.runs)
 
     def look(self) -> None:
         """Draw, if that was not done since something changed."""
-        if not self._fresh and self.shelf is not None and not self.shelf.runs.empty:
+        if not self._fresh and self.view is not None and not self.view.runs.empty:
             self.redraw()
 
     def redraw(self) -> None:
         """Draw what is chosen now."""
         self._fresh = True
-        with self.sign.working():
+        with self.status.working():
             self.draw()
 
     def offer(self, runs: pd.DataFrame) -> None:
@@ -63,7 +62,7 @@ class RunPanel(StorePanel):
         super().__init__()
         self.chooser = Chooser(tuple(WORDS), self.redraw, or_all=("seed",))
         self.picture, self.table = controls.Picture(), widgets.HTML()
-        body = (self.chooser, self.sign, self.picture, controls.note(draw.READING), self.table)
+        body = (self.chooser, self.status, self.picture, controls.note(draw.READING), self.table)
         self.body.children = body
 
     def open_run(self, **values: object) -> None:
@@ -73,7 +72,7 @@ class RunPanel(StorePanel):
 
     def draw(self) -> None:
         runs = self.chooser.selected
-        history = self.shelf.history(runs)
+        history = self.view.history(runs)
         self.table.value = controls.dense(ended(runs) + changes(runs).to_html())
         look = figures.look(self.chooser.chosen["optimizer"])
         _show([draw.Line(history, **look)], self.picture)
@@ -92,7 +91,7 @@ class ComparePanel(StorePanel):
         self.picture, self.table = controls.Picture(), widgets.HTML()
         sides = [_column(name, chooser) for name, chooser in self.sides.items()]
         note = controls.note(draw.READING)
-        body = (self.chooser, controls.row(*sides), self.sign, self.picture, note, self.table)
+        body = (self.chooser, controls.row(*sides), self.status, self.picture, note, self.table)
         self.body.children = body
 
     def offer(self, runs: pd.DataFrame) -> None:
@@ -101,7 +100,7 @@ class ComparePanel(StorePanel):
             chooser.offer(self.chooser.selected)
 
     def _share(self) -> None:
-        self.offer(self.shelf.runs)
+        self.offer(self.view.runs)
         self.redraw()
 
     def draw(self) -> None:
@@ -111,7 +110,7 @@ class ComparePanel(StorePanel):
             look["label"] = f"{name}: {look['label']}"
             if lines and lines[0].color == look["color"]:
                 look["color"] = OTHER_COLOUR
-            lines.append(draw.Line(self.shelf.history(chooser.selected), **look))
+            lines.append(draw.Line(self.view.history(chooser.selected), **look))
             tables[name] = _changes(chooser.selected)
         both = pd.concat(tables, axis=1)
         both.columns = [f"{name}, {column}" for name, column in both.columns]

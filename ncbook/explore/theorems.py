@@ -1,7 +1,5 @@
 """The theorems with a slider for each of their numbers."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import ipywidgets as widgets
@@ -33,10 +31,11 @@ class Sketch(widgets.VBox):
         note: str,
     ) -> None:
         self.controls, self._made_of = sliders, (settings, figure, words)
-        self.sign, self.picture, self.numbers = controls.Sign(), controls.Picture(), widgets.HTML()
+        self.status = controls.StatusLine()
+        self.picture, self.numbers = controls.Picture(), widgets.HTML()
         for control in sliders.values():
             control.observe(lambda _: self.redraw(), "value")
-        parts = [controls.note(note), controls.row(*sliders.values()), self.sign]
+        parts = [controls.note(note), controls.row(*sliders.values()), self.status]
         super().__init__([*parts, self.picture, self.numbers])
 
     @property
@@ -47,7 +46,7 @@ class Sketch(widgets.VBox):
     def redraw(self) -> None:
         """Draw what the sliders say."""
         _, figure, words = self._made_of
-        with self.sign.working():
+        with self.status.working():
             settings = self.settings
             self.numbers.value = controls.dense(words(settings))
             self.picture.show(figure(settings), words(settings))

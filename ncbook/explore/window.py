@@ -12,11 +12,11 @@ from matplotlib.figure import Figure
 from ncbook import figures
 from ncbook.explore import controls, draw
 from ncbook.explore.chooser import START
-from ncbook.explore.live import LivePanel
 from ncbook.explore.map import MapPanel
 from ncbook.explore.runs import ComparePanel, RunPanel
-from ncbook.explore.shelf import Shelf, folders
 from ncbook.explore.theorems import TheoryPanel
+from ncbook.explore.training import LivePanel
+from ncbook.explore.view import StoreView, folders
 
 STATIC_VARIABLE = "NCBOOK_STATIC"  # set where notebooks become pages: book/_ext
 ORDER = ("run", "map", "compare", "live", "theory")
@@ -51,7 +51,7 @@ class Explorer(widgets.VBox):
         self.store = controls.dropdown(*words, list(folders(results).items()))
         self.store.layout.width = "min(40em, 100%)"
         self.reload = controls.button("Reload", "read the store again", "refresh")
-        self.told, self.sign = widgets.HTML(), controls.Sign()
+        self.told, self.status = widgets.HTML(), controls.StatusLine()
         self.run, self.compare = RunPanel(), ComparePanel()
         self.map, self.live, self.theory = MapPanel(self.open_run), LivePanel(), TheoryPanel()
         panels = [getattr(self, name) for name in ORDER]
@@ -60,7 +60,7 @@ class Explorer(widgets.VBox):
         self.reload.on_click(lambda _: self.read())
         self.store.observe(lambda _: self.read(), "value")
         self.tabs.observe(lambda _: self.look(), "selected_index")
-        head = controls.row(self.store, self.reload, self.sign)
+        head = controls.row(self.store, self.reload, self.status)
         super().__init__([head, self.told, self.tabs])
         self.read()
 
@@ -71,11 +71,11 @@ class Explorer(widgets.VBox):
 
     def read(self) -> None:
         """Read the store, and draw what is looked at."""
-        with self.sign.working("reading the store…"):
-            shelf = Shelf.of(self.store.value)
-            self.told.value = shelf.told()
+        with self.status.working("reading the store…"):
+            view = StoreView.of(self.store.value)
+            self.told.value = view.told()
             for panel in (self.run, self.map, self.compare):
-                panel.take(shelf)
+                panel.take(view)
         self.look()
 
     def look(self) -> None:
@@ -91,20 +91,20 @@ class Explorer(widgets.VBox):
 
 def pictured(results: str | Path | None = None) -> None:
     """Display a picture of two runs as the explorer compares them, or how to train them."""
-    shelf = Shelf.of(next(iter(folders(results).values())))
-    runs = shelf.runs
-    for complaint in shelf.complaints:
+    view = StoreView.of(next(iter(folders(results).values())))
+    runs = view.runs
+    for complaint in view.complaints:
         figures.say_left_out(complaint)
     for name, value in (START | {"optimizer": PICTURED}).items():
         if not runs.empty:
             runs = runs[runs[name].isin(value if isinstance(value, list) else [value])]
-    figures.given(runs, LINE, lambda runs: _compared(shelf, runs))
+    figures.show_if_any(runs, LINE, lambda runs: _compared(view, runs))
 
 
-def _compared(shelf: Shelf, runs: pd.DataFrame) -> Figure:
+def _compared(view: StoreView, runs: pd.DataFrame) -> Figure:
     """Every metric over the epochs, a line an optimizer."""
     lines = [
-        draw.Line(shelf.history(rows), **figures.look(name))
+        draw.Line(view.history(rows), **figures.look(name))
         for name, rows in figures.by_optimizer(runs)
     ]
     figure = draw.over_epochs(lines)

@@ -3,10 +3,19 @@
 ``style``: colours and labels. ``selecting``: which runs count. ``words``, ``tables``: what is said
 and listed. ``axes``: panels and their axes. ``lines``, ``maps``, ``dots``: figures by their kind.
 ``law``: what the exact law foretells. ``page``: what a notebook displays. Everything public is
-here, too: ``figures.given`` and so on.
+here, too: ``figures.show_if_any`` and so on.
 """
 
 from ncbook.figures.axes import epoch_axis, log_values
+from ncbook.figures.display import (
+    folded,
+    in_rows,
+    say_left_out,
+    show_if_any,
+    side_by_side,
+    small_panels,
+    with_lines,
+)
 from ncbook.figures.dots import parity, scatters
 from ncbook.figures.law import LAW_FROM, LAWFUL, TRAINING_IMAGES, exact_law
 from ncbook.figures.lines import (
@@ -17,15 +26,6 @@ from ncbook.figures.lines import (
     singular_values,
 )
 from ncbook.figures.maps import heatmaps
-from ncbook.figures.page import (
-    folded,
-    given,
-    in_rows,
-    say_left_out,
-    side_by_side,
-    small_panels,
-    with_lines,
-)
 from ncbook.figures.selecting import (
     CONVERGED,
     SWEPT,
@@ -33,8 +33,8 @@ from ncbook.figures.selecting import (
     by_optimizer,
     converged,
     even_seeds,
+    fraction_of_start,
     having,
-    left,
     of_setting,
     on_grid,
     over_seeds,
@@ -84,12 +84,11 @@ __all__ = [
     "even_seeds",
     "exact_law",
     "folded",
-    "given",
+    "fraction_of_start",
     "having",
     "headline",
     "heatmaps",
     "in_rows",
-    "left",
     "log_values",
     "look",
     "measured",
@@ -101,6 +100,7 @@ __all__ = [
     "parity",
     "say_left_out",
     "scatters",
+    "show_if_any",
     "shown",
     "side_by_side",
     "singular_values",

@@ -1,7 +1,5 @@
 """Panels, their axes and their one legend."""
 
-from __future__ import annotations
-
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes

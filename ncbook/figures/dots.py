@@ -1,7 +1,5 @@
 """Figures with one dot a run: NC0 against the exact law, one metric against another."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import matplotlib.pyplot as plt
@@ -10,7 +8,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ncbook import regression, text
+from ncbook import stats, text
 from ncbook.figures.axes import finish, log_ticks, panels
 from ncbook.figures.law import LAW_FROM, exact_law
 from ncbook.figures.selecting import by_optimizer
@@ -76,7 +74,7 @@ def scatters(
 def _line(axis: Axes, rows: pd.DataFrame, x: str, y: str) -> list[str]:
     """Draw the line of least squares through what is drawn; its n and R², if there is one."""
     rows = rows[rows[x] > 0].assign(log=lambda r: np.log10(r[x]))
-    fit = regression.lines(rows, "log", y).iloc[-1]
+    fit = stats.lines(rows, "log", y).iloc[-1]
     if np.isnan(fit["slope"]):
         return [f"n = {len(rows):,}"]
     ends = np.array([rows["log"].min(), rows["log"].max()])

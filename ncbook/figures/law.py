@@ -1,7 +1,5 @@
 """What the exact law foretells of stored runs."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 

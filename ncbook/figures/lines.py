@@ -1,7 +1,5 @@
 """Figures of lines: metrics at the end against a setting, and metrics over the epochs."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Maps: a metric at the end over momentum and weight decay."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import matplotlib.pyplot as plt

@@ -79,7 +79,7 @@ def best_run(runs: pd.DataFrame) -> pd.Series | None:
     return None if good.empty else good.iloc[good["nc3"].argmin()]
 
 
-def left(runs: pd.DataFrame, metrics: Sequence[str] = MAIN) -> pd.DataFrame:
+def fraction_of_start(runs: pd.DataFrame, metrics: Sequence[str] = MAIN) -> pd.DataFrame:
     """What is left of each metric: its value at the end over that at the start."""
     return pd.DataFrame({metric: runs[metric] / runs[f"{metric}_init"] for metric in metrics})
 

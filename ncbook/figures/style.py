@@ -4,14 +4,12 @@ Colours belong to optimizers and are the same everywhere; they are the colour-bl
 Okabe and Ito. Coupled decay is drawn solid, decoupled dashed.
 """
 
-from __future__ import annotations
-
 import matplotlib.pyplot as plt
 import pandas as pd
 import seaborn as sns
 
-from ncbook import alt_text
-from ncbook.figures.page import tell_damage
+from ncbook.figures import alt_text
+from ncbook.figures.display import tell_damage
 
 # Okabe and Ito, "Color Universal Design" (2008): one hue a direction, dark = coupled.
 COLOURS = {

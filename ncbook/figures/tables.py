@@ -1,7 +1,5 @@
 """Tables of runs, and how a page shows them."""
 
-from __future__ import annotations
-
 import pandas as pd
 from pandas.io.formats.style import Styler
 

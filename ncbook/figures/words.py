@@ -1,7 +1,5 @@
 """What a page says of runs: captions, counts, verdicts, findings."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import pandas as pd

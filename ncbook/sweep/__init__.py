@@ -17,7 +17,6 @@ from ncbook.sweep.engine import (
     stored_without_listing,
 )
 from ncbook.sweep.grids import GRIDS, MIXED_GRIDS, Grid, grid
-from ncbook.sweep.intervals import intervals
 from ncbook.sweep.leases import running
 from ncbook.sweep.request import (
     PARAMETERS,
@@ -28,7 +27,7 @@ from ncbook.sweep.request import (
     duration,
     load_history,
     load_runs,
-    prove,
+    preflight,
     read,
 )
 
@@ -49,13 +48,12 @@ __all__ = [
     "duration",
     "estimate_seconds",
     "grid",
-    "intervals",
     "load_data",
     "load_history",
     "load_runs",
     "look",
     "missing",
-    "prove",
+    "preflight",
     "read",
     "run",
     "run_id",

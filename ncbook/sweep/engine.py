@@ -1,7 +1,5 @@
 """Train what the store lacks: chunks of members, on worker processes, stored as they end."""
 
-from __future__ import annotations
-
 import multiprocessing
 import time
 import warnings
@@ -292,8 +290,8 @@ def _rounds(
         busy: list[RunConfig] = []
         for outcome in train(chunks(todo, workers), advance):
             busy += outcome.busy
-            if outcome.deadly:
-                outcome.trained += _give_up(outcome.deadly, results)
+            if outcome.fatal:
+                outcome.trained += _give_up(outcome.fatal, results)
             advance(outcome.stored)
             yield outcome
             count += 1

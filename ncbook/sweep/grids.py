@@ -1,7 +1,5 @@
 """The paper's grids as data, and the run configs of any grid."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product

@@ -12,8 +12,6 @@ file system's own clock. What cannot be a lease or an owner counts as one of the
 there: a file of another form, a folder, a pipe.
 """
 
-from __future__ import annotations
-
 import contextlib
 import json
 import os

@@ -1,7 +1,5 @@
 """Whether what is to be trained at once can fit: asked before anything starts."""
 
-from __future__ import annotations
-
 import psutil
 import torch
 

@@ -1,7 +1,5 @@
 """The bar that a sweep shows."""
 
-from __future__ import annotations
-
 import io
 import sys
 from collections.abc import Callable, Iterator

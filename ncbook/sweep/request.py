@@ -4,8 +4,6 @@ papermill accepts a misspelt name, hands ``-p lrs '[1e-3]'`` over as a string, a
 values; so the notebook passes everything through ``check``.
 """
 
-from __future__ import annotations
-
 import ast
 import difflib
 import os
@@ -76,13 +74,13 @@ def check(namespace: Mapping[str, Any]) -> Request:
     try:
         _check_names(namespace)
         request = read(namespace)
-        prove(request)
+        preflight(request)
     except (ValueError, OSError, data.DataNotFoundError, SweepError) as error:
         raise ParameterError(str(error)) from None
     return request
 
 
-def prove(request: Request) -> None:
+def preflight(request: Request) -> None:
     """Load a request's data and make its results folder, so that nothing fails for want of them.
 
     Raises:

@@ -31,7 +31,7 @@ class Outcome:
     trained: Counter = field(default_factory=Counter)  # by status
     stored: int = 0  # by someone else, meanwhile
     busy: list[RunConfig] = field(default_factory=list)  # someone else is training these
-    deadly: list[RunConfig] = field(default_factory=list)  # given up: they kill their worker
+    fatal: list[RunConfig] = field(default_factory=list)  # given up: they kill their worker
 
 
 Task = Callable[..., Outcome]  # of a chunk, and ``advance=``
@@ -49,7 +49,7 @@ def train_on(
     """Each chunk's outcome as it ends on the client's workers.
 
     A chunk whose worker dies is tried again, up to ``TRIES`` times; then its members are tried each
-    by itself, and one that kills its worker again and again is given up: ``deadly``. Whatever a
+    by itself, and one that kills its worker again and again is given up: ``fatal``. Whatever a
     task raises is raised here, and what is still training is stopped.
 
     Raises:
@@ -73,7 +73,7 @@ def train_on(
                 if outcome is not None:
                     yield outcome
                 elif attempt.is_last():
-                    yield Outcome(deadly=attempt.part)
+                    yield Outcome(fatal=attempt.part)
                 else:
                     waiting.extend(attempt.next())
         finally:

@@ -5,8 +5,6 @@ file with a flipped bit without complaint). It belongs to one config, and so to 
 damaged, or belongs to another run, is set aside with a warning and never trained from.
 """
 
-from __future__ import annotations
-
 import hashlib
 import io
 import json

@@ -1,7 +1,5 @@
 """Images of a streamed data set in batches, decoded by processes that live as long as the run."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 
 import torch

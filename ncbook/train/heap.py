@@ -1,7 +1,5 @@
 """Memory while training: kept from one step for the next, and seldom searched for garbage."""
 
-from __future__ import annotations
-
 import ctypes
 import gc
 import platform

@@ -4,8 +4,6 @@ One forward pass over the training set and one over the test set, in evaluation 
 float64) and without augmentation; everything is worked out from the features of these two.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 

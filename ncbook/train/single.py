@@ -1,7 +1,5 @@
 """One run as an ordinary module with an ordinary optimizer."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 
@@ -38,7 +36,7 @@ def initial_network(config: RunConfig, dataset: data.Streamed) -> models.Classif
     return net.to(memory_format=torch.channels_last)
 
 
-def its_optimizer(config: RunConfig, net: nn.Module) -> optim.Optimizer:
+def build_optimizer(config: RunConfig, net: nn.Module) -> optim.Optimizer:
     """With weight decay on the parameters that are to decay."""
     decays, named = models.decayed(net), dict(net.named_parameters())
     groups = [

@@ -7,8 +7,6 @@ are. Batch norm does: on GPUs its statistics are those of the whole minibatch, o
 each process's share, and the first process's running statistics are the run's.
 """
 
-from __future__ import annotations
-
 import os
 import time
 from collections.abc import Iterator, Sequence
@@ -35,7 +33,7 @@ from ncbook.train.loop import (
 from ncbook.train.measure import MEASURED
 from ncbook.train.meter import Meter
 from ncbook.train.processes import in_processes, start_fabric
-from ncbook.train.single import Loss, initial_network, its_optimizer
+from ncbook.train.single import Loss, build_optimizer, initial_network
 
 FINITE_EVERY = 100  # steps between looks at whether a run is lost: an epoch may take an hour
 TIMED_STEPS = 3
@@ -206,7 +204,7 @@ class _Run:
         if self.device.type == "cuda" and job.devices > 1:
             self.net = nn.SyncBatchNorm.convert_sync_batchnorm(self.net)
         self.loss = self.fabric.setup_module(Loss(self.net, config.precision))
-        self.optimizer = its_optimizer(config, self.net)
+        self.optimizer = build_optimizer(config, self.net)
         self.order = torch.Generator().manual_seed(config.seed)
         self.feed = Feed(dataset, config.seed, job.loaders, self.device)
         self.epoch, self.history, self.seconds = 0, [], 0.0

@@ -5,11 +5,11 @@ from dataclasses import asdict, astuple
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.stats
 import statsmodels.formula.api as smf
-from scipy import stats
 from sklearn.datasets import load_diabetes
 
-from ncbook import regression
+from ncbook import stats
 
 # Table 5 of the paper: n, slope, SE, t, low, high, R², adjusted R², F.
 TABLE_5 = [
@@ -33,7 +33,7 @@ def patients():
 
 
 def test_anscombe_as_printed():
-    fit = regression.line(ANSCOMBE_X, ANSCOMBE_Y)
+    fit = stats.line(ANSCOMBE_X, ANSCOMBE_Y)
     assert fit.n == 11
     assert (round(fit.slope, 3), round(fit.intercept, 2)) == (0.5, 3.0)
     assert (round(fit.se, 3), round(fit.r2, 3)) == (0.118, 0.667)
@@ -41,23 +41,23 @@ def test_anscombe_as_printed():
 
 def test_the_textbook_formulas(patients):
     x, y = patients["bmi"].to_numpy(), patients["progression"].to_numpy()
-    fit, n = regression.line(x, y, confidence=0.9), len(x)
+    fit, n = stats.line(x, y, confidence=0.9), len(x)
     dx, dy = x - x.mean(), y - y.mean()
     slope = dx @ dy / (dx @ dx)
     rest = dy - slope * dx
     se = np.sqrt(rest @ rest / (n - 2) / (dx @ dx))
     r2 = 1 - rest @ rest / (dy @ dy)
-    half = stats.t.ppf(0.95, n - 2) * se
-    p = 2 * stats.t.sf(slope / se, n - 2)
+    half = scipy.stats.t.ppf(0.95, n - 2) * se
+    p = 2 * scipy.stats.t.sf(slope / se, n - 2)
     wanted = (n, slope, se, slope / se, p, slope - half, slope + half, r2)
     wanted += (1 - (1 - r2) * (n - 1) / (n - 2), (slope / se) ** 2, y.mean() - slope * x.mean())
     np.testing.assert_allclose(astuple(fit), wanted, rtol=1e-9)  # double precision, 442 points
 
 
 def test_equal_to_scipy_and_to_statsmodels_formulas(patients):
-    ours = regression.line(patients["bp"], patients["progression"])
-    scipy = stats.linregress(patients["bp"], patients["progression"])
-    theirs = (scipy.slope, scipy.intercept, scipy.stderr, scipy.pvalue, scipy.rvalue**2)
+    ours = stats.line(patients["bp"], patients["progression"])
+    theirs = scipy.stats.linregress(patients["bp"], patients["progression"])
+    theirs = (theirs.slope, theirs.intercept, theirs.stderr, theirs.pvalue, theirs.rvalue**2)
     found = (ours.slope, ours.intercept, ours.se, ours.p, ours.r2)
     np.testing.assert_allclose(found, theirs, rtol=1e-9)
     formula = smf.ols("progression ~ bp", patients).fit()
@@ -70,7 +70,7 @@ def test_equal_to_scipy_and_to_statsmodels_formulas(patients):
 def test_the_interval_covers_the_true_slope_as_often_as_it_says():
     rng, x, covered = np.random.default_rng(0), np.linspace(0, 1, 8), 0
     for noise in rng.normal(size=(1000, 8)):
-        fit = regression.line(x, 2 * x + noise, confidence=0.8)
+        fit = stats.line(x, 2 * x + noise, confidence=0.8)
         covered += fit.low <= 2 <= fit.high
     assert abs(covered / 1000 - 0.8) < 0.05  # four standard errors of 1000 trials
 
@@ -83,7 +83,7 @@ def test_the_papers_table_has_the_form_of_this_fit(row):
     assert abs(t**2 / f - 1) < 1e-3
     assert abs(t**2 / (t**2 + n - 2) - r2) < 6e-4
     assert abs(1 - (1 - r2) * (n - 1) / (n - 2) - adjusted) < 1.1e-3
-    half = stats.t.ppf(0.975, n - 2) * slope / t
+    half = scipy.stats.t.ppf(0.975, n - 2) * slope / t
     np.testing.assert_allclose([slope - half, slope + half], [low, high], atol=6e-4)
 
 
@@ -102,29 +102,29 @@ def test_the_papers_table_has_the_form_of_this_fit(row):
 )
 def test_points_that_make_no_line_are_refused(x, y, words):
     with pytest.raises(ValueError, match=words):
-        regression.line(x, y)
+        stats.line(x, y)
 
 
 @pytest.mark.parametrize("confidence", [0, 1, -0.5, float("nan")])
 def test_a_confidence_that_is_none_is_refused(confidence):
     with pytest.raises(ValueError, match="confidence must lie between 0 and 1, got"):
-        regression.line(ANSCOMBE_X, ANSCOMBE_Y, confidence)
+        stats.line(ANSCOMBE_X, ANSCOMBE_Y, confidence)
 
 
 def test_lines_by_group_and_over_all(patients):
-    table = regression.lines(patients, "bmi", "progression", by="sex")
+    table = stats.lines(patients, "bmi", "progression", by="sex")
     values = sorted(patients["sex"].unique())
     assert list(table.index) == [*values, "all"]
     assert table.index.name == "sex"
     groups = [patients[patients["sex"] == value] for value in values]
     for row, group in zip(table.itertuples(index=False), [*groups, patients], strict=True):
-        assert row._asdict() == asdict(regression.line(group["bmi"], group["progression"]))
+        assert row._asdict() == asdict(stats.line(group["bmi"], group["progression"]))
     assert table["n"].iloc[-1] == table["n"].iloc[:-1].sum() == 442
 
 
 def test_a_group_that_is_too_small_has_its_number_alone():
     rows = pd.DataFrame({"x": [1, 2, 3, 4, 5], "y": [1, 2, 4, 4, 6], "g": [0.1] * 3 + [0.2] * 2})
-    table = regression.lines(rows, "x", "y", by="g")
+    table = stats.lines(rows, "x", "y", by="g")
     assert table["n"].tolist() == [3, 2, 5]
     assert table.loc[0.2].drop("n").isna().all()
     assert table.drop(index=0.2).notna().all(axis=None)
@@ -132,7 +132,7 @@ def test_a_group_that_is_too_small_has_its_number_alone():
 
 @pytest.mark.parametrize("by", [None, "g"])
 def test_no_rows_make_a_table_without_numbers(by):
-    table = regression.lines(pd.DataFrame({"x": [], "y": [], "g": []}), "x", "y", by=by)
+    table = stats.lines(pd.DataFrame({"x": [], "y": [], "g": []}), "x", "y", by=by)
     assert list(table.index) == ["all"]
     assert table["n"].tolist() == [0]
     assert table.drop(columns="n").isna().all(axis=None)

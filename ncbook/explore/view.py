@@ -36,7 +36,7 @@ def _has_files(folder: Path) -> bool:
 
 
 @dataclass(frozen=True)
-class Shelf:
+class StoreView:
     """The runs of a store, with a column ``recipe`` that says in words what has no control of its
     own, and what there was to complain of when they were read."""
 
@@ -46,8 +46,8 @@ class Shelf:
     _read: dict = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
-    def of(cls, folder: Path) -> Shelf:
-        """Read a folder; one that cannot be read is an empty shelf, and says why."""
+    def of(cls, folder: Path) -> StoreView:
+        """Read a folder; one that cannot be read is an empty view, and says why."""
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             try:

@@ -14,8 +14,9 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from ncbook import data, figures, six_grids, store, sweep, theory
+from ncbook import data, figures, store, sweep, theory
 from ncbook.metrics import rule
+from ncbook.pages import six_grids
 
 EPOCHS = six_grids.SETTING["epochs"]
 BATCH_SIZE = 128  # of the digits runs and of the paper's

@@ -1,7 +1,5 @@
 """The paper's six grids on the book's small default, the digits MLP: what several chapters read."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pandas as pd
@@ -106,7 +104,7 @@ def live_figure(runs: pd.DataFrame, results: str | Path | None = None) -> live.L
         there = (name, decay) in middle.index.droplevel("epoch")
         return middle.loc[(name, decay), column].tolist() if there else None
 
-    curves = {name: [of("nc0_left", name, decay) for decay in decays] for name in names}
+    curves = {name: [of("nc0_fraction", name, decay) for decay in decays] for name in names}
     ends = {name: [(of("nc3", name, decay) or [None])[-1] for decay in decays] for name in names}
     labels = {name: figures.LABELS[name] for name in names}
     return live.training(decays, epochs, curves, ends, good["nc3_init"].median(), labels, caption)
@@ -118,8 +116,8 @@ def _medians(runs: pd.DataFrame, results: str | Path | None) -> pd.DataFrame:
     history = store.load_history(results, run_id=runs["run_id"].tolist())
     whole = history.groupby("epoch")["run_id"].transform("size") == len(runs)
     history = history[whole].merge(runs[["run_id", "nc0_init"]], on="run_id")
-    history["nc0_left"] = history["nc0"] / history["nc0_init"]
-    return history.groupby(["optimizer", "weight_decay", "epoch"])[["nc0_left", "nc3"]].median()
+    history["nc0_fraction"] = history["nc0"] / history["nc0_init"]
+    return history.groupby(["optimizer", "weight_decay", "epoch"])[["nc0_fraction", "nc3"]].median()
 
 
 def save_headline(results: str, path: str) -> None:

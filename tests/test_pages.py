@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 from matplotlib import pyplot as plt
 
-from ncbook import six_grids, store, sweep
+from ncbook import store, sweep
+from ncbook.pages import six_grids
 
 
 def record(config, **values):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import yaml
 
-from ncbook.claims.measures import MEASURES
+from ncbook.pages.claims.measures import MEASURES
 
 NOT_RUN = "not run"
 VERDICTS = {

@@ -1,8 +1,6 @@
 """What a notebook's page is given: words, tables and figures, the lines that train their runs, and
 which stored runs it does without."""
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Callable
 
@@ -13,7 +11,8 @@ from IPython.display import HTML, Markdown, display
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ncbook import alt_text, store, text
+from ncbook import store, text
+from ncbook.figures import alt_text
 
 
 def tell_damage() -> None:
@@ -40,7 +39,7 @@ def say_left_out(why: str) -> None:
     display(HTML(f"<p>{words} {text.html(why)}</p>"))
 
 
-def given(runs: pd.DataFrame, line: str, *shows: Callable[[pd.DataFrame], object]) -> None:
+def show_if_any(runs: pd.DataFrame, line: str, *shows: Callable[[pd.DataFrame], object]) -> None:
     """Display what each of ``shows`` makes of the runs: text as Markdown, a figure with its label
     as alternative text. If there are none: a sentence, and the line of a shell that trains them
     (or, if that is empty, the sentence alone)."""
@@ -62,8 +61,8 @@ def folded(lines: str, title: str = "The lines that train it") -> Markdown:
 
 
 def with_lines(runs: pd.DataFrame, lines: str, *shows: Callable[[pd.DataFrame], object]) -> None:
-    """As ``given``, and below it a fold-out with the lines that train the runs, stored or not."""
-    given(runs, "", *shows)
+    """``show_if_any``, and below it a fold-out with the lines that train the runs."""
+    show_if_any(runs, "", *shows)
     display(folded(lines))
 
 

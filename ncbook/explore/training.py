@@ -127,7 +127,8 @@ class LivePanel(widgets.VBox):
         self.start = controls.button("Start", "train with these settings", "play", "primary")
         self.stop = controls.button("Stop", "end the training after this epoch", "stop")
         self.bar = widgets.IntProgress(description="epochs", tooltip="how many epochs are done")
-        self.sign, self.picture, self.table = controls.Sign(), controls.Picture(), widgets.HTML()
+        self.status = controls.StatusLine()
+        self.picture, self.table = controls.Picture(), widgets.HTML()
         self.training: Training | None = None
         self._drawn_at, self._took = 0.0, 0.0
         self.start.on_click(lambda _: self._start())
@@ -138,7 +139,7 @@ class LivePanel(widgets.VBox):
             "seconds on an idle machine. Nothing is stored."
         )
         buttons = controls.row(self.start, self.stop, self.bar)
-        parts = [note, controls.row(*self.controls.values()), buttons, self.sign]
+        parts = [note, controls.row(*self.controls.values()), buttons, self.status]
         super().__init__([*parts, self.picture, self.table])
 
     @property
@@ -159,14 +160,14 @@ class LivePanel(widgets.VBox):
             return
         self.start.disabled, self.stop.disabled = True, False
         self.bar.value, self.table.value = 0, ""
-        self.sign.say("starting…")
+        self.status.say("starting…")
         self.training = Training(self.configs, self._show)
         self.bar.max = self.training.epochs
         self.training.start()
 
     def _stop(self) -> None:
         if self.training:
-            self.sign.say("stopping…")
+            self.status.say("stopping…")
             self.training.stop()
 
     def _show(self, training: Training) -> None:
@@ -176,7 +177,7 @@ class LivePanel(widgets.VBox):
         rest = max(REST, self._took)
         if over or time.monotonic() - self._drawn_at > rest:
             self._draw(training)
-        self.sign.say(progress(training))
+        self.status.say(progress(training))
         if over:
             self.start.disabled, self.stop.disabled = False, True
             self.table.value = tables(training)

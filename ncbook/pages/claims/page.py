@@ -10,9 +10,9 @@ from pathlib import PurePosixPath
 import pandas as pd
 from IPython.display import Markdown, display
 
-from ncbook import six_grids
-from ncbook.claims.entries import CHAPTER, VERDICTS, Claim
-from ncbook.claims.measures import Rows, take
+from ncbook.pages import six_grids
+from ncbook.pages.claims.entries import CHAPTER, VERDICTS, Claim
+from ncbook.pages.claims.measures import Rows, take
 
 # Where the book's pages lie, seen from the claims page; pages have their source's path.
 TO_ROOT = ".."

@@ -8,7 +8,7 @@ forms. ``page``: both as tables of the book.
     claims.table(entries, section="Tables")
 """
 
-from ncbook.claims.entries import (
+from ncbook.pages.claims.entries import (
     NOT_RUN,
     VERDICTS,
     Claim,
@@ -18,8 +18,8 @@ from ncbook.claims.entries import (
     statements,
     test_names,
 )
-from ncbook.claims.measures import MEASURES, Rows, read_rows
-from ncbook.claims.page import (
+from ncbook.pages.claims.measures import MEASURES, Rows, read_rows
+from ncbook.pages.claims.page import (
     UFM_LINES,
     UNMEASURED,
     anchor,

@@ -1,7 +1,5 @@
 """Figures as pictures with words for those who cannot see them."""
 
-from __future__ import annotations
-
 import base64
 import re
 from html import escape
