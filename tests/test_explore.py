@@ -522,7 +522,7 @@ def test_a_tab_draws_when_it_is_looked_at(window):
 def test_a_page_gets_a_picture_and_no_controls(results, monkeypatch, tmp_path):
     monkeypatch.setenv(explore.STATIC_VARIABLE, "1")
     shown = []
-    monkeypatch.setattr(figures.page, "display", shown.append)
+    monkeypatch.setattr(figures.display, "display", shown.append)
     assert explore.explorer(tmp_path) is None
     (invitation,) = shown
     assert isinstance(invitation, Markdown)

@@ -650,7 +650,7 @@ def shown_by(monkeypatch):
 
     def call(*arguments):
         displayed = []
-        monkeypatch.setattr(figures.page, "display", displayed.append)
+        monkeypatch.setattr(figures.display, "display", displayed.append)
         assert figures.show_if_any(*arguments) is None
         return displayed
 
@@ -1030,7 +1030,7 @@ def test_folded_lines_are_code_below_a_title():
 @pytest.mark.parametrize("stored", [True, False])
 def test_lines_stand_below_a_figure_or_in_its_place(mixed, monkeypatch, stored):
     shown = []
-    monkeypatch.setattr(figures.page, "display", shown.append)
+    monkeypatch.setattr(figures.display, "display", shown.append)
     runs = mixed if stored else mixed[:0]
     figures.with_lines(runs, "a line", lambda rows: f"{len(rows)} runs")
     words, lines = (output.data for output in shown)

@@ -90,7 +90,7 @@ def blocks_shown(name, monkeypatch, folder):
     monkeypatch.setenv(store.RESULTS_VARIABLE, str(folder))
     shown = []
     monkeypatch.setattr("IPython.display.display", lambda *some: shown.extend(some))
-    monkeypatch.setattr(figures.page, "display", shown.append)
+    monkeypatch.setattr(figures.display, "display", shown.append)
     with mpl.rc_context():
         namespace = {"__name__": name}
         shown += [execute(source, namespace) for source in code_of(name)]
