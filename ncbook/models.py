@@ -19,15 +19,15 @@ from torch import Tensor, nn
 MLP_HIDDEN, MLP_LAYERS = 128, 3
 LEAST_WIDTH = 1 / 64  # below it a hidden layer would have one unit or none
 UFM_WIDTH = 512
-# Channels of the convolutions and M for a max-pool; of the paper's code. The 9 counts what the
-# name's tradition counts: there are six convolutions and one linear layer.
+# Channels of the convolutions and M for a max-pool, from the paper's code. Despite the name there
+# are six convolutions and one linear layer.
 VGG9_LAYERS = (64, "M", 128, "M", 512, 512, "M", 256, 256, "M")
 VIT_WIDTH, VIT_LAYERS, VIT_HEAD, VIT_PATCH = 512, 6, 64, 4  # D.4.5: 8 heads of 64
 VIT_STD = 0.02
 
 
 class Classifier(nn.Module):
-    """``logits = fc(body(x))``; the features that neural collapse speaks of are ``body(x)``."""
+    """``logits = fc(body(x))``; the last-layer features are ``body(x)``."""
 
     def __init__(self, body: nn.Module, fc: nn.Linear) -> None:
         super().__init__()
@@ -41,7 +41,7 @@ class Classifier(nn.Module):
 
 @dataclass(frozen=True)
 class Shape:
-    """What a builder is told: classes, one input's shape, and the factors on a network's size."""
+    """The arguments of a builder: classes, one input's shape, and the size of the network."""
 
     num_classes: int
     input_shape: Sequence[int]
@@ -59,8 +59,8 @@ class Shape:
 def mlp(shape: Shape) -> Classifier:
     """Batch-norm MLP: ``depth`` times Linear - BatchNorm - ReLU, then the linear classifier.
 
-    The hidden layers are ``round(128 * width)`` wide and carry no bias of their own: batch norm
-    would subtract it again.
+    The hidden layers are ``round(128 * width)`` wide and have no bias, which batch norm would
+    subtract again.
     """
     hidden = shape.scaled(MLP_HIDDEN)
     layers: list[nn.Module] = [nn.Flatten()]
@@ -72,7 +72,7 @@ def mlp(shape: Shape) -> Classifier:
 
 
 class BatchNorm(nn.BatchNorm1d):
-    """torch's, in its own precision also where the layer before it computed in bfloat16."""
+    """torch's, in its own precision even if the layer before it computed in bfloat16."""
 
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(x.to(self.weight.dtype))
@@ -101,8 +101,8 @@ def ufm(shape: Shape) -> Classifier:
 
 
 def _convolution(fan_in: int, fan_out: int, pool: bool = False) -> list[nn.Module]:
-    """3 x 3 convolution with torch's default bias, which batch norm subtracts again. The paper does
-    not say whether it has one; the usual ResNet9 does."""
+    """3 x 3 convolution with torch's default bias, as in the usual ResNet9; batch norm subtracts
+    it again."""
     layers = [nn.Conv2d(fan_in, fan_out, 3, padding=1), nn.BatchNorm2d(fan_out), nn.ReLU()]
     return [*layers, nn.MaxPool2d(2)] if pool else layers
 
@@ -215,7 +215,7 @@ class VisionTransformer(nn.Module):
 
 def vit(shape: Shape) -> Classifier:
     """Vision transformer of D.4.5: patch 4, width 512, 6 layers, 8 heads, MLP width 512, class
-    token, no dropout. Whether a LayerNorm follows the last block the paper does not say: none here.
+    token, no dropout, and no LayerNorm after the last block, which the paper does not specify.
 
     A narrower one has fewer heads of the same width 64.
     """
@@ -232,11 +232,8 @@ def vit(shape: Shape) -> Classifier:
 
 
 def decayed(net: nn.Module) -> dict[str, bool]:
-    """Which parameters weight decay acts on: all, but for a ViT (D.4.5) not LayerNorms and biases.
-
-    Returns:
-        A flag for each name of ``net.named_parameters()``.
-    """
+    """Which of ``net.named_parameters()`` weight decay acts on: all, but in a ViT (D.4.5) not
+    LayerNorms and biases."""
     spared = any(isinstance(module, VisionTransformer) for module in net.modules())
     return {name: p.dim() > 1 or not spared for name, p in net.named_parameters()}
 
@@ -251,14 +248,13 @@ class Model:
     Args:
         builder: makes the network.
         image_size: side that images are resized to; None takes any input as it is.
-        depth: number of layers, which may be chosen otherwise; None where the name fixes it.
+        depth: default number of layers; None where it cannot be chosen.
         schedule: learning-rate schedule that the paper trains it with.
         together: whether its members train together, by ``vmap``, and not one after another.
             Measured on a CPU: small networks gain several times (``sweep_vs_loop.py``), while a
             step of a ResNet9 of width 1/8 took 0.052 s alone, and 0.064 s a member by a compiled
-            vmap of six, which makes one grouped convolution of theirs (two threads, float32). The
-            other image networks were not timed, nor was any on a GPU: they follow it.
-        any_size: whether it takes images of other sizes than ``image_size``, too.
+            vmap of six (two threads, float32). The other image networks follow it, untimed.
+        any_size: whether it also takes images of other sizes than ``image_size``.
     """
 
     builder: Callable[[Shape], Classifier]
@@ -281,7 +277,7 @@ DIGITS_SIDE = 8  # of the embedded default data
 
 
 def validate_name(name: str) -> None:
-    """Raise ``ValueError`` if there is no network of that name."""
+    """Raise ``ValueError`` for an unknown network."""
     if name not in MODELS:
         raise ValueError(f"unknown model {name!r}; valid: {', '.join(MODELS)}")
 
@@ -305,7 +301,7 @@ def check_depth(name: str, depth: int | None) -> None:
 
 
 def image_size(name: str) -> int | None:
-    """Side that the network wants its images resized to; None: any input as it is."""
+    """Side to which the network's images are resized; None for no resizing."""
     validate_name(name)
     return MODELS[name].image_size
 
@@ -342,11 +338,11 @@ def build(
         width: factor on the widths of all hidden layers, at least 1/64.
         depth: number of hidden layers of ``mlp`` (3), of blocks of ``vit`` (6).
         input_shape: shape of one input, for networks whose first layer depends on it; by default
-            ``(in_channels, side, side)`` with the side that the network wants, or 8, the digits'.
+            ``(in_channels, side, side)`` with the network's image size, or 8 as for digits.
 
     Raises:
-        ValueError: for an unknown name, K < 2, a width that is too small, a depth that cannot be
-            set, or inputs that the network cannot take.
+        ValueError: unknown name, K < 2, too small a width, a depth that cannot be set, or inputs
+            that the network cannot take.
 
     >>> build("resnet9", width=1 / 8).fc
     Linear(in_features=64, out_features=10, bias=True)

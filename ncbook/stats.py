@@ -1,4 +1,4 @@
-"""How certain a mean over seeds is, and least squares of one quantity on another."""
+"""Confidence intervals of means over seeds, and least squares."""
 
 from collections.abc import Hashable, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-LEAST_POINTS = 3  # a line through two leaves nothing to estimate its error from
+LEAST_POINTS = 3  # a line through two has no error to estimate
 ALL = "all"
 METHODS = ("t", "bootstrap")
 RESAMPLES = 9999  # SciPy's default; the interval's third digit is then stable
@@ -34,15 +34,14 @@ def intervals(
         rows: one row a run, from ``store.load_runs``; or one a run and epoch, with ``epoch`` in
             ``by``.
         metrics: names of columns.
-        by: columns that tell the points apart; default those of ``POINT`` that ``rows`` has.
+        by: columns that identify a point; by default those of ``POINT`` that ``rows`` has.
         confidence: of the interval, between 0 and 1.
         method: a name of ``METHODS``.
         seed: of the bootstrap's resampling.
 
     Returns:
         One row a point and metric, with ``by``, ``metric``, ``n``, ``mean``, ``std``, ``low``,
-        ``high``. Values that are NaN (diverged runs) are left out; from one value there is no
-        interval (NaN).
+        ``high``. NaN values (diverged runs) are left out; a single value has no interval (NaN).
 
     Raises:
         ValueError: an unknown method or column, or a confidence outside of (0, 1).
@@ -90,7 +89,7 @@ def _ends(
         return float("nan"), float("nan")
     if std == 0:
         return mean, mean
-    from scipy import stats  # most of a second, which each worker would wait for
+    from scipy import stats  # here, because it takes most of a second
 
     if method == "t":
         error = std / np.sqrt(len(values))
@@ -147,7 +146,7 @@ def line(x: ArrayLike, y: ArrayLike, confidence: float = 0.95) -> Fit:
         raise ValueError(why)
     if not 0 < confidence < 1:
         raise ValueError(f"confidence must lie between 0 and 1, got {confidence!r}")
-    from statsmodels.regression.linear_model import OLS  # a second, which workers need not wait
+    from statsmodels.regression.linear_model import OLS  # here, because it takes a second
 
     fit = OLS(y, np.column_stack([np.ones_like(x), x])).fit()
     low, high = fit.conf_int(1 - confidence)[1]
@@ -167,8 +166,8 @@ def lines(
         confidence: as in :func:`line`.
 
     Returns:
-        One row a group, under its value, and last ``"all"``; the columns are the fields of
-        :class:`Fit`. A group through which no line goes has its n and NaN.
+        One row a group, indexed by its value, and last ``"all"``; the columns are the fields of
+        :class:`Fit`. A group without a line has its n and NaN.
     """
     groups: list[tuple[Hashable, pd.DataFrame]] = [(ALL, rows)]
     if by is not None:
@@ -187,7 +186,7 @@ def _numbers(x: pd.Series, y: pd.Series, confidence: float) -> dict[str, float]:
 
 
 def _unfit(x: np.ndarray, y: np.ndarray) -> str:
-    """Why no line goes through these points; nothing if one does."""
+    """Why these points have no line; empty if they have one."""
     if x.ndim != 1 or x.shape != y.shape:
         return f"x and y must be two lists of one length, got shapes {x.shape} and {y.shape}"
     if len(x) < LEAST_POINTS:

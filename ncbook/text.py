@@ -1,26 +1,25 @@
-"""Text that others wrote (in a store, a folder's name, an error) as plain text, for each medium.
+"""Untrusted text (from a store, a folder's name, an error) as plain text, for each medium.
 
-Whoever shows such a text passes it through the function of the medium: ``line`` for a terminal or a
-label, ``html`` for HTML and Markdown, ``mathtext`` for a figure, ``cell`` for a CSV file.
+Pass such a text through ``line`` for a terminal or a label, ``html`` for HTML and Markdown,
+``mathtext`` for a figure, ``cell`` for a CSV file.
 """
 
 import re
 
-LONGEST = 1000  # characters of a line: more tells a reader nothing
-NAME = 60  # of a name that stands between others
-# Soft hyphens, at which narrow tables break their heads, and spaces at which nothing breaks.
+LONGEST = 1000  # characters of a line
+NAME = 60  # characters of a name in a list
+# Soft hyphens, for the heads of narrow tables, and non-breaking spaces.
 KEPT = "\u00ad\u00a0"
-BREAKS = re.compile(r"\s*[^\S \u00a0]\s*")  # white space that is more than spaces
-PUNCTUATION = re.compile(r"[!-/:-@[-`{-~]")  # of ASCII: all that markup is made of
-# What makes a spreadsheet take a text for a formula; and the mark against that, so that a text that
-# begins with the mark itself keeps it.
+BREAKS = re.compile(r"\s*[^\S \u00a0]\s*")  # white space other than spaces alone
+PUNCTUATION = re.compile(r"[!-/:-@[-`{-~]")  # of ASCII: all characters of markup
+# A text that a spreadsheet would take for a formula, or that begins with the mark against that.
 FORMULA = re.compile(r"\A['=+\-@\t\r\n＝＋－＠]")
 MARK = "'"
 
 
 def line(value: object, longest: int = LONGEST) -> str:
-    """One line of visible characters: breaks are spaces, and what is invisible, reorders text or
-    steers a terminal is spelt out; a text that is too long loses its middle.
+    """One line of visible characters: line breaks become spaces; characters that are invisible,
+    reorder text or control a terminal are escaped; too long a text loses its middle.
 
     >>> print(line("a\\x1b[31mb\\nc\\u202ed"), line("abcdefgh", 4))
     a\\x1b[31mb c\\u202ed ab…gh
@@ -37,8 +36,7 @@ def _spelt(character: str) -> str:
 
 
 def html(value: object, longest: int = LONGEST) -> str:
-    """HTML and Markdown that show the line and mean nothing more: every mark is an entity, and no
-    formula is set in it.
+    """HTML and Markdown that only show the line: punctuation is escaped, and formulas are off.
 
     >>> html("<b> *x* $y$")
     '<span class="tex2jax_ignore mathjax_ignore">&#60;b&#62; &#42;x&#42; &#36;y&#36;</span>'
@@ -51,7 +49,7 @@ def html(value: object, longest: int = LONGEST) -> str:
 
 
 def mathtext(value: object, longest: int = LONGEST) -> str:
-    """The line for a title, a label or a legend of matplotlib, in which no dollar begins a formula.
+    """The line for a title, a label or a legend of matplotlib, with its dollars escaped.
 
     >>> print(mathtext("5 $ and 6 $"))
     5 \\$ and 6 \\$
@@ -60,8 +58,8 @@ def mathtext(value: object, longest: int = LONGEST) -> str:
 
 
 def cell(value: str) -> str:
-    """The text for a CSV file, after an apostrophe where a spreadsheet would compute it. To get the
-    text back, remove one leading apostrophe.
+    """The text for a CSV file, with an apostrophe before what a spreadsheet would compute. To get
+    the text back, remove one leading apostrophe.
 
     >>> print(cell("=1+1"), cell("1+1"))
     '=1+1 1+1

@@ -36,7 +36,7 @@ from IPython.display import Markdown, display
 from ncbook import figures, stats, store, sweep
 from ncbook.metrics import rule
 
-figures.use_style()
+figures.start_chapter()
 
 # %% [markdown]
 # ## What the paper shows

@@ -41,7 +41,7 @@ from ncbook import figures, stats, store, sweep
 from ncbook.metrics import rule
 from ncbook.pages import six_grids
 
-figures.use_style()
+figures.start_chapter()
 
 # %% [markdown]
 # ## One number, two places

@@ -41,7 +41,7 @@ from ncbook import figures, metrics, stats, store, sweep, theory
 from ncbook.metrics import rule
 from ncbook.pages import six_grids
 
-figures.use_style()
+figures.start_chapter()
 
 # %% [markdown]
 # ## Why they should go together

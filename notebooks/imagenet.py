@@ -39,7 +39,7 @@ from IPython.display import Markdown, display
 
 from ncbook import figures, metrics, models, store, sweep, train
 
-figures.use_style()
+figures.start_chapter()
 
 # %% [markdown]
 # ## What the paper did

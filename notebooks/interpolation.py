@@ -40,7 +40,7 @@ from matplotlib import pyplot as plt
 
 from ncbook import data, figures, store, sweep, theory, train
 
-figures.use_style()
+figures.start_chapter()
 
 # %% [markdown]
 # ## One decay, two places

@@ -40,7 +40,7 @@ from matplotlib.ticker import NullLocator
 from ncbook import data, figures, store, theory
 from ncbook.metrics import rule
 
-figures.use_style()
+figures.start_chapter()
 
 # %% [markdown]
 # ## What the paper did

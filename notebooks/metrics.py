@@ -65,7 +65,7 @@ from torch import Tensor
 
 from ncbook import data, figures, metrics, train
 
-figures.use_style()
+figures.start_chapter()
 torch.set_default_dtype(torch.float64)
 
 metrics.simplex_etf(3)  # equation (etf): the paper's M*, below eq. 5

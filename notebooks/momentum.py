@@ -38,7 +38,7 @@ from matplotlib.ticker import LogLocator, NullFormatter
 from ncbook import figures, sweep, theory
 from ncbook.pages import six_grids
 
-figures.use_style()
+figures.start_chapter()
 
 # %% [markdown]
 # ## A sum or an average

@@ -45,7 +45,7 @@ from torch import nn
 
 from ncbook import data, figures, models, store, theory
 
-figures.use_style()
+figures.start_chapter()
 
 # %% [markdown]
 # ## Four networks

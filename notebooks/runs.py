@@ -36,7 +36,7 @@ from IPython.display import HTML, display
 
 from ncbook import figures, store, text
 
-figures.use_style()
+figures.start_chapter()
 itables.init_notebook_mode(all_interactive=False, connected=False)
 runs = store.load_runs()
 LINE = "papermill notebooks/sweep.ipynb out.ipynb -p optimizer adamw"

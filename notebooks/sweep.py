@@ -88,7 +88,7 @@ from IPython.display import Markdown, display
 
 from ncbook import figures
 
-figures.use_style()
+figures.start_chapter()
 display(Markdown(sweep.describe(request)))
 
 # %% [markdown]

@@ -51,7 +51,7 @@ from torch.nn import functional as F
 from ncbook import data, figures, models, optim, store, sweep, theory, train
 from ncbook.pages import six_grids
 
-figures.use_style()
+figures.start_chapter()
 
 # %% [markdown]
 # ## The statement

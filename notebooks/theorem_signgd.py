@@ -41,7 +41,7 @@ from matplotlib import pyplot as plt
 from ncbook import data, figures, models, optim, store, theory, train
 from ncbook.pages import six_grids
 
-figures.use_style()
+figures.start_chapter()
 
 
 # %% tags=["hide-input"]

@@ -45,7 +45,7 @@ from scipy.optimize import root
 from ncbook import figures, store, sweep, theory
 from ncbook.pages import claims
 
-figures.use_style()
+figures.start_chapter()
 
 # %% [markdown]
 # ## The model

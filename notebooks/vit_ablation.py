@@ -40,7 +40,7 @@ from matplotlib import pyplot as plt
 
 from ncbook import figures, models, store, theory, train
 
-figures.use_style()
+figures.start_chapter()
 
 # %% [markdown]
 # ## What the paper did

@@ -7,6 +7,8 @@ import pytest
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.utils.capture import capture_output
 
+from ncbook import notices
+
 # In a shell's background job Ctrl-C is ignored, and all that the tests start would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -34,6 +36,12 @@ def no_figure_stays_open():
     yield
     if pyplot := sys.modules.get("matplotlib.pyplot"):
         pyplot.close("all")
+
+
+@pytest.fixture(autouse=True)
+def notices_go_to_standard_error(monkeypatch):
+    """Whatever a chapter that was executed in this process did with them."""
+    monkeypatch.setattr(notices.LOGGER, "handlers", [notices.Notices(notices._to_stderr)])
 
 
 @pytest.fixture(scope="module")

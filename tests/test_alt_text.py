@@ -80,7 +80,7 @@ def test_outside_of_a_notebook_nothing_changes(monkeypatch):
 def test_a_notebook_shows_its_figures_whatever_the_environment_says(monkeypatch, backend):
     monkeypatch.setenv("MPLBACKEND", backend)
     lines = (
-        "from ncbook import figures; figures.use_style()",
+        "from ncbook import figures; figures.start_chapter()",
         "import matplotlib.pyplot as plt; plt.plot([1, 2]); plt.title('seen');",
     )
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(line) for line in lines])

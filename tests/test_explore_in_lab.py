@@ -200,9 +200,13 @@ def test_training_moves_and_stops(page, pictures):
 
 def test_the_theorems_follow_their_sliders(page, pictures):
     tab(page, "Theory")
-    wait_until(page, "a picture", lambda: picture(page))
-    slider = page.get_by_role("slider").locator("visible=true").first
-    changes_picture(page, lambda: slider.press("ArrowRight"))
+    shown = page.locator("figure.ncbook-live[data-ready]").locator("visible=true")
+    wait_until(page, "two live figures", lambda: shown.count() == 2)
+    for figure in shown.all():
+        curve = figure.locator("path.curve").last
+        before = curve.get_attribute("d")
+        figure.get_by_role("slider").first.press("ArrowRight")
+        assert curve.get_attribute("d") != before
     page.screenshot(path=pictures / "theory.png")
 
 

@@ -1,6 +1,7 @@
 """Tables, sentences and figures of a small real sweep, against pandas by hand."""
 
 import base64
+import dataclasses
 import io
 import re
 
@@ -17,12 +18,9 @@ from ncbook.train import RunConfig
 
 METRICS = ["nc0", "nc1", "nc2", "nc3", "nc4"]
 DECAYS = [0.0, 0.05, 5.0]
-PANELS = {  # every figure, and its metrics' argument
-    "against_weight_decay": "runs",
-    "heatmaps": "runs",
-    "over_epochs": "history",
-    "singular_values": "history",
-}
+SMALL = dict(train_size=200, batch_size=20, epochs=5)
+OF_RUNS = ["against_weight_decay", "heatmaps"]
+OF_HISTORY = ["over_epochs", "singular_values"]
 
 
 @pytest.fixture(autouse=True)
@@ -34,11 +32,10 @@ def no_window():
 def results(tmp_path_factory):
     """Adam and AdamW, 2 momenta x 3 decays, and one run that overflows; 5 epochs of 200 digits."""
     folder = tmp_path_factory.mktemp("results")
-    shared = dict(train_size=200, batch_size=20, epochs=5)
     configs = [
-        *sweep.grid("adam", [0.01], [0.0, 0.9], DECAYS, **shared),
-        *sweep.grid("adamw", [0.01], [0.0, 0.9], DECAYS, **shared),
-        *sweep.grid("adam", [1e37], [0.9], [0.05], **shared),
+        *sweep.grid("adam", [0.01], [0.0, 0.9], DECAYS, **SMALL),
+        *sweep.grid("adamw", [0.01], [0.0, 0.9], DECAYS, **SMALL),
+        *sweep.grid("adam", [1e37], [0.9], [0.05], **SMALL),
     ]
     sweep.run(configs, folder, workers=1, progress=False)
     return folder
@@ -65,6 +62,12 @@ def history(results):
     return store.load_history(results)
 
 
+@pytest.fixture
+def frame(request):
+    """The runs or the epochs, whichever a figure takes."""
+    return lambda name: request.getfixturevalue("history" if name in OF_HISTORY else "runs")
+
+
 def good_rows(runs):
     """By hand: the converged runs as a list of mappings."""
     rows = runs.to_dict("records")
@@ -79,77 +82,76 @@ def draw(figure, tmp_path):
     return figure
 
 
-def title_of(figure):
-    return figure.get_suptitle()
-
-
 def legend_of(figure):
-    (legend,) = figure.legends
-    return [text.get_text() for text in legend.get_texts()]
+    return [text.get_text() for legend in figure.legends for text in legend.get_texts()]
 
 
-# ------------------------------------------------------------ one run made up
+def labels_of(ticks):
+    return [label.get_text() for label in ticks]
+
+
+def edges_of(band):
+    """The lower and upper edge of a filled band."""
+    corners = pd.DataFrame(band.get_paths()[0].vertices).groupby(0)[1]
+    return corners.min(), corners.max()
+
 
 ENDS = {f"{m}_init": 2.0 for m in METRICS} | dict.fromkeys(METRICS, 0.5)
+PLAIN = dict(dataset="digits", model="mlp", optimizer="sgd", lr=0.01, momentum=0.9, seed=0)
+PLAIN |= dict(weight_decay=0.05, epochs=200, status="ok", train_acc=1.0, test_acc=0.953) | ENDS
 
 
 def made_up(*changes):
     """A frame of converged runs with round numbers, each with some changes."""
-    plain = dict(
-        run_id="r",
-        dataset="digits",
-        model="mlp",
-        optimizer="sgd",
-        lr=0.01,
-        momentum=0.9,
-        weight_decay=0.05,
-        seed=0,
-        epochs=200,
-        status="ok",
-        train_acc=1.0,
-        test_acc=0.953,
-        **ENDS,
-    )
-    return pd.DataFrame([plain | {"run_id": f"r{i}"} | c for i, c in enumerate(changes)])
+    return pd.DataFrame([PLAIN | {"run_id": f"r{i}"} | c for i, c in enumerate(changes)])
 
 
-# ------------------------------------------------------------ tables
+# ------------------------------------------------------------ which runs count
 
 
-def test_converged_means_ok_and_99_percent():
-    runs = made_up(
+def test_converged_means_ok_and_99_percent(runs):
+    found = made_up(
         {"train_acc": 0.99},
         {"train_acc": 0.9899},
         {"train_acc": 1.0, "status": "diverged"},
         {"train_acc": np.nan},
     )
-    assert list(figures.converged(runs)["run_id"]) == ["r0"]
-
-
-def test_converged_rows_of_a_real_sweep(runs):
+    assert list(figures.converged(found)["run_id"]) == ["r0"]
     assert list(figures.converged(runs)["run_id"]) == [r["run_id"] for r in good_rows(runs)]
 
 
 def test_the_best_run_has_the_least_nc3_of_those_that_converged(runs):
     least = min(good_rows(runs), key=lambda r: r["nc3"])
     assert figures.best_run(runs)["run_id"] == least["run_id"]
+    lower = ({"train_acc": 0.98}, {"status": "diverged"}, {"nc3": np.nan})
+    rows = made_up({"nc3": 0.3}, {"nc3": 0.2}, *({"nc3": 0.1} | change for change in lower))
+    assert figures.best_run(rows)["run_id"] == "r1"
+    joined = pd.concat([made_up({"nc3": 0.3}), made_up({"nc3": 0.2, "lr": 0.5})])
+    assert figures.best_run(joined).lr == 0.5  # though their indices repeat
 
 
-def test_a_lower_nc3_without_convergence_does_not_count():
-    runs = made_up(
-        {"nc3": 0.3},
-        {"nc3": 0.2},
-        {"nc3": 0.1, "train_acc": 0.98},
-        {"nc3": 0.05, "status": "diverged"},
-        {"nc3": np.nan},
-    )
-    assert figures.best_run(runs)["run_id"] == "r1"
+def test_even_seeds_are_those_with_the_most_settings_of_their_optimizer():
+    full = [{"seed": seed, "momentum": beta} for seed in (0, 1) for beta in (0.0, 0.9)]
+    rows = made_up(*full, {"seed": 2}, {"seed": 2, "optimizer": "adam"})
+    assert list(figures.even_seeds(rows).index) == [0, 1, 2, 3, 5]
+    assert figures.even_seeds(rows[:0]).empty
 
 
-def test_the_best_of_frames_that_were_joined():
-    """Their indices repeat."""
-    runs = pd.concat([made_up({"nc3": 0.3}), made_up({"nc3": 0.2, "lr": 0.5})])
-    assert figures.best_run(runs).lr == 0.5
+def test_having_all_optimizers_or_none():
+    rows = made_up({}, {"optimizer": "adam"}, {"optimizer": "adamw"})
+    assert figures.having(rows, "sgd", "adamw").equals(rows)
+    assert figures.having(rows, "sgd", "sgdw").empty
+
+
+def test_runs_on_the_grid_are_those_at_its_points():
+    point = dict(optimizer="adamw", lr=0.005, momentum=0.98, weight_decay=10.0)
+    others = dict(lr=0.0679, momentum=0.97, weight_decay=0.01, optimizer="adam")
+    rows = made_up(point, *(point | {name: value} for name, value in others.items()))
+    assert list(figures.on_grid(rows, sweep.GRIDS).index) == [0]
+    assert figures.on_grid(rows, {}).empty
+
+
+# ------------------------------------------------------------ tables
 
 
 def test_best_run_table_has_start_end_and_change():
@@ -158,15 +160,13 @@ def test_best_run_table_has_start_end_and_change():
     assert list(table.columns) == ["at the start", "at the end", "change"]
     assert list(table.loc["NC0"]) == pytest.approx([2.0, 0.2, -0.9])
     assert list(table.loc["NC4"]) == pytest.approx([0.8, 1.0, 0.25])
-
-
-def test_the_gauge_is_measured_or_said_to_be_not_stored():
-    old, new = {"nc3": 0.3}, {"nc3": 0.3, "nc3_centred": 0.1, "nc3_centred_init": 0.4}
-    table = figures.best_run_table(made_up(new))
+    assert (
+        table.loc[["NC3 of the centred W (not stored)", "gauge share of W (not stored)"]]
+        .isna()
+        .all(axis=None)
+    )
+    table = figures.best_run_table(made_up({"nc3_centred": 0.1, "nc3_centred_init": 0.4}))
     assert list(table.loc["NC3 of the centred W"]) == pytest.approx([0.4, 0.1, -0.75])
-    table = figures.best_run_table(made_up(old))
-    assert table.loc["NC3 of the centred W (not stored)"].isna().all()
-    assert table.loc["gauge share of W (not stored)"].isna().all()
 
 
 def test_by_weight_decay_counts_and_means(runs):
@@ -181,45 +181,34 @@ def test_by_weight_decay_counts_and_means(runs):
         assert row["diverged"] == (1 if decay == 0.05 else 0)
         for metric, label in figures.METRICS.items():
             assert row[label] == pytest.approx(np.mean([r[metric] for r in good]))
-
-
-def test_by_weight_decay_without_a_converged_run_has_counts_only():
-    runs = made_up({"train_acc": 0.5}, {"train_acc": 0.5, "status": "diverged"})
-    (row,) = figures.by_weight_decay(runs).to_dict("records")
-    assert (row["runs"], row["converged"], row["diverged"]) == (2, 0, 1)
+    (row,) = figures.by_weight_decay(made_up({"train_acc": 0.5})).to_dict("records")
+    assert (row["runs"], row["converged"], row["diverged"]) == (1, 0, 0)
     assert np.isnan(row["NC3"])
 
 
-def test_shown_tables_have_three_digits_and_dashes():
-    table = pd.DataFrame({"n": [3, 4], "NC0": [0.123456, np.nan], "change": [-0.5, 0.25]})
-    table.index = [0.0, 5e-4]
+def test_shown_tables_have_three_digits_dashes_and_the_index_name_in_the_corner():
+    index = pd.Index([0.0, 5e-4], name="weight decay")
+    columns = {"n": [3, 4], "NC0": [0.123456, np.nan], "change": [-0.5, 0.25]}
+    table = pd.DataFrame(columns, index=index)
     page = figures.shown(table, change="{:+.1%}").to_html()
     for text in ("0.123<", "–<", ">3<", "-50.0%", "+25.0%", ">0<", ">0.0005<"):
         assert text in page
     assert "nan" not in page.lower()
-
-
-def test_the_name_of_a_shown_tables_rows_stands_in_the_corner():
-    table = pd.DataFrame({"NC0": [0.5]}, index=pd.Index(["Adam"], name="optimizer"))
-    head = figures.shown(table).to_html().split("</thead>")[0]
+    head = page.split("</thead>")[0]
     assert head.count("<tr>") == 1
-    assert ">optimizer<" in head
-    assert table.index.name == "optimizer"
+    assert ">weight decay<" in head
+    assert table.index.name == "weight decay"
 
 
 # ------------------------------------------------------------ words
 
 
 def test_caption_says_what_and_how_many_converged(runs):
-    count = len(good_rows(runs))
-    settings = f"digits, mlp, 5 epochs (n = {count} of 13)"
+    settings = f"digits, mlp, 5 epochs (n = {len(good_rows(runs))} of 13)"
     assert figures.caption(runs) == f"Adam, AdamW, {settings}"
     assert figures.caption(runs, short=True) == settings
-
-
-def test_caption_names_everything_that_is_mixed():
-    runs = made_up({}, {"optimizer": "adamw", "dataset": "gaussians"}, {"train_acc": 0.4})
-    assert figures.caption(runs) == "SGD, AdamW, digits, gaussians, mlp, 200 epochs (n = 2 of 3)"
+    rows = made_up({}, {"optimizer": "adamw", "dataset": "gaussians"}, {"train_acc": 0.4})
+    assert figures.caption(rows) == "SGD, AdamW, digits, gaussians, mlp, 200 epochs (n = 2 of 3)"
 
 
 def test_describe_best_names_the_run():
@@ -231,6 +220,7 @@ def test_describe_best_names_the_run():
 
 
 COLLAPSED = {"nc1": 0.01, "nc2": 0.02, "nc3": 0.03}
+NOT_STORED = "collapsed in part, or but for its gauge, which is not stored (NC1, NC2).**"
 
 
 @pytest.mark.parametrize(
@@ -240,10 +230,7 @@ COLLAPSED = {"nc1": 0.01, "nc2": 0.02, "nc3": 0.03}
         ({"nc0": 1e6}, "collapsed.**"),
         ({"nc3": 0.4, "nc3_centred": 0.05}, "collapsed but for its gauge.**"),
         ({"nc3": 0.4, "nc3_centred": 0.2}, "collapsed in part (NC1, NC2).**"),
-        (
-            {"nc3": 0.4},
-            "collapsed in part, or but for its gauge, which is not stored (NC1, NC2).**",
-        ),
+        ({"nc3": 0.4}, NOT_STORED),
         ({"nc1": 0.2, "nc2": 0.3, "nc3": 0.4}, "did not collapse.**"),
     ],
 )
@@ -264,15 +251,6 @@ def test_outcomes_count_every_run():
     assert figures.outcomes(runs[:0]) == "Of 0 runs: none"
 
 
-def test_verdict_of_a_real_sweep_has_its_numbers(runs):
-    rows = runs[runs["optimizer"] == "adamw"]
-    best = min(good_rows(rows), key=lambda r: r["nc3"])
-    sentence = figures.verdict(rows)
-    assert sentence.startswith("**AdamW ")
-    assert f"weight decay {best['weight_decay']:g}" in sentence
-    assert f"NC3 {best['nc3']:.3g}, at " in sentence
-
-
 SIX = {"sgd": 0.02, "sgdw": 0.3, "adam": 0.01, "adamw": 0.4, "signum": 0.03, "signumw": 0.25}
 
 
@@ -289,6 +267,7 @@ def test_headline_compares_the_least_nc3_with_weight_decay():
     assert sentence.startswith("Over 12 converged runs with weight decay, ")
     assert "SGD 0.02, SGDW 0.3, Adam 0.01, AdamW 0.4, Signum 0.03, SignumW 0.25." in sentence
     assert "AdamW's is 40 times and SignumW's is 25 times Adam's" in sentence
+    assert figures.headline(six_optimizers(train_acc=0.5)).endswith("too few to compare.")
 
 
 @pytest.mark.parametrize("words", [figures.describe_best, figures.verdict])
@@ -301,9 +280,28 @@ def test_words_say_that_no_run_converged(words):
     assert figures.best_run_table(runs).empty
 
 
-def test_headline_without_a_converged_run_claims_no_ratio():
-    sentence = figures.headline(six_optimizers(train_acc=0.5))
-    assert "nan" not in sentence
+def test_counted_runs_seeds_converged_and_diverged():
+    diverged = {"train_acc": np.nan, "status": "diverged", "optimizer": "adamw"}
+    rows = made_up({}, {"seed": 1}, {"train_acc": 0.989}, diverged)
+    three = "3 runs over 2 seeds: 2 reached 99% training accuracy, 1 did not, and 0 diverged"
+    one = "1 run over 1 seed: 0 reached 99% training accuracy, 0 did not, and 1 diverged"
+    assert figures.counted(rows[:3]) == three
+    assert figures.counted(rows[3:]) == one
+    assert figures.counted_by_optimizer(rows[::-1]) == f"- SGD: {three}.\n- AdamW: {one}."
+    assert "1 reached 50% training" in figures.counted(rows[:1], least=0.5)
+
+
+def test_disagreements_come_first_and_what_the_paper_leaves_out_last():
+    findings = [(None, "new"), (np.True_, "same"), (np.False_, "other"), (True, "also")]
+    words = ["*Differs.* other", "*Agrees.* same", "*Agrees.* also", "*Beyond the paper.* new"]
+    assert figures.compared(findings).splitlines() == [f"- {line}" for line in words]
+
+
+@pytest.mark.parametrize(
+    ("factor", "text"), [(0.97, "1.0"), (1.73, "1.7"), (38.3, "38"), (1070.2, "1,070")]
+)
+def test_factors_have_two_digits_at_least_and_no_powers(factor, text):
+    assert figures.times(factor) == text
 
 
 # ------------------------------------------------------------ against weight decay
@@ -311,58 +309,38 @@ def test_headline_without_a_converged_run_claims_no_ratio():
 
 def test_lines_are_the_means_of_the_converged_runs(runs, tmp_path):
     figure = draw(figures.against_weight_decay(runs, title="a title"), tmp_path)
-    assert title_of(figure) == "a title"
+    assert figure.get_suptitle() == "a title"
     assert legend_of(figure) == ["Adam", "AdamW"]
     assert [axis.get_ylabel() for axis in figure.axes] == ["NC0 at the end", "NC3 at the end"]
     for axis, metric in zip(figure.axes, ("nc0", "nc3"), strict=True):
         for line, name in zip(axis.lines, ("adam", "adamw"), strict=True):
-            means = {}
-            for decay in DECAYS:
-                values = [
-                    r[metric]
-                    for r in good_rows(runs)
-                    if (r["optimizer"], r["weight_decay"]) == (name, decay)
-                ]
-                if values:
-                    # Decay 0 stands a decade below the least positive one.
-                    means[decay or 0.005] = sum(values) / len(values)
-            assert list(line.get_xdata()) == pytest.approx(list(means))
-            assert list(line.get_ydata()) == pytest.approx(list(means.values()))
+            rows = pd.DataFrame(good_rows(runs)).query("optimizer == @name")
+            means = rows.groupby("weight_decay")[metric].mean()
+            # Decay 0 stands a decade below the least positive one.
+            assert list(line.get_xdata()) == pytest.approx([x or 0.005 for x in means.index])
+            assert list(line.get_ydata()) == pytest.approx(list(means))
             assert len(means) == (2 if name == "adam" else 3)
+    axis = figure.axes[0]
+    assert axis.get_xscale() == axis.get_yscale() == "log"
+    assert list(axis.get_xticks()) == pytest.approx([0.005, 0.05, 5.0])
+    assert labels_of(axis.get_xticklabels()) == ["0", "0.05", "5"]
 
 
 def test_bands_are_one_standard_deviation_but_not_below_the_least_value(tmp_path):
     values = {0.0: [1.0, 2.0, 3.0], 0.1: [1.0, 1.0, 10.0]}  # mean and sd: 2 and 1; 4 and 5.2
     rows = [{"weight_decay": d, "nc0": v} for d, vs in values.items() for v in vs]
-    figure = figures.against_weight_decay(made_up(*rows), metrics=["nc0", "nc3"])
-    draw(figure, tmp_path)
-    corners = figure.axes[0].collections[0].get_paths()[0].vertices
-    edges = {x: (ys.min(), ys.max()) for x, ys in pd.DataFrame(corners).groupby(0)[1]}
-    assert edges[0.01] == pytest.approx((1.0, 3.0))
-    assert edges[0.1] == pytest.approx((1.0, 4 + np.std(values[0.1], ddof=1)))
-
-
-def test_a_single_run_has_a_point_and_no_spread(tmp_path):
-    figure = draw(figures.against_weight_decay(made_up({})), tmp_path)
-    (line,) = figure.axes[0].lines
-    assert list(line.get_ydata()) == [0.5]
-    assert line.get_marker() == "o"  # else one point would not be seen
-
-
-def test_the_decay_axis_names_every_decay(runs):
-    axis = figures.against_weight_decay(runs).axes[0]
-    assert axis.get_xscale() == axis.get_yscale() == "log"
-    assert list(axis.get_xticks()) == pytest.approx([0.005, 0.05, 5.0])
-    assert [label.get_text() for label in axis.get_xticklabels()] == ["0", "0.05", "5"]
-    assert "weight decay" in axis.get_xlabel()
+    figure = draw(figures.against_weight_decay(made_up(*rows), metrics=["nc0", "nc3"]), tmp_path)
+    low, high = edges_of(figure.axes[0].collections[0])
+    assert list(low) == pytest.approx([1.0, 1.0])
+    assert list(high) == pytest.approx([3.0, 4 + np.std(values[0.1], ddof=1)])
+    (line,) = draw(figures.against_weight_decay(made_up({})), tmp_path).axes[0].lines
+    assert line.get_marker() == "o"  # else the point of a single run would not be seen
 
 
 def test_of_two_decays_whose_names_would_touch_the_larger_is_named():
     decays = (0.0, 0.5, 1.0, 2.0, 4.0, 10.0)
     axis = figures.against_weight_decay(made_up(*({"weight_decay": d} for d in decays))).axes[0]
-    assert len(axis.get_xticks()) == len(decays)
-    labels = [label.get_text() for label in axis.get_xticklabels()]
-    assert labels == ["0", "", "1", "", "4", "10"]
+    assert labels_of(axis.get_xticklabels()) == ["0", "", "1", "", "4", "10"]
 
 
 def test_colours_are_the_optimizers_and_decoupled_is_dashed(tmp_path):
@@ -376,58 +354,48 @@ def test_colours_are_the_optimizers_and_decoupled_is_dashed(tmp_path):
     assert len(set(figures.COLOURS.values())) == 6
 
 
+def test_mixed_optimizers_have_words_and_lines(tmp_path):
+    mixed = made_up({"optimizer": "adam_mixed"} | COLLAPSED)
+    assert figures.verdict(mixed).startswith("**Adam, mixed collapsed.** Its best run")
+    assert figures.caption(mixed).startswith("Adam, mixed, digits, mlp, 200 epochs (n = ")
+    both = pd.concat([made_up({"optimizer": "adam"}), mixed])
+    figure = draw(figures.against_weight_decay(both), tmp_path)
+    assert legend_of(figure) == ["Adam", "Adam, mixed"]
+
+
 # ------------------------------------------------------------ heat maps
 
 
 def test_heat_maps_show_the_means_over_learning_rates(runs, tmp_path):
     rows = runs[runs["optimizer"] == "adam"]
     figure = draw(figures.heatmaps(rows, title="maps"), tmp_path)
-    assert title_of(figure) == "maps"
+    assert figure.get_suptitle() == "maps"
     assert [axis.get_title() for axis in figure.axes] == ["NC0", "NC2", "NC3"]
+    good = pd.DataFrame(good_rows(rows))
     for axis, metric in zip(figure.axes, ("nc0", "nc2", "nc3"), strict=True):
         shown = np.ma.filled(axis.collections[0].get_array().astype(float), np.nan)
-        assert shown.shape == (3, 2)
-        for i, decay in enumerate([5.0, 0.05, 0.0]):  # the largest on top
-            for j, momentum in enumerate([0.0, 0.9]):
-                at = (decay, momentum)
-                good = [r for r in good_rows(rows) if (r["weight_decay"], r["momentum"]) == at]
-                mean = np.mean([r[metric] for r in good]) if good else np.nan
-                np.testing.assert_allclose(shown[i, j], mean, rtol=1e-12)
+        means = good.pivot_table(metric, "weight_decay", "momentum")
+        means = means.reindex(index=[5.0, 0.05, 0.0], columns=[0.0, 0.9])  # the largest on top
+        np.testing.assert_allclose(shown, means, rtol=1e-12)
         assert np.isnan(shown).sum() >= 2  # no run of Adam converged at decay 5
-
-
-def test_heat_maps_average_over_learning_rates(tmp_path):
-    runs = made_up({"nc0": 1.0, "lr": 0.1}, {"nc0": 2.0, "lr": 0.2}, {"nc0": 9, "train_acc": 0.1})
-    figure = draw(figures.heatmaps(runs, ["nc0"]), tmp_path)
-    assert figure.axes[0].collections[0].get_array().tolist() == [[1.5]]
-    assert [text.get_text() for text in figure.axes[0].texts] == ["1.5"]
-
-
-def test_heat_maps_are_labelled(runs):
-    figure = figures.heatmaps(runs[runs["optimizer"] == "adamw"])
-    first, *others = figure.axes
-    assert [label.get_text() for label in first.get_yticklabels()] == ["5", "0.05", "0"]
-    assert "weight decay" in first.get_ylabel()
-    assert all(list(axis.get_yticks()) == [] for axis in others)
-    for axis in figure.axes:
-        assert [label.get_text() for label in axis.get_xticklabels()] == ["0", "0.9"]
-        assert "momentum" in axis.get_xlabel()
+        assert labels_of(axis.get_xticklabels()) == ["0", "0.9"]
         assert isinstance(axis.collections[0].norm, LogNorm)
+    first, *others = figure.axes
+    assert labels_of(first.get_yticklabels()) == ["5", "0.05", "0"]
+    assert all(list(axis.get_yticks()) == [] for axis in others)
 
 
 def test_cells_have_two_digits_and_those_without_a_run_are_empty_and_grey(tmp_path):
     runs = made_up(
-        {"nc0": 0.001234},
+        *({"nc0": 0.001, "lr": 0.1}, {"nc0": 0.0014, "lr": 0.2}, {"nc0": 9, "train_acc": 0.1}),
         {"nc0": 1.5e-4, "momentum": 0.5},
         {"nc0": 7.0, "weight_decay": 1.0, "train_acc": 0.1},
         {"nc0": 12.3, "weight_decay": 1.0, "momentum": 0.5},
     )
     axis = draw(figures.heatmaps(runs, ["nc0"]), tmp_path).axes[0]
-    assert [text.get_text() for text in axis.texts if text.get_text()] == [
-        *("12", "1.5e-4", "0.0012"),
-    ]
-    empty = axis.collections[0].get_array()
-    assert np.ma.getmaskarray(empty).tolist() == [[False, True], [False, False]]
+    assert list(filter(None, labels_of(axis.texts))) == ["12", "1.5e-4", "0.0012"]
+    empty = np.ma.getmaskarray(axis.collections[0].get_array())
+    assert empty.tolist() == [[False, True], [False, False]]
     red, green, blue, _ = to_rgba(axis.get_facecolor())
     assert red == green == blue < 1
 
@@ -442,35 +410,29 @@ def test_a_metric_of_exactly_zero_can_be_drawn(tmp_path):
 # ------------------------------------------------------------ over the epochs
 
 
-def quantile_by_hand(history, column, hue, value, q):
-    rows = history[history[hue] == value]
-    epochs = sorted(rows["epoch"].unique())
-    return epochs, [np.quantile(rows[rows["epoch"] == e][column], q) for e in epochs]
+def quantiles(history, column, hue, value, q=0.5):
+    return history[history[hue] == value].groupby("epoch")[column].quantile(q)
 
 
 def test_lines_over_epochs_are_medians_and_bands_quartiles(history, tmp_path):
     figure = draw(figures.over_epochs(history, title="epochs"), tmp_path)
-    assert title_of(figure) == "epochs"
+    assert figure.get_suptitle() == "epochs"
     assert [axis.get_ylabel() for axis in figure.axes] == ["NC0", "NC1", "NC2", "NC3"]
     assert legend_of(figure) == ["0", "0.05", "5"]
     assert figure.legends[0].get_title().get_text() == "weight decay"
     for axis, metric in zip(figure.axes, ("nc0", "nc1", "nc2", "nc3"), strict=True):
         for line, band, decay in zip(axis.lines, axis.collections, DECAYS, strict=True):
-            epochs, middle = quantile_by_hand(history, metric, "weight_decay", decay, 0.5)
-            assert list(line.get_xdata()) == epochs == [0, 1, 2, 3, 5]
-            assert list(line.get_ydata()) == pytest.approx(middle)
-            corners = pd.DataFrame(band.get_paths()[0].vertices).groupby(0)[1]
-            for q, edge in ((0.25, corners.min()), (0.75, corners.max())):
-                _, by_hand = quantile_by_hand(history, metric, "weight_decay", decay, q)
-                assert list(edge) == pytest.approx(by_hand)
-
-
-def test_the_epoch_axis_begins_at_0_and_ends_at_the_last(history):
-    axis = figures.over_epochs(history).axes[-1]
+            low, middle, high = (
+                quantiles(history, metric, "weight_decay", decay, q) for q in (0.25, 0.5, 0.75)
+            )
+            assert list(line.get_xdata()) == list(middle.index) == [0, 1, 2, 3, 5]
+            assert list(line.get_ydata()) == pytest.approx(list(middle))
+            for edge, wanted in zip(edges_of(band), (low, high), strict=True):
+                assert list(edge) == pytest.approx(list(wanted))
+    axis = figure.axes[-1]
     assert axis.get_xlim() == (0, 5)
-    assert [label.get_text() for label in axis.get_xticklabels()] == ["0", "1", "5"]
-    assert axis.get_xlabel() == "epoch"
-    assert axis.get_yscale() == "log"
+    assert labels_of(axis.get_xticklabels()) == ["0", "1", "5"]
+    assert (axis.get_xlabel(), axis.get_yscale()) == ("epoch", "log")
 
 
 def test_lines_can_be_optimizers(history, tmp_path):
@@ -478,31 +440,26 @@ def test_lines_can_be_optimizers(history, tmp_path):
     assert legend_of(figure) == ["Adam", "AdamW"]
     for line, name in zip(figure.axes[0].lines, ("adam", "adamw"), strict=True):
         assert to_hex(line.get_color()) == figures.COLOURS[name].lower()
-        _, middle = quantile_by_hand(history, "nc3", "optimizer", name, 0.5)
-        assert list(line.get_ydata()) == pytest.approx(middle)
+        middle = quantiles(history, "nc3", "optimizer", name)
+        assert list(line.get_ydata()) == pytest.approx(list(middle))
 
 
 def test_singular_values_of_w_and_m(history, tmp_path):
     figure = draw(figures.singular_values(history, title="spectra"), tmp_path)
-    assert title_of(figure) == "spectra"
     w_axis, m_axis = figure.axes
-    assert w_axis.get_ylabel() == "singular values of W"
-    assert m_axis.get_ylabel() == "singular values of M"
-    solid = {"w": [x for x in w_axis.lines if x.get_linestyle() == "-"], "m": m_axis.lines}
-    dotted = [x for x in w_axis.lines if x.get_linestyle() == ":"]
-    drawn = {"w_sv_mean": solid["w"], "m_sv_mean": solid["m"], "w_sv_min": dotted}
+    assert [axis.get_ylabel() for axis in figure.axes] == [f"singular values of {x}" for x in "WM"]
+    solid = [line for line in w_axis.lines if line.get_linestyle() == "-"]
+    dotted = [line for line in w_axis.lines if line.get_linestyle() == ":"]
+    drawn = {"w_sv_mean": solid, "m_sv_mean": m_axis.lines, "w_sv_min": dotted}
     for column, lines in drawn.items():
-        assert len(lines) == 3
         for line, decay in zip(lines, DECAYS, strict=True):
-            _, middle = quantile_by_hand(history, column, "weight_decay", decay, 0.5)
-            assert list(line.get_ydata()) == pytest.approx(middle)
-    for line, below in zip(solid["w"], dotted, strict=True):
+            middle = quantiles(history, column, "weight_decay", decay)
+            assert list(line.get_ydata()) == pytest.approx(list(middle))
+    for line, below in zip(solid, dotted, strict=True):
         assert line.get_color() == below.get_color()
-        assert (line.get_ydata() > below.get_ydata()).all()
     assert legend_of(figure) == ["0", "0.05", "5"]
     (one,) = draw(figures.singular_values(history, matrices="m"), tmp_path).axes
     assert one.get_ylabel() == "singular values of M"
-    assert [line.get_linestyle() for line in one.lines] == ["-"] * 3
 
 
 # ------------------------------------------------------------ all figures
@@ -510,52 +467,42 @@ def test_singular_values_of_w_and_m(history, tmp_path):
 
 @pytest.mark.parametrize("count", [1, 3])
 @pytest.mark.parametrize("name", ["against_weight_decay", "heatmaps", "over_epochs"])
-def test_any_number_of_metrics_makes_as_many_panels(runs, history, name, count, tmp_path):
-    frame = {"runs": runs, "history": history}[PANELS[name]]
-    figure = draw(getattr(figures, name)(frame, metrics=METRICS[:count]), tmp_path)
+def test_any_number_of_metrics_makes_as_many_panels(frame, name, count, tmp_path):
+    figure = draw(getattr(figures, name)(frame(name), metrics=METRICS[:count]), tmp_path)
     assert len(figure.axes) == count
     assert all(axis.has_data() for axis in figure.axes)
 
 
-@pytest.mark.parametrize("name", ["against_weight_decay", "over_epochs", "singular_values"])
-def test_the_legend_covers_no_panel(runs, history, name, tmp_path):
-    frame = {"runs": runs, "history": history}[PANELS[name]]
-    figure = draw(getattr(figures, name)(frame), tmp_path)
-    legend = figure.legends[0].get_window_extent()
-    assert not any(axis.get_window_extent().overlaps(legend) for axis in figure.axes)
-
-
-@pytest.mark.parametrize("name", PANELS)
-def test_frames_and_settings_are_left_as_they_were_and_figures_closed(runs, history, name):
-    """A figure left open would be shown twice by a notebook: as the cell's result, and again."""
-    frame = {"runs": runs, "history": history}[PANELS[name]]
-    before, look = frame.copy(), dict(mpl.rcParams)
-    getattr(figures, name)(frame)
-    pd.testing.assert_frame_equal(frame, before)
+@pytest.mark.parametrize("name", [*OF_RUNS, *OF_HISTORY])
+def test_frames_and_settings_stay_and_figures_are_closed(frame, name, tmp_path):
+    """A figure left open would be shown twice by a notebook: as the cell's result, and again. A
+    legend covers no panel."""
+    rows = frame(name)
+    before, look = rows.copy(), dict(mpl.rcParams)
+    figure = getattr(figures, name)(rows)
+    pd.testing.assert_frame_equal(rows, before)
     assert dict(mpl.rcParams) == look
     assert plt.get_fignums() == []
+    draw(figure, tmp_path)
+    for legend in figure.legends:
+        box = legend.get_window_extent()
+        assert not any(axis.get_window_extent().overlaps(box) for axis in figure.axes)
 
 
-@pytest.mark.parametrize("name", ["against_weight_decay", "heatmaps"])
-def test_figures_of_runs_none_of_which_converged(runs, name, tmp_path):
-    rows = runs.assign(train_acc=0.5)
+@pytest.mark.parametrize("name", [*OF_RUNS, *OF_HISTORY])
+def test_figures_of_little_or_nothing(frame, name, tmp_path):
+    """No rows at all; no run that converged; runs that were all lost in the first epoch."""
+    rows = frame(name)
+    none = getattr(figures, name)(rows[:0], title="nothing")
+    none.savefig(tmp_path / "figure.png")
+    assert none.get_suptitle() == "nothing"
+    if name in OF_HISTORY:
+        draw(getattr(figures, name)(rows[rows["epoch"] == 0]), tmp_path)
+        return
+    rows = rows.assign(train_acc=0.5)
     figure = draw(getattr(figures, name)(rows, title=figures.caption(rows)), tmp_path)
-    assert "(n = 0 of 13)" in title_of(figure)
+    assert "(n = 0 of 13)" in figure.get_suptitle()
     assert not any(axis.lines for axis in figure.axes)
-
-
-@pytest.mark.parametrize("name", PANELS)
-def test_figures_of_no_rows_at_all(runs, history, name, tmp_path):
-    """What the sweep notebook has of a history if no run converged."""
-    frame = {"runs": runs, "history": history}[PANELS[name]][:0]
-    figure = getattr(figures, name)(frame, title="nothing")
-    figure.savefig(tmp_path / "figure.png")
-    assert title_of(figure) == "nothing"
-
-
-@pytest.mark.parametrize("name", ["over_epochs", "singular_values"])
-def test_figures_of_runs_that_were_all_lost_in_the_first_epoch(history, name, tmp_path):
-    draw(getattr(figures, name)(history[history["epoch"] == 0]), tmp_path)
 
 
 def test_the_style_can_be_used(runs, tmp_path):
@@ -565,28 +512,42 @@ def test_the_style_can_be_used(runs, tmp_path):
         assert not mpl.rcParams["axes.spines.top"]
 
 
+@pytest.mark.parametrize("low", [1e-3, 0.65, 3.0])
+@pytest.mark.parametrize("span", [1.05, 1.6, 4.0, 30.0])
+def test_a_log_axis_has_numbers_however_little_it_spans(low, span):
+    _, axis = plt.subplots()
+    axis.plot([0, 1], [low, span * low])
+    figures.log_values(axis)
+    axis.figure.canvas.draw()
+    bottom, top = axis.get_ylim()
+    ticks = zip(axis.get_yticks(), axis.get_yticklabels(), strict=True)
+    shown = [float(label.get_text()) for at, label in ticks if bottom <= at <= top]
+    assert len(shown) >= 3
+    assert shown == pytest.approx([at for at in axis.get_yticks() if bottom <= at <= top])
+
+
 # ------------------------------------------------------------ one setting's runs, over their seeds
 
 SHARES = [0.0, 0.5, 1.0]
 TOTALS = [0.05, 0.5]
-SMALL = dict(train_size=200, batch_size=20, epochs=5)
-
-
-@pytest.fixture(scope="module")
-def mixed_runs(tmp_path_factory):
-    """Adam from decoupled to coupled, two totals, three seeds."""
-    folder = tmp_path_factory.mktemp("mixed")
-    axes = dict(weight_decays=TOTALS, coupled_shares=SHARES, seeds=(0, 1, 2))
-    sweep.run(sweep.grid("adam_mixed", [0.01], [0.9], **axes, **SMALL), folder, progress=False)
-    runs = store.load_runs(folder)
-    assert len(runs) == 18
-    assert set(runs["status"]) == {"ok"}
-    return runs.assign(coupled_decay=runs["coupled_share"] * runs["weight_decay"])
+SETTING = dict(dataset="digits", model="mlp", **SMALL)
 
 
 @pytest.fixture
-def mixed(mixed_runs):
-    return mixed_runs.copy()
+def mixed(rng):
+    """Invented runs of Adam from decoupled to coupled, two totals, three seeds."""
+    axes = dict(weight_decays=TOTALS, coupled_shares=SHARES, seeds=(0, 1, 2))
+    configs = sweep.grid("adam_mixed", [0.01], [0.9], **axes, **SMALL)
+    values = rng.uniform(0.1, 2, size=(len(configs), len(METRICS) + 1))
+    rows = [
+        dataclasses.asdict(config) | dict(zip([*METRICS, "test_acc"], row, strict=True))
+        for config, row in zip(configs, values, strict=True)
+    ]
+    runs = pd.DataFrame(rows).assign(
+        status="ok", train_acc=1.0, **{f"{m}_init": 2.0 for m in METRICS}
+    )
+    assert len(runs) == 18
+    return runs.assign(coupled_decay=runs["coupled_share"] * runs["weight_decay"])
 
 
 def by_hand(runs, metric, **chosen):
@@ -596,36 +557,27 @@ def by_hand(runs, metric, **chosen):
 
 
 def test_runs_of_a_setting_have_it_and_the_defaults_of_all_else(mixed):
-    setting = dict(dataset="digits", model="mlp", **SMALL)
-    assert len(figures.of_setting(mixed, **setting)) == 18
-    assert figures.of_setting(mixed, **setting | dict(epochs=6)).empty
-    assert figures.of_setting(
-        mixed, dataset="digits", model="mlp", epochs=5
-    ).empty  # batches of 128
+    assert len(figures.of_setting(mixed, **SETTING)) == 18
+    assert figures.of_setting(mixed, **SETTING | dict(epochs=6)).empty
+    assert figures.of_setting(mixed, **SETTING | dict(batch_size=128)).empty
     for column, other in dict(precision="bfloat16", clip=1.0, augment=True, width=0.5).items():
         changed = mixed.astype({column: object})
         changed.loc[[4, 7], column] = other
-        kept = figures.of_setting(changed, **setting)
+        kept = figures.of_setting(changed, **SETTING)
         assert list(kept.index) == [i for i in mixed.index if i not in (4, 7)]
-        assert list(figures.of_setting(changed, **setting, **{column: other}).index) == [4, 7]
-
-
-def test_a_setting_may_name_what_is_swept(mixed):
-    mixed.loc[3, "lr"] = 0.5
-    setting = dict(dataset="digits", model="mlp", **SMALL)
-    assert list(figures.of_setting(mixed, **setting, lr=0.5).index) == [3]
-    assert len(figures.of_setting(mixed, **setting, lr=0.01, momentum=0.9)) == 17
-    assert figures.of_setting(mixed, **setting, momentum=0.5).empty
+        assert list(figures.of_setting(changed, **SETTING, **{column: other}).index) == [4, 7]
+    mixed.loc[3, "lr"] = 0.5  # what is swept may be named, too
+    assert list(figures.of_setting(mixed, **SETTING, lr=0.5).index) == [3]
+    assert len(figures.of_setting(mixed, **SETTING, lr=0.01, momentum=0.9)) == 17
 
 
 def test_a_null_or_a_missing_column_stands_for_the_default(mixed):
-    setting = dict(dataset="digits", model="mlp", **SMALL)
     old = mixed.drop(columns=["schedule", "clip", "augment", "depth", "precision"])
-    assert len(figures.of_setting(old, **setting)) == 18
-    assert figures.of_setting(old, **setting, precision="bfloat16").empty
+    assert len(figures.of_setting(old, **SETTING)) == 18
+    assert figures.of_setting(old, **SETTING, precision="bfloat16").empty
     nulls = mixed.assign(schedule=None)
-    assert len(figures.of_setting(nulls, **setting)) == 18
-    assert figures.of_setting(nulls, **setting, schedule="cosine").empty
+    assert len(figures.of_setting(nulls, **SETTING)) == 18
+    assert figures.of_setting(nulls, **SETTING, schedule="cosine").empty
 
 
 def test_an_empty_store_has_the_columns_of_a_full_one(mixed, tmp_path):
@@ -644,113 +596,10 @@ def test_a_networks_own_schedule_is_the_default(mixed, model):
     assert list(kept["schedule"]) == [own] * 9
 
 
-@pytest.fixture
-def shown_by(monkeypatch):
-    """What ``given`` displays."""
-
-    def call(*arguments):
-        displayed = []
-        monkeypatch.setattr(figures.display, "display", displayed.append)
-        assert figures.show_if_any(*arguments) is None
-        return displayed
-
-    return call
-
-
-def test_given_runs_every_show_is_displayed(mixed, shown_by):
-    table = figures.shown(mixed[["nc0"]])
-    seen = []
-
-    def say(rows):
-        seen.append(rows)
-        return f"**{len(rows)}** runs"
-
-    words, styled = shown_by(mixed, "a line", say, lambda _: table)
-    assert isinstance(words, Markdown)
-    assert words.data == "**18** runs"
-    assert styled is table
-    assert seen[0] is mixed
-
-
-def test_given_no_runs_a_sentence_and_the_line_that_trains_them(mixed, shown_by):
-    (words,) = shown_by(mixed[:0], "papermill a.ipynb b.ipynb\n", pytest.fail)
-    assert words.data.startswith("The store has no such runs yet")
-    assert words.data.endswith("\n\n```bash\npapermill a.ipynb b.ipynb\n```")
-
-
-def test_given_no_runs_and_no_line_the_sentence_alone(mixed, shown_by):
-    (words,) = shown_by(mixed[:0], "", pytest.fail)
-    assert words.data == "The store has no such runs yet, so there is nothing to show here."
-
-
-@pytest.mark.parametrize(
-    ("label", "words"), [("", "a &quot;title&quot;"), ("circles & lines", "circles &amp; lines")]
-)
-def test_given_figures_have_alternative_text(mixed, shown_by, label, words):
-    def draw_one(rows):
-        figure = figures.against_weight_decay(rows, title='a "title"')
-        figure.set_label(label)
-        return figure
-
-    (page,) = shown_by(mixed, "", draw_one)
-    assert isinstance(page, HTML)
-    assert re.search(f'<img alt="{words}[^"]*" src="data:image/png;base64,', page.data)
-    code = page.data.split("base64,")[1].split('"')[0]
-    assert base64.b64decode(code).startswith(b"\x89PNG")
-    shown = plt.imread(io.BytesIO(base64.b64decode(code)), format="png")[..., :3]
-    for optimizer in mixed["optimizer"].unique():  # the palette keeps the lines' colours
-        colour = np.array(to_rgba(figures.look(optimizer)["color"])[:3])
-        assert np.abs(shown - colour).max(axis=-1).min() < 0.02
-    assert plt.get_fignums() == []
-
-
-def test_counted_runs_seeds_converged_and_diverged():
-    rows = made_up(
-        {}, {"seed": 1}, {"train_acc": 0.989}, {"train_acc": np.nan, "status": "diverged"}
-    )
-    assert figures.counted(rows) == (
-        "4 runs over 2 seeds: 2 reached 99% training accuracy, 1 did not, and 1 diverged"
-    )
-    assert figures.counted(rows[:1], least=0.5) == (
-        "1 run over 1 seed: 1 reached 50% training accuracy, 0 did not, and 0 diverged"
-    )
-
-
-def test_counts_by_optimizer_stand_in_the_order_of_the_colours():
-    rows = made_up({"optimizer": "adamw"}, {}, {"train_acc": 0.5})
-    assert figures.counted_by_optimizer(rows).splitlines() == [
-        f"- SGD: {figures.counted(rows[1:])}.",
-        f"- AdamW: {figures.counted(rows[:1])}.",
-    ]
-
-
-def test_even_seeds_are_those_with_the_most_settings_of_their_optimizer():
-    full = [{"seed": seed, "momentum": beta} for seed in (0, 1) for beta in (0.0, 0.9)]
-    rows = made_up(*full, {"seed": 2}, {"seed": 2, "optimizer": "adam"})
-    assert list(figures.even_seeds(rows).index) == [0, 1, 2, 3, 5]
-    assert figures.even_seeds(rows[:0]).empty
-
-
-def test_having_all_optimizers_or_none():
-    rows = made_up({}, {"optimizer": "adam"}, {"optimizer": "adamw"})
-    assert figures.having(rows, "sgd", "adamw").equals(rows)
-    assert figures.having(rows, "sgd", "sgdw").empty
-
-
 def test_what_is_left_is_the_end_over_the_start(runs):
     left = figures.fraction_of_start(runs, ["nc0", "nc3"])
-    assert list(left) == ["nc0", "nc3"]
-    for row, found in zip(runs.to_dict("records"), left.to_numpy(), strict=True):
-        by_hand = [row["nc0"] / row["nc0_init"], row["nc3"] / row["nc3_init"]]
-        np.testing.assert_array_equal(found, by_hand)  # NaN where a run diverged
-
-
-def test_disagreements_come_first_and_what_the_paper_leaves_out_last():
-    findings = [(None, "new"), (np.True_, "same"), (np.False_, "other"), (True, "also")]
-    assert figures.compared(findings).splitlines() == [
-        *("- *Differs.* other", "- *Agrees.* same"),
-        *("- *Agrees.* also", "- *Beyond the paper.* new"),
-    ]
+    for metric in ("nc0", "nc3"):  # NaN where a run diverged
+        np.testing.assert_array_equal(left[metric], runs[metric] / runs[f"{metric}_init"])
 
 
 def test_over_seeds_are_median_least_largest_and_number(mixed):
@@ -759,7 +608,11 @@ def test_over_seeds_are_median_least_largest_and_number(mixed):
     for (decay, share), row in table.iterrows():
         low, middle, high = by_hand(mixed, "nc3", weight_decay=decay, coupled_share=share)
         assert list(row) == [middle, low, high, 3]
-        assert low < middle < high  # three seeds, three networks
+    rows = mixed[mixed["coupled_share"] == 0.5]
+    cells = rows.groupby("weight_decay")["nc0"].agg(figures.with_range, digits=".4g")
+    for decay, cell in cells.items():
+        low, middle, high = by_hand(rows, "nc0", weight_decay=decay)
+        assert cell == f"{middle:.4g}\n{low:.4g}…{high:.4g}"
 
 
 def test_the_median_lies_in_the_seeds_range_as_often_as_is_said():
@@ -771,21 +624,6 @@ def test_the_median_lies_in_the_seeds_range_as_often_as_is_said():
     assert covered == pytest.approx(0.75, abs=0.01)  # three standard errors
 
 
-def test_a_cell_with_a_range_has_median_least_and_largest(mixed):
-    rows = mixed[mixed["coupled_share"] == 0.5]
-    cells = rows.groupby("weight_decay")["nc0"].agg(figures.with_range, digits=".4g")
-    for decay, cell in cells.items():
-        low, middle, high = by_hand(rows, "nc0", weight_decay=decay)
-        assert cell == f"{middle:.4g}\n{low:.4g}…{high:.4g}"
-
-
-@pytest.mark.parametrize(
-    ("factor", "text"), [(0.97, "1.0"), (1.73, "1.7"), (38.3, "38"), (1070.2, "1,070")]
-)
-def test_factors_have_two_digits_at_least_and_no_powers(factor, text):
-    assert figures.times(factor) == text
-
-
 def points(line):
     """x and y of a line; NaN where it is broken."""
     return list(zip(line.get_xdata(), line.get_ydata(), strict=True))
@@ -795,38 +633,46 @@ def test_lines_against_the_share_are_medians_and_bands_reach_over_the_seeds(mixe
     panels = ("nc0", "nc2", "nc3", "test_acc")
     one = mixed[mixed["weight_decay"] == 0.5]
     figure = draw(figures.against(one, "coupled_share", panels, title="a walk"), tmp_path)
-    assert title_of(figure) == "a walk"
+    assert figure.get_suptitle() == "a walk"
     assert legend_of(figure) == ["Adam, mixed"]
     ends = ["NC0 at the end", "NC2 at the end", "NC3 at the end", "test accuracy at the end"]
     assert [axis.get_ylabel() for axis in figure.axes] == ends
     for axis, metric in zip(figure.axes, panels, strict=True):
         assert axis.get_xscale() == "linear"
-        assert "coupled share" in axis.get_xlabel()
         assert axis.get_yscale() == ("linear" if metric == "test_acc" else "log")
-        values = {share: by_hand(one, metric, coupled_share=share) for share in SHARES}
+        low, middle, high = zip(
+            *(by_hand(one, metric, coupled_share=share) for share in SHARES), strict=True
+        )
         (line,), (band,) = axis.lines, axis.collections
-        assert points(line) == [(share, v[1]) for share, v in values.items()]
+        assert points(line) == list(zip(SHARES, middle, strict=True))
         assert to_hex(line.get_color()) == figures.COLOURS["adam"].lower()
-        edges = pd.DataFrame(band.get_paths()[0].vertices).groupby(0)[1]
-        assert list(edges.min()) == pytest.approx([v[0] for v in values.values()])
-        assert list(edges.max()) == pytest.approx([v[-1] for v in values.values()])
+        assert [list(edge) for edge in edges_of(band)] == [pytest.approx(low), pytest.approx(high)]
     assert figure.axes[-1].yaxis.get_major_formatter()(0.5).endswith("%")
 
 
 def test_lines_can_be_values_of_a_number(mixed, tmp_path):
-    figure = draw(figures.against(mixed, "coupled_share", hue="weight_decay"), tmp_path)
+    before = mixed.copy()
+    title = "Adam (n = 18)"
+    drawn = figures.against(mixed, "coupled_share", hue="weight_decay", title=title)
+    figure = draw(drawn, tmp_path)
     assert legend_of(figure) == ["0.05", "0.5"]
     assert figure.legends[0].get_title().get_text() == "weight decay"
     for line, decay in zip(figure.axes[0].lines, TOTALS, strict=True):
         values = [by_hand(mixed, "nc0", weight_decay=decay, coupled_share=s)[1] for s in SHARES]
         assert points(line) == list(zip(SHARES, values, strict=True))
+    assert figure.get_label() == (
+        "Adam (n = 18). NC0, NC3 at the end against the coupled share, one line for each weight "
+        "decay: 0.05, 0.5."
+    )
+    pd.testing.assert_frame_equal(mixed, before)
+    assert plt.get_fignums() == []
 
 
 def test_no_coupled_decay_stands_alone_left_of_the_least(mixed, tmp_path):
     figure = draw(figures.against(mixed, "coupled_decay", ["nc0"], hue="weight_decay"), tmp_path)
     (axis,) = figure.axes
     assert axis.get_xscale() == "log"
-    assert [label.get_text() for label in axis.get_xticklabels()] == ["0", "0.1"]
+    assert labels_of(axis.get_xticklabels()) == ["0", "0.1"]
     for line, decay in zip(axis.lines, TOTALS, strict=True):
         values = [by_hand(mixed, "nc0", weight_decay=decay, coupled_share=s)[1] for s in SHARES]
         zero, gap, *rest = points(line)
@@ -838,42 +684,13 @@ def test_no_coupled_decay_stands_alone_left_of_the_least(mixed, tmp_path):
 def test_against_weight_decay_zero_has_its_place_and_the_line_goes_on(runs, tmp_path):
     figure = draw(figures.against(figures.converged(runs), "weight_decay", ["nc3"]), tmp_path)
     assert legend_of(figure) == ["Adam", "AdamW"]
-    styles = [line.get_linestyle() for line in figure.axes[0].lines]
-    assert styles == ["-", "--"]
-    (_, adamw) = figure.axes[0].lines
+    adam, adamw = figure.axes[0].lines
+    assert (adam.get_linestyle(), adamw.get_linestyle()) == ("-", "--")
     assert list(adamw.get_xdata()) == pytest.approx([0.005, 0.05, 5.0])
     assert not np.isnan(adamw.get_ydata()).any()
 
 
-def test_the_alternative_text_says_what_is_drawn(mixed):
-    figure = figures.against(mixed, "coupled_share", hue="weight_decay", title="Adam (n = 18)")
-    assert figure.get_label() == (
-        "Adam (n = 18). NC0, NC3 at the end against the coupled share, one line for each weight "
-        "decay: 0.05, 0.5."
-    )
-
-
-def test_against_leaves_its_frame_and_no_open_figure_and_no_panel_under_the_legend(mixed, tmp_path):
-    before = mixed.copy()
-    figure = draw(figures.against(mixed, "coupled_decay", hue="weight_decay"), tmp_path)
-    pd.testing.assert_frame_equal(mixed, before)
-    assert plt.get_fignums() == []
-    legend = figure.legends[0].get_window_extent()
-    assert not any(axis.get_window_extent().overlaps(legend) for axis in figure.axes)
-
-
-def test_mixed_optimizers_have_words_and_lines(mixed, tmp_path):
-    """What the sweep notebook says and draws of them."""
-    good = made_up({"optimizer": "adam_mixed"} | COLLAPSED)
-    assert figures.verdict(good).startswith("**Adam, mixed collapsed.** Its best run")
-    assert figures.caption(mixed).startswith("Adam, mixed, digits, mlp, 5 epochs (n = ")
-    both = pd.concat([made_up({"optimizer": "adam"}), good])
-    figure = draw(figures.against_weight_decay(both), tmp_path)
-    assert legend_of(figure) == ["Adam", "Adam, mixed"]
-    assert len(figure.axes[0].lines) == 2
-
-
-# ------------------------------------------------------------ grids, the exact law, scatters
+# ------------------------------------------------------------ the exact law, scatters
 
 
 @pytest.fixture(scope="module")
@@ -896,19 +713,6 @@ def sgd_runs(tmp_path_factory):
 @pytest.fixture
 def sgd(sgd_runs):
     return sgd_runs.copy()
-
-
-def test_runs_on_the_grid_are_those_at_its_points(mixed):
-    rows = mixed.iloc[:6].assign(optimizer="adamw", lr=0.005, momentum=0.98, weight_decay=10.0)
-    assert len(figures.on_grid(rows, sweep.GRIDS)) == 6
-    for column, other in dict(
-        lr=0.0679, momentum=0.97, weight_decay=0.01, optimizer="adam"
-    ).items():
-        changed = rows.copy()
-        changed.loc[changed.index[2], column] = other
-        kept = figures.on_grid(changed, sweep.GRIDS)
-        assert list(kept.index) == [i for i in rows.index if i != rows.index[2]]
-    assert figures.on_grid(rows, {}).empty
 
 
 def test_the_exact_law_of_rows_is_what_training_leaves(sgd):
@@ -940,28 +744,22 @@ def test_the_numbers_of_training_images_are_those_of_the_data(name):
     assert len(data.load(name).train_y) == figures.TRAINING_IMAGES[name]
 
 
-def test_parity_has_a_dot_a_run_at_what_is_foretold(sgd, tmp_path):
+def test_parity_has_a_dot_a_run_at_its_prediction(sgd, tmp_path):
     sgd.loc[sgd.index[:3], "model"] = "resnet9"
     figure = draw(figures.parity(sgd, "All"), tmp_path)
     dots = np.concatenate([dot.get_offsets() for dot in figure.axes[0].collections])
     assert len(dots) == 40
     np.testing.assert_allclose(dots[:, 0], dots[:, 1], rtol=3e-5)
-    words = legend_words(figure)
-    assert sorted(words) == ["SGD, mixed, mlp", "SGD, mlp", "SGD, resnet9", "SGDW, mlp"]
+    assert sorted(legend_of(figure)) == ["SGD, mixed, mlp", "SGD, mlp", "SGD, resnet9", "SGDW, mlp"]
     assert "All" in figure.get_label()
 
 
 def test_parity_leaves_out_what_rounding_decides(sgd, tmp_path):
     sgd.loc[0, ["weight_decay", "lr"]] = 0.99, 0.9
     sgd.loc[1, "optimizer"] = "signum"
-    left = figures.exact_law(sgd)
-    assert left[0] < figures.LAW_FROM
+    assert figures.exact_law(sgd)[0] < figures.LAW_FROM
     (axis,) = draw(figures.parity(sgd), tmp_path).axes
     assert sum(len(dot.get_offsets()) for dot in axis.collections) == 38
-
-
-def legend_words(figure):
-    return [text.get_text() for legend in figure.legends for text in legend.get_texts()]
 
 
 def test_scatters_have_a_dot_a_run_and_the_line_of_least_squares(runs, tmp_path):
@@ -976,7 +774,10 @@ def test_scatters_have_a_dot_a_run_and_the_line_of_least_squares(runs, tmp_path)
     r2 = np.corrcoef(np.log10(good["nc1"]), good["nc3"])[0, 1] ** 2
     assert axis.get_title() == f"n = {len(good)}, R² = {r2:.2f}"
     assert (axis.get_xscale(), axis.get_yscale()) == ("log", "linear")
-    assert legend_words(figure) == ["Adam", "AdamW"]
+    assert legend_of(figure) == ["Adam", "AdamW"]
+    few = draw(figures.scatters(runs.iloc[:2]), tmp_path)
+    assert [axis.get_title() for axis in few.axes] == ["n = 2"]
+    assert not few.axes[0].get_lines()
 
 
 def test_scatters_by_a_setting_and_of_several_metrics(runs, tmp_path):
@@ -990,10 +791,63 @@ def test_scatters_by_a_setting_and_of_several_metrics(runs, tmp_path):
     assert figure.get_label().startswith("T. NC4 against NC0, NC1: dots")
 
 
-def test_scatters_without_a_line(runs, tmp_path):
-    figure = draw(figures.scatters(runs.iloc[:2]), tmp_path)
-    assert [axis.get_title() for axis in figure.axes] == ["n = 2"]
-    assert not figure.axes[0].get_lines()
+# ------------------------------------------------------------ what a page shows
+
+
+@pytest.fixture
+def displayed(monkeypatch):
+    shown = []
+    monkeypatch.setattr(figures.display, "display", shown.append)
+    return shown
+
+
+def test_given_runs_every_show_is_displayed(mixed, displayed):
+    table = figures.shown(mixed[["nc0"]])
+    figures.show_if_any(mixed, "a line", lambda rows: f"**{len(rows)}** runs", lambda _: table)
+    words, styled = displayed
+    assert isinstance(words, Markdown)
+    assert words.data == "**18** runs"
+    assert styled is table
+
+
+@pytest.mark.parametrize("line", ["papermill a.ipynb b.ipynb\n", ""])
+def test_given_no_runs_a_sentence_and_the_line_that_trains_them(mixed, displayed, line):
+    figures.show_if_any(mixed[:0], line, pytest.fail)
+    (words,) = displayed
+    code = f" To train them:\n\n```bash\n{line.strip()}\n```" if line else ""
+    sentence = "The store has no such runs yet, so there is nothing to show here."
+    assert words.data == sentence + code
+
+
+@pytest.mark.parametrize("stored", [True, False])
+def test_lines_stand_below_a_figure_or_in_its_place(mixed, displayed, stored):
+    runs = mixed if stored else mixed[:0]
+    figures.with_lines(runs, "\na line\n", lambda rows: f"{len(rows)} runs")
+    words, lines = (output.data for output in displayed)
+    assert words.startswith("18 runs" if stored else "The store has no such runs yet")
+    title = "<summary>The lines that train it</summary>"
+    assert lines == f"<details>{title}\n\n```bash\na line\n```\n\n</details>"
+
+
+@pytest.mark.parametrize(
+    ("label", "words"), [("", "a &quot;title&quot;"), ("circles & lines", "circles &amp; lines")]
+)
+def test_figures_have_alternative_text_and_their_colours(runs, displayed, label, words):
+    def draw_one(rows):
+        figure = figures.against_weight_decay(rows, title='a "title"')
+        figure.set_label(label)
+        return figure
+
+    figures.show_if_any(runs, "", draw_one)
+    (page,) = displayed
+    assert isinstance(page, HTML)
+    assert re.search(f'<img alt="{words}[^"]*" src="data:image/png;base64,', page.data)
+    code = base64.b64decode(page.data.split("base64,")[1].split('"')[0])
+    shown = plt.imread(io.BytesIO(code), format="png")[..., :3]
+    for optimizer in runs["optimizer"].unique():  # the palette keeps the lines' colours
+        colour = np.array(to_rgba(figures.look(optimizer)["color"])[:3])
+        assert np.abs(shown - colour).max(axis=-1).min() < 0.02
+    assert plt.get_fignums() == []
 
 
 def test_figures_side_by_side_keep_their_words(runs):
@@ -1015,38 +869,3 @@ def test_panels_in_rows_are_closed_and_have_their_own_legends():
     assert 'alt="epoch"' in page
     assert [len(axis.figure.legends) for axis in (named, plain)] == [1, 0]
     assert not {named.figure.number, plain.figure.number} & set(plt.get_fignums())
-
-
-# ------------------------------------------------------------- the lines that train a figure
-
-
-def test_folded_lines_are_code_below_a_title():
-    page = figures.folded("\npapermill a.ipynb b.ipynb\n", "How").data
-    assert page == (
-        "<details><summary>How</summary>\n\n```bash\npapermill a.ipynb b.ipynb\n```\n\n</details>"
-    )
-
-
-@pytest.mark.parametrize("stored", [True, False])
-def test_lines_stand_below_a_figure_or_in_its_place(mixed, monkeypatch, stored):
-    shown = []
-    monkeypatch.setattr(figures.display, "display", shown.append)
-    runs = mixed if stored else mixed[:0]
-    figures.with_lines(runs, "a line", lambda rows: f"{len(rows)} runs")
-    words, lines = (output.data for output in shown)
-    assert words.startswith("18 runs" if stored else "The store has no such runs yet")
-    assert lines == figures.folded("a line").data
-
-
-@pytest.mark.parametrize("low", [1e-3, 0.65, 3.0])
-@pytest.mark.parametrize("span", [1.05, 1.6, 4.0, 30.0])
-def test_a_log_axis_has_numbers_however_little_it_spans(low, span):
-    _, axis = plt.subplots()
-    axis.plot([0, 1], [low, span * low])
-    figures.log_values(axis)
-    axis.figure.canvas.draw()
-    bottom, top = axis.get_ylim()
-    ticks = zip(axis.get_yticks(), axis.get_yticklabels(), strict=True)
-    shown = [float(label.get_text()) for at, label in ticks if bottom <= at <= top]
-    assert len(shown) >= 3
-    assert shown == pytest.approx([at for at in axis.get_yticks() if bottom <= at <= top])

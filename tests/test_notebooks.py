@@ -12,9 +12,9 @@ import jupytext
 import nbformat
 import pytest
 from conftest import SECONDS
+from test_claims import statements
 
 from ncbook import store, sweep
-from ncbook.pages import claims
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "notebooks"
@@ -90,7 +90,7 @@ def test_each_figure_and_table_of_the_paper_has_its_counterpart():
     found = {}
     for row in re.findall(r"^\| (?:Figure|Table).*", text, flags=re.MULTILINE):
         theirs, _, ours, _ = row.strip("| ").split(" | ")
-        found |= dict.fromkeys(claims.statements(theirs), re.findall(r"{ref}`(.+?)`", ours))
+        found |= dict.fromkeys(statements(theirs), re.findall(r"{ref}`(.+?)`", ours))
     paper = {f"Figure {n}" for n in range(1, 46)} | {f"Table {n}" for n in range(1, 6)}
     assert set(found) == paper
     assert all(found.values())

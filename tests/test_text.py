@@ -4,7 +4,6 @@ import dataclasses
 import inspect
 import json
 import re
-import shutil
 import warnings
 from pathlib import Path
 
@@ -31,7 +30,6 @@ from ncbook.pages import claims
 ROOT = Path(__file__).parents[1]
 PUBLISHED = ROOT / "book" / "results"
 MATHJAX = ROOT / "book" / "_extra" / "vendor" / "mathjax" / "tex-mml-chtml.js"
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 ACT = "document.title='acted'"
 HOSTILE = (
     f'<img src=x onerror="{ACT}">',
@@ -177,7 +175,7 @@ def test_a_cell_has_an_apostrophe_where_a_spreadsheet_would_compute(value, cell)
 
 def public_renderers():
     """The functions of ncbook.figures that take runs or epochs; captions are plain text."""
-    for name in sorted({*figures.__all__} - {"caption"}):
+    for name in sorted({*vars(figures)} - {"caption"}):
         function = getattr(figures, name)
         if inspect.isfunction(function):
             first = next(iter(inspect.signature(function).parameters), "")
@@ -189,7 +187,7 @@ MORE = {  # arguments that such a function needs
     "against": {"x": "weight_decay"},
     "on_grid": {"grids": sweep.GRIDS},
     "over_seeds": {"by": "dataset", "metric": "nc0"},
-    "given": {"line": "true"},
+    "show_if_any": {"line": "true"},
     "with_lines": {"lines": "true"},
 }
 
@@ -287,11 +285,11 @@ def test_the_explorer_shows_text(panels):
     assert text.line(HOSTILE[0]) in words
 
 
-def test_reasons_of_runs_that_were_given_up_are_text_and_few(results):
+def test_reasons_of_failed_runs_are_text_and_few(results):
     runs = store.load_runs(results).assign(status="failed")
-    told = seen(explore.runs.ended(runs))
+    told = seen(explore.panels.ended(runs))
     assert all(text.line(value) in told for value in runs["reason"][:5])
-    assert told.count("Given up") == 5
+    assert told.count("Failed: ") == 5
 
 
 def test_an_explorer_of_unknown_optimizers_has_nothing_to_explore(nameless):
@@ -302,7 +300,7 @@ def test_an_explorer_of_unknown_optimizers_has_nothing_to_explore(nameless):
 def test_a_folder_and_an_error_are_text(tmp_path):
     folder = tmp_path / "<img src=x onerror=a>\n\x1b[31m$x$\udcff"
     view = explore.StoreView.of(folder)
-    for markup in (view.told(), view.invitation(), controls.note(text.html(folder)).value):
+    for markup in (view.summary(), view.invitation(), controls.note(text.html(folder)).value):
         assert text.line(folder.name) in seen(markup)
     assert all(map(is_plain, explore.view.folders(folder)))
 
@@ -442,37 +440,34 @@ def test_the_sweeps_notebook_ends_on_a_strangers_store(results, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(CHROMIUM is None, reason="no chromium")
-def test_in_a_browser_nothing_acts_and_the_texts_are_read(page, panels, results, tmp_path):
+def test_in_a_browser_nothing_acts_and_the_texts_are_read(
+    page, panels, results, tmp_path, open_page
+):
     """The explorer's HTML, the sweep's page and the page of runs, with a notebook's MathJax."""
-    sync_api = pytest.importorskip("playwright.sync_api")
     pieces = [f"<div>{markup}</div>" for kind, markup in panels if kind == "html"]
     shown = page("sweep", results, SWEEP + "\nworkers = 1") + page("runs", results)
     pieces += [f"<div>{as_html(output)}</div>" for output in shown]
     runs = store.load_runs(results).assign(status="failed")
-    pieces.append(explore.runs.ended(runs[:5]) + explore.runs.ended(runs[5:]))
+    pieces.append(explore.panels.ended(runs[:5]) + explore.panels.ended(runs[5:]))
     mathjax = "MathJax = {tex: {inlineMath: [['$', '$'], ['\\\\(', '\\\\)']]}}"
     file = tmp_path / "page.html"
     file.write_text(
         f"<!DOCTYPE html><meta charset=utf-8><title>still</title><script>{mathjax}</script>"
         f"<body>{''.join(pieces)}<script src='{MATHJAX.as_uri()}'></script>"
     )
-    with sync_api.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        opened, faults = browser.new_page(), []
-        opened.on("pageerror", lambda error: faults.append(str(error)))
-        opened.on("dialog", lambda dialog: faults.append(dialog.message))
-        opened.goto(file.as_uri(), wait_until="load")
-        opened.evaluate("MathJax.startup.promise")
-        opened.locator(".dt-container tbody tr").first.wait_for()
-        words = opened.locator("body").inner_text()
-        assert opened.locator("mjx-container").count() == 0
-        assert opened.locator("a[href^=javascript]").count() == 0
-        table = opened.locator(".dt-container tbody").first.inner_text()
-        opened.locator(".dt-search input").first.fill("<img onerror")
-        found = opened.locator(".dt-container tbody tr").all_inner_texts()
-        assert opened.title() == "still"
-        browser.close()
+    opened, faults = open_page(), []
+    opened.on("pageerror", lambda error: faults.append(str(error)))
+    opened.on("dialog", lambda dialog: faults.append(dialog.message))
+    opened.goto(file.as_uri(), wait_until="load")
+    opened.evaluate("MathJax.startup.promise")
+    opened.locator(".dt-container tbody tr").first.wait_for()
+    words = opened.locator("body").inner_text()
+    assert opened.locator("mjx-container").count() == 0
+    assert opened.locator("a[href^=javascript]").count() == 0
+    table = opened.locator(".dt-container tbody").first.inner_text()
+    opened.locator(".dt-search input").first.fill("<img onerror")
+    found = opened.locator(".dt-container tbody tr").all_inner_texts()
+    assert opened.title() == "still"
     assert faults == []
     assert found
     assert all(HOSTILE[0] in row for row in found)

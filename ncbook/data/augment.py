@@ -1,4 +1,4 @@
-"""Random crops and flips of a batch, on the device that the batch lies on."""
+"""Random crops and flips of a batch, on its own device."""
 
 import torch
 import torch.nn.functional as F
@@ -8,16 +8,16 @@ from ncbook.data.imagenet import IMAGENET_PREFIX
 
 PADDING = 4  # pixels; the usual augmentation of CIFAR-10, which the paper's code uses
 AUGMENTABLE = ("fashion_mnist", "cifar10")
-# Class folders, whether they are held in memory or streamed: what is in them is not known here.
+# Class folders, in memory or streamed: their user knows what is in them.
 AUGMENTABLE_PREFIXES = (FOLDER_PREFIX, IMAGENET_PREFIX)
 
 
 def augmented(x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Each image shifted by up to 4 pixels, black moving in, and mirrored in one case of two.
+    """Each image shifted by up to 4 pixels, filled with black, and mirrored with probability 1/2.
 
     Args:
         x: images, uint8, (N, C, H, W), on any device.
-        generator: a CPU generator, so that every device draws the same: three numbers an image.
+        generator: a CPU generator, so that every device gets the same three numbers an image.
 
     Returns:
         New images, uint8, (N, C, H, W), on the device of ``x``.
@@ -40,13 +40,13 @@ def augmented(x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     # One transfer of three small rows.
     top, left, mirrored = torch.cat((corner, mirrored)).to(x.device, non_blocking=True)
     x = torch.where(mirrored.bool()[:, None, None, None], x.flip(3), x)
-    # A view of every crop that there is, (N, C, 9, 9, H, W): one gather copies one of each image.
+    # A view of every possible crop, (N, C, 9, 9, H, W); indexing copies one for each image.
     crops = F.pad(x, (PADDING,) * 4).unfold(2, height, 1).unfold(3, width, 1)
     return crops[torch.arange(count, device=x.device), :, top, left]
 
 
 def check_augmentable(name: str) -> None:
-    """Refuse a data set of no images, or whose classes a mirror changes (a 2 is none any more).
+    """Refuse a data set without images, or whose classes a mirror changes, such as digits.
 
     Raises:
         ValueError: names the data sets that can be augmented.

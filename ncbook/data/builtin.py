@@ -13,7 +13,7 @@ DIGITS_PER_CLASS = 140  # of at least 174 images a class; the rest are test imag
 GAUSSIAN_DIM, GAUSSIAN_CLASSES, GAUSSIAN_PER_CLASS = 784, 10, 1000
 GAUSSIAN_NOISE = 0.1  # epsilon
 UFM_SAMPLES, UFM_CLASSES = 10_000, 10  # the paper's D.4.2
-# The data are the same whatever the seed of a run is: these two never change.
+# The data do not depend on the seed of a run: these two never change.
 DIGITS_SEED = 0
 GAUSSIAN_SEED = 0
 
@@ -21,8 +21,8 @@ GAUSSIAN_SEED = 0
 def digits() -> Raw:
     """scikit-learn's 1,797 images of 8 x 8: 140 a class to train, the other 397 to test.
 
-    The training classes are balanced because the paper assumes so (B). Its file is read past
-    scikit-learn, whose import is a second that each worker of a sweep would wait for.
+    The training classes are balanced because the paper assumes so (B). The file is read directly:
+    importing scikit-learn takes a second in each worker of a sweep.
     """
     folder = Path(find_spec("sklearn").origin).parent / "datasets" / "data"
     table = torch.from_numpy(np.loadtxt(folder / "digits.csv.gz", np.uint8, delimiter=","))
@@ -39,7 +39,7 @@ def digits() -> Raw:
 def gaussians() -> Raw:
     """A separable mixture ``x = mu_k + eps z``, with ``mu_k`` and ``z`` drawn from N(0, I).
 
-    The paper (section 3.4, Fig. 8) says no more than "separable"; with d = 784 and eps = 0.1 two
+    The paper (section 3.4, Fig. 8) says only "separable"; with d = 784 and eps = 0.1 two
     centres are some sqrt(2 d) / eps = 400 standard deviations apart. Training and test samples are
     separate draws around the same centres.
     """
@@ -57,7 +57,7 @@ def gaussians() -> Raw:
 def sample_numbers(count: int, device: str | torch.device) -> Dataset:
     """For the unconstrained-feature model: sample n is the number n, of class n mod K.
 
-    Its features are free, so there is nothing that a test set could hold: it is the training set.
+    Its features are free parameters, so the test set is the training set.
     """
     if count > UFM_SAMPLES:
         raise ValueError(f"train_size {count} is too large: {UFM} has {UFM_SAMPLES} samples")

@@ -1,4 +1,4 @@
-"""What a data set is once it is loaded, and what it is before."""
+"""A data set, loaded and before normalisation."""
 
 from dataclasses import dataclass
 
@@ -8,11 +8,11 @@ UFM = "ufm"
 
 
 class DataNotFoundError(RuntimeError):
-    """A data set's files are neither there, whole, nor to be had."""
+    """A data set's files are missing or damaged, and cannot be downloaded."""
 
 
 def last_line(error: Exception) -> str:
-    """What an error says in the end: libraries' messages may be long."""
+    """The last line of an error's message: those of libraries may be long."""
     return (str(error).strip().splitlines() or [type(error).__name__])[-1]
 
 
@@ -21,14 +21,14 @@ class Dataset:
     """Training and test tensors of one data set, all on one device.
 
     Args:
-        name: what it was loaded by.
+        name: as passed to ``load``.
         train_x, test_x: images of files are uint8, (N, C, H, W); ``digits`` is float32 of that
             shape and ``gaussians`` float32 (N, 784), both normalised; ``ufm`` is int64 (N, 1).
         train_y, test_y: labels, int64, (N,), below ``num_classes``.
         num_classes, class_names: K, and a name for each class.
         mean, std: of every channel of the full training set, before images are resized, float32,
-            (C,), in pixel units; None where the features are no pixels any more.
-        listing: of a folder, the fingerprint of its images; None of a data set that never changes.
+            (C,), in pixel units; None where the features are already normalised.
+        listing: the fingerprint of a folder's images; None for a data set that never changes.
     """
 
     name: str
@@ -44,12 +44,12 @@ class Dataset:
 
     @property
     def input_shape(self) -> tuple[int, ...]:
-        """Shape of one sample. One of ``ufm`` is its number, which stands for a vector with as
-        many entries as there are samples: zeros, and a one in that place."""
+        """Shape of one sample. A sample of ``ufm`` is its number, which stands for a one-hot vector
+        with an entry for each sample."""
         return (len(self.train_y),) if self.name == UFM else tuple(self.train_x.shape[1:])
 
     def inputs(self, x: torch.Tensor) -> torch.Tensor:
-        """What a network takes: ``(x - mean) / std`` of pixels, anything else as it is.
+        """The input of a network: ``(x - mean) / std`` of pixels, other features unchanged.
 
         Args:
             x: a batch of ``train_x`` or ``test_x``: uint8 (..., C, H, W), or features.

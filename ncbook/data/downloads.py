@@ -1,4 +1,4 @@
-"""MNIST, Fashion-MNIST and CIFAR-10: files as they are published, downloaded by torchvision."""
+"""MNIST, Fashion-MNIST and CIFAR-10: the published files, downloaded by torchvision."""
 
 import contextlib
 import hashlib
@@ -22,10 +22,10 @@ from ncbook.paths import expanded
 
 DATA_VARIABLE = "NCBOOK_DATA"
 DEFAULT_DATA_DIR = "~/.cache/ncbook"
-NETWORK_TIMEOUT = 20.0  # seconds of silence until a download is given up
+NETWORK_TIMEOUT = 20.0  # seconds without data after which a download fails
 IDX_HEADER = {"images": 16, "labels": 8}  # bytes
 IDX_IMAGE = (1, 28, 28)
-# The published files, unpacked; torchvision knows the sums of the archives alone.
+# md5 of the unpacked files; torchvision only knows those of the archives.
 IDX_SUMS = {
     "mnist": {
         "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
@@ -62,7 +62,7 @@ class Download:
     read: Callable[[Path], Raw]
 
     def published(self) -> Any:
-        """torchvision's class: it knows the mirrors and the checksums."""
+        """torchvision's class, which has the mirrors and the checksums."""
         import torchvision.datasets
 
         return getattr(torchvision.datasets, self.class_name)
@@ -76,7 +76,7 @@ class Download:
 
 
 def data_dir() -> Path:
-    """Where downloaded data sets lie: ``NCBOOK_DATA``, else ``~/.cache/ncbook``."""
+    """The folder of downloaded data sets: ``NCBOOK_DATA``, else ``~/.cache/ncbook``."""
     path = os.environ.get(DATA_VARIABLE) or DEFAULT_DATA_DIR
     return expanded(path, DATA_VARIABLE).absolute()
 
@@ -84,12 +84,12 @@ def data_dir() -> Path:
 def read_download(name: str) -> Raw:
     """The whole data set at its own resolution, downloaded if it is not in ``data_dir()``.
 
-    Only the published files are read: results on ``mnist`` are results on MNIST, whatever somebody
-    has put in its place.
+    Only the published files are accepted, by their md5, so that results on ``mnist`` are results
+    on MNIST.
 
     Raises:
-        DataNotFoundError: another file than the published one, or none and no network; names the
-            file or folder.
+        DataNotFoundError: a file differs from the published one, or is missing and there is no
+            network; names the file or folder.
     """
     source, root = DOWNLOADS[name], data_dir()
     folder = root / source.folder
@@ -124,7 +124,7 @@ def _read_idx_set(folder: Path, name: str, class_names: tuple[str, ...]) -> Raw:
 
 
 def _idx_values(file: str, content: bytes) -> torch.Tensor:
-    """What follows the header, whose length is that of the published file's."""
+    """The values after the header, whose length is known."""
     header = IDX_HEADER["images" if "images" in file else "labels"]
     return torch.from_numpy(np.frombuffer(bytearray(content), np.uint8, offset=header))
 
@@ -160,14 +160,14 @@ def _cifar_tensors(batches: list[dict[str, Any]]) -> tuple[torch.Tensor, torch.T
 
 
 def _download(name: str, root: Path) -> None:
-    """Fetch into a folder of its own, then move file by file: never a half-written file."""
+    """Download into a temporary folder, then move each file: none is ever half-written."""
     source = DOWNLOADS[name]
     archives = _archives_by_hand(source, root)
     _log.warning("downloading %s to %s", name, root)
     try:
         root.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=root, prefix=".download-") as folder, _quiet_network():
-            for archive in archives:  # torchvision finds, and unpacks, them
+            for archive in archives:  # which torchvision finds and unpacks
                 link = Path(folder, archive)
                 link.parent.mkdir(parents=True, exist_ok=True)
                 link.symlink_to(root / archive)
@@ -179,24 +179,24 @@ def _download(name: str, root: Path) -> None:
         raise DataNotFoundError(
             f"{name} is not in {root} and could not be downloaded there ({last_line(error)});"
             f" either set {DATA_VARIABLE} to a folder that has {source.folder}/{source.files[0]}"
-            " and the files beside it, or run once with a network"
+            " and the files next to it, or run once with a network"
         ) from error
 
 
 def _archives_by_hand(source: Download, root: Path) -> list[str]:
-    """Archives that somebody put into ``root``. A damaged one is refused, not written over."""
-    there = {file: md5 for file, md5 in source.archives().items() if (root / file).is_file()}
-    for file, md5 in there.items():
+    """Archives that the user put into ``root``; a damaged one is an error, not overwritten."""
+    found = {file: md5 for file, md5 in source.archives().items() if (root / file).is_file()}
+    for file, md5 in found.items():
         try:
             _published_bytes(root / file, md5)
         except (OSError, ValueError) as error:
             raise DataNotFoundError(f"{error}; remove it") from error
-    return list(there)
+    return list(found)
 
 
 @contextlib.contextmanager
 def _quiet_network() -> Iterator[None]:
-    """A time limit for every silence of the network, and no progress bars for a log to keep."""
+    """A time limit for a silent network, and no progress bars in a log."""
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(NETWORK_TIMEOUT)
     try:

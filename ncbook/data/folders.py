@@ -1,6 +1,6 @@
-"""Folders of images, one for each class: any data set of one's own.
+"""Data sets of one's own: folders of images, one for each class.
 
-``class_folders`` and ``list_images`` say what is there without decoding an image.
+``class_folders`` and ``list_images`` list them without decoding an image.
 """
 
 import hashlib
@@ -24,13 +24,13 @@ from ncbook.data.walk import images_below, is_hidden
 from ncbook.paths import expanded
 
 FOLDER_PREFIX = "folder:"
-FOLDER_IMAGE_SIZE = 32  # pixels, where no image_size is given: images of a folder vary in size
-TEST_FOLDERS = ("test", "val")  # the first that is there holds the test images
+FOLDER_IMAGE_SIZE = 32  # pixels, by default: images of a folder vary in size
+TEST_FOLDERS = ("test", "val")  # the first that exists holds the test images
 FINGERPRINT_DIGITS = 16  # hexadecimal
-# Files of which the fingerprint also hashes the first bytes: uncompressed images of one shape have
-# one size, whatever they show. Read in 20 ms from a disk's cache, however many files there are.
+# The fingerprint also hashes the first bytes of some files, since all uncompressed images of one
+# shape have the same size. That takes 20 ms from a disk's cache, however many files there are.
 SAMPLED_FILES, SAMPLED_BYTES = 256, 2**16
-NAMED = 3  # of the paths that were left out
+NAMED = 3  # paths listed in a warning
 DEEP_MODES = ("I", "F")  # PIL's names of more than 8 bits a channel begin with these
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # EPS would start Ghostscript
 PIXELS_VARIABLE = "NCBOOK_MAX_PIXELS"  # of one image
@@ -40,12 +40,12 @@ DECODING_SHARE = 1 / 4  # of the machine's memory, for one image on each core
 
 
 class LeftOutWarning(UserWarning):
-    """Some of what lies in a data set's folder is no part of it."""
+    """Some files in a data set's folder are not part of the data set."""
 
 
 @dataclass(frozen=True)
 class ClassFolders:
-    """``train`` and ``test`` hold one folder for each of ``classes``, which are sorted."""
+    """``train`` and ``test`` have one folder for each of ``classes``, which are sorted."""
 
     train: Path
     test: Path
@@ -53,15 +53,15 @@ class ClassFolders:
 
 
 def class_folders(name: str, test_folders: Sequence[str] = TEST_FOLDERS) -> ClassFolders:
-    """The class folders of a data set named ``PREFIX:PATH``; a few folders are listed.
+    """The class folders of a data set named ``PREFIX:PATH``.
 
     Args:
-        name: of the data set. A PATH that is not absolute is looked for here and then in
-            ``data_dir()``: so that results can name a data set and not where a machine has it.
-        test_folders: names that the folder of the test images may have, the preferred one first.
+        name: of the data set. A relative PATH is looked for here and then in ``data_dir()``, so
+            that the name in results does not depend on the machine.
+        test_folders: possible names of the folder of the test images, the preferred one first.
 
     Raises:
-        ValueError: the folder, its ``train``, its test folder, or their classes are not there, or
+        ValueError: the folder, its ``train``, its test folder, or their classes are missing, or
             the classes differ; names what is missing.
     """
     root = _root(name)
@@ -101,7 +101,7 @@ def _class_names(folder: Path) -> tuple[str, ...]:
     return tuple(sorted(d.name for d in folder.iterdir() if d.is_dir() and not is_hidden(d.name)))
 
 
-# ------------------------------------------------------------ which images there are
+# ------------------------------------------------------------ listing images
 
 
 @dataclass(frozen=True)
@@ -111,8 +111,8 @@ class Listing:
     Args:
         files: paths, as text (a million Path objects would take seconds and half a gigabyte).
         labels: int64, (N,).
-        fingerprint: equal for equal images, wherever they lie: a hash of the classes, and of the
-            name inside its folder and the size of each file, and of what some of them hold.
+        fingerprint: a hash of the classes, of each file's name in its folder and its size, and of
+            the content of some files; independent of where the images are.
     """
 
     files: dict[str, list[str]]
@@ -121,7 +121,7 @@ class Listing:
 
 
 def list_images(name: str, folders: ClassFolders) -> Listing:
-    """What is in the class folders of a data set, with a ``LeftOutWarning`` if that is not all.
+    """The images in the class folders of a data set, with a ``LeftOutWarning`` for other files.
 
     Raises:
         ValueError: a class without images, or a file or folder that cannot be read.
@@ -141,12 +141,12 @@ def list_images(name: str, folders: ClassFolders) -> Listing:
             digest.update(lines.encode(errors="surrogateescape"))
     for sample in _samples([*files["train"], *files["test"]]):
         digest.update(sample)
-    _tell_left_out(name, folders.train.parent, left_out)
+    _warn_left_out(name, folders.train.parent, left_out)
     return Listing(files, labels, digest.hexdigest()[:FINGERPRINT_DIGITS])
 
 
 def _images_of(folder: Path, folders: ClassFolders) -> tuple[list, list[str]]:
-    """The images of one split by class, and what was left out."""
+    """The images of one split by class, and the paths that were left out."""
     closed = {folders.train, folders.test, *folder.resolve().parents}
     paths = [os.path.join(folder, name) for name in folders.classes]
     images, left_out = images_below(paths, map(str, closed))
@@ -168,7 +168,7 @@ def _samples(files: list[str]) -> Iterator[bytes]:
             raise ValueError(f"{files[i]}: cannot be read ({error.strerror})") from None
 
 
-def _tell_left_out(name: str, root: Path, paths: list[str]) -> None:
+def _warn_left_out(name: str, root: Path, paths: list[str]) -> None:
     if paths:
         named = ", ".join(os.path.relpath(path, root) for path in sorted(paths)[:NAMED])
         more = ", …" if len(paths) > NAMED else ""
@@ -183,7 +183,7 @@ def _tell_left_out(name: str, root: Path, paths: list[str]) -> None:
 def read_folder(name: str, image_size: int | None) -> Raw:
     """All images of a folder, RGB, at one size (32 if None)."""
     folders = class_folders(name)
-    # All lists before any image: an empty class is found before minutes of decoding.
+    # List before reading: an empty class is found before minutes of decoding.
     listing = list_images(name, folders)
     size = image_size or FOLDER_IMAGE_SIZE
     _check_room(name, sum(map(len, listing.files.values())), size)
@@ -207,8 +207,8 @@ def _read_images(files: list[str], image_size: int) -> torch.Tensor:
     def read(i: int) -> None:
         images[i] = read_image(files[i], image_size)
 
-    # Decoding is C code that lets other threads run: for 32-pixel files a third slower than one
-    # thread, for photographs faster by the number of cores.
+    # Decoding releases the GIL: for 32-pixel files threads are a third slower than one thread, for
+    # photographs faster by the number of cores.
     with own_pixel_limit(), ThreadPool() as pool:
         for _ in pool.imap_unordered(read, range(len(files)), chunksize=64):
             pass
@@ -227,8 +227,8 @@ def read_image(path: str | Path, image_size: int) -> np.ndarray:
 
 
 def pixel_limit() -> int:
-    """The most pixels that an image may have: ``NCBOOK_MAX_PIXELS``, else PIL's limit, or less
-    where a quarter of the memory does not hold that many for each core."""
+    """The most pixels that an image may have: ``NCBOOK_MAX_PIXELS``, else PIL's limit, or less if
+    a quarter of the memory is too small for that many on each core."""
     asked = os.environ.get(PIXELS_VARIABLE)
     if not asked:
         return min(MOST_PIXELS, pixels_that_fit())
@@ -237,16 +237,16 @@ def pixel_limit() -> int:
     return int(asked)
 
 
-@cache  # asked for each image
+@cache  # called for each image
 def pixels_that_fit() -> int:
-    """How many pixels of an image on each core take ``DECODING_SHARE`` of the memory."""
+    """Pixels of an image on each core that take ``DECODING_SHARE`` of the memory together."""
     memory = DECODING_SHARE * psutil.virtual_memory().total
     return int(memory / (PIXEL_BYTES * (os.cpu_count() or 1)))
 
 
 @contextmanager
 def own_pixel_limit() -> Iterator[None]:
-    """``rgb_image`` checks the size itself: PIL neither warns nor refuses in this block."""
+    """Turn PIL's limit off in this block: ``rgb_image`` checks the size itself."""
     before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
     try:
         yield
@@ -258,8 +258,8 @@ def rgb_image(path: str | Path) -> Image.Image:
     """A decoded image.
 
     Raises:
-        ValueError: the file is no image that PIL can decode, or has more pixels than
-            ``pixel_limit``, or more than 8 bits a channel, which PIL would clip; names the file.
+        ValueError: PIL cannot decode the file, or it has more pixels than ``pixel_limit``, or more
+            than 8 bits a channel, which PIL would clip; names the file.
     """
     limit = pixel_limit()
     try:
@@ -272,5 +272,5 @@ def rgb_image(path: str | Path) -> Image.Image:
             if image.mode.startswith(DEEP_MODES):
                 raise ValueError(f"mode {image.mode}; wanted are 8 bits a channel")
             return image.convert("RGB")
-    except Exception as error:  # a decoder may raise almost anything at bytes that are no image
+    except Exception as error:  # decoders may raise almost anything
         raise ValueError(f"{path}: not an image that can be read ({last_line(error)})") from error

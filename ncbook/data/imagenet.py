@@ -1,8 +1,7 @@
 """A tree of images that does not fit memory: listed when it is loaded, read batch by batch.
 
-What is random about a training image (where it is cropped, whether it is mirrored) depends on the
-run's seed, the epoch and the image alone: not on which process reads it, or on what was read
-before.
+The random crop and flip of a training image depend only on the run's seed, the epoch and the image,
+not on the process that reads it or on the order of reading.
 """
 
 import os
@@ -25,26 +24,26 @@ from ncbook.data.folders import (
 from ncbook.data.subsets import balanced_indices
 
 IMAGENET_PREFIX = "imagenet:"
-IMAGENET_SIZE = 224  # pixels, where no image_size is given
+IMAGENET_SIZE = 224  # pixels, by default
 # Shorter side over the crop's side: 256 and 224 in He et al. (2016) and torchvision's recipes.
 RESIZE = 256 / 224
 # Of the channels of ImageNet's training images, in [0, 1]: the constants in torchvision's weights
-# and reference scripts. They stay these for other images too.
+# and reference scripts. Other images use them, too.
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 WHITE = 255
 
 
 @dataclass(frozen=True, eq=False)
 class Streamed:
-    """A listing of training and test images: what ``Dataset`` holds, but for the pixels.
+    """A listing of training and test images: a ``Dataset`` without the pixels.
 
     Args:
-        name: what it was loaded by.
+        name: as passed to ``load``.
         class_names: of the K classes, sorted.
-        image_size: height and width of what ``image`` returns.
-        folders: of the training and of the test images, under ``train`` and ``test``.
-        files: paths inside these folders, arrays of bytes (a third of the memory of as many
-            strings, and every loader process has a copy).
+        image_size: height and width of the images that ``image`` returns.
+        folders: of the training and of the test images, by ``train`` and ``test``.
+        files: paths inside these folders, arrays of bytes (a third of the memory of strings, and
+            every loader process has a copy).
         labels: int64, (N,), below K.
         listing: fingerprint of all images in the folder.
     """
@@ -78,7 +77,7 @@ class Streamed:
         return (3, self.image_size, self.image_size)
 
     def path(self, split: str, index: int) -> Path:
-        """Where an image of ``train`` or ``test`` lies."""
+        """The path of an image of ``train`` or ``test``."""
         return self.folders[split] / os.fsdecode(self.files[split][index])
 
     def image(self, split: str, index: int, seeds: Sequence[int] | None = None) -> torch.Tensor:
@@ -86,11 +85,11 @@ class Streamed:
 
         Args:
             split, index: which.
-            seeds: whole numbers that decide a random crop and flip; None resizes the image so that
-                its shorter side is 256/224 of ``image_size``, and crops the centre.
+            seeds: whole numbers that determine a random crop and flip; None resizes the image so
+                that its shorter side is 256/224 of ``image_size``, and crops the centre.
 
         Raises:
-            ValueError: the file is no image that can be read; names it.
+            ValueError: the file cannot be read as an image; names it.
         """
         with own_pixel_limit():
             image = rgb_image(self.path(split, index))
@@ -122,8 +121,7 @@ def open_stream(
         image_size: height and width in pixels of the crops; 224 if None.
 
     Raises:
-        ValueError: a folder that is missing or empty, classes that differ, a train_size that is
-            too large.
+        ValueError: a folder is missing or empty, the classes differ, or train_size is too large.
     """
     found = imagenet_folders(name)
     listing = list_images(name, found)
@@ -152,7 +150,7 @@ def _inside(folder: Path, files: Sequence[str]) -> np.ndarray:
 
 
 def _mixed(seeds: Sequence[int]) -> int:
-    """One well-mixed 64-bit seed of several numbers: 1, 23 is another than 12, 3."""
+    """One well-mixed 64-bit seed from several numbers; (1, 23) and (12, 3) differ."""
     return int(np.random.SeedSequence(seeds).generate_state(1, np.uint64)[0])
 
 

@@ -1,9 +1,9 @@
-"""Statistics of features, normalising, and resizing."""
+"""Statistics of features, normalisation and resizing."""
 
 import torch
 import torch.nn.functional as F
 
-CHUNK = 1024  # samples that are converted at one time: no float copy of a whole set is made
+CHUNK = 1024  # samples converted at a time, to avoid a float copy of a whole set
 
 
 def channel_statistics(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -21,7 +21,7 @@ def channel_statistics(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     count = channels.shape[0] * channels.shape[2]
     mean = total / count
     variance = squares / count - mean**2
-    # A constant channel's variance is rounding, below this share of its mean square.
+    # The variance of a constant channel is rounding, below this share of its mean square.
     constant = variance <= 1e-12 * squares / count
     return mean.float(), torch.where(constant, 1.0, variance.clamp(min=0).sqrt()).float()
 
@@ -35,9 +35,9 @@ def normalised(x: torch.Tensor, mean: torch.Tensor, std: torch.Tensor) -> torch.
 def resized(x: torch.Tensor, size: int | None) -> torch.Tensor:
     """Images (N, C, H, W) at ``size`` x ``size``, bilinear with antialias; uint8 stays uint8.
 
-    Pixels are rounded once. PIL, and torchvision's ``Resize`` of a PIL image, round after the
-    rows and again after the columns: the difference is at most one level. (What torch does to
-    uint8 tensors is twice as fast, and as much as two levels off.)
+    Pixels are rounded once. PIL, and torchvision's ``Resize`` of a PIL image, round after the rows
+    and again after the columns: the difference is at most one level. (torch's own resizing of uint8
+    tensors is twice as fast, and up to two levels off.)
     """
     if size is None or x.shape[2:] == (size, size):
         return x

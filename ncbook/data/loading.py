@@ -21,11 +21,11 @@ from ncbook.data.imagenet import IMAGENET_PREFIX, Streamed, imagenet_folders, op
 from ncbook.data.images import channel_statistics, normalised, resized
 from ncbook.data.subsets import balanced_indices
 
-# Normalised when they are loaded: too small for it to matter, and their values never change.
+# Small, and normalised when they are loaded.
 FEATURES = {"digits": digits, "gaussians": gaussians}
 NAMES = (*FEATURES, UFM, *DOWNLOADS)
-VECTORS = ("gaussians", UFM)  # no images: nothing to resize
-# A name that begins so is a path's, and is checked by a look at what lies there.
+VECTORS = ("gaussians", UFM)  # not images: nothing to resize
+# A name with such a prefix is a path, checked by listing its folders.
 PREFIX_CHECKS: dict[str, Callable[[str], ClassFolders]] = {
     FOLDER_PREFIX: class_folders,
     IMAGENET_PREFIX: imagenet_folders,
@@ -35,10 +35,10 @@ LARGEST_IMAGE_SIZE = 1024
 
 
 def validate_name(name: str) -> None:
-    """Refuse a data set that cannot be loaded, without loading anything.
+    """Check a data set's name without loading anything.
 
     Raises:
-        ValueError: an unknown name, or a folder that is missing or laid out in another way.
+        ValueError: an unknown name, or a folder that is missing or has another layout.
     """
     for prefix, check in PREFIX_CHECKS.items():
         if isinstance(name, str) and name.startswith(prefix):
@@ -50,18 +50,18 @@ def validate_name(name: str) -> None:
 
 
 def plain_name(name: str) -> str:
-    """A data set's name as it is stored: ``folder:x`` of ``folder:./x/`` too."""
+    """A data set's name as it is stored: ``folder:x`` for ``folder:./x/``."""
     kind, _, path = str(name).partition(":")
     return f"{kind}:{Path(path)}" if path and f"{kind}:" in PREFIX_CHECKS else name
 
 
 def fingerprint(name: str) -> str | None:
-    """Of the images in a folder, equal for equal ones; None for a data set that never changes.
+    """The fingerprint of a folder's images; None for a data set that never changes.
 
     104,000 files in a disk's cache take 0.6 s of one core: ImageNet's 1.3 million about 7 s.
 
     Raises:
-        ValueError: a folder that is missing, or laid out in another way.
+        ValueError: a folder that is missing or has another layout.
     """
     for prefix, folders in PREFIX_CHECKS.items():
         if isinstance(name, str) and name.startswith(prefix):
@@ -83,24 +83,23 @@ def load(
         name: ``digits``, ``gaussians``, ``ufm``, ``mnist``, ``fashion_mnist``, ``cifar10``, or
             ``folder:PATH`` with images ``PATH/train/<class>/*`` and ``PATH/test/<class>/*`` (or
             ``PATH/val/...``), or ``imagenet:PATH`` with ``PATH/train/<class>/*`` and
-            ``PATH/val/<class>/*``, which is listed and not held in memory. A PATH that is not
-            absolute is looked for here and then in ``NCBOOK_DATA``.
-        train_size: number of training samples, drawn with as many from each class (one more from
-            some where the classes do not divide it); all if None.
-        seed: decides which samples ``train_size`` draws, and nothing else.
-        image_size: height and width in pixels to which images are resized (bilinear); None leaves
-            them as they are, but for a folder, whose images become 32 x 32, and ImageNet, 224.
-        device: where the tensors shall lie.
+            ``PATH/val/<class>/*``, which is listed and not held in memory. A relative PATH is
+            looked for here and then in ``NCBOOK_DATA``.
+        train_size: number of training samples, as many of each class (or one more of some); all
+            if None.
+        seed: of the draw of ``train_size`` samples.
+        image_size: height and width in pixels to which images are resized (bilinear); None keeps
+            them, but those of a folder become 32 x 32, and ImageNet's 224 x 224.
+        device: of the tensors.
 
     Returns:
-        The tensors, on ``device``; of ``imagenet:PATH`` a listing. Statistics are those of the full
-        training set before resizing, for a folder after it (its images vary in size), and for
+        The tensors, on ``device``; for ``imagenet:PATH`` a listing. Statistics are those of the
+        full training set before resizing, for a folder after it (its images vary in size), and for
         ImageNet the usual constants.
 
     Raises:
         ValueError: a name, size or folder that cannot be used.
-        DataNotFoundError: files that are damaged, or neither in ``NCBOOK_DATA`` nor to be
-            downloaded.
+        DataNotFoundError: files that are damaged, or missing and cannot be downloaded.
 
     Example:
         >>> load("digits", train_size=100).train_x.shape
@@ -116,12 +115,14 @@ def load(
     _check_samples(name, raw)
     mean, std = (value.to(device) for value in channel_statistics(raw.train_x))
     if train_size is not None:
-        raw = _subset(raw, train_size, seed)
+        rng = np.random.default_rng(seed)
+        chosen = balanced_indices(raw.train_y, len(raw.class_names), train_size, rng)
+        raw = replace(raw, train_x=raw.train_x[chosen], train_y=raw.train_y[chosen])
 
     def placed(x: torch.Tensor) -> torch.Tensor:
         if name in FEATURES:
             return resized(normalised(x.to(device), mean, std), image_size)
-        return resized(x, image_size).to(device)  # on the CPU: the same pixels for every device
+        return resized(x, image_size).to(device)  # on the CPU, for the same pixels on every device
 
     return Dataset(
         name=name,
@@ -164,9 +165,3 @@ def _check_samples(name: str, raw: Raw) -> None:
         raise ValueError(f"{name}: no training samples of class {', '.join(empty)}")
     if len(raw.test_y) == 0:
         raise ValueError(f"{name}: no test samples")
-
-
-def _subset(raw: Raw, size: int, seed: int) -> Raw:
-    rng = np.random.default_rng(seed)
-    chosen = balanced_indices(raw.train_y, len(raw.class_names), size, rng)
-    return replace(raw, train_x=raw.train_x[chosen], train_y=raw.train_y[chosen])

@@ -7,10 +7,10 @@ import torch
 def balanced_indices(
     labels: torch.Tensor, classes: int, size: int, rng: np.random.Generator
 ) -> torch.Tensor:
-    """Indices, ascending, of ``size`` samples with as many of each class, or one more of some.
+    """Ascending indices of ``size`` samples, as many of each class, or one more of some.
 
     Raises:
-        ValueError: the smallest class is too small for that.
+        ValueError: the smallest class has too few samples.
     """
     counts = torch.bincount(labels, minlength=classes).numpy()
     least = int(counts.min())

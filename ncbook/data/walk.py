@@ -1,4 +1,4 @@
-"""Which images lie below some folders: each once, wherever links lead."""
+"""The images below some folders, each once, with symbolic links followed."""
 
 import os
 import stat
@@ -6,7 +6,7 @@ from array import array
 from collections.abc import Iterable, Iterator, Sequence
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".pgm", ".bmp", ".tif", ".tiff", ".webp")
-# Made by file systems, archivers and network drives, in any folder; all others begin with a dot.
+# Made by file systems, archivers and network drives in any folder.
 SYSTEM_FOLDERS = ("__macosx", "@eadir", "@recycle", "#recycle", "#snapshot", "$recycle.bin")
 SYSTEM_FOLDERS += ("system volume information", "lost+found")
 
@@ -14,7 +14,7 @@ Image = tuple[str, int]  # path, size in bytes
 
 
 def is_hidden(name: str) -> bool:
-    """Whether a file or folder of this name was not put there as a part of a data set."""
+    """Whether a file or folder of this name is hidden, or made by a system."""
     return name.startswith(".") or name.lower() in SYSTEM_FOLDERS
 
 
@@ -23,19 +23,19 @@ def images_below(
 ) -> tuple[list[list[Image]], list[str]]:
     """The images below each folder, at any depth, sorted by path.
 
-    A symbolic link is followed, unless it leads to a folder or an image that is listed already. (A
-    hard link is a file like any other, as it would be in a copy of the folder.)
+    A symbolic link is followed, unless its target is listed already. A hard link is an ordinary
+    file.
 
     Args:
-        folders: of which each has a list.
-        closed: folders that no link opens, such as those that hold ``folders``.
+        folders: the folders to search.
+        closed: folders that no link may lead into, such as the parents of ``folders``.
 
     Returns:
-        The lists, and the paths that were left out: hidden folders and images, and links to what
-        is listed anyway.
+        A list for each folder, and the paths that were left out: hidden folders and images, and
+        links to what is listed anyway.
 
     Raises:
-        ValueError: a folder or an image that cannot be read; names it.
+        ValueError: a folder or an image cannot be read; names it.
     """
     walk = _Walk(closed)
     links: list[list[str]] = [[] for _ in folders]
@@ -50,7 +50,7 @@ def images_below(
 class _Walk:
     def __init__(self, closed: Iterable[str]) -> None:
         self.entered = {_place(_status(folder)) for folder in closed}
-        self.keys = array("q")  # of images: 10 MB of a million, of which a set takes ten times that
+        self.keys = array("q")  # of images: a million take 10 MB, and in a set ten times that
         self.left_out: list[str] = []
 
     def below(self, folder: str, links: list[str]) -> list[Image]:
@@ -69,9 +69,9 @@ class _Walk:
         return images
 
     def behind(self, links: list[str], known: set[int]) -> list[Image]:
-        """Images that links lead to, and links behind these; ``known`` are those found before."""
+        """Images that links lead to, and links found there; ``known`` are those found before."""
         images = []
-        links.sort(key=os.path.isfile)  # folders first: so a file in one of them keeps its own name
+        links.sort(key=os.path.isfile)  # folders first, so that files in them keep their own names
         for path in links:  # which grows
             if os.path.isdir(path):
                 start = len(self.keys)

@@ -1,4 +1,4 @@
-"""Dropdowns over a table of runs, of which each offers what the choices before it leave."""
+"""Dropdowns over a table of runs; each offers what the choices before it allow."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -13,18 +13,18 @@ from ncbook.explore import controls
 WORDS = {
     "dataset": ("data set", "what the network was trained on"),
     "model": ("network", "the architecture that was trained"),
-    "recipe": ("training", "how long, and all that was not as usual"),
+    "recipe": ("training", "the epochs, and every setting that differs from the default"),
     "optimizer": ("optimizer", "the update rule; names that end in W decouple the weight decay"),
     "coupled_share": ("coupled share", "the share of the weight decay that is in the gradient"),
     "lr": ("learning rate η", "at the start of the training"),
     "momentum": ("momentum β", "of Adam: β₁"),
     "weight_decay": ("weight decay λ", "of mixed optimizers: coupled and decoupled together"),
-    "seed": ("seed", "of the start and of the minibatches"),
+    "seed": ("seed", "of the initial weights and of the minibatches"),
 }
 LABEL = 120  # characters of an option, at most
-EVERY = "all"  # None would be no choice at all to ipywidgets
-SELDOM = "coupled_share"  # has one value for most optimizers, and then no control
-# What is shown first, if it is there: one run of the book's small default that collapsed.
+EVERY = "all"  # ipywidgets would take None for no choice
+SELDOM = "coupled_share"  # one value for most optimizers: then its control is hidden
+# The first choice, where it exists: one run of the book's small default that collapsed.
 START = {
     "dataset": "digits",
     "model": "mlp",
@@ -37,14 +37,14 @@ START = {
 
 
 class Chooser(widgets.Box):
-    """One dropdown a column. Whatever is chosen, ``selected`` has at least one run, if there are
-    any: a change moves what depends on it to the same or the nearest value that there is.
+    """One dropdown a column. ``selected`` always has at least one run, if there are any: a change
+    sets each later control to the same value or to the nearest one that exists.
 
     Args:
         columns: keys of ``WORDS``.
-        on_choice: called after a control was changed, not after ``offer`` and ``choose``.
+        on_choice: called after the user changed a control, not after ``offer`` and ``choose``.
         or_all: columns of which all values may be taken together.
-        start: what to choose first, where it is there.
+        start: the first choice, where it exists.
     """
 
     def __init__(
@@ -55,8 +55,7 @@ class Chooser(widgets.Box):
         start: dict[str, Any] = START,
     ) -> None:
         self.controls = {name: controls.dropdown(*WORDS[name]) for name in columns}
-        self.selected = pd.DataFrame()
-        self._all = pd.DataFrame()
+        self.selected = self._runs = pd.DataFrame()
         self._on_choice, self._or_all = on_choice, or_all
         self._narrowing, self._start = False, start
         for control in self.controls.values():
@@ -65,34 +64,33 @@ class Chooser(widgets.Box):
         super().__init__(list(self.controls.values()), layout=layout)
 
     def offer(self, runs: pd.DataFrame) -> None:
-        """Take other runs, and keep of the choices what there is among them."""
-        self._all = runs
-        self._narrow(self._meant if self.chosen else self._start)
+        """Offer other runs; choices that exist among them stay."""
+        self._runs = runs
+        self._narrow(self._wanted() if self.chosen else self._start)
 
     def choose(self, **values: Any) -> None:
-        """Choose these values, or the nearest there are."""
-        self._narrow(self._meant | values)
+        """Choose these values, or the nearest that exist."""
+        self._narrow(self._wanted() | values)
 
     @property
     def chosen(self) -> dict[str, Any]:
-        """Column to value; ``EVERY`` where all are taken. Empty where nothing is to choose."""
+        """Column to value; ``EVERY`` where all are taken. Empty if there are no runs."""
         if self.selected.empty:
             return {}
         return {name: control.value for name, control in self.controls.items()}
 
     def _changed(self, _: object) -> None:
         if not self._narrowing:
-            self._narrow(self._meant)
+            self._narrow(self._wanted())
             self._on_choice()
 
-    @property
-    def _meant(self) -> dict[str, Any]:
-        """The controls' values. Where there was but one seed to choose, all were meant."""
-        one = {n for n in self._or_all if len(self.controls[n].options) < 2}
-        return {n: EVERY if n in one else c.value for n, c in self.controls.items()}
+    def _wanted(self) -> dict[str, Any]:
+        """The controls' values. A single seed was no choice: all were wanted."""
+        single = {n for n in self._or_all if len(self.controls[n].options) < 2}
+        return {n: EVERY if n in single else c.value for n, c in self.controls.items()}
 
     def _narrow(self, wanted: dict[str, Any]) -> None:
-        self._narrowing, rows = True, self._all
+        self._narrowing, rows = True, self._runs
         try:
             for name, control in self.controls.items():
                 options = _options(rows, name, name in self._or_all)
@@ -102,8 +100,8 @@ class Chooser(widgets.Box):
                 if options:
                     offered = [value for _, value in options]
                     control.value = _nearest(wanted.get(name), offered, rows[name])
-                if options and control.value != EVERY:
-                    rows = rows[rows[name] == control.value]
+                    if control.value != EVERY:
+                        rows = rows[rows[name] == control.value]
                 hidden = name == SELDOM and len(options) < 2
                 control.layout.display = "none" if hidden else None
         finally:
@@ -124,7 +122,7 @@ def _options(rows: pd.DataFrame, name: str, or_all: bool) -> tuple[tuple[str, An
 
 
 def _nearest(wanted: Any, offered: Sequence[Any], values: pd.Series) -> Any:
-    """What is wanted, or the nearest number, or all, or what most runs have."""
+    """The wanted value; or the nearest number; or all; or the commonest value."""
     if wanted in offered:
         return wanted
     if isinstance(wanted, float) and pd.api.types.is_float_dtype(values):

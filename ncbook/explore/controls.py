@@ -1,4 +1,4 @@
-"""Controls with a label and a tooltip, pictures of figures, and a sign that says "working…"."""
+"""Labelled controls, figures as pictures, and the line that says what a panel is doing."""
 
 import threading
 from collections.abc import Iterator, Sequence
@@ -12,66 +12,50 @@ from matplotlib.figure import Figure
 from ncbook import text
 from ncbook.figures import alt_text
 
-LABEL_WIDTH, CONTROL_WIDTH, SLIDER_WIDTH = "8.5em", "20em", "26em"
-# Of a list: around its texts, and of a letter; and the least, in which numbers have room.
-AROUND, LETTER, LEAST = 12.5, 0.53, 20.0
-# Matplotlib is not made for threads: a live training draws in its own, one drawing at a time.
+LABEL_WIDTH, SLIDER_WIDTH = "8.5em", "26em"
+# Of a dropdown, in em: its label and frame, one letter, and the least width, which fits numbers.
+FRAME, LETTER, LEAST = 12.5, 0.53, 20.0
+# Matplotlib is not thread-safe, and a live training draws in a thread of its own.
 DRAWING = threading.Lock()
+IN_ROWS = {"display": "flex", "flex_flow": "row wrap", "align_items": "center"}
+
+
+def words(label: str, tooltip: str, width: str = SLIDER_WIDTH) -> dict:
+    """What all controls have: label, tooltip and width."""
+    style, layout = {"description_width": LABEL_WIDTH}, {"width": width}
+    return {"description": label, "tooltip": tooltip, "style": style, "layout": layout}
 
 
 def dropdown(label: str, tooltip: str, options: Sequence = ()) -> widgets.Dropdown:
     """A list to choose from: values, or (text, value)."""
-    made = widgets.Dropdown(options=options, **_words(label, tooltip, CONTROL_WIDTH))
+    made = widgets.Dropdown(options=options, **words(label, tooltip))
     fit(made)
     return made
 
 
 def fit(control: widgets.Dropdown) -> None:
-    """Make a list as wide as its longest text."""
+    """Make a list as wide as its longest option."""
     longest = max((len(str(label)) for label in control._options_labels), default=0)
-    width = AROUND + LETTER * longest
-    # In a column per cent would be of the column's width, which is that of what is in it.
+    width = FRAME + LETTER * longest
+    # In a column, per cent would be of the column's width, which is that of its content.
     control.layout.width = f"min({width:.1f}em, 100%)" if width > LEAST else f"{LEAST}em"
 
 
-def steps(label: str, tooltip: str, values: Sequence[float], value: float):
-    """A slider over some values alone."""
+def stops(label: str, tooltip: str, values: Sequence[float], value: float):
+    """A slider that stops at these values only."""
     options = [(f"{v:g}", v) for v in values]
-    words = _words(label, tooltip, SLIDER_WIDTH)
-    return widgets.SelectionSlider(options=options, value=value, continuous_update=False, **words)
-
-
-def slider(kind: type, label: str, tooltip: str, value: float, low: float, high: float, **more):
-    """A slider of this kind from low to high (of a FloatLogSlider: powers of ten). It speaks when
-    it is let go, so that no queue of drawings builds up behind it."""
-    words = _words(label, tooltip, SLIDER_WIDTH)
-    return kind(value=value, min=low, max=high, continuous_update=False, **more, **words)
-
-
-def checkbox(label: str, tooltip: str, value: bool = False) -> widgets.Checkbox:
-    """Yes or no."""
-    words = _words(label, tooltip, "auto") | {"indent": False}
-    return widgets.Checkbox(value=value, **words)
+    look = words(label, tooltip)
+    return widgets.SelectionSlider(options=options, value=value, continuous_update=False, **look)
 
 
 def button(label: str, tooltip: str, icon: str = "", style: str = "") -> widgets.Button:
-    """Something to press."""
+    """A button with an icon of Font Awesome and a style of ipywidgets."""
     return widgets.Button(description=label, tooltip=tooltip, icon=icon, button_style=style)
 
 
-def _words(label: str, tooltip: str, width: str) -> dict:
-    return {
-        "description": label,
-        "tooltip": tooltip,
-        "style": {"description_width": LABEL_WIDTH},
-        "layout": {"width": width},
-    }
-
-
 def row(*children: widgets.Widget) -> widgets.Box:
-    """Side by side, and on to the next line where the window is narrow."""
-    layout = {"display": "flex", "flex_flow": "row wrap", "align_items": "center"}
-    return widgets.Box(children, layout=layout)
+    """Widgets next to each other; below each other where the window is narrow."""
+    return widgets.Box(children, layout=IN_ROWS)
 
 
 def note(html: str) -> widgets.HTML:
@@ -80,23 +64,23 @@ def note(html: str) -> widgets.HTML:
 
 
 def dense(html: str) -> str:
-    """HTML whose lines stand as near as on a page: an HTML widget's are as high as a button."""
+    """HTML with the line height of a page: that of an HTML widget is the height of a button."""
     return f'<div style="line-height: 1.4">{html}</div>'
 
 
 class StatusLine(widgets.HTML):
-    """Says that work is going on; what went wrong, in a line; or what it is told to."""
+    """One line: that work is going on, what went wrong, or any other message."""
 
     def __init__(self) -> None:
         super().__init__(layout={"min_height": "1.9em"})
 
-    def say(self, words: str, colour: str = "inherit") -> None:
+    def say(self, message: str, colour: str = "inherit") -> None:
         """Show a line of plain text."""
-        self.value = f'<span role="status" style="color: {colour}">{text.html(words)}</span>'
+        self.value = f'<span role="status" style="color: {colour}">{text.html(message)}</span>'
 
     @contextmanager
     def working(self, what: str = "working…") -> Iterator[None]:
-        """Say so while the block runs. What a user's input may be at fault for becomes a line."""
+        """Show ``what`` while the block runs; errors of the user's input become a line."""
         self.say(what, "#b35c00")
         try:
             yield
@@ -107,10 +91,8 @@ class StatusLine(widgets.HTML):
 
 
 class Picture(widgets.HTML):
-    """A figure as a picture with alternative text; the figure itself stays at hand as ``figure``.
-
-    (An ``Image`` of ipywidgets can have no such text, and with a tooltip it is not shown.)
-    """
+    """A figure as a picture with alternative text, which ``Image`` of ipywidgets cannot have. The
+    figure itself is kept as ``figure``."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -118,23 +100,18 @@ class Picture(widgets.HTML):
         self.figure: Figure | None = None
 
     def show(self, figure: Figure, words: str) -> None:
-        """Draw a figure; ``words`` say what it shows, for those who cannot see it."""
-        data, (width, height) = png(figure)
-        # Its size and its pixels come at once with the text around it, so nothing flickers.
+        """Draw a figure at its own size, so that a moving picture does not tremble; ``words`` say
+        what it shows."""
+        data = BytesIO()
+        with DRAWING:
+            canvas = FigureCanvasAgg(figure)
+            canvas.print_png(data)
+        width, height = canvas.get_width_height()
+        # Decoded together with the text around it, so that nothing flickers.
         look = {"decoding": "sync", "style": "max-width: 100%; height: auto"}
-        self.value = alt_text.tag(data, words, width=width, height=height, **look)
+        self.value = alt_text.tag(data.getvalue(), words, width=width, height=height, **look)
         self.figure = figure
 
     def clear(self) -> None:
         """Show nothing."""
         self.figure, self.value = None, ""
-
-
-def png(figure: Figure) -> tuple[bytes, tuple[int, int]]:
-    """A figure as PNG, and its width and height: those of the figure, whatever it shows, so that a
-    moving picture does not tremble."""
-    data = BytesIO()
-    with DRAWING:
-        canvas = FigureCanvasAgg(figure)
-        canvas.print_png(data)
-    return data.getvalue(), canvas.get_width_height()

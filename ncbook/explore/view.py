@@ -1,15 +1,14 @@
 """What a store has, as the explorer offers it; and what to do if it has nothing."""
 
-from __future__ import annotations
-
 import shlex
 import warnings
 from dataclasses import dataclass, field, fields
 from pathlib import Path
+from typing import Self
 
 import pandas as pd
 
-from ncbook import figures, models, optim, store, text
+from ncbook import figures, models, notices, optim, store, text
 from ncbook.train import RunConfig
 
 PUBLISHED = Path(__file__).parents[2] / "book" / "results"
@@ -20,8 +19,8 @@ MEASURES = figures.METRICS | figures.ACCURACIES
 
 
 def folders(results: str | Path | None = None) -> dict[str, Path]:
-    """The stores to choose from, by name: the one asked for; or the reader's own and the one that
-    the book publishes, the first that has files first."""
+    """The stores to choose from, by name: ``results``; or by default the reader's own and the one
+    that the book publishes, the first that has files first."""
     if results:
         return {text.line(results): store.results_dir(results)}
     own = store.results_dir()
@@ -37,8 +36,8 @@ def _has_files(folder: Path) -> bool:
 
 @dataclass(frozen=True)
 class StoreView:
-    """The runs of a store, with a column ``recipe`` that says in words what has no control of its
-    own, and what there was to complain of when they were read."""
+    """The runs of a store, and the warnings that came up while they were read. The column
+    ``recipe`` says in words which settings without a control of their own a run has."""
 
     folder: Path
     runs: pd.DataFrame
@@ -46,12 +45,16 @@ class StoreView:
     _read: dict = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
-    def of(cls, folder: Path) -> StoreView:
-        """Read a folder; one that cannot be read is an empty view, and says why."""
-        with warnings.catch_warnings(record=True) as caught:
+    def of(cls, folder: Path) -> Self:
+        """Read a folder; one that cannot be read is an empty view with a complaint."""
+        complaints: list[str] = []
+        with (
+            notices.passed_to(lambda message, _: complaints.append(message)),
+            warnings.catch_warnings(record=True) as caught,
+        ):
             warnings.simplefilter("always")
             try:
-                runs, complaints = store.load_runs(folder), []
+                runs = store.load_runs(folder)
             except (OSError, ValueError) as error:
                 runs, complaints = pd.DataFrame(), [f"{folder} cannot be read: {error}"]
         complaints += dict.fromkeys(str(warning.message) for warning in caught)
@@ -61,19 +64,19 @@ class StoreView:
         """The epochs of some runs."""
         ids = tuple(runs["run_id"])
         if ids not in self._read:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", store.DamagedFileWarning)  # told by ``of``
+            with notices.passed_to(lambda *_: None), warnings.catch_warnings():
+                warnings.simplefilter("ignore", store.DamagedFileWarning)  # already a complaint
                 self._read[ids] = store.load_history(self.folder, run_id=list(ids))
         return self._read[ids]
 
-    def told(self) -> str:
+    def summary(self) -> str:
         """How many runs there are, and the complaints; HTML."""
         lines = [f"{len(self.runs):,} runs in {self.folder}", *self.complaints]
         return "<br>".join(map(text.html, lines))
 
     def invitation(self) -> str:
         """What to do about an empty store, HTML."""
-        folder = self.folder.absolute()  # the terminal may stand elsewhere
+        folder = self.folder.absolute()  # the terminal may be in another folder
         line = f"{LINE} -p results {shlex.quote(str(folder))}"
         return (
             f"<p>There are no runs in <code>{text.html(self.folder)}</code> yet, so there is "
@@ -85,30 +88,25 @@ class StoreView:
 
 
 def _prepared(runs: pd.DataFrame) -> pd.DataFrame:
+    """The runs whose settings are all known, with every column that the explorer reads."""
     if runs.empty:
         return runs
-    known = runs["optimizer"].isin(optim.OPTIMIZERS) & runs["dataset"].notna()
-    runs = runs[
-        known & runs[["model", "lr", "momentum", "weight_decay", "seed"]].notna().all(axis=1)
-    ]
+    needed = ["dataset", "model", "lr", "momentum", "weight_decay", "seed"]
+    runs = runs[runs["optimizer"].isin(optim.OPTIMIZERS) & runs[needed].notna().all(axis=1)]
     shares = runs.get("coupled_share", pd.Series(float("nan"), index=runs.index)).astype(float)
     by_name = runs["optimizer"].map({n: r.coupled_share for n, r in optim.OPTIMIZERS.items()})
     missing = {name: float("nan") for name in MEASURES if name not in runs}
-    return runs.assign(
-        recipe=_recipes(runs), coupled_share=shares.fillna(by_name.astype(float)), **missing
-    )
-
-
-def _recipes(runs: pd.DataFrame) -> list[str]:
     have = [f for f in RECIPE if f.name in runs]
     rows = zip(runs["model"], *(runs[f.name] for f in have), strict=True)
-    return [_recipe(model, dict(zip(have, values, strict=True))) for model, *values in rows]
+    recipes = [_recipe(model, zip(have, values, strict=True)) for model, *values in rows]
+    shares = shares.fillna(by_name.astype(float))
+    return runs.assign(recipe=recipes, coupled_share=shares, **missing)
 
 
-def _recipe(model: str, values: dict) -> str:
-    """``200 epochs``, and what else is not as usual."""
+def _recipe(model: str, values) -> str:
+    """``200 epochs``, and each setting that differs from its default."""
     words = []
-    for setting, value in values.items():
+    for setting, value in values:
         usual = setting.default
         if setting.name == "schedule" and model in models.MODELS:
             usual = models.MODELS[model].schedule

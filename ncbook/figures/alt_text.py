@@ -1,4 +1,4 @@
-"""Figures as pictures with words for those who cannot see them."""
+"""Figures as pictures with alternative text."""
 
 import base64
 import re
@@ -15,7 +15,7 @@ from ncbook import text
 
 LONGEST = 4000  # characters of an alternative text
 COLOURS = 256  # of a picture's palette: halves a page, and a figure of lines has not many more
-# What would be read out of a formula, but is not in it, and what is then read instead.
+# What a formula's source has and a screen reader should not read, and what it reads instead.
 MATHS = (
     (re.compile(r"\\mathrm"), ""),
     (re.compile(r"\\,"), " "),
@@ -26,31 +26,27 @@ FORMULA = re.compile(r"(?<!\\)\$(.+?)(?<!\\)\$")
 
 
 def described(figure: Figure) -> HTML:
-    """A figure as a picture with alternative text. (A notebook's own pictures cannot have any.)"""
+    """A figure as a picture with alternative text, which a notebook's own pictures cannot have."""
     picture = BytesIO()
     figure.savefig(picture, format="png")
     drawn = Image.open(picture).convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE)
     picture = BytesIO()
     drawn.save(picture, format="png", optimize=True)
     looks = {"style": "max-width: 100%"}
-    if has_a_scale(figure):
+    # The page's night mode must not change colours that represent numbers, as it changes those of
+    # lines (book/_static/ncbook.css).
+    artists = (artist for axis in figure.axes for artist in (*axis.collections, *axis.images))
+    if any(artist.get_array() is not None for artist in artists):
         looks["class"] = "colour-scale"
     return HTML(tag(picture.getvalue(), words(figure), **looks))
-
-
-def has_a_scale(figure: Figure) -> bool:
-    """Whether colours in it stand for numbers, as in a heatmap: then a page does not change them,
-    as it does with lines at night (``book/_static/ncbook.css``)."""
-    drawn = (artist for axis in figure.axes for artist in (*axis.collections, *axis.images))
-    return any(artist.get_array() is not None for artist in drawn)
 
 
 def tag(png: bytes, words: str, **attributes: object) -> str:
     """A PNG as HTML that needs no file, with its alternative text and further attributes."""
     code = base64.b64encode(png).decode()
     given = {"alt": words, "src": f"data:image/png;base64,{code}"} | attributes
-    said = (f'{name}="{escape(str(value), quote=True)}"' for name, value in given.items())
-    return f"<img {' '.join(said)}>"
+    written = (f'{name}="{escape(str(value), quote=True)}"' for name, value in given.items())
+    return f"<img {' '.join(written)}>"
 
 
 def words(figure: Figure) -> str:
@@ -59,15 +55,15 @@ def words(figure: Figure) -> str:
     if figure.get_label():
         return text.line(figure.get_label(), LONGEST)
     parts = [figure.get_suptitle(), *map(_panel, figure.axes)]
-    said = text.line(". ".join(part for part in parts if part), LONGEST)
-    return FORMULA.sub(_spoken, said).replace(r"\$", "$")
+    listed = text.line(". ".join(part for part in parts if part), LONGEST)
+    return FORMULA.sub(_spoken, listed).replace(r"\$", "$")
 
 
 def _spoken(formula: re.Match) -> str:
-    said = formula[1]
+    spoken = formula[1]
     for pattern, instead in MATHS:
-        said = pattern.sub(instead, said)
-    return said
+        spoken = pattern.sub(instead, spoken)
+    return spoken
 
 
 def _panel(axis: Axes) -> str:
@@ -78,8 +74,7 @@ def _panel(axis: Axes) -> str:
 
 
 def use() -> None:
-    """From now on this notebook shows each figure, whatever MPLBACKEND says, with its alternative
-    text."""
+    """Show every figure of this notebook with its alternative text, whatever MPLBACKEND says."""
     shell = get_ipython()
     if shell is None:
         return

@@ -24,8 +24,7 @@ def panels(count: int) -> tuple[Figure, np.ndarray]:
 
 
 def finish(figure: Figure, axes: np.ndarray, title: str, legend_title: str = "") -> Figure:
-    """Title, which is plain text, and one legend for all panels, to the right of them, where it
-    covers no data."""
+    """Add the title, which is plain text, and one legend for all panels, to the right of them."""
     handles, labels = axes[0].get_legend_handles_labels()
     if handles:
         figure.legend(handles, labels, title=legend_title, loc="outside right center")
@@ -54,7 +53,7 @@ def log_values(axis: Axes) -> None:
 def log_ticks(axis: Axis) -> None:
     low, high = axis.get_view_interval()
     if high < 1000 * low:
-        # 1, 2, 5, 10 ... leave one or two ticks where an axis spans little: then at equal steps.
+        # Steps of 1, 2, 5, 10 leave one or two ticks where an axis spans little: then equal steps.
         few = high < 5 * low
         axis.set_major_locator(
             MaxNLocator(6, steps=[1, 2, 5, 10]) if few else LogLocator(subs=(1, 2, 5))

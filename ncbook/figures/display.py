@@ -1,6 +1,7 @@
-"""What a notebook's page is given: words, tables and figures, the lines that train their runs, and
-which stored runs it does without."""
+"""What a notebook's page shows: words, tables and figures, the lines that train their runs, and
+which stored runs are missing from it."""
 
+import logging
 import warnings
 from collections.abc import Callable
 
@@ -11,25 +12,38 @@ from IPython.display import HTML, Markdown, display
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ncbook import store, text
+from ncbook import notices, store, text
 from ncbook.figures import alt_text
+from ncbook.figures.style import use_style
 
 
-def tell_damage() -> None:
-    """From now on this notebook's page says which files and rows of the store were left out, and
-    why: each once."""
-    if get_ipython() is None or hasattr(warnings.showwarning, "told"):
-        return
-    show, told = warnings.showwarning, set()
+def start_chapter() -> None:
+    """What every chapter calls once: the shared look of figures, their alternative text, and the
+    package's notices, such as on damaged files of the store, on the page instead of below it."""
+    use_style()
+    alt_text.use()
+    if get_ipython() is not None:
+        notices.pass_to(_show_notice)
+        _report_damage()
+
+
+def _show_notice(message: str, module: str) -> None:
+    if module.startswith(store.__name__):
+        say_left_out(message)
+    else:
+        display(HTML(f"<p>{text.html(message)}</p>"))
+
+
+def _report_damage() -> None:
+    """Make notices of the store's warnings."""
+    show = warnings.showwarning
 
     def showwarning(message, category, *where, **more):
-        if not issubclass(category, store.DamagedFileWarning):
+        if issubclass(category, store.DamagedFileWarning):
+            logging.getLogger(store.__name__).warning("%s", message)
+        else:
             show(message, category, *where, **more)
-        elif str(message) not in told:
-            told.add(str(message))
-            say_left_out(str(message))
 
-    showwarning.told = told
     warnings.showwarning = showwarning
 
 
@@ -40,9 +54,8 @@ def say_left_out(why: str) -> None:
 
 
 def show_if_any(runs: pd.DataFrame, line: str, *shows: Callable[[pd.DataFrame], object]) -> None:
-    """Display what each of ``shows`` makes of the runs: text as Markdown, a figure with its label
-    as alternative text. If there are none: a sentence, and the line of a shell that trains them
-    (or, if that is empty, the sentence alone)."""
+    """Display what each of ``shows`` makes of the runs: text as Markdown, a figure with its
+    alternative text. Without runs: a sentence, and the shell line that trains them, if given."""
     if runs.empty:
         sentence = "The store has no such runs yet, so there is nothing to show here."
         code = f" To train them:\n\n```bash\n{line.strip()}\n```" if line else ""
@@ -55,13 +68,13 @@ def show_if_any(runs: pd.DataFrame, line: str, *shows: Callable[[pd.DataFrame], 
 
 
 def folded(lines: str, title: str = "The lines that train it") -> Markdown:
-    """Lines of a shell for a page, which shows their title until a reader opens it."""
+    """Shell lines below a title; a page hides them until a reader opens it."""
     code = f"```bash\n{lines.strip()}\n```"
     return Markdown(f"<details><summary>{title}</summary>\n\n{code}\n\n</details>")
 
 
 def with_lines(runs: pd.DataFrame, lines: str, *shows: Callable[[pd.DataFrame], object]) -> None:
-    """``show_if_any``, and below it a fold-out with the lines that train the runs."""
+    """``show_if_any``, and below it, folded, the lines that train the runs."""
     show_if_any(runs, "", *shows)
     display(folded(lines))
 
@@ -78,7 +91,7 @@ def side_by_side(*figures: Figure) -> HTML:
 
 
 def small_panels(count: int, height: float = 3.9) -> list[Axes]:
-    """The axes of so many small figures, for ``in_rows``."""
+    """The axes of ``count`` small figures, for ``in_rows``."""
     size = {"figsize": (4.8, height), "layout": "constrained"}
     return [plt.subplots(**size)[1] for _ in range(count)]
 

@@ -18,15 +18,15 @@ MARKS = ["o", "s", "^", "D", "v"]
 
 
 def parity(runs: pd.DataFrame, title: str = "") -> Figure:
-    """NC0 at the end against what the exact law foretells, from its start and the settings; one dot
-    a run, and the line on which both are equal, which is no fit. Left of ``LAW_FROM`` of the start
-    float32 cannot follow: such runs are not drawn."""
+    """NC0 at the end against the exact law's prediction, one dot a run, and the line on which both
+    are equal, which is no fit. Runs with a prediction below ``LAW_FROM`` of the start, which
+    float32 cannot follow, are not drawn."""
     left = exact_law(runs)
     runs = runs.assign(law=runs["nc0_init"] * left)[(left >= LAW_FROM) & (runs["nc0"] > 0)]
     figure, axis = plt.subplots(figsize=(6.6, 4.4), layout="constrained")
     for mark, (model, network) in zip(MARKS * 9, runs.groupby("model"), strict=False):
         for name, rows in by_optimizer(network):
-            size = 9 if name.endswith(MIXED) else 22  # a mixed one has its parent's colour
+            size = 9 if name.endswith(MIXED) else 22  # mixed ones have no colour of their own
             look = dict(s=size, marker=mark, facecolor="none", edgecolor=colour_of(name), lw=0.9)
             label = f"{label_of(name)}, {text.mathtext(model, text.NAME)}"
             axis.scatter(rows["law"], rows["nc0"], **look, label=label)
@@ -50,7 +50,7 @@ def scatters(
     the paper, one dot a row; the line is that of least squares of y on log10 x.
 
     Args:
-        runs: those to draw; converged or not is the caller's to choose.
+        runs: all are drawn, converged or not.
         x: a metric, or several: a panel for each.
         y: a metric.
         by: a column of numbers: a panel for each value; or none.
@@ -72,7 +72,7 @@ def scatters(
 
 
 def _line(axis: Axes, rows: pd.DataFrame, x: str, y: str) -> list[str]:
-    """Draw the line of least squares through what is drawn; its n and R², if there is one."""
+    """Draw the line of least squares, if one exists; the number of runs and R²."""
     rows = rows[rows[x] > 0].assign(log=lambda r: np.log10(r[x]))
     fit = stats.lines(rows, "log", y).iloc[-1]
     if np.isnan(fit["slope"]):

@@ -19,7 +19,7 @@ X_LABELS = {
     "coupled_decay": "coupled decay $\\lambda_c$",
     "effective_decay": "effective decay $\\lambda_{\\mathrm{eff}}$",
 }
-APART = 2.5  # the least factor between two weight decays whose labels do not touch
+APART = 2.5  # labels of two weight decays touch if their ratio is less
 
 
 def against_weight_decay(
@@ -35,7 +35,7 @@ def against_weight_decay(
     for axis, metric in zip(axes, metrics, strict=True):
         for optimizer, rows in by_optimizer(good):
             _band(axis, rows, metric, optimizer, runs["weight_decay"])
-        _decay_axis(axis, runs["weight_decay"])
+        _setting_axis(axis, "weight_decay", runs["weight_decay"])
         axis.set_ylabel(f"{METRICS[metric]} at the end")
         log_values(axis)
     return finish(figure, axes, title)
@@ -45,7 +45,7 @@ def _band(
     axis: Axes, rows: pd.DataFrame, metric: str, optimizer: str, decays: Sequence[float]
 ) -> None:
     stats = rows.groupby("weight_decay")[metric].agg(["mean", "std", "min"])
-    x = _decay_position(stats.index.to_numpy(), decays)
+    x = _position(stats.index.to_numpy(), decays)
     axis.plot(x, stats["mean"], marker="o", ms=4, **look(optimizer))
     spread = stats["std"].fillna(0)
     # On a log axis mean - sd may be negative: the band then ends at the least value seen.
@@ -64,7 +64,7 @@ def against(
     runs given, with the band from the least to the largest (see ``over_seeds``).
 
     Args:
-        runs: those to draw; converged or not is the caller's to choose.
+        runs: all are drawn, converged or not.
         x: a column named in ``X_LABELS``.
         metrics: of ``METRICS`` (log axes) or ``ACCURACIES``.
         hue: ``optimizer``, or a column of numbers.
@@ -83,16 +83,14 @@ def against(
             axis.yaxis.set_major_formatter(PercentFormatter(1))
         else:
             log_values(axis)
-    figure.set_label(_in_words(x, metrics, runs[hue], title))
-    return finish(figure, axes, title, "" if hue == "optimizer" else hue.replace("_", " "))
-
-
-def _in_words(x: str, metrics: Sequence[str], hues: pd.Series, title: str) -> str:
-    """What a figure of ``against`` shows, for those who cannot see it."""
     drawn = ", ".join((METRICS | ACCURACIES)[metric] for metric in metrics)
-    lines = ", ".join(label for _, _, label in _hues(hues))
-    axis = f"{drawn} at the end against the {x.replace('_', ' ')}"
-    return f"{title}. {axis}, one line for each {hues.name.replace('_', ' ')}: {lines}."
+    lines = ", ".join(label for _, _, label in _hues(runs[hue]))
+    hue = hue.replace("_", " ")
+    figure.set_label(
+        f"{title}. {drawn} at the end against the {x.replace('_', ' ')}, "
+        f"one line for each {hue}: {lines}."
+    )
+    return finish(figure, axes, title, "" if hue == "optimizer" else hue)
 
 
 def over_epochs(
@@ -114,8 +112,8 @@ def singular_values(
     history: pd.DataFrame, hue: str = "weight_decay", title: str = "", matrices: str = "wm"
 ) -> Figure:
     """Fig. 6 and 16: singular values of W and M over epochs: the mean of all but the smallest
-    (solid) and, for W, the smallest (dotted). M's smallest is zero whatever the network does,
-    since M's rows are centred: it is not drawn."""
+    (solid) and, for W, the smallest (dotted); that of M is always zero, since its rows are
+    centred, and not drawn."""
     figure, axes = panels(len(matrices))
     for axis, matrix in zip(axes, matrices, strict=True):
         _over_epochs(axis, history, f"{matrix}_sv_mean", hue)
@@ -150,41 +148,35 @@ def _hues(values: pd.Series) -> list[tuple[object, object, str]]:
     return [(v, shade, f"{v:g}") for v, shade in zip(numbers, shades, strict=True)]
 
 
-def _placed(
-    x: str, rows: pd.DataFrame, all_values: Sequence[float]
-) -> tuple[np.ndarray, pd.DataFrame]:
-    """Where the rows stand on the axis, and the rows. Beside a part of the decay zero stands alone:
-    a line from it would run through values that nothing was trained at, other lines' values."""
+def _placed(x: str, rows: pd.DataFrame, all_values: pd.Series) -> tuple[np.ndarray, pd.DataFrame]:
+    """The rows' positions on the axis, and the rows. Where x is a part of the decay, zero is not
+    joined to the rest: the line would run through values at which only other lines have runs."""
     if x == "coupled_share":
         return rows.index.to_numpy(), rows
     if x != "weight_decay" and (rows.index == 0).any():
         rows = rows.reindex([0.0, np.nan, *rows.index[rows.index > 0]])
-    return _decay_position(rows.index, all_values), rows
+    return _position(rows.index, all_values), rows
 
 
 def _setting_axis(axis: Axes, x: str, values: pd.Series) -> None:
-    """A share from 0 to 1; decays on a log axis on which zero has its place, too."""
+    """A share from 0 to 1; decays on a log axis with a tick for zero."""
+    axis.set_xlabel(X_LABELS[x])
+    if x == "coupled_share":
+        return
+    axis.set_xscale("log")
     if x == "weight_decay":
-        _decay_axis(axis, values)
-    elif x != "coupled_share":
+        decays = np.sort(values.unique())
+        axis.set_xticks(_position(decays, decays), _decay_labels(decays), rotation=90)
+    else:
         low, high = values[values > 0].min(), values.max()
         decades = [10.0**e for e in range(-9, 4) if low <= 10.0**e <= high]
-        zero = [_zero_stands_at(values)] if (values == 0).any() else []
-        axis.set_xscale("log")
-        axis.set_xticks([*zero, *decades], ["0"] * len(zero) + [f"{d:g}" for d in decades])
-        axis.minorticks_off()
-    axis.set_xlabel(X_LABELS[x])
-
-
-def _decay_axis(axis: Axes, decays: Sequence[float]) -> None:
-    values = np.sort(pd.unique(np.asarray(decays)))
-    axis.set(xscale="log", xlabel="weight decay $\\lambda$")
-    axis.set_xticks(_decay_position(values, values), _decay_labels(values), rotation=90)
+        decays = [0.0, *decades] if (values == 0).any() else decades
+        axis.set_xticks(_position(decays, values), [f"{decay:g}" for decay in decays])
     axis.minorticks_off()
 
 
 def _decay_labels(decays: Sequence[float]) -> list[str]:
-    """One label a tick, empty where the next one would cover it, as with 5 beside 10."""
+    """One label a tick; empty where it would touch the next one, as that of 5 touches 10's."""
     labels, last = [], np.inf
     for decay in reversed(decays):
         free = last >= APART * decay
@@ -193,11 +185,7 @@ def _decay_labels(decays: Sequence[float]) -> list[str]:
     return labels
 
 
-def _decay_position(decays: Sequence[float], all_decays: Sequence[float]) -> np.ndarray:
-    return np.where(np.asarray(decays) > 0, decays, _zero_stands_at(all_decays))
-
-
-def _zero_stands_at(decays: Sequence[float]) -> float:
-    """Where weight decay 0 is drawn on a log axis: a decade below the least positive one."""
-    positive = [d for d in decays if d > 0]
-    return min(positive) / 10 if positive else 0.1
+def _position(decays: Sequence[float], all_decays: Sequence[float]) -> np.ndarray:
+    """Decays on a log axis, where zero is drawn a decade below the least positive one."""
+    zero = min((d for d in all_decays if d > 0), default=1.0) / 10
+    return np.where(np.asarray(decays) > 0, decays, zero)

@@ -41,24 +41,14 @@ def _heatmap(axis: Axes, table: pd.DataFrame) -> None:
         axis.text(0.5, 0.5, "no run converged", ha="center", transform=axis.transAxes)
         return
     norm = LogNorm(positive.min(), positive.max())
-    labels = table.map(lambda v: "" if np.isnan(v) else _short(v))
-    sns.heatmap(
-        table,
-        ax=axis,
-        norm=norm,
-        cmap="viridis",
-        annot=labels,
-        fmt="",
-        annot_kws={"fontsize": 8},
-        cbar=False,
-        linewidths=0.5,
-        xticklabels=[f"{c:g}" for c in table.columns],
-        yticklabels=[f"{r:g}" for r in table.index],
-    )
+    words = dict(annot=table.map(_short), fmt="", annot_kws={"fontsize": 8})
+    words |= dict(xticklabels=[f"{c:g}" for c in table.columns])
+    words |= dict(yticklabels=[f"{r:g}" for r in table.index])
+    sns.heatmap(table, ax=axis, norm=norm, cmap="viridis", cbar=False, linewidths=0.5, **words)
     axis.tick_params(axis="y", rotation=0)
 
 
 def _short(value: float) -> str:
-    """Two digits, in as few characters as a cell of a map has room for."""
+    """Two digits, short enough for a cell; empty for NaN."""
     text = f"{value:.2g}" if value >= 0.001 else f"{value:.1e}"
-    return text.replace("e-0", "e-").replace("e+0", "e")
+    return "" if np.isnan(value) else text.replace("e-0", "e-").replace("e+0", "e")

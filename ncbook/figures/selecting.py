@@ -1,7 +1,5 @@
 """Which runs count: those of a setting, on a grid, over even seeds, converged."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import TYPE_CHECKING
@@ -24,7 +22,7 @@ SWEPT = ("optimizer", "lr", "momentum", "weight_decay", "coupled_share", "seed")
 def of_setting(runs: pd.DataFrame, **setting: object) -> pd.DataFrame:
     """The runs with these settings, and with the defaults of ``RunConfig`` for all that is neither
     named here nor swept. Null, or a column that an older store lacks, stands for the default. The
-    metrics have columns even if there is no run that has them.
+    result has the metrics' columns even if it is empty.
 
     >>> runs = pd.DataFrame({"dataset": ["digits", "mnist"], "epochs": [200, 200]})
     >>> of_setting(runs, dataset="mnist")["dataset"].tolist()
@@ -40,7 +38,7 @@ def of_setting(runs: pd.DataFrame, **setting: object) -> pd.DataFrame:
     return runs[kept].assign(**{name: np.nan for name in columns if name not in runs})
 
 
-def on_grid(runs: pd.DataFrame, grids: Mapping[str, Grid]) -> pd.DataFrame:
+def on_grid(runs: pd.DataFrame, grids: Mapping[str, "Grid"]) -> pd.DataFrame:
     """The runs at points of their optimizer's grid, such as ``sweep.GRIDS``."""
     kept = pd.Series(False, index=runs.index)
     for name, grid in grids.items():
@@ -51,19 +49,18 @@ def on_grid(runs: pd.DataFrame, grids: Mapping[str, Grid]) -> pd.DataFrame:
 
 
 def by_optimizer(runs: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
-    """The runs of each optimizer that there is, in the order of ``COLOURS``."""
+    """The runs of each optimizer that occurs, in the order of ``COLOURS``."""
     return [(name, runs[runs["optimizer"] == name]) for name in present(runs["optimizer"])]
 
 
 def having(runs: pd.DataFrame, *optimizers: str) -> pd.DataFrame:
-    """The runs if each of these optimizers has some of them, else none: for ``given``."""
+    """The runs if each of these optimizers has some of them, else none: for ``show_if_any``."""
     return runs if set(optimizers) <= set(runs["optimizer"]) else runs[:0]
 
 
 def even_seeds(runs: pd.DataFrame) -> pd.DataFrame:
-    """The runs of those seeds that have as many runs of an optimizer as any seed has. What is left
-    out are seeds whose grid is not complete (yet): they would count in some settings only, and
-    tilt every mean over the grid."""
+    """The runs of those seeds that have as many runs of an optimizer as any seed has. Seeds whose
+    grid is not complete are left out: they would bias every mean over the grid."""
     counts = runs.groupby(["optimizer", "seed"])["optimizer"].transform("size")
     return runs[counts == counts.groupby(runs["optimizer"]).transform("max")]
 
@@ -74,20 +71,20 @@ def converged(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def best_run(runs: pd.DataFrame) -> pd.Series | None:
-    """The paper's Table 2 rule: the least NC3 among the converged runs; None if there is none."""
+    """The paper's Table 2 rule: the least NC3 among the converged runs; None if none converged."""
     good = converged(runs)
     return None if good.empty else good.iloc[good["nc3"].argmin()]
 
 
 def fraction_of_start(runs: pd.DataFrame, metrics: Sequence[str] = MAIN) -> pd.DataFrame:
-    """What is left of each metric: its value at the end over that at the start."""
+    """Each metric at the end over its value at the start."""
     return pd.DataFrame({metric: runs[metric] / runs[f"{metric}_init"] for metric in metrics})
 
 
 def over_seeds(runs: pd.DataFrame, by: str | list[str], metric: str) -> pd.DataFrame:
     """Median, least and largest of a metric, and the number n of its values, for each ``by``.
 
-    The median of what n independent runs are drawn from lies between their least and their largest
-    with probability 1 - 2^(1 - n), whatever they are drawn from: 94 % for five seeds.
+    The median of the distribution of n independent runs lies between their least and their largest
+    with probability 1 - 2^(1 - n), whatever the distribution: 94 % for five seeds.
     """
     return runs.groupby(by)[metric].agg(median="median", low="min", high="max", n="count")

@@ -8,9 +8,6 @@ import matplotlib.pyplot as plt
 import pandas as pd
 import seaborn as sns
 
-from ncbook.figures import alt_text
-from ncbook.figures.display import tell_damage
-
 # Okabe and Ito, "Color Universal Design" (2008): one hue a direction, dark = coupled.
 COLOURS = {
     "sgd": "#0072B2",
@@ -37,10 +34,7 @@ ACCURACIES = {"train_acc": "training accuracy", "test_acc": "test accuracy"}
 
 
 def use_style() -> None:
-    """The shared look of every figure in the book; in a notebook with alternative text, and with a
-    word on what of the store is damaged."""
-    alt_text.use()
-    tell_damage()
+    """The shared look of every figure in the book."""
     sns.set_theme(context="notebook", style="ticks", font_scale=0.9)
     plt.rcParams |= {
         "axes.spines.top": False,
@@ -55,23 +49,23 @@ def use_style() -> None:
 
 
 def look(optimizer: str) -> dict[str, str]:
-    """How its line looks everywhere: colour, label, and dashed if its decay is decoupled."""
+    """How an optimizer's line looks everywhere: its colour, its label, dashed if decoupled."""
     style = "--" if optimizer.endswith("w") else "-"
     return {"color": colour_of(optimizer), "label": label_of(optimizer), "linestyle": style}
 
 
 def label_of(optimizer: str) -> str:
-    """Its name on a page; not a name that a stranger's store made up."""
+    """An optimizer's name on a page; of names that the book does not know, none is shown."""
     stem = optimizer.removesuffix(MIXED)
     return LABELS.get(stem, UNKNOWN) + (", mixed" if stem != optimizer else "")
 
 
 def colour_of(optimizer: str) -> str:
-    """That of its direction for an optimizer of which some decay is coupled, some decoupled."""
+    """An optimizer's colour; a mixed one has that of its coupled parent."""
     return COLOURS[optimizer.removesuffix(MIXED)]
 
 
 def present(optimizers: pd.Series) -> list[str]:
-    """Those that occur, in the order of ``COLOURS``, each before its ``_mixed`` one."""
+    """The optimizers that occur, in the order of ``COLOURS``, each before its mixed one."""
     names = [name for stem in COLOURS for name in (stem, stem + MIXED)]
     return [name for name in names if (optimizers == name).any()]

@@ -15,7 +15,7 @@ CELL += "; text-align: right"
 
 
 def measured(runs: pd.DataFrame) -> dict[str, str]:
-    """NC0 to NC4 and the gauge of W, column to label, which says what is not stored."""
+    """Labels of NC0 to NC4 and of the gauge of W; a label says if its column is not stored."""
     stored = {name: name in runs and runs[name].notna().any() for name in GAUGE}
     return METRICS | {k: v if stored[k] else f"{v} (not stored)" for k, v in GAUGE.items()}
 
@@ -47,11 +47,11 @@ def by_weight_decay(runs: pd.DataFrame) -> pd.DataFrame:
 
 def shown(table: pd.DataFrame, **formats: str) -> Styler:
     """A table as a page shows it: three digits, a dash for what is missing, ``column="{...}"`` for
-    columns that want another format. Texts are shown as they are, but that all lines of a cell
-    after its first are small."""
+    columns that want another format. Text is escaped; in a cell, lines after the first are
+    small."""
     numbers = table.select_dtypes("float").columns
     if table.index.nlevels == table.columns.nlevels == 1 and table.columns.name is None:
-        # The index's name in the corner: below it, it would have a row of its own.
+        # The index's name goes into the corner, where it needs no row of its own.
         table = table.rename_axis(index=None, columns=table.index.name)
     styled = table.style.format(_as_html, na_rep="–")
     styled = styled.format("{:.3g}", subset=list(numbers), na_rep="–")
@@ -64,7 +64,6 @@ def shown(table: pd.DataFrame, **formats: str) -> Styler:
 
 
 def _as_html(value: object) -> object:
-    """What is no text is left as it is, for pandas to write."""
     if isinstance(value, float):
         return f"{value:g}"
     if not isinstance(value, str):
@@ -74,7 +73,7 @@ def _as_html(value: object) -> object:
 
 
 def with_range(values: pd.Series, digits: str = ".2g") -> str:
-    """What a table's cell says of a metric's values: the median, and below it the least and the
-    largest (see ``over_seeds``). For ``runs.groupby(by)[metric].agg(with_range)``."""
+    """A cell for a metric's values: the median, and below it the least and the largest (see
+    ``over_seeds``). For ``runs.groupby(by)[metric].agg(with_range)``."""
     middle, low, high = (f"{v:{digits}}" for v in (values.median(), values.min(), values.max()))
     return f"{middle}\n{low}…{high}"

@@ -1,30 +1,26 @@
-"""What a page says of runs: captions, counts, verdicts, findings."""
+"""Sentences about runs: captions, counts, verdicts, findings."""
 
 from collections.abc import Sequence
 
 import pandas as pd
 
 from ncbook import text
-from ncbook.figures.selecting import (
-    CONVERGED,
-    best_run,
-    by_optimizer,
-    converged,
-)
+from ncbook.figures.selecting import CONVERGED, best_run, by_optimizer, converged
 from ncbook.figures.style import LABELS, METRICS, label_of
 from ncbook.metrics import rule
 
 FOUND = {False: "Differs", True: "Agrees", None: "Beyond the paper"}  # in a page's order
-TOLD = {word: word for word in rule.OUTCOMES} | {
+# The rule's outcomes as predicates.
+PREDICATES = {word: word for word in rule.OUTCOMES} | {
     rule.IN_PART: "collapsed in part",
     rule.NOT: "did not collapse",
     rule.NOT_STORED: "collapsed in part, or but for its gauge, which is not stored",
-}  # the rule's outcomes as predicates
+}
 
 
 def caption(runs: pd.DataFrame, short: bool = False) -> str:
-    """A title, as plain text: optimizers (not in short), data set, network and epochs of some runs,
-    and how many of them converged."""
+    """A title, as plain text: optimizers (not if short), data set, network and epochs of some
+    runs, and how many of them converged."""
     names = [] if short else [label_of(name) for name, _ in by_optimizer(runs)]
     for column in ("dataset", "model", "epochs"):
         names += [text.line(value, text.NAME) for value in runs[column].unique()]
@@ -35,11 +31,10 @@ def counted(runs: pd.DataFrame, least: float = CONVERGED) -> str:
     """How many runs and seeds; how many runs reached a training accuracy, did not, or diverged."""
     diverged = int((runs["status"] == "diverged").sum())
     good = int(((runs["status"] == "ok") & (runs["train_acc"] >= least)).sum())
-    seeds = runs["seed"].nunique()
     return (
-        f"{_many(len(runs), 'run')} over {_many(seeds, 'seed')}: {good} reached "
+        f"{_many(len(runs), 'run')} over {_many(runs['seed'].nunique(), 'seed')}: {good} reached "
         f"{least:.0%} training accuracy, {len(runs) - good - diverged} did not, and {diverged} "
-        f"diverged"
+        "diverged"
     )
 
 
@@ -48,7 +43,7 @@ def _many(count: int, noun: str) -> str:
 
 
 def counted_by_optimizer(runs: pd.DataFrame) -> str:
-    """A list with what ``counted`` says of each optimizer."""
+    """``counted`` for each optimizer, as a list."""
     return "\n".join(f"- {label_of(name)}: {counted(rows)}." for name, rows in by_optimizer(runs))
 
 
@@ -62,14 +57,14 @@ def headline(runs: pd.DataFrame) -> str:
         return (
             f"{len(good)} of {len(decayed)} runs with weight decay converged: too few to compare."
         )
-    shown = ", ".join(f"{label_of(name)} {value:.2g}" for name, value in least.items())
+    listed = ", ".join(f"{label_of(name)} {value:.2g}" for name, value in least.items())
     ratios = " and ".join(
         f"{LABELS[name]}'s is {least[name] / least['adam']:.0f} times"
         for name in ("adamw", "signumw")
     )
     return (
         f"Over {len(good)} converged runs with weight decay, the least NC3 that each "
-        f"optimizer reaches is: {shown}. {ratios} Adam's."
+        f"optimizer reaches is: {listed}. {ratios} Adam's."
     )
 
 
@@ -79,10 +74,13 @@ def describe_best(runs: pd.DataFrame) -> str:
     if best is None:
         return f"None of the {len(runs)} runs reached {CONVERGED:.0%} training accuracy."
     return (
-        f"Of {len(converged(runs))} converged runs out of {len(runs)}: learning rate "
-        f"{best.lr:g}, momentum {best.momentum:g}, weight decay {best.weight_decay:g}, seed "
+        f"Of {len(converged(runs))} converged runs out of {len(runs)}: {_setting(best)}, seed "
         f"{best.seed}; training accuracy {best.train_acc:.1%}, test accuracy {best.test_acc:.1%}."
     )
+
+
+def _setting(run: pd.Series) -> str:
+    return f"learning rate {run.lr:g}, momentum {run.momentum:g}, weight decay {run.weight_decay:g}"
 
 
 def outcomes(runs: pd.DataFrame) -> str:
@@ -93,31 +91,30 @@ def outcomes(runs: pd.DataFrame) -> str:
     'Of 2 runs: 1 collapsed; 1 did not learn'
     """
     counts = rule.outcome(runs).value_counts()
-    listed = [f"{counts[word]:,} {TOLD[word]}" for word in rule.OUTCOMES if word in counts]
+    listed = [f"{counts[word]:,} {PREDICATES[word]}" for word in rule.OUTCOMES if word in counts]
     return f"Of {_many(len(runs), 'run')}: {'; '.join(listed) or 'none'}"
 
 
 def verdict(runs: pd.DataFrame) -> str:
-    """Whether this optimizer collapsed, in words: what the rule of ``ncbook.metrics.rule`` says of
-    its best run, and of all its runs. NC0, of which only the share of ‖W‖ counts, has no part."""
+    """Whether this optimizer collapsed: what the rule of ``ncbook.metrics.rule`` says of its best
+    run, and of all its runs. NC0 has no part in it: only its share of ‖W‖ counts."""
     best = best_run(runs)
     if best is None:
         return describe_best(runs) + " Nothing can be said about collapse."
     row = best.to_frame().T
-    word, small = TOLD[rule.outcome(row).item()], rule.below(row).item()
-    named = f" ({small})" if word.startswith(TOLD[rule.IN_PART]) else ""
+    word, small = PREDICATES[rule.outcome(row).item()], rule.below(row).item()
+    named = f" ({small})" if word.startswith(PREDICATES[rule.IN_PART]) else ""
     metrics = ", ".join(f"{METRICS[name]} {best[name]:.3g}" for name in rule.THREE)
     return (
-        f"**{label_of(best.optimizer)} {word}{named}.** Its best run (learning rate {best.lr:g}, "
-        f"momentum {best.momentum:g}, weight decay {best.weight_decay:g}) ends with {metrics}, at "
-        f"{best.train_acc:.1%} training accuracy; collapsed means that all three are below "
-        f"{rule.THRESHOLD:g}. {outcomes(runs)}."
+        f"**{label_of(best.optimizer)} {word}{named}.** Its best run ({_setting(best)}) ends with "
+        f"{metrics}, at {best.train_acc:.1%} training accuracy; collapsed means that all three are "
+        f"below {rule.THRESHOLD:g}. {outcomes(runs)}."
     )
 
 
 def compared(findings: Sequence[tuple[bool | None, str]]) -> str:
-    """A list of findings, each with what it says of the paper's: disagreements (False) first, then
-    what agrees (True), then what the paper does not speak of (None)."""
+    """A list of findings, each with whether it agrees with the paper: disagreements (False) first,
+    then agreements (True), then what the paper does not cover (None)."""
     order = list(FOUND)
     ordered = sorted(findings, key=lambda finding: order.index(finding[0]))
     return "\n".join(f"- *{FOUND[agrees]}.* {words}" for agrees, words in ordered)

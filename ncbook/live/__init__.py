@@ -1,8 +1,8 @@
 """Live figures: sliders in a published page that recompute in the page, with no server.
 
-A figure is a few numbers and the script ``live.js`` beside them, which knows the formulas; it works
-in the book, in an exported notebook and in JupyterLab (where the notebook is trusted). The script
-comes with each figure, so only pages that have one carry it. No request leaves the page.
+A figure is a few numbers and the script ``live.js``, which has the formulas. It works in the book,
+in an exported notebook and in JupyterLab (in a trusted notebook). Each figure brings the script, so
+only pages with a figure carry it. The page sends no requests.
 """
 
 import json
@@ -19,10 +19,10 @@ from numpy.typing import ArrayLike
 
 from ncbook.theory import checks
 
-MANTISSAS = (1, 1.5, 2, 3, 5, 7)  # stops a decade: nearly even steps on a log scale
+MANTISSAS = (1, 1.5, 2, 3, 5, 7)  # a slider's stops per decade: nearly even on a log scale
 MOMENTA = (0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.93, 0.95, 0.97, 0.98, 0.99)
 CLASS_COUNTS = (3, 4, 5, 6, 7, 8, 10, 12, 15, 20, 30, 50, 70, 100)
-MOST_STEPS = 100_000  # all are worked out at each move of a slider: some 10 ms
+MOST_STEPS = 100_000  # all are computed at each move of a slider, in some 10 ms
 SHARES = tuple(n / 100 for n in range(101))
 MEAN_SPREAD, SAMPLE_SPREAD = 0.45, 0.3  # at the start; a row of the simplex has length 1
 DIGITS = 3  # decimals of the points at the start: enough to draw, and short in the page
@@ -33,7 +33,7 @@ FALLBACK = (
 
 @dataclass(frozen=True)
 class Control:
-    """A slider: the values that it stops at, and the index of the one it starts with."""
+    """A slider: its values, and the index of the first one shown."""
 
     name: str
     label: str
@@ -43,7 +43,7 @@ class Control:
 
 @dataclass(frozen=True)
 class LiveFigure:
-    """A figure that a notebook shows as HTML; its words where HTML cannot be shown."""
+    """A figure that a notebook shows as HTML, or as words where it cannot show HTML."""
 
     kind: str
     description: str
@@ -78,7 +78,7 @@ def law(
     """α_t/α_0 under SGD and SGDW by the exact law, and Theorem 3.1's bound, over the steps.
 
     The formulas of :func:`theory.row_sum_closed_form` (squared) and :func:`theory.theorem31_bound`
-    for one constant learning rate; sliders for all four arguments, which are where they start.
+    for one constant learning rate; the four arguments are where its sliders start.
 
     Args:
         lr: η in [1e-4, 0.5].
@@ -117,8 +117,8 @@ def signgd(
     """NC0 under sign descent on collapsed features from W₀ = 0, with coupled and decoupled decay.
 
     The numbers of :func:`theory.simulate_signgd`, as NC0 = √(Kα), :func:`theory.decoupled_limit`
-    and :func:`theory.turning_points`, with the mean cross-entropy's gradient; sliders for all four
-    arguments, which are where they start.
+    and :func:`theory.turning_points`, with the mean cross-entropy's gradient; the four arguments
+    are where its sliders start.
 
     Args:
         num_classes: K, a whole number from 3 (at 2 the decoupled row sum is 0) to 100.
@@ -156,9 +156,9 @@ def signgd(
 def simplex(collapse: float = 0.0, shift: float = 0.0, samples: int = 8) -> LiveFigure:
     """Four classes in three dimensions on their way from random points to the simplex ETF.
 
-    Features and weight are straight mixtures: a share 1 − collapse of random ones (always the
-    same), and a share `collapse` of the tetrahedron. `shift` times one vector of length 1 is added
-    to every row of W. The page computes NC0 to NC3 as :func:`metrics.nc_metrics` does.
+    Features and weight are linear mixtures: a share 1 − collapse of fixed random ones, and a share
+    `collapse` of the tetrahedron. `shift` times one vector of length 1 is added to every row of W.
+    The page computes NC0 to NC3 as :func:`metrics.nc_metrics` does.
 
     Args:
         collapse: in [0, 1].
@@ -200,17 +200,17 @@ def training(
     labels: Mapping[str, str],
     caption: str,
 ) -> LiveFigure:
-    """What runs did over their epochs, one curve an optimizer, with a slider for the weight decay.
+    """Runs over their epochs, one curve an optimizer, with a slider for the weight decay.
 
     Args:
-        weight_decays: the slider's D stops, rising; it starts with the last but one.
-        epochs: the E epochs that were measured, rising from 0.
-        left: for each optimizer and weight decay NC0 over its start, at each epoch, all > 0; None
-            where there is nothing to draw. D lists of E numbers.
+        weight_decays: the slider's D values, rising; it starts with the last but one.
+        epochs: the E measured epochs, rising from 0.
+        left: for each optimizer and weight decay NC0 over its start at each epoch, all > 0, or
+            None without such runs: D lists of E numbers.
         nc3: for each optimizer and weight decay NC3 at the end, or None.
-        nc3_start: NC3 before the first step, on which the bars are shares.
+        nc3_start: NC3 before the first step; the bars are shares of it.
         labels: the optimizers' names on the page, in the order of their curves.
-        caption: what was trained, and how many runs the curves stand for.
+        caption: what was trained, and how many runs the curves represent.
 
     Example:
         >>> left, nc3 = {"sgd": [[1, 1], [1, 0.5]]}, {"sgd": [1.2, 0.1]}
@@ -236,7 +236,7 @@ def training(
 
 
 def _rounded(values: Sequence[float | None] | None) -> list[float | None] | None:
-    """Four digits, more than a picture shows; None stays."""
+    """Numbers with four digits, more than a picture shows."""
     if values is None:
         return None
     return [None if value is None else float(f"{value:.4g}") for value in values]
@@ -249,7 +249,7 @@ def _listed(labels: Mapping[str, str]) -> str:
 
 def _layer(samples: int) -> dict[str, list]:
     """The start (features, labels, weight), the end (simplex), and the direction of the shift."""
-    rng = np.random.default_rng(24)  # of thirty: a start far from collapse that fills the picture
+    rng = np.random.default_rng(24)  # of thirty: far from collapse, and fills the picture
     corners = np.array([[1, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1]]) / np.sqrt(3)
     labels = np.repeat(np.arange(4), samples)
     means = rng.normal(scale=MEAN_SPREAD, size=(4, 3))
@@ -273,7 +273,7 @@ def _decades(low: float, high: float) -> tuple[float, ...]:
 def _control(
     name: str, label: str, value: ArrayLike, stops: tuple[float, ...], whole: bool = False
 ) -> Control:
-    """A slider over `stops` and the value that it starts with, which becomes a stop of its own."""
+    """A slider over `stops` and its first value, which is added to them."""
     if np.ndim(value) != 0:
         raise ValueError(f"{name} must be one number, got {value!r}")
     number = float(checks.real(name, value, stops[0], stops[-1], "[]"))

@@ -1,4 +1,4 @@
-"""Whether the linear layer decides as the nearest class mean does: NC4."""
+"""Whether the linear layer and the nearest class mean agree: NC4."""
 
 import torch
 from torch import Tensor
@@ -33,13 +33,13 @@ def count_agreements(
     """On how many samples the two classifiers of `nearest_mean_agreement` agree, (...,)."""
     dtype, shape, num_classes = work_dtype(features), means.shape[:-2], means.shape[-2]
     means = means.reshape(-1, *means.shape[-2:])
-    centre = means.mean(-2).to(dtype)  # rounding it does no harm: all is measured from there
+    centre = means.mean(-2).to(dtype)  # rounded: everything is measured from here
     offsets = means - centre[:, None, :].double()
     weight = weight.double().reshape(offsets.shape)
     # argmin ‖x - m‖² = argmax (m·x - ‖m‖²/2) with x = h - centre: both decisions in one product
     linear = (weight @ centre.double()[..., None])[..., 0]
     linear = linear if bias is None else linear + bias.reshape(linear.shape)
-    # No decision changes when both its parts are divided by one number: scores are of size 1.
+    # Dividing all scores of a member by one number changes no decision, and avoids overflow.
     size, steepness = _power_of_two(offsets), _power_of_two(weight)
     linear, weight = linear / (size * steepness)[:, :, 0], weight / (size * steepness)
     offsets = offsets / size
@@ -51,13 +51,13 @@ def count_agreements(
     for member, _, block in blocks(features):
         scores = torch.addmm(constants[member], block - centre[member], slopes[member])
         same = scores[:, :num_classes].argmax(-1) == scores[:, num_classes:].argmax(-1)
-        # argmax takes NaN for the largest; 0 · NaN and 0 · inf are NaN and so mark the member
+        # argmax takes NaN for the largest; 0 · NaN and 0 · inf are NaN and mark the member
         agreements[member] += same.sum() + 0 * scores.sum(dtype=torch.float64)
     return agreements.reshape(shape)
 
 
 def _power_of_two(rows: Tensor) -> Tensor:
-    """As large as the largest entry of each member's rows (M, K, p): (M, 1, 1). No division by it
-    rounds."""
+    """The power of two above each member's largest entry, (M, K, p) to (M, 1, 1): dividing by it is
+    exact."""
     exponent = torch.frexp(rows.abs().amax((-2, -1), keepdim=True)).exponent
     return torch.ldexp(torch.ones_like(exponent, dtype=rows.dtype), exponent)

@@ -1,5 +1,4 @@
-"""The public boundary: what becomes a tensor, what is refused in one line, and which of torch's
-modes do not count inside."""
+"""Arguments at the public boundary: conversion to tensors, refusals in one line, torch's modes."""
 
 import functools
 import inspect
@@ -16,8 +15,8 @@ FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
 def tensor_function(function: Callable) -> Callable:
-    """A function whose ``Tensor`` parameters may be arrays, frames or lists as well, and which
-    computes the same inside ``torch.autocast`` as outside."""
+    """Let the ``Tensor`` parameters of a function also be arrays, frames or lists; turn autocast
+    off inside it."""
     signature = inspect.signature(function)
     kinds = {name: str(parameter.annotation) for name, parameter in signature.parameters.items()}
     may_be_none = {name: "None" in kind for name, kind in kinds.items() if "Tensor" in kind}
@@ -35,8 +34,7 @@ def tensor_function(function: Callable) -> Callable:
 
 
 def measuring(function: Callable) -> Callable:
-    """A function that computes the same inside ``torch.autocast`` or ``torch.inference_mode`` as
-    outside, and never keeps a graph."""
+    """Turn autocast, inference mode and the recording of graphs off inside a function."""
 
     @functools.wraps(function)
     def called(*args, **kwargs):
@@ -105,7 +103,7 @@ def checked_labels(labels: Tensor, features: Tensor, num_classes: int, kind: str
 
 
 def check_every_class_occurs(counts: Tensor) -> None:
-    """Of the samples in each class, (K,), none is 0."""
+    """Raise ``ValueError`` if the number of samples of some class, (K,), is 0."""
     missing = (counts == 0).nonzero()[:, 0].tolist()
     if missing:
         named = ", ".join(map(str, missing[:NAMED_CLASSES]))
@@ -120,7 +118,7 @@ def float_tensor(name: str, values, device=None, ndim: int = 2) -> Tensor:
         raise ValueError(f"{name} must be floating point (16, 32 or 64 bits), got {values.dtype}")
     if values.ndim != ndim or values.numel() == 0:
         raise ValueError(f"{name} must have {ndim} axes, none empty, got {tuple(values.shape)}")
-    # One cheap pass. A half-precision sum may overflow though all is well, hence the closer look.
+    # The sum is one cheap pass; in half precision it may overflow, hence the closer look.
     if not values.sum().isfinite() and not (finite := values.isfinite()).all():
         index = tuple((~finite).nonzero()[0].tolist())
         raise ValueError(
@@ -131,7 +129,7 @@ def float_tensor(name: str, values, device=None, ndim: int = 2) -> Tensor:
 
 
 def as_tensor(name: str, values, device=None) -> Tensor:
-    """A dense tensor: values itself, or what NumPy makes of an array, a pandas object or a list."""
+    """A dense tensor from a tensor, an array, a pandas object or a list."""
     if not isinstance(values, Tensor):
         values = _from_numpy(name, values)
     if values.layout != torch.strided:
@@ -146,7 +144,7 @@ def _from_numpy(name: str, values) -> Tensor:
         if any(stride < 0 for stride in array.strides):  # torch has no such tensors
             array = array.copy()
         with warnings.catch_warnings():
-            # as_tensor warns of read-only arrays (a memory map, say); nothing writes to its input
+            # nothing here writes to its input
             warnings.filterwarnings("ignore", "The given NumPy array is not writable")
             return torch.as_tensor(array)
     except (TypeError, ValueError, RuntimeError):

@@ -1,4 +1,4 @@
-"""What W and M alone decide: NC0, NC2 with its variants, NC3, the gauge, singular values."""
+"""Metrics of W and M alone: NC0, NC2 and its variants, NC3, the gauge, singular values."""
 
 import math
 
@@ -12,22 +12,10 @@ GAUGE_FREE = ("nc2w_centred", "nc2m_centred", "nc3_centred")  # NC2W, NC2M, NC3 
 
 
 def simplex_etf(
-    num_classes: int,
-    *,
-    dtype: torch.dtype = torch.float64,
-    device: torch.device | None = None,
+    num_classes: int, *, dtype: torch.dtype = torch.float64, device: torch.device | None = None
 ) -> Tensor:
-    """S_ETF = (I_K - J_K / K) / sqrt(K - 1), of Frobenius norm 1: the paper's M*, below eq. 5.
-
-    Args:
-        num_classes: K, at least 2.
-
-    Returns:
-        Tensor (K, K).
-
-    Raises:
-        ValueError: K < 2.
-    """
+    """S_ETF = (I_K - J_K / K) / sqrt(K - 1), (K, K), of Frobenius norm 1: the paper's M*, below
+    eq. 5. Raises ValueError for K < 2."""
     if num_classes < 2:
         raise ValueError(f"a simplex ETF needs at least 2 classes, got {num_classes}")
     identity = torch.eye(num_classes, dtype=dtype, device=device)
@@ -36,16 +24,14 @@ def simplex_etf(
 
 @tensor_function
 def nc0(weight: Tensor) -> Tensor:
-    """NC0 = ‖Wᵀ1‖₂ (eq. 12 without its 1/n): do the rows of W (..., K, p) sum to zero?
-
-    Returns a Tensor (...,); unlike the others it grows with W.
-    """
+    """NC0 = ‖Wᵀ1‖₂ (eq. 12 without its 1/n) of W (..., K, p): 0 if its rows sum to zero. Returns
+    (...,); unlike the others it grows with W."""
     return torch.linalg.vector_norm(weight.sum(-2), dim=-1)
 
 
 @tensor_function
 def gauge_share(weight: Tensor) -> Tensor:
-    """‖11ᵀW/K‖_F / ‖W‖_F = NC0 / (√K ‖W‖_F), in [0, 1]: how much of W no prediction depends on.
+    """‖11ᵀW/K‖_F / ‖W‖_F = NC0 / (√K ‖W‖_F), in [0, 1]: the share of W without effect.
 
     Softmax gives W + 1cᵀ the same probabilities as W, for any c. Returns float64 (...,); NaN for
     W = 0.
@@ -61,7 +47,7 @@ def gauge_share(weight: Tensor) -> Tensor:
 def without_gauge(weight: Tensor) -> Tensor:
     """W_c = W - 11ᵀW/K (..., K, p), float64: the rows of W centred over the classes.
 
-    A W whose rows are equal but for rounding has W_c = 0, so that its metrics are NaN, not noise.
+    If the rows are equal up to rounding, W_c is 0, so that its metrics are NaN and not noise.
     """
     weight = weight.double()
     centred = weight - weight.mean(-2, keepdim=True)
@@ -114,10 +100,8 @@ def self_duality(weight: Tensor, centred: Tensor) -> Tensor:
 def singular_values(rows: Tensor) -> tuple[Tensor, Tensor]:
     """The smallest singular value of (..., K, p), and the mean of the others (Fig. 6 and 16).
 
-    From the matrix itself, in float64: a Gram matrix would lose half the digits of the smallest.
-
-    Returns:
-        two float64 Tensors (...,); NaN for a member that has NaN or inf.
+    Returns two float64 Tensors (...,); NaN for a member that has NaN or inf. Computed from the
+    matrix itself: a Gram matrix would lose half the digits of the smallest.
     """
     rows = rows.double().mT  # tall: twice as fast as wide
     finite = rows.isfinite().all(-1).all(-1)
@@ -131,15 +115,7 @@ def singular_values(rows: Tensor) -> tuple[Tensor, Tensor]:
 def geometry_metrics(
     weight: Tensor, centred: Tensor, *, scale: str = "reported"
 ) -> dict[str, Tensor]:
-    """The metrics of W and M alone: NC0, NC2 with its variants, NC3, the gauge. See `nc_metrics`.
-
-    Args:
-        weight, centred: float64, (..., K, p).
-        scale: see `nc_metrics`.
-
-    Returns:
-        dict of Tensors (...,).
-    """
+    """The metrics of W and M alone, float64 (..., K, p), as Tensors (...,). See `nc_metrics`."""
     num_classes, width = weight.shape[-2:]
     w, m, gaugeless = map(_unit_norm, (weight, centred, without_gauge(weight)))
     metrics = {
@@ -168,7 +144,7 @@ def geometry_metrics(
 
 
 def check_scale(scale: str) -> None:
-    """``scale`` is one of SCALES."""
+    """Raise ``ValueError`` unless ``scale`` is one of SCALES."""
     if scale not in SCALES:
         raise ValueError(f"scale must be one of {', '.join(SCALES)}, got {scale!r}")
 
@@ -182,6 +158,6 @@ def mean_of_pairs(values: Tensor) -> Tensor:
 
 
 def _unit_norm(matrix: Tensor) -> Tensor:
-    """Of Frobenius norm 1; divided by its largest entry first, whose square may be out of range."""
+    """Scaled to Frobenius norm 1; first by its largest entry, whose square may overflow."""
     matrix = matrix / matrix.abs().amax((-2, -1), keepdim=True)
     return matrix / torch.linalg.matrix_norm(matrix, keepdim=True)

@@ -1,4 +1,4 @@
-"""The one rule for "collapsed", which the whole project judges by.
+"""The project's one rule for "collapsed".
 
 A run that learned (training accuracy of at least 99 %) is, at the end of training,
 
@@ -7,15 +7,13 @@ A run that learned (training accuracy of at least 99 %) is, at the end of traini
 - collapsed *in part* if only some of the three are below;
 - *not* collapsed if none is.
 
-NC0 has no part in it. Only NC0 over the norm of W matters, and that much is in NC3 already: with
+NC0 is not part of it. Only NC0 over the norm of W matters, and NC3 already contains that: with
 r = NC0/(√K ‖W‖), NC3² ≥ 2 − 2√(1 − r²).
 
-Why 0.1. All three are scale-free: multiplying the features or the weight by a number changes none,
-so one threshold can serve every network and data set, and the value at the start plays no part. NC2
-and NC3 are distances between matrices of norm 1 (the most possible is 2): 0.1 is a cosine of 0.995.
-NC1 is a variance within classes over one between them: a tenth. The papers draw no line. This one
-is a round number of ours, stated before results were read with it; ``counts`` says what 0.05 and
-0.2 would change.
+Why 0.1. All three are scale-free, so one threshold can serve every network and data set. NC2 and
+NC3 are distances between matrices of norm 1 (at most 2): 0.1 is a cosine of 0.995. NC1 is a ratio
+of the variance within classes to that between them: a tenth. The papers set no threshold. Ours is a
+round number, chosen before we looked at results; ``counts`` shows what 0.05 and 0.2 would change.
 
 Source of the metrics: the paper, Appendix B, eq. 2, 3 and 6; ``ncbook.metrics.nc3``.
 """
@@ -29,7 +27,7 @@ THREE = {"nc1": "NC1", "nc2": "NC2", "nc3": "NC3"}
 CENTRED = "nc3_centred"
 
 COLLAPSED, BUT_GAUGE, IN_PART, NOT = "collapsed", "collapsed but for its gauge", "in part", "not"
-NOT_STORED = "not stored"  # a metric that decides is missing: an older row has no nc3_centred
+NOT_STORED = "not stored"  # a metric that decides is missing: older rows have no nc3_centred
 NOT_LEARNED = "did not learn"
 OUTCOMES = (COLLAPSED, BUT_GAUGE, IN_PART, NOT, NOT_STORED, NOT_LEARNED, "diverged", "failed")
 
@@ -40,7 +38,7 @@ def learned(runs: pd.DataFrame) -> pd.Series:
 
 
 def outcome(runs: pd.DataFrame, threshold: float = THRESHOLD) -> pd.Series:
-    """What the rule says of each run, one of ``OUTCOMES``.
+    """The outcome of each run by the rule, one of ``OUTCOMES``.
 
     Args:
         runs: rows of the store, with ``status``, ``train_acc``, the three metrics and, in newer
@@ -77,7 +75,7 @@ def below(runs: pd.DataFrame, threshold: float = THRESHOLD) -> pd.Series:
 
 
 def collapsed(runs: pd.DataFrame, threshold: float = THRESHOLD) -> pd.Series:
-    """Whether the rule says of each run that it collapsed: true or false."""
+    """Whether each run collapsed, by the rule."""
     return outcome(runs, threshold) == COLLAPSED
 
 

@@ -4,13 +4,8 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
+from ncbook.metrics import checks
 from ncbook.metrics.agreement import count_agreements
-from ncbook.metrics.checks import (
-    check_every_class_occurs,
-    checked_layer,
-    checked_samples,
-    measuring,
-)
 from ncbook.metrics.geometry import check_scale, geometry_metrics
 from ncbook.metrics.together import in_order
 from ncbook.metrics.variability import (
@@ -25,15 +20,15 @@ from ncbook.metrics.variability import (
 class StreamingNCMetrics(Metric):
     """`nc_metrics` for features that don't fit memory, or that lie in several processes.
 
-    NC1 measures residuals along M, and neither is known before all features were seen once. So the
+    NC1 measures residuals along M, and neither is known before all features have been seen. So the
     training features come twice, in batches of any size and order, and then, for nc4, the test
-    features once. What is kept is K x p, not N x p or p x p::
+    features once. It keeps K x p numbers, not N x p or p x p::
 
         stream = StreamingNCMetrics(weight, bias)
         for features, labels in train: stream.update(features, labels)   # 1: class means
         stream.next_pass()
         for features, labels in train: stream.update(features, labels)   # 2: scatter about them
-        stream.next_pass()                                               # 3 may be left out
+        stream.next_pass()                                               # 3 is optional
         for features, labels in test: stream.update(features, labels)    # 3: nc4
         stream.compute()
 
@@ -56,12 +51,12 @@ class StreamingNCMetrics(Metric):
     is_differentiable = False
     passes = ("1 (class means)", "2 (scatter about them)", "3 (test features)")
 
-    @measuring
+    @checks.measuring
     def __init__(self, weight, bias=None, *, scale: str = "reported", **kwargs) -> None:
         super().__init__(**kwargs)
         check_scale(scale)
         self.scale, self.stage = scale, 0
-        weight, bias = checked_layer(weight, bias)
+        weight, bias = checks.checked_layer(weight, bias)
         # copies: a live layer may train on before compute()
         weight, bias = weight.detach().clone(), None if bias is None else bias.detach().clone()
         self.register_buffer("weight", weight, persistent=False)
@@ -77,13 +72,13 @@ class StreamingNCMetrics(Metric):
         for name, shape in fixed.items():
             self.add_state(name, torch.zeros(shape, dtype=torch.float64), dist_reduce_fx=_the_same)
 
-    @measuring
+    @checks.measuring
     def update(self, features, labels=None) -> None:
         """Add a batch to the current pass: features (n, p), labels (n,); pass 3 needs no labels."""
         if self.stage < 2 and labels is None:
             raise ValueError(f"pass {self.passes[self.stage]} needs labels, got None")
         kind = "test_" if self.stage == 2 else ""
-        features, labels = checked_samples(features, labels, self.weight, kind)
+        features, labels = checks.checked_samples(features, labels, self.weight, kind)
         if self.stage == 2:
             self.agreements += count_agreements(features, self.weight, self.means, self.bias)
             self.tested += len(features)
@@ -97,7 +92,7 @@ class StreamingNCMetrics(Metric):
             add_residual_scatter(self.scatter, self.whitened, features, labels, *about)
             self.seen += counts
 
-    @measuring
+    @checks.measuring
     def next_pass(self) -> None:
         """End the current pass, in every process."""
         if self.stage == 2:
@@ -105,12 +100,12 @@ class StreamingNCMetrics(Metric):
         if self.stage == 0:
             with self.sync_context(dist_sync_fn=self.dist_sync_fn):
                 sums, counts = self.sums.clone(), self.counts.clone()
-            check_every_class_occurs(counts)
+            checks.check_every_class_occurs(counts)
             self.means, self.expected = sums / counts[:, None], counts
             self.duals = dual_means(centred_means(self.means))
         self.stage += 1
 
-    @measuring
+    @checks.measuring
     def compute(self) -> dict[str, float]:
         """The metrics, equal to `nc_metrics` on all batches at once; nc4 if pass 3 had samples."""
         if self.stage == 0:
@@ -129,7 +124,7 @@ class StreamingNCMetrics(Metric):
             metrics["nc4"] = self.agreements / self.tested
         return {name: value.item() for name, value in in_order(metrics).items()}
 
-    @measuring
+    @checks.measuring
     def reset(self) -> None:
         """Forget everything but the weight and the bias: back to pass 1."""
         super().reset()
@@ -143,7 +138,7 @@ class StreamingNCMetrics(Metric):
 
 
 def _the_same(states: Tensor) -> Tensor:
-    """Reduce a state that every process must share, (processes, ...): one of them, if they do."""
+    """Reduce a state that all processes must have in common, (processes, ...)."""
     if not all(torch.equal(state, states[0]) for state in states[1:]):
-        raise ValueError("streams can't be merged: their second passes stand on other class means")
+        raise ValueError("streams can't be merged: their second passes use other class means")
     return states[0]

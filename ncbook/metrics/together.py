@@ -3,16 +3,8 @@
 import torch
 from torch import Tensor
 
+from ncbook.metrics import checks
 from ncbook.metrics.agreement import nearest_mean_agreement
-from ncbook.metrics.checks import (
-    as_tensor,
-    check_every_class_occurs,
-    checked_layer,
-    checked_samples,
-    float_tensor,
-    measuring,
-    tensor_function,
-)
 from ncbook.metrics.geometry import GAUGE_FREE, check_scale, geometry_metrics
 from ncbook.metrics.variability import (
     centred_means,
@@ -25,7 +17,7 @@ KEYS = ("nc0", "nc1", "nc2", "nc2n", "nc2a", "nc2w", "nc2wn", "nc2wa", "nc2m", "
 KEYS += ("nc1_quotient", "cdnv", "w_norm", "gauge_share", *GAUGE_FREE)
 
 
-@measuring
+@checks.measuring
 def nc_metrics(
     features, labels, weight, bias=None, test_features=None, test_labels=None, *, scale="reported"
 ) -> dict[str, float]:
@@ -35,11 +27,11 @@ def nc_metrics(
     ``"text"`` divides as the equations do: nc2, nc2w and nc2m by K², nc3 by K p, and nc0 by the n
     of eq. 12, which the paper doesn't define and which we read as K, the length of the vector 1.
 
-    Softmax does not see W -> W + 1cᵀ. With W_c = W - 11ᵀW/K, whose rows are those of W centred over
+    Softmax ignores W -> W + 1cᵀ. With W_c = W - 11ᵀW/K, whose rows are those of W centred over
     the classes, ``w_norm`` = ‖W‖_F, ``gauge_share`` = NC0 / (√K ‖W‖_F), and ``nc2w_centred``,
     ``nc2m_centred``, ``nc3_centred`` are NC2W, NC2M, NC3 of W_c, scaled like them. So
-    NC3² = 2 - 2 √(1 - gauge_share²) cos(W_c, M). A W, W_c or M that is 0 has no direction: what
-    needs one is NaN.
+    NC3² = 2 - 2 √(1 - gauge_share²) cos(W_c, M). If W, W_c or M is 0, metrics of its direction are
+    NaN.
 
     Args:
         features: H (N, p), of the training set in evaluation mode, without augmentation; floating
@@ -47,13 +39,13 @@ def nc_metrics(
         labels: (N,), integers in [0, K); each class must occur.
         weight: W (K, p), K >= 2.
         bias: b (K,) or None. Only nc4 uses it; eq. 11 leaves it out, which is None.
-        test_features: (N_test, p) or None; nc4 is there only with them.
-        test_labels: (N_test,) or None. Checked like ``labels``, but nc4 compares two classifiers
-            with each other, not with the truth, so no metric uses them.
+        test_features: (N_test, p) or None, without which there is no nc4.
+        test_labels: (N_test,) or None. Checked like ``labels``, but no metric uses them: nc4
+            compares two classifiers with each other, not with the truth.
         scale: ``"reported"`` or ``"text"``.
 
     Returns:
-        dict of floats: those of ``KEYS``, in that order.
+        dict of floats, with ``KEYS`` in their order.
 
     Raises:
         ValueError: naming the value, for a wrong shape, type, label or scale, fewer than two
@@ -66,27 +58,21 @@ def nc_metrics(
     (2.0, True)
     """
     check_scale(scale)
-    features = float_tensor("features", features)
-    weight, bias = checked_layer(weight, bias, features.device)
-    features, labels = checked_samples(features, as_tensor("labels", labels), weight)
-    check_every_class_occurs(torch.bincount(labels, minlength=len(weight)))
+    features = checks.float_tensor("features", features)
+    weight, bias = checks.checked_layer(weight, bias, features.device)
+    features, labels = checks.checked_samples(features, checks.as_tensor("labels", labels), weight)
+    checks.check_every_class_occurs(torch.bincount(labels, minlength=len(weight)))
     if test_features is not None:
-        test_features, _ = checked_samples(test_features, test_labels, weight, "test_")
+        test_features, _ = checks.checked_samples(test_features, test_labels, weight, "test_")
     elif test_labels is not None:
         raise ValueError("test_labels came without test_features")
-    metrics = member_metrics(
-        features[None],
-        labels,
-        weight[None],
-        None if bias is None else bias[None],
-        None if test_features is None else test_features[None],
-        scale=scale,
-    )
+    bias, test_features = (None if x is None else x[None] for x in (bias, test_features))
+    metrics = member_metrics(features[None], labels, weight[None], bias, test_features, scale=scale)
     return {name: value.item() for name, value in metrics.items()}
 
 
-@measuring
-@tensor_function
+@checks.measuring
+@checks.tensor_function
 def member_metrics(
     features: Tensor,
     labels: Tensor,
@@ -105,7 +91,7 @@ def member_metrics(
         labels: (N,), shared by the members; each class must occur.
         weight: (M, K, p).
         bias: (M, K) or None.
-        test_features: (M, N_test, p) or None; nc4 is there only with them.
+        test_features: (M, N_test, p) or None, without which there is no nc4.
         scale: see `nc_metrics`.
 
     Returns:
@@ -127,5 +113,5 @@ def member_metrics(
 
 
 def in_order(metrics: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Those of KEYS that are there, in the order of KEYS."""
+    """The metrics in the order of KEYS."""
     return {name: metrics[name] for name in KEYS if name in metrics}

@@ -1,4 +1,4 @@
-"""Class means, and how far features lie from them: NC1, its quotient, CDNV."""
+"""Class means, and how far features are from them: NC1, its quotient, CDNV."""
 
 import torch
 from torch import Tensor
@@ -81,7 +81,7 @@ def nc1(features: Tensor, labels: Tensor, means: Tensor) -> Tensor:
     """NC1 = Tr(Σ_W Σ_B†) / K = ‖R M†‖²_F / N (eq. 2): features vary little about their class mean.
 
     Σ_W = Σ_n r_n r_nᵀ / N about the class means, Σ_B = MᵀM / K. Since Σ_B† = K M† M†ᵀ, K cancels.
-    M = 0 has M† = 0: by this definition NC1 of features that are all alike is 0.
+    If all features are equal, M† = 0, and so NC1 = 0.
 
     Args:
         features: (..., N, p).
@@ -98,9 +98,7 @@ def nc1(features: Tensor, labels: Tensor, means: Tensor) -> Tensor:
 def variability_metrics(
     scatter: Tensor, whitened: Tensor, counts: Tensor, centred: Tensor
 ) -> dict[str, Tensor]:
-    """NC1 and its two cheaper kin, from sums over the samples.
-
-    nc1 = Tr(Σ_W Σ_B†) / K (eq. 2), nc1_quotient = Tr Σ_W / Tr Σ_B, and cdnv.
+    """nc1 = Tr(Σ_W Σ_B†) / K (eq. 2), nc1_quotient = Tr Σ_W / Tr Σ_B, and cdnv, from sums.
 
     Args:
         scatter, whitened: from `residual_scatter`, (..., K) and (...,).
@@ -155,7 +153,7 @@ def add_residual_scatter(
     """Add Σ ‖r‖² of each class to scatter (..., K) and Σ ‖r M†‖² to whitened (...,), in place."""
     dtype = work_dtype(features)
     means, duals = (part.reshape(-1, *part.shape[-2:]) for part in (means, duals))
-    # A feature near its class mean, less the rounded mean, is exact; then the mean's other digits.
+    # Subtracting the rounded mean from a feature near it is exact; then the mean's other digits.
     rounded, duals = means.to(dtype), duals.to(dtype)
     remainders = (means - rounded).to(dtype)
     scatter, whitened = scatter.view(-1, scatter.shape[-1]), whitened.view(-1)
@@ -168,8 +166,8 @@ def add_residual_scatter(
 
 
 def _squared_norms(rows: Tensor) -> Tensor:
-    """‖row‖² of (n, p), float64. Float32 norms take a third of the time, but their squares leave
-    float32's range where the norms are beyond about 1e19, or lose digits where they are small."""
+    """‖row‖² of (n, p), float64. Float32 norms take a third of the time, but their squares overflow
+    where the norms are beyond about 1e19, or lose digits where they are small."""
     norms = torch.linalg.vector_norm(rows, dim=-1)
     least, most = norms.aminmax()
     if not (least > 1e-12 and most < 1e18):

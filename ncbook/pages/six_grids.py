@@ -14,8 +14,8 @@ SEEDS = [0, 1, 2, 3, 4]
 
 
 def line(*optimizers: str, **options: object) -> str:
-    """The lines of a shell that train some optimizers' grids with five seeds, or the part of the
-    grids that options leave.
+    """The shell lines that train some optimizers' grids with five seeds, or the part of the grids
+    that ``options`` select.
 
     >>> print(line("adam", momenta=0.9))
     for optimizer in adam; do
@@ -37,7 +37,7 @@ LINE = line(*sweep.GRIDS)
 
 
 def how_to_train() -> Markdown:
-    """The lines of a shell that train them all, for a page."""
+    """The shell lines that train all six grids, for a page."""
     size, seeds = len(sweep.grid("sgd")), len(SEEDS)
     title = f"The lines that train the six grids, {size} settings each, with {seeds} seeds"
     return figures.folded(LINE, title)
@@ -49,13 +49,12 @@ def stored(results: str | Path | None = None) -> pd.DataFrame:
 
 
 def complete(runs: pd.DataFrame) -> pd.DataFrame:
-    """Of some runs, those on the grids, of seeds whose grid is complete: see
-    ``figures.even_seeds``."""
+    """The runs that are on the grids, of seeds whose grid is complete (``figures.even_seeds``)."""
     return figures.even_seeds(figures.on_grid(runs, sweep.GRIDS))
 
 
 def counted(runs: pd.DataFrame) -> str:
-    """How many of some runs are ``complete``, by optimizer, and how many more are on the grids."""
+    """How many runs are ``complete``, by optimizer, and how many more are on the grids."""
     grids = complete(runs)
     more = len(figures.on_grid(runs, sweep.GRIDS)) - len(grids)
     rest = f" {more} more are of seeds whose grid is not complete, and left out." * (more > 0)
@@ -83,9 +82,8 @@ def collapsed_words(runs: pd.DataFrame) -> str:
 
 
 def live_figure(runs: pd.DataFrame, results: str | Path | None = None) -> live.LiveFigure:
-    """The book's live picture: over the epochs NC0 of the runs that learned, the median of each
-    optimizer's at one weight decay, and NC3 at the end; a slider for those weight decays that all
-    of their optimizers have."""
+    """The book's live picture: NC0 over the epochs and NC3 at the end, for each optimizer the
+    median of the runs that learned; a slider chooses among the weight decays of all optimizers."""
     good = figures.converged(runs)
     of_each = runs.groupby("optimizer")["weight_decay"]
     decays = sorted(set.intersection(*(set(values) for _, values in of_each)))
@@ -111,8 +109,8 @@ def live_figure(runs: pd.DataFrame, results: str | Path | None = None) -> live.L
 
 
 def _medians(runs: pd.DataFrame, results: str | Path | None) -> pd.DataFrame:
-    """Medians of the share left of NC0, and of NC3, for each optimizer, weight decay and epoch, of
-    those epochs at which all runs were measured."""
+    """Medians of NC0 over its start, and of NC3, for each optimizer, weight decay, and epoch at
+    which all runs were measured."""
     history = store.load_history(results, run_id=runs["run_id"].tolist())
     whole = history.groupby("epoch")["run_id"].transform("size") == len(runs)
     history = history[whole].merge(runs[["run_id", "nc0_init"]], on="run_id")
@@ -121,7 +119,7 @@ def _medians(runs: pd.DataFrame, results: str | Path | None) -> pd.DataFrame:
 
 
 def save_headline(results: str, path: str) -> None:
-    """That picture as a file, for the README."""
+    """Save ``headline_figure`` as a file, for the README."""
     figures.use_style()
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     headline_figure(complete(stored(results))).savefig(path, dpi=150)

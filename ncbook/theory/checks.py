@@ -1,4 +1,4 @@
-"""Arguments at the public boundary: a refusal is one line with the value and the valid ones."""
+"""Checks of arguments; an error is one line with the value and the valid ones."""
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -42,5 +42,5 @@ def whole(name: str, value: int, least: int) -> int:
 
 
 def plain(array: np.ndarray) -> float | np.ndarray:
-    """A float where every argument was one: the return of each vectorised function."""
+    """A float for a scalar: what vectorised functions return if every argument was a number."""
     return float(array) if np.ndim(array) == 0 else array

@@ -1,8 +1,8 @@
-"""The exact law of the last layer's row sum under SGD, and the paper's Theorem 3.1 beside it.
+"""The exact law of the last layer's row sum under SGD, and the paper's Theorem 3.1.
 
-Adding one constant to all logits of a sample leaves its cross-entropy as it was, so the gradient
-of the last layer has zero column sums, 1ᵀ∇ = 0, for any backbone and any minibatch (Lemma E.4).
-The row sum u = Wᵀ1 therefore never sees the data. With g ← g + λ_c W, v ← βv + g and
+Adding one constant to all logits of a sample does not change its cross-entropy, so the gradient of
+the last layer has zero column sums, 1ᵀ∇ = 0, for any backbone and any minibatch (Lemma E.4). The
+row sum u = Wᵀ1 is therefore independent of the data. With g ← g + λ_c W, v ← βv + g and
 W ← (1 − ηλ_d) W − ηv, it obeys
 
     v ← βv + λ_c u,    u ← (1 − ηλ_d) u − ηv,
@@ -13,8 +13,8 @@ NC0_t / NC0_0 = |u_t| / |u_0| is a known number. In the state (u, ηv) one step 
     A = [[1 − y − c, −β], [c, β]],   c = ηλ_c, y = ηλ_d,
     characteristic polynomial z² − (1 + β − c − y) z + β(1 − y).
 
-The law holds for every loss that ignores a common shift of the logits. It says nothing about
-sign or Adam updates, which don't commute with the sum over classes.
+The law holds for every loss that ignores a common shift of the logits, but not for sign or Adam
+updates, which don't commute with the sum over classes.
 """
 
 from collections.abc import Sequence
@@ -25,8 +25,8 @@ from numpy.typing import ArrayLike
 
 from ncbook.theory import checks
 
-# Parameter points that go through the closed form at once, so that the dozen arrays in flight fit
-# a core's cache: 10^6 points took 0.35 s of one core's time, and three times that in one pass.
+# Parameter points per pass through the closed form, so that its dozen arrays fit a core's cache:
+# 10^6 points took 0.35 s of one core's time, and three times that in one pass.
 BLOCK = 1 << 14
 # Rounding x to float32 errs by a uniform ±2⁻²⁴ of the power of two below x: root mean square
 # 2⁻²⁴/√3 of it, and so this much of x where x is spread evenly over the logarithms.
@@ -83,7 +83,7 @@ def row_sum_trajectory(
     milestones: Sequence[float] = (1 / 3, 2 / 3),
     gamma: float = 0.1,
 ) -> float | np.ndarray:
-    """u_t / u_0 after each of `steps` updates, *signed*: every coordinate of u has this factor.
+    """u_t / u_0 after each of `steps` updates, signed: the same factor for every coordinate of u.
 
     Its absolute value is the NC0 ratio, its square the ratio of α. It changes sign where the
     recurrence is underdamped. Arguments as in :func:`row_sum_ratio`.
@@ -140,7 +140,7 @@ def row_sum_stepped(
 ) -> np.ndarray:
     """u_t / u_0 by stepping the recurrence, for any schedule: one learning rate a step.
 
-    Returns shape (len(lrs) + 1,). For cosine or warm-up, where no closed form is at hand.
+    Returns shape (len(lrs) + 1,). For cosine or warm-up, which have no closed form.
     """
     rates = checks.real("lrs", lrs, 0)
     beta, c, y = _dimensionless(1.0, momentum, weight_decay, decoupled)  # c = λ_c, y = λ_d
@@ -164,7 +164,7 @@ def row_sum_decay_rate(
     with np.errstate(divide="ignore"):
         real = np.maximum(_log_abs(s1), _log_abs(s2))
         log_radius = np.where(disc < 0, (np.log(beta) + _log_abs(y)) / 2, real)
-        # Nothing excites the momentum's own mode β if no decay is coupled.
+        # Without coupled decay, nothing excites the momentum's own mode β.
         return checks.plain(-2 * np.where(c == 0, _log_abs(y), log_radius))
 
 
@@ -178,10 +178,10 @@ def rounding_floor(
     milestones: Sequence[float] = (1 / 3, 2 / 3),
     gamma: float = 0.1,
 ) -> float | np.ndarray:
-    """An estimate of the NC0 that float32 leaves where the law says zero, over ‖W‖_F.
+    """An estimate of NC0/‖W‖_F that float32 rounding leaves where the law predicts zero.
 
     Storing W rounds each entry, which kicks the row sum by σ‖W‖_F, σ = `FLOAT32_ROUNDING`, in a
-    random direction; from then on the kick decays by the law. Over T steps the floor squared is
+    random direction; then the kick decays by the law. Over T steps the floor squared is
     σ² ∑ₛ ρ(T, s)², with ρ(T, s) the law from step s to step T. Decoupled decay stores W twice.
     Rounding in the gradient and in the momentum is left out, and ‖W‖_F taken as constant.
 
@@ -239,7 +239,7 @@ def lemma_e6_solution(
     half = -np.log(checks.real("momentum", momentum, 0, 1, "()")) / 2
     decay = checks.real("weight_decay", weight_decay, 0)
     omega = np.sqrt(np.abs(half**2 - decay))
-    slow = decay / (half + omega)  # −r₁, with no difference of near numbers
+    slow = decay / (half + omega)  # −r₁, without cancellation
     # (1 − e^(−2ωt)) / 2ω, which is t at ω = 0
     spread = np.where(omega > 0, -np.expm1(-2 * omega * t) / np.where(omega > 0, 2 * omega, 1), t)
     over = np.exp(-slow * t) * (1 + slow * spread)
@@ -249,7 +249,7 @@ def lemma_e6_solution(
 
 
 def _whole_steps(steps_per_epoch: int, epochs: int) -> int:
-    """Updates in a whole training; both numbers checked."""
+    """Updates in a whole training, checked."""
     per_epoch = checks.whole("steps_per_epoch", steps_per_epoch, 1)
     return per_epoch * checks.whole("epochs", epochs, 1)
 
@@ -263,7 +263,7 @@ def _dimensionless(lr, momentum, weight_decay, decoupled):
 
 
 def _phases(steps_per_epoch, epochs, milestones, gamma) -> list[tuple[int, int, float]]:
-    """(first step, number of steps, learning rate over that of the phase before) of each phase."""
+    """(first step, number of steps, factor on the previous learning rate) of each phase."""
     checks.real("milestones", tuple(milestones), 0)
     checks.real("gamma", gamma, 0, ends="()")
     drops = (min(floor(m * epochs), epochs) * steps_per_epoch for m in sorted(milestones))
@@ -310,7 +310,7 @@ def _roots(beta, c, y):
     """Discriminant, and 1 − z₁ ≤ 1 − z₂ where the roots are real.
 
     In s = 1 − z the polynomial is s² − (1 − β + c + y) s + c + (1 − β) y, whose coefficients are
-    sums of positive numbers: s₁, tiny in practice, is had to full relative accuracy.
+    sums of positive numbers: s₁, tiny in practice, has full relative accuracy.
     """
     p = 1 - beta
     disc = _discriminant(beta, c, y)
@@ -319,11 +319,9 @@ def _roots(beta, c, y):
 
 
 def _discriminant(beta, c, y):
-    """trace² − 4 det of A, written so that the least is subtracted.
-
-    With κ = 1 − y it is (κ − β − c)² − 4βc = (κ − β + c)² − 4κc = (κ + β − c)² − 4κβ: the largest
-    of κ, β and c stays out of the product.
-    """
+    """trace² − 4 det of A, in the form that subtracts the least: with κ = 1 − y it is
+    (κ − β − c)² − 4βc = (κ − β + c)² − 4κc = (κ + β − c)² − 4κβ, and the largest of κ, β and c
+    stays out of the product."""
     kappa, p = 1 - y, 1 - beta
     kappa_out = (p - y - c) ** 2 - 4 * beta * c
     beta_out = (p - y + c) ** 2 - 4 * kappa * c
@@ -372,7 +370,7 @@ def _log_abs(s):
 
 
 def _power(s, n):
-    """(1 − s)ⁿ for whole n ≥ 0. Rounding 1 − s first would cost n · 1e-16: 1e-10 at 10⁶ steps."""
+    """(1 − s)ⁿ for whole n ≥ 0, without the error n · 1e-16 of rounding 1 − s first."""
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         size = np.where(n == 0, 1.0, np.exp(n * _log_abs(s)))
     return np.where((s > 1) & (n % 2 == 1), -size, size)

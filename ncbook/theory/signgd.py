@@ -25,7 +25,7 @@ from scipy.optimize import brentq
 from ncbook.theory import checks
 from ncbook.theory.sgd import one_minus_power
 
-# g > 0 must not underflow to 0, whose sign is another; exp(-700) is still a normal float64.
+# g > 0 must not underflow to 0, which has another sign; exp(-700) is still a normal float64.
 LARGEST_GAP = 700.0
 
 
@@ -33,7 +33,7 @@ class TurningPoints(NamedTuple):
     """Where α turns under coupled SignGD, in steps, as real numbers; weights are η times these.
 
     rise_ends: T₁, root of g = λb at a = b = ηT₁. α rises until step ⌈T₁⌉.
-    fall_ends: T₂ as it happens: root of (K − 1) g = λa at a = ηT₂ with b on the curve g = λb.
+    fall_ends: T₂ as simulated: root of (K − 1) g = λa at a = ηT₂ with b on the curve g = λb.
         There a = (K − 1) b, so α has come down to its last oscillation around 0.
     fall_ends_proof: T₂ by the paper's proof, with b held at ηT₁.
     """
@@ -58,7 +58,7 @@ def simulate_signgd(
         lr: η > 0.
         weight_decay: λ ≥ 0.
         steps: number of updates.
-        coupled: decay inside the sign (Theorem 3.4) or beside it (Theorem 3.3).
+        coupled: decay inside the sign (Theorem 3.4) or outside it (Theorem 3.3).
         exact: the mean cross-entropy's gradient at H = M*, or the paper's softmax(W) − I.
 
     Returns:
@@ -101,7 +101,7 @@ def simulate_signgd_matrix(
 ) -> tuple[np.ndarray, np.ndarray]:
     """The same descent from any W₀ (K, K), entry by entry: (α_t (steps + 1,), W_T (K, K)).
 
-    Where logit gaps pass 745 the softmax underflows, and a sign can be lost.
+    Signs are right up to logit gaps of 745, where the softmax underflows.
     """
     W = checks.real("weight", weight, -np.inf, ends="()").copy()
     if W.ndim != 2 or W.shape[0] != W.shape[1]:
@@ -217,7 +217,7 @@ def off_diagonal(gap: float, num_classes: int, exact: bool = True) -> float:
 
 
 def _coupled_walk(K, lr, weight_decay, steps, exact):
-    """a and b stay whole multiples of η: the walk is on whole numbers, so no rounding adds up."""
+    """a and b stay whole multiples of η: the walk is on integers, without rounding errors."""
     path = np.zeros((2, steps + 1))
     i = j = 0
     for t in range(1, steps + 1):
@@ -230,7 +230,7 @@ def _coupled_walk(K, lr, weight_decay, steps, exact):
 
 
 def _decoupled_walk(K, lr, weight_decay, steps, exact):
-    """sign ∇ = J − 2I all the way, since g > 0, so a = b and neither K nor `exact` matters."""
+    """sign ∇ = J − 2I at every step, since g > 0, so a = b and neither K nor `exact` matters."""
     w = np.zeros(steps + 1)
     for t in range(steps):
         w[t + 1] = (1 - lr * weight_decay) * w[t] + lr

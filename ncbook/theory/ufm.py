@@ -1,4 +1,4 @@
-"""Unconstrained features: the last-layer features are free variables, trained beside W.
+"""Unconstrained features: the last-layer features are free variables, trained together with W.
 
 Two models, in the book's shapes: W (K, p), H (N, p) one row a sample, samples sorted by class with
 n = N/K of each. (Mixon et al. and Zhu et al. write H with one column a sample.)
@@ -152,13 +152,12 @@ def normalised_descent(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Z ← Z − η ∇/‖∇‖ on Σ_i CE(W h_i, y_i), with no weight decay, from Z = (H, W).
 
-    1ᵀ∇_W = 0, so Wᵀ1 never moves. But ‖W‖ grows, so that NC0/‖W‖ falls: a network can collapse
-    while its NC0 stays what it was. The gradient vanishes exponentially as the logits grow; its
-    direction is worked out from logarithms, and so is right however small it is.
+    1ᵀ∇_W = 0, so Wᵀ1 never changes. But ‖W‖ grows, so NC0/‖W‖ falls: a network can collapse while
+    its NC0 is constant. The gradient vanishes exponentially as the logits grow; its direction is
+    computed from logarithms, and so is accurate however small it is.
 
     Returns:
-        the steps that were logged, every `log_every` and the last, (T,), with H (T, N, p) and
-        W (T, K, p) there.
+        the logged steps, every `log_every` and the last, (T,), with H (T, N, p) and W (T, K, p).
 
     Example:
         >>> rng = np.random.default_rng(0)
@@ -248,7 +247,7 @@ def _residual_direction(logits: np.ndarray, Y: np.ndarray) -> np.ndarray:
 
 
 def _shape(num_classes: int, per_class: int, width: int) -> tuple[int, int]:
-    """(K, n), checked, with room for a simplex in `width` features."""
+    """(K, n), checked; a simplex must fit into `width` features."""
     K = checks.whole("num_classes", num_classes, 2)
     checks.whole("width", width, K)
     return K, checks.whole("per_class", per_class, 1)

@@ -8,16 +8,7 @@ forms. ``page``: both as tables of the book.
     claims.table(entries, section="Tables")
 """
 
-from ncbook.pages.claims.entries import (
-    NOT_RUN,
-    VERDICTS,
-    Claim,
-    headings,
-    load,
-    missing_evidence,
-    statements,
-    test_names,
-)
+from ncbook.pages.claims.entries import VERDICTS, load
 from ncbook.pages.claims.measures import MEASURES, Rows, read_rows
 from ncbook.pages.claims.page import (
     UFM_LINES,
@@ -30,26 +21,3 @@ from ncbook.pages.claims.page import (
     tell_missing,
     verdict_table,
 )
-
-__all__ = [
-    "MEASURES",
-    "NOT_RUN",
-    "UFM_LINES",
-    "UNMEASURED",
-    "VERDICTS",
-    "Claim",
-    "Rows",
-    "anchor",
-    "counts",
-    "fill",
-    "headings",
-    "load",
-    "missing_evidence",
-    "read_rows",
-    "sections",
-    "statements",
-    "table",
-    "tell_missing",
-    "test_names",
-    "verdict_table",
-]

@@ -68,7 +68,7 @@ def read_rows(results: str | Path | None = None) -> Rows:
 
 
 def ufm_samples(ufm: pd.DataFrame) -> int:
-    """N of the UFM runs, the largest that is there."""
+    """N of the UFM runs, the largest one stored."""
     return int(ufm["train_size"].fillna(data.UFM_SAMPLES).max())
 
 
@@ -100,12 +100,6 @@ def equal_decay(rows: Rows) -> Numbers:
     return found
 
 
-def decoupled_nc0(rows: Rows) -> Numbers:
-    """NC0 at the end over the start: the least of AdamW and SignumW."""
-    least = _relative(rows.converged).groupby("optimizer")["nc0"].min()
-    return {name: least[name] for _, name in PAIRS}
-
-
 def collapsed(rows: Rows) -> Numbers:
     """How many converged runs with decay collapsed, by the rule, of how many: of each optimizer on
     digits; of Adam and Signum, and of AdamW and SignumW, on the paper's networks; of the latter, of
@@ -125,11 +119,8 @@ def collapsed(rows: Rows) -> Numbers:
 def fixed_adamw(rows: Rows) -> Numbers:
     """AdamW on digits at torch's decay of 0.01, and as written: how many runs, how many of them
     converged, how many of these collapsed, and their least NC3."""
-    found = {}
-    for name, runs in (
-        ("fixed", rows.fixed),
-        ("written", rows.digits.query("optimizer == 'adamw'")),
-    ):
+    found, written = {}, rows.digits.query("optimizer == 'adamw'")
+    for name, runs in (("fixed", rows.fixed), ("written", written)):
         good = figures.converged(runs)
         counts = {"runs": len(runs), "n": len(good), "so": int(rule.collapsed(good).sum())}
         found |= {f"{name}_{key}": v for key, v in (counts | {"nc3": good["nc3"].min()}).items()}
@@ -139,12 +130,12 @@ def fixed_adamw(rows: Rows) -> Numbers:
 def networks_nc0(rows: Rows) -> Numbers:
     """NC0 at the end over the start under AdamW and SignumW: the least of the digits runs; of the
     paper's networks the least with weight decay, and how many of AdamW's end below their start."""
-    digits = decoupled_nc0(rows)
+    digits = _relative(rows.converged).groupby("optimizer")["nc0"].min()
     runs = _relative(figures.converged(rows.networks)).query("weight_decay > 0")
     adamw, signumw = (runs.loc[runs["optimizer"] == name, "nc0"] for _, name in PAIRS)
     found = {"networks_adamw": adamw.min(), "networks_signumw": signumw.min()}
     found |= {"fell": int((adamw < 1).sum()), "n": len(adamw)}
-    return found | {name: digits[name] for name in ("adamw", "signumw")}
+    return found | {name: digits[name] for _, name in PAIRS}
 
 
 def without_decay(rows: Rows) -> Numbers:
@@ -180,7 +171,7 @@ def momentum(rows: Rows) -> Numbers:
 
 
 def vanilla_sgd(rows: Rows) -> Numbers:
-    """SGD beside SGDW at equal settings and seeds: the largest relative difference of NC0 and NC3
+    """SGD against SGDW at equal settings and seeds: the largest relative difference of NC0 and NC3
     at momentum 0, and at 0.9."""
     keys = ["lr", "momentum", "weight_decay", "seed"]
     runs = {n: g.set_index(keys)[["nc0", "nc3"]] for n, g in rows.converged.groupby("optimizer")}
@@ -279,21 +270,16 @@ def run_counts(rows: Rows) -> Numbers:
         "converged": len(rows.converged),
         "share": len(rows.converged) / len(rows.digits),
         "paper": settings * points,
-        "steps": EPOCHS * _digits_steps(),
+        "steps": EPOCHS * -(-len(data.load("digits").train_y) // BATCH_SIZE),
         "paper_steps": EPOCHS * FASHION_STEPS,
     }
 
 
 def exact_law(rows: Rows) -> Numbers:
-    """NC0 at the end of every SGD and SGDW run, converged or not, beside the exact law: the largest
-    relative deviation where the law says more than 0.01."""
+    """NC0 at the end of every SGD and SGDW run, converged or not, against the exact law: the
+    largest relative deviation where the law predicts more than 0.01."""
     runs = rows.digits.query("optimizer in ('sgd', 'sgdw') and status == 'ok'")
-    law = runs["nc0_init"] * theory.row_sum_ratio(
-        *(runs[name].to_numpy() for name in ("lr", "momentum", "weight_decay")),
-        steps_per_epoch=_digits_steps(),
-        epochs=EPOCHS,
-        decoupled=(runs["optimizer"] == "sgdw").to_numpy(dtype=float),
-    )
+    law = runs["nc0_init"] * figures.exact_law(runs)
     seen = law > LAW_ABOVE
     off = (runs["nc0"] / law - 1).abs()[seen]
     return {"off": off.max(), "seen": int(seen.sum()), "n": len(runs)}
@@ -430,7 +416,3 @@ def _relative(runs: pd.DataFrame) -> pd.DataFrame:
 
 def _r2(runs: pd.DataFrame, metric: str) -> float:
     return stats.linregress(np.log10(runs["nc0"]), runs[metric]).rvalue ** 2
-
-
-def _digits_steps() -> int:
-    return -(-len(data.load("digits").train_y) // BATCH_SIZE)

@@ -14,7 +14,7 @@ from ncbook.pages import six_grids
 from ncbook.pages.claims.entries import CHAPTER, VERDICTS, Claim
 from ncbook.pages.claims.measures import Rows, take
 
-# Where the book's pages lie, seen from the claims page; pages have their source's path.
+# From the claims page to the root of the book, whose pages have the paths of their sources.
 TO_ROOT = ".."
 SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 # Hues of Okabe and Ito, thin enough to read the word on them, on light and on dark pages.
@@ -61,11 +61,11 @@ table.claims code { font-size: 0.72rem; white-space: normal; }
 
 
 def fill(claims: Iterable[Claim], rows: Rows) -> list[Claim]:
-    """The claims with the numbers that their texts ask for, each measure taken once; where the
-    store has too few runs for a measure, with a word on that.
+    """The claims with the numbers that their texts name, each measure taken once. Where the store
+    has too few runs for a measure, the text says so.
 
     Raises:
-        ValueError: a text that asks for a number its measure does not give, or for none.
+        ValueError: a text and its measure that do not go together.
     """
     claims = list(claims)
     wanted = {claim.measured for claim in claims} - {None}
@@ -78,8 +78,8 @@ def fill(claims: Iterable[Claim], rows: Rows) -> list[Claim]:
 
 
 def tell_missing(rows: Rows) -> None:
-    """Display which runs the store lacks, what that means for the page, and how to train them; or
-    nothing, if it lacks none."""
+    """Display which runs the store lacks, if any, what that means for the page, and how to train
+    them."""
     if rows.missing:
         lines = f"```bash\n{six_grids.LINE}\n{UFM_LINES}\n```"
         display(Markdown(f"{LACKS.format(', '.join(rows.missing))}\n\n{lines}"))
@@ -138,12 +138,14 @@ def table(claims: Iterable[Claim], section: str) -> str:
     chosen = [claim for claim in claims if claim.section == section]
     if not chosen:
         raise ValueError(f"no claims in section {section!r}; valid: {', '.join(sections(claims))}")
+    totals = counts(chosen).loc["in all"]
+    tally = ", ".join(f"{totals[word]} {word}" for word in VERDICTS if totals[word])
     head = "".join(
         f'<th scope="col">{name}</th>'
         for name in ("Where, and our verdict", "The claim, in our words", "What we found")
     )
     return (
-        f'<p class="tally">{_tally(chosen)}</p>'
+        f'<p class="tally">{len(chosen)} rows: {tally}.</p>'
         '<table class="claims rows"><colgroup><col><col><col></colgroup>'
         f"<thead><tr>{head}</tr></thead><tbody>{''.join(map(_row, chosen))}</tbody></table>"
     )
@@ -160,7 +162,7 @@ def anchor(heading: str) -> str:
 
 
 def typeset(text: str) -> str:
-    """A text as HTML, with numbers as they are printed, and no line's end inside a formula's sum.
+    """A text as HTML, with numbers as they are printed, and no line break inside a formula.
 
     >>> typeset("-0.5 to 2e-06 & 1e-10")
     '−0.5 to 2·10⁻⁶ &amp; 10⁻¹⁰'
@@ -188,7 +190,7 @@ def _row(claim: Claim) -> str:
 
 
 def _evidence(cited: str) -> str:
-    """A chapter's heading is a link; a test, which is no page, is code."""
+    """A chapter's heading as a link; a test, which has no page, as code."""
     chapter = CHAPTER.fullmatch(cited)
     if not chapter:
         breakable = re.sub("(::|_)", r"\1<wbr>", escape(cited))  # a line may end there
@@ -200,10 +202,3 @@ def _evidence(cited: str) -> str:
 
 def _badge(word: str) -> str:
     return f'<span class="verdict" style="background: rgba({HUES[word]},0.22)">{word}</span>'
-
-
-def _tally(claims: Sequence[Claim]) -> str:
-    """How many of these claims have which verdict, in words."""
-    totals = counts(claims).loc["in all"]
-    parts = [f"{totals[word]} {word}" for word in VERDICTS if totals[word]]
-    return f"{len(claims)} rows: {', '.join(parts)}."
