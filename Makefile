@@ -22,11 +22,8 @@ sweep: $(READY)
 	$(BIN)/papermill notebooks/sweep.ipynb sweep-$(OPTIMIZER).ipynb -p optimizer $(OPTIMIZER)
 	@echo "Open sweep-$(OPTIMIZER).ipynb; the runs are in $${NCBOOK_RESULTS:-results}/."
 
-SIX_KILLS := test_kills_lose_nothing_and_train_nothing_twice[6]
-
 # Two tests at a time, with one thread each: many wait for processes that they start.
 test: TESTS := -m "not slow"
-test-all: TESTS := --deselect "tests/test_cluster.py::$(SIX_KILLS)" # twenty follow
 test test-all: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .

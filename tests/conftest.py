@@ -16,6 +16,7 @@ SECONDS = 600  # until something counts as hung; no test may need less, since a 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the markers
 def pytest_collection_modifyitems(items):
     """Under ``-n``, tests that share a module's fixture go to one worker, and all others to any."""
     for item in items:

@@ -806,6 +806,7 @@ def training_forever(folder, start):
     return process, family(process.pid)
 
 
+@pytest.mark.slow
 def test_a_killed_kernel_is_replaced_and_no_run_is_trained_twice(tmp_path, start):
     ours = sweep.run_id(small(lrs=[0.01])[0])  # as long as we hold its lease, the sweep goes on
     with leases.taken("r", [ours]):
@@ -838,6 +839,7 @@ def test_ctrl_c_ends_all_processes_and_the_sweep_goes_on_later(tmp_path, start):
     assert not (tmp_path / "r" / "leases").exists()
 
 
+@pytest.mark.slow
 def test_kernels_and_workers_end_with_a_killed_sweep(tmp_path, start):
     process, processes = training_forever(tmp_path, start)
     process.kill()

@@ -571,6 +571,7 @@ def test_training_for_a_scheduler_ends_when_the_sweep_does(tmp_path, scheduler):
     assert sweep.look(scheduler).count == 2
 
 
+@pytest.mark.slow
 def test_a_scheduler_that_goes_ends_the_sweep_in_one_line(tmp_path):
     results = tmp_path / "r"
     with started_scheduler(1) as (address, (itself, _)):
@@ -723,7 +724,7 @@ def at_work(sweeping, results, training, wait):
     return workers_below(sweeping.pid)
 
 
-@pytest.mark.parametrize("kills", [6, pytest.param(20, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kills", [3, pytest.param(20, marks=pytest.mark.slow)])
 def test_kills_lose_nothing_and_train_nothing_twice(tmp_path, kills):
     """Workers and drivers are killed at random moments; whoever is killed as driver is started
     again, and so is a sweep that is over too soon, with more seeds. No file ever goes, and no run
@@ -946,6 +947,7 @@ def die(results):
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+@pytest.mark.slow
 def test_a_streamed_run_whose_worker_is_killed_goes_on_from_its_checkpoint(
     tmp_path, images, alone, monkeypatch, import_tests
 ):

@@ -84,14 +84,18 @@ def pictures(page):
 
 # ------------------------------------------------------------ no runs
 
-THEORY = [
-    pytest.param(name, marks=pytest.mark.slow)
-    for name in ("theorem_sgd", "theorem_signgd", "unconstrained_features")
-]
-OTHERS = [name for name in PAGES if name not in {param.values[0] for param in THEORY}]
+
+def some_slow(*names):
+    """The same names, of which those that take many seconds are left to all tests."""
+    slow = {"theorem_sgd", "theorem_signgd", "unconstrained_features"}
+    slow |= {"diagnostic", "momentum", "imagenet"}
+    return [pytest.param(n, marks=pytest.mark.slow) if n in slow else n for n in names]
 
 
-@pytest.mark.parametrize("name", [*OTHERS, *THEORY])
+THEORY = ["theorem_sgd", "theorem_signgd", "unconstrained_features"]
+
+
+@pytest.mark.parametrize("name", some_slow(*PAGES))
 def test_on_an_empty_store_a_page_says_that_there_are_none(name, shown, tmp_path):
     page = shown(name, tmp_path)
     assert re.search(f"{EMPTY}|lacks the runs of|has no ImageNet runs|no run", page)
@@ -117,7 +121,9 @@ def older(digits, tmp_path_factory):
     return put(tmp_path_factory.mktemp("older") / "results", runs, history)
 
 
-@pytest.mark.parametrize("name", ["intro", "claims", "momentum", "diagnostic", "runs", *THEORY])
+@pytest.mark.parametrize(
+    "name", some_slow("intro", "claims", "momentum", "diagnostic", "runs", *THEORY)
+)
 def test_a_store_of_an_older_schema_is_shown(name, shown, older):
     page = shown(name, older)
     assert LEFT_OUT not in page
@@ -148,7 +154,7 @@ def test_a_file_that_cannot_be_read_is_named_once_in_the_page(name, shown, digit
     assert f"{file}: damaged, its runs are left out" in page
 
 
-@pytest.mark.parametrize("name", ["intro", "diagnostic", "momentum"])
+@pytest.mark.parametrize("name", some_slow("intro", "diagnostic", "momentum"))
 def test_rows_that_cannot_be_true_are_counted_and_named(name, shown, digits, tmp_path):
     runs, history = digits
     good = figures.converged(runs).query("weight_decay > 0 and optimizer == 'sgd'").index

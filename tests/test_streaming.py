@@ -557,7 +557,7 @@ def break_image(streamed, split, index):
 
 @pytest.mark.parametrize(
     ("split", "loaders", "devices"),
-    [("train", 0, 1), ("test", 0, 1), ("test", 1, 1), ("train", 0, 2)],
+    [("train", 0, 1), ("test", 1, 1), pytest.param("train", 0, 2, marks=pytest.mark.slow)],
 )
 def test_a_corrupt_image_is_named_in_one_line(own_tree, split, loaders, devices):
     c, dataset = config(own_tree), stream(own_tree)
