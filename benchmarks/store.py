@@ -2,16 +2,15 @@
 
     python benchmarks/store.py                        # 100,000 runs, by nines; some minutes, 1 GB
     python benchmarks/store.py --chunk 1 --runs 5000  # a file a run, as of large networks
+    python benchmarks/store.py --compact-every 0      # never compacted
 
 The runs have the 57 columns, and their epochs the 23, that a sweep writes; their values are random,
-which no compression makes smaller. They are stored by ``store.write``, as a sweep stores them, and
-measured as the small files they are, then after ``store.compact``. Each line is the best of
-``--repeat`` goes, each in a process of its own: its seconds, and by how much it raised the peak of
-that process's memory (``VmHWM``) above what the imports take. Files are in the system's cache. A
-write is the median of 50, and syncs its files to the disk.
+which no compression makes smaller. They are stored by ``store.write`` and compacted now and then,
+as a sweep does. Each line is the best of ``--repeat`` goes, each in a process of its own: its
+seconds, and by how much it raised the peak of that process's memory (``VmHWM``) above what the
+imports take. Files are in the system's cache. A write is the median of 50, and syncs its file to
+the disk.
 """
-
-from __future__ import annotations
 
 import argparse
 import itertools
@@ -83,12 +82,14 @@ def records(settings: list[dict], epochs: int, random: np.random.Generator) -> t
     return runs, history
 
 
-def build(results: Path, runs: int, epochs: int, chunk: int) -> None:
-    """A store of so many runs, in chunks."""
+def build(results: Path, runs: int, epochs: int, chunk: int, compact_every: int) -> None:
+    """A store of so many runs, in chunks, as a sweep leaves it."""
     random, settings = np.random.default_rng(0), grid()
-    for first in range(0, runs, chunk):
+    for count, first in enumerate(range(0, runs, chunk), 1):
         part = list(itertools.islice(settings, min(chunk, runs - first)))
         store.write(results, *records(part, epochs, random))
+        if compact_every and count % compact_every == 0:
+            store.compact(results)
 
 
 def peak_bytes() -> int:
@@ -126,9 +127,9 @@ def report(name: str, task: Callable[[], object], repeat: int = 1) -> None:
 
 def report_reading(results: Path, repeat: int) -> None:
     """What is read, and how fast."""
-    pairs = len(list((results / "runs").iterdir()))
-    size = sum(path.stat().st_size for path in results.rglob("*.parquet")) / MEGABYTE
-    print(f"{pairs:,} pairs of files, {size:,.0f} MB on disk", flush=True)
+    files = store.list_files(results)
+    size = sum(path.stat().st_size for path in files) / MEGABYTE
+    print(f"{len(files):,} files, {size:,.0f} MB on disk", flush=True)
     report("load_runs, one data set and model", partial(store.load_runs, results, **FILTER), repeat)
     report("load_history, one block", partial(store.load_history, results, **FIRST_BLOCK), repeat)
     report("stored_ids", partial(store.stored_ids, results), repeat)
@@ -157,6 +158,9 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=100_000)
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--chunk", type=int, default=9, help="runs that are written together")
+    parser.add_argument(
+        "--compact-every", type=int, default=256, help="chunks; as a sweep does; 0: never"
+    )
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument(
         "--folder", help="where to build the store; default: one for temporary files"
@@ -166,12 +170,8 @@ def main() -> None:
         results = Path(folder) / "results"
         empty = write_milliseconds(Path(folder) / "empty", options.epochs, options.chunk)
         began = time.perf_counter()
-        build(results, options.runs, options.epochs, options.chunk)
+        build(results, options.runs, options.epochs, options.chunk, options.compact_every)
         print(f"built in {time.perf_counter() - began:.0f} s")
-        report_reading(results, options.repeat)
-        full = write_milliseconds(results, options.epochs, options.chunk)
-        print(f"one write: {empty:.1f} ms into an empty store, {full:.1f} ms into this one")
-        report("compact", partial(store.compact, results))
         report_reading(results, options.repeat)
         full = write_milliseconds(results, options.epochs, options.chunk)
         print(f"one write: {empty:.1f} ms into an empty store, {full:.1f} ms into this one")

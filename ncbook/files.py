@@ -1,8 +1,11 @@
 """Files that appear whole, and files that may be anything: what the store and training share."""
 
+import contextlib
 import errno
 import os
 import stat
+import uuid
+from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -12,6 +15,18 @@ NO_FOLDER_SYNC = {
     getattr(errno, name)
     for name in ("EINVAL", "ENOTSUP", "EOPNOTSUPP", "ENOSYS", "EBADF", "EACCES", "EPERM", "EISDIR")
 }
+
+
+@contextlib.contextmanager
+def staged(path: Path) -> Iterator[BinaryIO]:
+    """A temporary file in the folder of ``path``, to be filled, flushed and then made to
+    ``appear``; it is removed if that does not happen."""
+    temporary = path.with_name(f".{path.stem}.{uuid.uuid4().hex}.tmp")
+    try:
+        with open(temporary, "xb") as file:
+            yield file
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def flush(file: BinaryIO) -> None:

@@ -3,11 +3,12 @@ import signal
 import sys
 
 import numpy as np
+import pandas as pd
 import pytest
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.utils.capture import capture_output
 
-from ncbook import notices
+from ncbook import notices, store
 
 # In a shell's background job Ctrl-C is ignored, and all that the tests start would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -43,6 +44,13 @@ def no_figure_stays_open():
 def notices_go_to_standard_error(monkeypatch):
     """Whatever a chapter that was executed in this process did with them."""
     monkeypatch.setattr(notices.LOGGER, "handlers", [notices.Notices(notices._to_stderr)])
+
+
+def put_store(folder, runs, history=()):
+    """A store of two frames, as one file; the folder."""
+    frames = [pd.DataFrame(frame).astype(object) for frame in (runs, history)]
+    store.write(folder, *(f.where(f.notna(), None).to_dict("records") for f in frames))
+    return folder
 
 
 @pytest.fixture(scope="module")

@@ -104,7 +104,7 @@ def test_a_misspelt_option_is_told_which_was_meant():
 
 
 def test_help_does_not_wait_for_torch():
-    heavy = {"torch", "pandas", "duckdb", "distributed", "papermill"}
+    heavy = {"torch", "pandas", "pyarrow", "distributed", "papermill"}
     program = f"import sys, ncbook.cli; print({heavy!r} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.stdout == "set()\n"
@@ -775,7 +775,7 @@ def test_a_sweep_trains_and_stores_its_blocks(swept, tmp_path):
 
 def test_a_sweep_keeps_its_executed_notebooks_and_leaves_nothing_else(swept):
     report, _, results = swept
-    assert {path.name for path in results.iterdir()} == {"runs", "history", "notebooks"}
+    assert {path.name for path in results.iterdir()} == {"runs", "notebooks"}
     kept = [Path(block["notebook"]) for block in report]
     assert sorted(kept) == sorted((results / "notebooks").iterdir())
     for path in kept:

@@ -668,7 +668,7 @@ def test_ctrl_c_stops_at_once_and_leaves_no_process_and_no_lease(tmp_path):
     assert said.splitlines()[-1] == "KeyboardInterrupt"
     assert said.count("Traceback") == 1
     assert left_over(processes) == []
-    assert {path.name for path in (tmp_path / "r").iterdir()} == {"runs", "history"}
+    assert {path.name for path in (tmp_path / "r").iterdir()} == {"runs"}
 
 
 @pytest.mark.slow
@@ -683,7 +683,7 @@ def test_workers_end_with_their_sweep_and_its_runs_are_free_at_once(tmp_path):
     assert left_over(processes) == []
     assert leases.running(tmp_path / "r") == set()
     leases.clear_dead(tmp_path / "r")
-    assert {path.name for path in (tmp_path / "r").iterdir()} == {"runs", "history"}
+    assert {path.name for path in (tmp_path / "r").iterdir()} == {"runs"}
 
 
 def test_two_sweeps_on_one_store_train_every_run_once(tmp_path):
@@ -698,7 +698,7 @@ def test_two_sweeps_on_one_store_train_every_run_once(tmp_path):
         trained.append(sum(eval(said.splitlines()[-1]).values()))
     assert sum(trained) == 8
     assert rows_in_files(tmp_path / "r") == Counter(ids_of(small_grid(epochs=20)))
-    assert {path.name for path in (tmp_path / "r").iterdir()} == {"runs", "history"}
+    assert {path.name for path in (tmp_path / "r").iterdir()} == {"runs"}
 
 
 def rows_in_files(results):
@@ -752,7 +752,7 @@ def test_kills_lose_nothing_and_train_nothing_twice(tmp_path, kills):
     assert sweeping.returncode == 0, said
     configs = small_grid(seeds=range(seeds), **GRID)
     assert rows_in_files(results) == Counter(ids_of(configs))
-    assert {path.name for path in results.iterdir()} == {"runs", "history"}
+    assert {path.name for path in results.iterdir()} == {"runs"}
     assert all(path.suffix == ".parquet" for path in results.rglob("*") if path.is_file())
     assert left_over(victims) == []
     sweep.run(configs, tmp_path / "undisturbed", workers=1, progress=False)
@@ -838,30 +838,27 @@ def test_a_disk_that_refuses_ends_the_sweep_in_one_line(
     report = sweep.run(configs, results, workers=1, progress=False)
     assert (report.stored, report.trained) == (len(have), {"ok": len(configs) - len(have)})
     assert rows_in_files(results) == Counter(ids_of(configs))
-    assert {path.name for path in results.iterdir()} == {"runs", "history"}
+    assert {path.name for path in results.iterdir()} == {"runs"}
     assert_same_rows(results, undisturbed)
 
 
-@pytest.mark.parametrize("kind", store.KINDS)
-def test_a_file_that_is_cut_in_half_meanwhile_is_set_aside(
-    tmp_path, monkeypatch, undisturbed, kind
-):
+def test_a_file_that_is_cut_in_half_meanwhile_is_set_aside(tmp_path, monkeypatch, undisturbed):
     """The sweep goes on; the next one sets the file aside, and trains its runs again."""
     results, configs, lost = tmp_path / "r", small_grid(**WHILE_ON), {}
 
     def cut(results):
         file = stored_files(results)[0]
         lost[file.name] = set(pd.read_parquet(file)["run_id"])
-        os.truncate(results / kind / file.name, (results / kind / file.name).stat().st_size // 2)
+        os.truncate(file, file.stat().st_size // 2)
 
     with monkeypatch.context() as worker:
         worker.setattr(engine, "_train_chunk", Disturbed(stored_files, cut))
         sweep.run(configs, results, workers=1, progress=False)
     ((name, ids),) = lost.items()
-    with pytest.warns(store.DamagedFileWarning, match=f"{kind}/{name}: damaged, set aside; its"):
+    with pytest.warns(store.DamagedFileWarning, match=f"runs/{name}: damaged, set aside; its"):
         report = sweep.run(configs, results, workers=1, progress=False)
     assert (report.stored, report.trained) == (len(configs) - len(ids), {"ok": len(ids)})
-    assert (results / kind / f"{name}.damaged").exists()
+    assert (results / "runs" / f"{name}.damaged").exists()
     assert_same_rows(results, undisturbed)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import jupytext
 import matplotlib as mpl
 import pytest
-from conftest import outputs
+from conftest import outputs, put_store
 
 from ncbook import explore, figures, store
 
@@ -62,14 +62,6 @@ def run(shell, source):
     return (unescape(content) for _, content in outputs(shell, source))
 
 
-def put(folder, runs, history):
-    """A store of two frames, as one file each."""
-    for kind, frame in (("runs", runs), ("history", history)):
-        (folder / kind).mkdir(parents=True)
-        frame.to_parquet(folder / kind / "0123456789abcdef.parquet", index=False)
-    return folder
-
-
 @pytest.fixture(scope="module")
 def digits():
     """The digits runs of one seed, and their epochs."""
@@ -118,7 +110,7 @@ def older(digits, tmp_path_factory):
     history = history[history["run_id"].isin(runs["run_id"])]
     assert len(runs) > 500
     runs = runs.drop(columns=[*LATER, *FILLED_IN])
-    return put(tmp_path_factory.mktemp("older") / "results", runs, history)
+    return put_store(tmp_path_factory.mktemp("older") / "results", runs, history)
 
 
 @pytest.mark.parametrize(
@@ -146,9 +138,10 @@ def test_a_store_of_an_older_schema_is_shown(name, shown, older):
 
 @pytest.mark.parametrize("name", ["intro", "runs"])
 def test_a_file_that_cannot_be_read_is_named_once_in_the_page(name, shown, digits, tmp_path):
-    put(tmp_path, *digits)
+    put_store(tmp_path, *digits)
     file = tmp_path / "runs" / "fedcba9876543210.parquet"
-    file.write_bytes((tmp_path / "runs" / "0123456789abcdef.parquet").read_bytes()[:5000])
+    (whole,) = (tmp_path / "runs").iterdir()
+    file.write_bytes(whole.read_bytes()[:5000])
     page = shown(name, tmp_path)
     assert page.count(LEFT_OUT) == 1
     assert f"{file}: damaged, its runs are left out" in page
@@ -162,7 +155,7 @@ def test_rows_that_cannot_be_true_are_counted_and_named(name, shown, digits, tmp
     changes = dict(nc0=-0.5, nc3=float("nan"), status="odd")
     for row, (column, value) in zip(good, changes.items(), strict=False):
         runs.loc[row, column] = value
-    put(tmp_path, runs, history)
+    put_store(tmp_path, runs, history)
     page = shown(name, tmp_path)
     assert page.count(LEFT_OUT) == 3
     for row, fault in zip(good, ("nc0 below 0", "ok without nc3", "a status other"), strict=False):
@@ -171,4 +164,4 @@ def test_rows_that_cannot_be_true_are_counted_and_named(name, shown, digits, tmp
 
 
 def test_a_page_without_damage_says_nothing_of_it(shown, digits, tmp_path):
-    assert LEFT_OUT not in shown("intro", put(tmp_path / "results", *digits))
+    assert LEFT_OUT not in shown("intro", put_store(tmp_path / "results", *digits))

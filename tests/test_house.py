@@ -9,7 +9,8 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "ncbook"
 FLOORS = (
-    *[{"files", "notices", "paths", "private", "text"}],
+    *[{"files", "paths", "private", "text"}],
+    *[{"notices", "parameters"}],
     *[{"metrics", "optim", "models", "data", "theory", "stats"}],
     *[{"train", "store"}],
     *[{"sweep", "cli"}],

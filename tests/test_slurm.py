@@ -128,7 +128,7 @@ def test_jobs_share_a_sweep_and_lose_nothing_when_one_is_cancelled(
     assert list(job_states(our_slurm).values()) == ["RUNNING"]
     assert report.trained == {"ok": len(configs)}
     assert rows_in_files(results) == Counter(ids_of(configs))
-    assert {path.name for path in results.iterdir()} == {"runs", "history"}
+    assert {path.name for path in results.iterdir()} == {"runs"}
     sweep.run(configs, tmp_path / "here", workers=1, progress=False)
     assert_same_rows(results, tmp_path / "here")
 

@@ -449,7 +449,7 @@ def test_a_chunk_stopped_halfway_leaves_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr(engine, "train_members", stopped)
     with pytest.raises(KeyboardInterrupt):
         run(small_grid(), tmp_path)
-    assert files_of(tmp_path) == ["history", "runs"]
+    assert files_of(tmp_path) == ["runs"]
 
 
 def test_a_diverged_run_is_reported_stored_and_not_trained_again(tmp_path, monkeypatch):
@@ -514,11 +514,10 @@ def test_two_workers_give_what_one_process_gives(tmp_path):
     assert len(list((tmp_path / "two" / "runs").iterdir())) == 2  # each worker wrote its own
 
 
-@pytest.mark.parametrize("kind", ["runs", "history"])
-def test_a_damaged_file_is_set_aside_and_its_runs_are_trained_again(tmp_path, kind, monkeypatch):
+def test_a_damaged_file_is_set_aside_and_its_runs_are_trained_again(tmp_path, monkeypatch):
     lost, kept = small_grid(lrs=[0.01]), small_grid(lrs=[0.05])
     run(lost, tmp_path)
-    (damaged,) = (tmp_path / kind).iterdir()
+    (damaged,) = (tmp_path / "runs").iterdir()
     run(kept, tmp_path)
     damaged.write_bytes(damaged.read_bytes()[:200])
     trained = record_training(monkeypatch)

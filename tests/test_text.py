@@ -14,7 +14,7 @@ import pandas as pd
 import papermill
 import pytest
 from bs4 import BeautifulSoup
-from conftest import outputs
+from conftest import outputs, put_store
 from IPython.display import HTML, Markdown
 from markdown_it import MarkdownIt
 from matplotlib.figure import Figure
@@ -59,10 +59,7 @@ def hostile_store(folder, kept=KEPT):
         runs[name] = HOSTILE
     runs["reason"], runs["=1+1"] = HOSTILE, HOSTILE
     history = store.load_history(PUBLISHED, run_id=ids).drop(columns=[*store.SETTINGS])
-    for kind, frame in (("runs", runs), ("history", history)):
-        (folder / kind).mkdir(parents=True)
-        frame.to_parquet(folder / kind / "0123456789abcdef.parquet", index=False)
-    return folder
+    return put_store(folder, runs, history)
 
 
 @pytest.fixture(scope="module")
@@ -326,8 +323,7 @@ def test_damage_is_told_in_one_line_whatever_the_names_are(tmp_path):
     runs = store.load_runs(PUBLISHED, dataset="digits", model="mlp").head(len(HOSTILE))
     runs = runs.assign(run_id=HOSTILE, status=HOSTILE)
     folder = tmp_path / "a\x1b[31m\nb"
-    (folder / "runs").mkdir(parents=True)
-    runs.to_parquet(folder / "runs" / "0123456789abcdef.parquet", index=False)
+    put_store(folder, runs)
     said, errors = call("status", "--results", folder)
     assert len(errors.splitlines()) == 1
     assert "left out" in errors

@@ -97,7 +97,7 @@ def train_blocks(options: Options, notebooks: str | None, as_json: bool) -> bool
 
 def _make_folders(results: Path, notebooks: Path) -> None:
     """Both, and proof that files can be written there; or neither."""
-    wanted = [results / kind for kind in store.KINDS] + [notebooks]
+    wanted = [results / "runs", notebooks]
     new = {f for folder in wanted for f in (folder, *folder.parents) if not f.exists()}
     try:
         store.ensure_writable(results)

@@ -31,7 +31,7 @@ def folders(results: str | Path | None = None) -> dict[str, Path]:
 
 
 def _has_files(folder: Path) -> bool:
-    return any((folder / store.KINDS[0]).glob("*.parquet"))
+    return bool(store.list_files(folder))
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What a store is called by: ids of runs, the folder, the columns, the statuses."""
+"""Names in a store: ids of runs, the folder, the columns, the statuses."""
 
 import hashlib
 import json
@@ -8,11 +8,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from ncbook.paths import expanded
 
 RESULTS_VARIABLE = "NCBOOK_RESULTS"
 DEFAULT_RESULTS = "results"
-KINDS = ("runs", "history")
 DONE = ("ok", "diverged")  # the statuses of a run that need not be trained again
 FAILED = "failed"  # the status of a run that was given up; its column ``reason`` says why
 ID_DIGITS = 16  # hexadecimal: among 100,000 runs, two share an id with probability 3e-10
@@ -25,39 +26,31 @@ SINGULAR_VALUES = ("w_sv_min", "w_sv_mean", "m_sv_min", "m_sv_mean")
 MADE_BY = ("ncbook_version", "git_commit", "torch_version", "python_version", "device")
 MADE_BY += ("processor",)
 
+TEXT, REAL, WHOLE = pa.string(), pa.float64(), pa.int64()
 # What every frame of runs has, whatever was written: a store that was filled before a column came
 # has nulls there.
 RUN_COLUMNS = {
-    "run_id": "VARCHAR",
-    "dataset": "VARCHAR",
-    "model": "VARCHAR",
-    "optimizer": "VARCHAR",
-    "lr": "DOUBLE",
-    "momentum": "DOUBLE",
-    "weight_decay": "DOUBLE",
-    "seed": "BIGINT",
-    "epochs": "BIGINT",
-    "status": "VARCHAR",
-    "train_acc": "DOUBLE",
-    "test_acc": "DOUBLE",
-    "reason": "VARCHAR",
-    "coupled_share": "DOUBLE",
-    "batch_size": "BIGINT",
-    "train_size": "BIGINT",
-    "width": "DOUBLE",
-    "precision": "VARCHAR",
-    "schedule": "VARCHAR",
-    "clip": "DOUBLE",
-    "augment": "BOOLEAN",
-    "depth": "BIGINT",
-    "data_listing": "VARCHAR",
-    "diverged_epoch": "BIGINT",
-    **dict.fromkeys((*METRICS, *SINGULAR_VALUES), "DOUBLE"),
-    **{f"{name}_init": "DOUBLE" for name in METRICS if not name.endswith("_loss")},
-    "wall_time_s": "DOUBLE",
-    **dict.fromkeys((*MADE_BY, "created_at"), "VARCHAR"),
+    **dict.fromkeys(("run_id", "dataset", "model", "optimizer"), TEXT),
+    **dict.fromkeys(("lr", "momentum", "weight_decay"), REAL),
+    **dict.fromkeys(("seed", "epochs"), WHOLE),
+    "status": TEXT,
+    **dict.fromkeys(("train_acc", "test_acc"), REAL),
+    "reason": TEXT,
+    "coupled_share": REAL,
+    **dict.fromkeys(("batch_size", "train_size"), WHOLE),
+    "width": REAL,
+    **dict.fromkeys(("precision", "schedule"), TEXT),
+    "clip": REAL,
+    "augment": pa.bool_(),
+    "depth": WHOLE,
+    "data_listing": TEXT,
+    "diverged_epoch": WHOLE,
+    **dict.fromkeys((*METRICS, *SINGULAR_VALUES), REAL),
+    **{f"{name}_init": REAL for name in METRICS if not name.endswith("_loss")},
+    "wall_time_s": REAL,
+    **dict.fromkeys((*MADE_BY, "created_at"), TEXT),
 }
-HISTORY_COLUMNS = {"run_id": "VARCHAR", "epoch": "BIGINT", **dict.fromkeys(GAUGE, "DOUBLE")}
+HISTORY_COLUMNS = {"run_id": TEXT, "epoch": WHOLE, **dict.fromkeys(GAUGE, REAL)}
 # The columns of runs that load_history puts beside each epoch, and the order of rows everywhere.
 SETTINGS = ("dataset", "model", "optimizer", "lr", "momentum", "weight_decay", "seed")
 
