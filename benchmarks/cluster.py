@@ -4,9 +4,9 @@
     python benchmarks/cluster.py overhead --tasks 200
     python benchmarks/cluster.py workers --epochs 50
 
-``overhead`` sends 1,000 chunks of nine runs through ``tasks.train_on``, as a sweep does; each keeps
-a core busy for a tenth of a second, so that scheduler and workers share the cores as in earnest. A
-worker's gap between two chunks is what a chunk of any length costs beside its training.
+``overhead`` sends 1,000 chunks of nine runs through ``tasks.train_chunks``, as a sweep does; each
+keeps a core busy for a tenth of a second, so that scheduler and workers share the cores as in a
+sweep. A worker's gap between two chunks is what a chunk of any length costs besides its training.
 
 ``workers`` trains a whole grid (adamw on digits, 108 runs), each time from a process of its own,
 as papermill does: with one worker, which is that process, and with two, whose start counts; one,
@@ -70,7 +70,7 @@ def report_overhead(count: int) -> None:
     with cluster.local(WORKERS) as client:
         task = partial(keep_busy, seconds=TASK_SECONDS)
         began = time.monotonic()
-        spans = list(tasks.train_on(client, task, [part] * count, lambda runs: None))
+        spans = list(tasks.train_chunks(client, task, [part] * count, lambda runs: None))
         wall = time.monotonic() - began
     waited = gaps(spans)
     low, *_, high = statistics.quantiles(waited, n=20)

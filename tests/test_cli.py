@@ -21,7 +21,7 @@ import pytest
 from conftest import SECONDS
 from distributed import Security
 from PIL import Image
-from test_cluster import LAST_BITS, LIGHT, assert_same_rows, family, left_over, wait_until
+from sweeps import LAST_BITS, LIGHT, assert_same_rows, family, left_over, wait_until
 from typer.testing import CliRunner
 
 from ncbook import __version__, store, sweep
@@ -678,7 +678,7 @@ def test_a_disk_that_fills_up_stops_the_sweep_in_one_line(tmp_path, notebooks, m
 
 def test_a_scheduler_that_goes_away_stops_the_sweep_in_one_line(notebooks, monkeypatch):
     monkeypatch.setattr(
-        "ncbook.sweep.request.look", lambda address: sweep.Workers(address, 2, gpus=0)
+        "ncbook.sweep.request.scheduler_workers", lambda address: sweep.Workers(address, 2, gpus=0)
     )
 
     def gone(address):

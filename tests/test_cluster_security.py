@@ -14,8 +14,9 @@ import dask
 import psutil
 import pytest
 import yaml
-from distributed import Client, Security
-from test_cluster import SECONDS, family, free_port
+from conftest import SECONDS
+from distributed import Security
+from sweeps import family, started_scheduler
 
 from ncbook import private, sweep
 from ncbook.cli import notebook
@@ -24,6 +25,7 @@ from ncbook.sweep import SweepError, cluster
 ROOT = Path(__file__).parents[1]
 is_root = hasattr(os, "getuid") and os.getuid() == 0
 KEY = "PRIVATE KEY"
+REQUIRED = "distributed.comm.require-encryption"
 
 # As the owner it joins, which shows that it can; then, as another user, it tries all that it knows.
 INTRUDER = """
@@ -136,68 +138,46 @@ def certificate(tmp_path_factory):
 def shared(certificate):
     """The address of a scheduler that a user has started with TLS, and one worker."""
     ca, key = certificate
-    tls = ["--tls-ca-file", ca, "--tls-cert", ca, "--tls-key", key, "--host", "127.0.0.1"]
-    port = free_port()
-    address = f"tls://127.0.0.1:{port}"
-    lines = (
-        ["dask_scheduler", "--protocol", "tls", "--port", str(port), "--no-dashboard"],
-        ["dask_worker", address, "--nthreads", "1", "--no-dashboard"],
-    )
-    quiet = dict(stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    started = [
-        subprocess.Popen([sys.executable, "-m", f"distributed.cli.{name}", *words, *tls], **quiet)
-        for name, *words in lines
-    ]
-    files = {"tls_ca_file": ca, "tls_client_cert": ca, "tls_client_key": key}
-    place = dict(timeout=SECONDS, security=Security(**files), set_as_default=False)
-    with Client(address, **place) as client:
-        client.wait_for_workers(1, timeout=SECONDS)
-    yield address
-    for process in reversed(started):
-        process.terminate()
-        process.wait(SECONDS)
+    tls = ["--tls-ca-file", ca, "--tls-cert", ca, "--tls-key", key]
+    security = Security(tls_ca_file=ca, tls_client_cert=ca, tls_client_key=key)
+    with started_scheduler(1, tls, security) as (address, _):
+        yield address
 
 
 def configured(certificate):
     ca, key = certificate
-    return dask.config.set(
-        {
-            "distributed.comm.tls.ca-file": ca,
-            "distributed.comm.tls.client.cert": ca,
-            "distributed.comm.tls.client.key": key,
-        }
-    )
+    return {
+        "distributed.comm.tls.ca-file": ca,
+        "distributed.comm.tls.client.cert": ca,
+        "distributed.comm.tls.client.key": key,
+    }
 
 
 @pytest.mark.slow
 def test_a_scheduler_with_tls_trains_for_who_has_its_certificate(shared, certificate, tmp_path):
     configs = sweep.grid("sgd", [0.01], [0.9], [0.0], train_size=100, batch_size=50, epochs=1)
-    with configured(certificate):
-        assert sweep.look(shared).count == 1
+    with dask.config.set(configured(certificate)):
+        assert sweep.scheduler_workers(shared).count == 1
         report = sweep.run(configs, tmp_path, scheduler=shared, progress=False)
     assert report.trained == {"ok": 1}
 
 
-def test_an_address_with_tls_needs_certificates():
-    with pytest.raises(SweepError, match=r"^tls://127.0.0.1:1 needs certificates: set DASK_DIST"):
-        sweep.look("tls://127.0.0.1:1")
+NOWHERE = ("/nowhere/ca.pem", "/nowhere/key.pem")
 
 
-def test_a_certificate_that_is_not_there_is_named(tmp_path):
-    missing = str(tmp_path / "ca.pem")
-    with (
-        configured((missing, missing)),
-        pytest.raises(SweepError, match=r"Dask's configuration distributed.comm.tls cannot be"),
-    ):
-        sweep.look("tls://127.0.0.1:1")
-
-
-def test_an_address_without_tls_is_refused_where_encryption_is_demanded():
-    with (
-        dask.config.set({"distributed.comm.require-encryption": True}),
-        pytest.raises(SweepError, match=r"demands encryption, and tcp://127.0.0.1:1 has none"),
-    ):
-        sweep.look("tcp://127.0.0.1:1")
+@pytest.mark.parametrize(
+    ("address", "configuration", "reason"),
+    [
+        ("tls://127.0.0.1:1", {}, "perhaps check your TLS configuration"),
+        ("tls://127.0.0.1:1", configured(NOWHERE), "No such file or directory"),
+        ("tcp://127.0.0.1:1", {REQUIRED: True}, "encryption required by Dask configuration"),
+    ],
+)
+def test_certificates_that_do_not_fit_are_named_in_one_line(address, configuration, reason):
+    with dask.config.set(configuration), pytest.raises(SweepError, match=reason) as refused:
+        sweep.scheduler_workers(address)
+    assert "the certificates that Dask's configuration names" in str(refused.value)
+    assert "\n" not in str(refused.value)
 
 
 # ------------------------------------------------------------ folders and kernels

@@ -3,7 +3,7 @@
 import contextlib
 import json
 import os
-from collections import Counter
+from collections import Counter, defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -13,7 +13,7 @@ import slurm
 from conftest import SECONDS
 from dask_jobqueue import SLURMCluster
 from distributed import Client
-from test_cluster import assert_same_rows, ids_of, rows_in_files, small_grid, wait_until
+from sweeps import assert_same_rows, assert_tidy, ids_of, rows_in_files, small_grid, wait_until
 
 from ncbook import store, sweep
 from ncbook.sweep import engine, leases
@@ -81,17 +81,12 @@ def names(ours):
 
 def in_training(results):
     """By job: the runs that it trains now."""
-    found, folder = {}, results / leases.FOLDER
-    with contextlib.suppress(FileNotFoundError):  # a chunk has just ended
-        for path in folder.glob(f"*{leases.OWNER}"):
-            process = psutil.Process(json.loads(path.read_text())["pid"])
-            runs = {file.stem for file in folder.iterdir() if held_by(file, path.stem)}
-            found[process.environ()["SLURM_JOB_ID"]] = runs
+    found = defaultdict(set)
+    for lock in (results / leases.FOLDER).glob(f"*{leases.LOCK}"):
+        with contextlib.suppress(FileNotFoundError):  # a chunk has just ended
+            process = psutil.Process(json.loads(lock.read_text())["pid"])
+            found[process.environ()["SLURM_JOB_ID"]].add(lock.stem)
     return found
-
-
-def held_by(file, owner):
-    return file.suffix.removeprefix(".").isdigit() and file.read_text() == owner
 
 
 def train_slowly(part, *, advance, results, train=engine._train_chunk, **more):
@@ -128,7 +123,7 @@ def test_jobs_share_a_sweep_and_lose_nothing_when_one_is_cancelled(
     assert list(job_states(our_slurm).values()) == ["RUNNING"]
     assert report.trained == {"ok": len(configs)}
     assert rows_in_files(results) == Counter(ids_of(configs))
-    assert {path.name for path in results.iterdir()} == {"runs"}
+    assert_tidy(results)
     sweep.run(configs, tmp_path / "here", workers=1, progress=False)
     assert_same_rows(results, tmp_path / "here")
 

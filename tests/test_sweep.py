@@ -2,10 +2,7 @@
 
 import contextlib
 import dataclasses
-import errno
 import itertools
-import json
-import os
 import platform
 import re
 import subprocess
@@ -22,16 +19,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from IPython.core.interactiveshell import InteractiveShell
 from PIL import Image
+from sweeps import SMALL, assert_tidy, small_grid, stored_files
 from traitlets.config import Config
 
 from ncbook import data, store, sweep, train
 from ncbook.cli import filters
-from ncbook.sweep import engine, leases, provenance
-from ncbook.train import RunConfig
+from ncbook.sweep import engine, provenance
+from ncbook.train import RunConfig, train_members
 
 PUBLISHED = Path(__file__).parents[1] / "book" / "results"
-# A small sweep of real runs: they train in a tenth of a second.
-SMALL = dict(train_size=100, batch_size=50, epochs=2)
 DECAYS = (0.0, 5e-5, 5e-4, 5e-3, 0.05, 0.5)
 LARGE_DECAYS = (0.0, 5e-4, 0.05, 0.5, 5.0, 10.0)
 PAPER = {  # the table of grids: learning rates, weight decays
@@ -44,10 +40,6 @@ PAPER = {  # the table of grids: learning rates, weight decays
 }
 
 
-def small_grid(optimizer="sgd", lrs=(0.01, 0.05), momenta=(0.0, 0.9), decays=(0.0, 0.05), **more):
-    return sweep.grid(optimizer, lrs, momenta, decays, **(SMALL | more))
-
-
 def run(configs, results, **options):
     return sweep.run(configs, results, **(dict(workers=1, progress=False) | options))
 
@@ -58,7 +50,7 @@ def files_of(folder):
 
 def refuse_training(monkeypatch):
     """From here on, to train is a failure."""
-    monkeypatch.setattr(engine, "train_members", lambda *a, **k: pytest.fail("it trained"))
+    monkeypatch.setattr(train, "train_members", lambda *a, **k: pytest.fail("it trained"))
 
 
 @pytest.fixture
@@ -418,9 +410,9 @@ def record_training(monkeypatch, stop_before=None):
         if next(number) == stop_before:
             raise KeyboardInterrupt
         trained.extend(configs)
-        return train.train_members(configs, *arguments, **options)
+        return train_members(configs, *arguments, **options)
 
-    monkeypatch.setattr(engine, "train_members", watched)
+    monkeypatch.setattr(train, "train_members", watched)
     return trained
 
 
@@ -440,30 +432,18 @@ def test_a_stopped_sweep_goes_on_where_it_was(tmp_path, monkeypatch):
 
 
 def test_a_chunk_stopped_halfway_leaves_nothing(tmp_path, monkeypatch):
+
     def stopped(configs, dataset, *, on_epoch, **options):
         def stop(epoch, members):
             raise KeyboardInterrupt
 
-        return train.train_members(configs, dataset, on_epoch=stop, **options)
+        return train_members(configs, dataset, on_epoch=stop, **options)
 
-    monkeypatch.setattr(engine, "train_members", stopped)
+    monkeypatch.setattr(train, "train_members", stopped)
     with pytest.raises(KeyboardInterrupt):
         run(small_grid(), tmp_path)
-    assert files_of(tmp_path) == ["runs"]
-
-
-def test_a_diverged_run_is_reported_stored_and_not_trained_again(tmp_path, monkeypatch):
-    configs = small_grid(lrs=[0.01, 1e30], momenta=[0.9], decays=[0.5])
-    report = run(configs, tmp_path)
-    assert report.trained == {"ok": 1, "diverged": 1}
-    rows = store.load_runs(tmp_path).set_index("lr")
-    assert list(rows["status"]) == ["ok", "diverged"]
-    assert rows["diverged_epoch"].isna()[0.01]
-    assert rows["diverged_epoch"][1e30] == 1
-    assert rows["nc0"].isna().to_dict() == {0.01: False, 1e30: True}
-    assert rows["nc0_init"].notna().all()
-    refuse_training(monkeypatch)
-    assert run(configs, tmp_path).trained == {}
+    assert stored_files(tmp_path) == []
+    assert_tidy(tmp_path)
 
 
 def test_seeds_and_optimizers_of_one_call_go_to_their_own_chunks(tmp_path, monkeypatch):
@@ -492,26 +472,6 @@ def test_no_runs_are_no_work(tmp_path, no_training):
 def test_log_epochs_reach_the_history(tmp_path):
     run(small_grid()[:1], tmp_path, log_epochs=[1])
     assert list(store.load_history(tmp_path)["epoch"]) == [0, 1, 2]
-
-
-def test_two_workers_give_what_one_process_gives(tmp_path):
-    """Other chunks, other processes, one thread each: the same rows."""
-    configs = small_grid(lrs=[0.01], precision="float64")
-    here = run(configs, tmp_path / "one", workers=1)
-    there = run(configs, tmp_path / "two", workers=2)
-    assert here.trained == there.trained == {"ok": 4}
-    one, two = (store.load_runs(tmp_path / name) for name in ("one", "two"))
-    assert list(one.columns) == list(two.columns)
-    vary = {"wall_time_s", "created_at", "device", "m_sv_min"}
-    numbers = [c for c in one.select_dtypes("number") if c not in vary]
-    words = [c for c in one if c not in {*numbers, *vary}]
-    pd.testing.assert_frame_equal(one[words], two[words])
-    pd.testing.assert_frame_equal(one[numbers], two[numbers], rtol=1e-9)
-    histories = [
-        store.load_history(tmp_path / name)[["run_id", "epoch"]] for name in ("one", "two")
-    ]
-    pd.testing.assert_frame_equal(*histories)
-    assert len(list((tmp_path / "two" / "runs").iterdir())) == 2  # each worker wrote its own
 
 
 def test_a_damaged_file_is_set_aside_and_its_runs_are_trained_again(tmp_path, monkeypatch):
@@ -834,9 +794,7 @@ def test_a_requests_rows_are_its_own(tmp_path):
     assert set(history["optimizer"]) == {"sgd"}
 
 
-@pytest.mark.parametrize(
-    "model", ["vgg9", *(pytest.param(name, marks=pytest.mark.slow) for name in ("resnet9", "vit"))]
-)
+@pytest.mark.parametrize("model", ["resnet9", "vgg9", "vit"])
 def test_networks_for_images_go_through_the_same_sweep(tmp_path, model):
     """Real MNIST where it is at hand, else the digits, made as large as the network wants."""
     there = (data.data_dir() / "MNIST" / "raw" / "train-images-idx3-ubyte").is_file()
@@ -851,93 +809,7 @@ def test_networks_for_images_go_through_the_same_sweep(tmp_path, model):
     assert list(sweep.load_history(found)["epoch"]) == [0, 1, 2]
 
 
-# ------------------------------------------------------------ what others left in the store
-
-
-def owned_by(owner, changed=None, **said):
-    """A lease, and its owner's file as of another host or of other words."""
-
-    def make(folder, run_id):
-        (folder / f"{run_id}.0").write_text(owner)
-        path = folder / f"{owner}.owner"
-        path.write_text(json.dumps(leases._this_process() | {"runs": {}} | said))
-        if changed:
-            os.utime(path, (changed, changed))
-
-    return make
-
-
-def lease_of(content):
-    return lambda folder, run_id: (folder / f"{run_id}.0").write_bytes(content)
-
-
-def owner_of(make):
-    def both(folder, run_id):
-        (folder / f"{run_id}.0").write_text(OWNER)
-        make(folder / f"{OWNER}.owner")
-
-    return both
-
-
-OWNER = "0" * 32
-IN_2099 = 4_070_908_800
-NO_LEASES = {
-    "{}": lease_of(b"{}"),
-    "empty": lease_of(b""),
-    "binary": lease_of(b"\xff\x00"),
-    "a path": lease_of(b"../../x"),
-    "folder": lambda folder, run_id: (folder / f"{run_id}.0").mkdir(),
-    "pipe": lambda folder, run_id: os.mkfifo(folder / f"{run_id}.0"),
-    "loop": lambda folder, run_id: (folder / f"{run_id}.0").symlink_to(f"{run_id}.0"),
-    "owner dated 2099": owned_by(OWNER, IN_2099, host="another"),
-    "owner without host": owner_of(lambda path: path.write_text('{"pid": 1}')),
-    "owner that is a list": owner_of(lambda path: path.write_text("[]")),
-    "owner that is deep": owner_of(lambda path: path.write_text("[" * 100_000)),
-    "owner that is empty": owner_of(lambda path: path.write_bytes(b"")),
-    "owner that is binary": owner_of(lambda path: path.write_bytes(b"\xff\xfe")),
-    "owner that is a pipe": owner_of(os.mkfifo),
-    "owner that is a folder": owner_of(os.mkdir),
-    "owner with words for numbers": owned_by(OWNER, pid="one"),
-    "owner with an impossible process": owned_by(OWNER, pid=-5),
-    "owner with a large process": owned_by(OWNER, pid=10**30),
-    "owner with other runs": owned_by(OWNER, runs=[1]),
-}
-
-
-@pytest.mark.parametrize("make", NO_LEASES.values(), ids=NO_LEASES)
-def test_what_is_no_lease_keeps_nobody_from_training(tmp_path, make):
-    (tmp_path / "leases").mkdir()
-    make(tmp_path / "leases", "a")
-    (tmp_path / "leases" / "a.²").touch()
-    assert sweep.running(tmp_path) == set()
-    with leases.taken(tmp_path, ["a"]) as mine:
-        assert mine.ids == mine.kept() == ["a"]
-        assert sweep.running(tmp_path) == {"a"}
-    leases.clear_dead(tmp_path)
-    assert sweep.running(tmp_path) == set()
-
-
-def test_a_living_owner_may_say_anything_of_its_runs(tmp_path):
-    with leases.taken(tmp_path, ["a"], {"a": {"lr": 1, "model": ["x"], "seed": {}}}):
-        assert leases.training(tmp_path) == {"a": {"lr": 1}}
-
-
-@pytest.mark.parametrize("make", [Path.touch, os.mkfifo], ids=["file", "pipe"])
-def test_a_file_in_place_of_the_leases_is_one_line(tmp_path, make):
-    make(tmp_path / "leases")
-    assert sweep.running(tmp_path) == set()
-    with pytest.raises(sweep.SweepError, match=f"File exists: '{tmp_path}/leases'$"):
-        run(small_grid()[:1], tmp_path)
-
-
-def test_leases_where_folders_cannot_be_synced(tmp_path, monkeypatch):
-    def fsync(descriptor):
-        raise OSError(errno.EINVAL, "Invalid argument")
-
-    monkeypatch.setattr(os, "fsync", fsync)
-    with leases.taken(tmp_path, ["a"]) as mine:
-        assert mine.ids == ["a"]
-    assert not (tmp_path / "leases").exists()
+# ------------------------------------------------------------ rows and numbers as they are
 
 
 def test_a_run_whose_row_cannot_be_true_is_trained_again_and_so_said(tmp_path):

@@ -246,7 +246,7 @@ def _why_left(block: Block) -> str:
 def _check_that_it_can_go_on(asked: Asked) -> None:
     store.ensure_writable(asked.results)
     if asked.scheduler:
-        sweep.look(asked.scheduler)
+        sweep.scheduler_workers(asked.scheduler)
 
 
 def _file_name(block: Block) -> str:

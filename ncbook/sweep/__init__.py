@@ -4,7 +4,7 @@ configs = sweep.grid("adamw", epochs=200)      # the paper's 108 runs of that op
 sweep.run(configs, results="results")          # trains those that the store lacks
 """
 
-from ncbook.sweep.cluster import SweepError, Workers, look
+from ncbook.sweep.cluster import SweepError, Workers, scheduler_workers
 from ncbook.sweep.engine import (
     Report,
     chunks,
@@ -30,33 +30,3 @@ from ncbook.sweep.request import (
     preflight,
     read,
 )
-
-__all__ = [
-    "GRIDS",
-    "MIXED_GRIDS",
-    "PARAMETERS",
-    "Grid",
-    "ParameterError",
-    "Report",
-    "Request",
-    "SweepError",
-    "Workers",
-    "check",
-    "chunks",
-    "default_workers",
-    "describe",
-    "duration",
-    "estimate_seconds",
-    "grid",
-    "load_data",
-    "load_history",
-    "load_runs",
-    "look",
-    "missing",
-    "preflight",
-    "read",
-    "run",
-    "run_id",
-    "running",
-    "stored_without_listing",
-]

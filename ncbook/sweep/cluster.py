@@ -1,11 +1,8 @@
 """Workers for a sweep: processes of our own on this machine, or those of a Dask scheduler."""
 
-from __future__ import annotations
-
 import asyncio
 import logging
 import os
-import re
 import signal
 from collections.abc import Callable, Iterator
 from concurrent.futures import wait
@@ -14,44 +11,37 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from multiprocessing import resource_tracker
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import dask
 import torch
 
-from ncbook import __version__, private
+from ncbook import __version__, private, text
 
-if TYPE_CHECKING:
-    from distributed import Security, SpecCluster
-
-CONNECT_SECONDS = 5.0  # to a scheduler that should be there
-WORKERS_SECONDS = 10.0  # for the first worker of a scheduler to come
-POLL_SECONDS = 0.05  # between looks at workers that are to end while they start
-STARTS = 6  # of worker processes that die before they are there
+CONNECT_SECONDS = 5.0  # to a scheduler
+WORKERS_SECONDS = 10.0  # for a scheduler's first worker
+POLL_SECONDS = 0.05  # between attempts to end workers that are starting
+STARTS = 6  # of a cluster whose workers die while they start
 LOCAL_HOST = "127.0.0.1"
-DASHBOARD_VARIABLE = "NCBOOK_DASHBOARD"  # the port for it, on this machine; else it is off
-# Of our own scheduler. A chunk whose worker dies comes back to us at once, for we count how often.
-# One that compiles may hold Python's lock, and a busy machine may leave a process waiting, for
-# longer than Dask thinks healthy; so may one that starts anew, which Dask would then give up.
-# Daemons may have no processes, which decode streamed images.
-SCHEDULER_CONFIG = {
-    "distributed.scheduler.allowed-failures": 0,
+DASHBOARD_VARIABLE = "NCBOOK_DASHBOARD"  # the dashboard's port on this machine; off if not set
+SCHEDULER_CONFIG = {  # of our own scheduler
+    "distributed.scheduler.allowed-failures": 0,  # we count the deaths, and try again ourselves
+    # A worker that compiles may hold Python's lock, and a busy machine may delay a process, for
+    # longer than Dask's limits; the same holds for a worker that starts again.
     "distributed.scheduler.worker-ttl": None,
     "distributed.deploy.lost-worker-timeout": "1000 days",
-    "distributed.worker.daemon": False,
-    # What watches and profiles itself took 8 % of a core here, and 6 % of one in each worker.
+    "distributed.comm.timeouts.connect": "120s",
+    "distributed.comm.timeouts.tcp": "600s",
+    "distributed.worker.daemon": False,  # daemons may not start processes, which decode images
+    # Dask's monitoring of itself took 8 % of a core here, and 6 % of one in each worker.
     "distributed.admin.tick.interval": "1s",
     "distributed.admin.system-monitor.interval": "10s",
     "distributed.worker.profile.enabled": False,
-    "distributed.comm.timeouts.connect": "120s",
-    "distributed.comm.timeouts.tcp": "600s",
     # Pages about the tasks, which any user of this machine could read.
     "distributed.scheduler.http.routes": [],
     "distributed.worker.http.routes": [],
 }
-PRE_SPAWN = "distributed.nanny.pre-spawn-environ"
-TLS = "DASK_DISTRIBUTED__COMM__TLS__"  # how Dask's environment variables for certificates begin
-ADDRESS = re.compile(r"(tcp|tls)://([^\s:/]+|\[[0-9a-fA-F:.]+\]):\d+")
+TLS = "DASK_DISTRIBUTED__COMM__TLS__"  # start of Dask's environment variables for certificates
 LOGGERS = ("distributed", "distributed.client", "tornado", "tornado.application", "asyncio")
 
 
@@ -64,24 +54,24 @@ class SweepError(RuntimeError):
 
 @dataclass(frozen=True)
 class Workers:
-    """What a scheduler has: threads that each train a chunk at a time, and GPUs a worker."""
+    """What a scheduler has: threads that each train a chunk at a time, and GPUs per worker."""
 
     address: str
     count: int
     gpus: int
 
 
-# ------------------------------------------------------------ of our own
+# ------------------------------------------------------------ our own workers
 
 
 @contextmanager
 def local(workers: int, device: str = "cpu") -> Iterator:
-    """A client of ``workers`` new processes on this machine, each with one thread; on GPUs they are
-    dealt out in turn. All of them end with the block, or when this process dies.
+    """A client of ``workers`` new processes on this machine, each with one thread; GPUs are dealt
+    out in turn. All processes end with the block, or when this process dies.
 
     Whoever reaches a scheduler or a worker can run code in it, and any user of this machine reaches
-    its ports. So these talk TLS alone, with a key that is made here, is kept in memory, and goes
-    to the workers through pipes.
+    its ports. So ours accept TLS only, with a key that is made here, stays in memory, and goes to
+    the workers through pipes.
 
     Args:
         workers: how many.
@@ -90,29 +80,25 @@ def local(workers: int, device: str = "cpu") -> Iterator:
     # 0.3 s that few commands need
     from distributed import Client, Nanny, Scheduler, Security, SpecCluster
 
-    secure = {"host": LOCAL_HOST, "protocol": "tls://", "security": Security.temporary()}
-    scheduler = {"cls": Scheduler, "options": secure | _dashboard()}
-    options = secure | {
-        "nthreads": 1,
-        "memory_limit": 0,  # no killing by Dask: the system knows better what is left
-        "silence_logs": logging.CRITICAL,
-        "preload": [f"{__package__}.worker"],
-    }
+    secure, quiet = {"security": Security.temporary()}, {"silence_logs": logging.CRITICAL}
+    place = secure | {"host": LOCAL_HOST, "protocol": "tls://"}
+    scheduler = {"cls": Scheduler, "options": place | _dashboard()}
+    options = {"nthreads": 1, "preload": [f"{__package__}.worker"]} | place | quiet
+    options["memory_limit"] = 0  # the system knows better than Dask when to kill
     specs = {
-        i: {"cls": Nanny, "options": options | {"env": _environment(device, i)}}
-        for i in range(workers)
+        i: {"cls": Nanny, "options": options | {"env": _gpu_of(i, device)}} for i in range(workers)
     }
     with (
         _quiet(),
-        _same_environment(),
-        # Python imports from what is in this folder.
+        # A private folder, because Python imports code from it.
         dask.config.set(SCHEDULER_CONFIG | {"temporary-directory": str(private.folder("dask"))}),
         ExitStack() as stack,
     ):
-        quiet = {"security": secure["security"], "silence_logs": logging.CRITICAL}
-        cluster = _started(lambda: SpecCluster(scheduler=scheduler, **quiet), specs, stack)
+        cluster = _started(
+            lambda: SpecCluster(scheduler=scheduler, **secure, **quiet), specs, stack
+        )
         client = stack.enter_context(Client(cluster, set_as_default=False))
-        stack.callback(_kill, cluster)  # before the client waits for what they do
+        stack.callback(_kill_workers, cluster)  # else the client would wait for their tasks
         yield client
 
 
@@ -127,8 +113,8 @@ def _dashboard() -> dict[str, Any]:
 
 
 def credentials(client) -> dict[str, str]:
-    """The environment variables by which another process may join the scheduler of ``local``: Dask
-    reads them where it is given no other configuration. Only this user can read them there."""
+    """Environment variables with which another process of this user can join the scheduler of
+    ``local``; Dask reads them. Other users cannot read them there."""
     security = client.security
     return {
         f"{TLS}CA_FILE": security.tls_ca_file,
@@ -137,71 +123,13 @@ def credentials(client) -> dict[str, str]:
     }
 
 
-def _started(make: Callable, specs: dict[int, dict], stack: ExitStack) -> SpecCluster:
-    """A cluster that the stack ends, with these workers; if some die meanwhile, another one."""
-    for _ in range(STARTS):
-        try:
-            with _interrupts_later():
-                cluster = stack.enter_context(make())
-                stack.callback(_kill, cluster)
-            cluster.worker_spec.update(specs)
-            _wait(cluster)
-            return cluster
-        except (RuntimeError, OSError) as error:
-            reason = repr(error)
-            stack.close()
-    raise SweepError(f"the worker processes could not be started: {reason}")
+def device_in_worker(device: str) -> str:
+    """The name of a GPU in a worker that sees no other."""
+    return device.partition(":")[0]
 
 
-def _wait(cluster) -> None:
-    """Until the workers are there, which takes seconds: torch is imported. What interrupts it ends
-    those that are on their way, too."""
-
-    async def reach_specs() -> None:
-        await cluster._correct_state()
-
-    start = asyncio.run_coroutine_threadsafe(reach_specs(), cluster.loop.asyncio_loop)
-    try:
-        start.result()
-    except BaseException:
-        while not wait([start], POLL_SECONDS).done:
-            _kill(cluster)
-        raise
-
-
-@contextmanager
-def _interrupts_later() -> Iterator[None]:
-    """Ctrl-C waits for the end of the block: half a scheduler cannot be closed. The threads that
-    are started in it, and so all worker processes, never see one: it is for the sweep to stop them.
-    """
-    if not hasattr(signal, "pthread_sigmask"):  # Windows
-        yield
-        return
-    resource_tracker.ensure_running()  # or the first process's start would let SIGINT through again
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-@contextmanager
-def _same_environment() -> Iterator[None]:
-    """Dask sets what a worker is to find, as OMP_NUM_THREADS, in this process, too, and leaves it
-    there for all that it starts later."""
-    before = {name: os.environ.get(name) for name in dask.config.get(PRE_SPAWN)}
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
-
-
-def _environment(device: str, worker: int) -> dict[str, str]:
-    """Which GPU a worker sees, as its only one."""
+def _gpu_of(worker: int, device: str) -> dict[str, str]:
+    """The environment variable that lets a worker see one GPU only."""
     if device == "cpu":
         return {}
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
@@ -210,17 +138,51 @@ def _environment(device: str, worker: int) -> dict[str, str]:
     return {"CUDA_VISIBLE_DEVICES": gpus[int(number) if number else worker % len(gpus)]}
 
 
-def device_in_worker(device: str) -> str:
-    """A GPU's name in a worker that sees no other."""
-    return device.partition(":")[0]
+def _started(make: Callable, specs: dict[int, dict], stack: ExitStack):
+    """A cluster with these workers, which the stack ends; if workers die early, another one."""
+    for _ in range(STARTS):
+        try:
+            with _interrupts_blocked():
+                cluster = stack.enter_context(make())
+                stack.callback(_kill_workers, cluster)
+            cluster.worker_spec.update(specs)
+            _start_workers(cluster)
+            return cluster
+        except (RuntimeError, OSError) as error:
+            reason = repr(error)
+            stack.close()
+    raise SweepError(f"the worker processes could not be started: {reason}")
 
 
-def _kill(cluster) -> None:
-    """End them at once: a chunk in training can take hours, and idle ones seconds to close."""
+def _start_workers(cluster) -> None:
+    """Takes seconds, since workers import torch. If interrupted, workers that are starting end."""
+    starting = cluster._correct_state_internal()
+    start = asyncio.run_coroutine_threadsafe(starting, cluster.loop.asyncio_loop)
+    try:
+        start.result()
+    finally:
+        while not wait([start], POLL_SECONDS).done:
+            _kill_workers(cluster)
+
+
+@contextmanager
+def _interrupts_blocked() -> Iterator[None]:
+    """Delay Ctrl-C to the end of the block, because half a scheduler cannot be closed. Threads that
+    start in the block, and so all worker processes, never receive it: the sweep ends them."""
+    resource_tracker.ensure_running()  # if it started later, that would unblock SIGINT again
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _kill_workers(cluster) -> None:
+    """End them at once: a chunk can take hours, and even an idle worker seconds to close."""
     from distributed.core import Status
 
-    for nanny in cluster.workers.values():
-        nanny.status = Status.closing_gracefully  # else it starts another
+    for nanny in list(cluster._created):  # also those that are still starting
+        nanny.status = Status.closing_gracefully  # so that it does not start another
         if nanny.pid:
             with suppress(ProcessLookupError):
                 os.kill(nanny.pid, signal.SIGKILL)
@@ -228,41 +190,46 @@ def _kill(cluster) -> None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep the libraries' logs, walls of text, out of notebooks: what matters is said by us."""
+    """Keep the libraries' long logs out of notebooks, as our own messages say what matters; and in
+    the end remove what Dask sets in this environment for its workers, such as OMP_NUM_THREADS."""
     loggers = [logging.getLogger(name) for name in LOGGERS]
-    before = [logger.level for logger in loggers]
+    levels, variables = [logger.level for logger in loggers], set(os.environ)
     for logger in loggers:
         logger.setLevel(logging.CRITICAL)
     try:
         yield
     finally:
-        for logger, level in zip(loggers, before, strict=True):
+        for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
+        for name in os.environ.keys() - variables:
+            del os.environ[name]
 
 
-# ------------------------------------------------------------ of a scheduler
+# ------------------------------------------------------------ a scheduler's workers
 
 
 @contextmanager
 def joined(address: str) -> Iterator:
-    """A client of the scheduler at ``address``, which goes on when the block ends.
+    """A client of the scheduler at ``address``, which keeps running after the block.
 
     Raises:
-        SweepError: there is none, or it has no workers.
+        SweepError: no scheduler answers, or it has no workers.
     """
-    from distributed import Client
+    from distributed import Client, Security
 
     with _quiet():
         try:
-            if not ADDRESS.fullmatch(address):
-                raise ValueError(address)
-            secure = _configured(address)
-            client = Client(address, timeout=CONNECT_SECONDS, security=secure, set_as_default=False)
-        except (OSError, ValueError):
+            if not address.startswith(("tcp://", "tls://")):
+                raise ValueError("unknown protocol")
+            # Security() is Dask's own TLS configuration.
+            options = {"timeout": CONNECT_SECONDS, "security": Security()}
+            client = Client(address, set_as_default=False, **options)
+        except (OSError, ValueError, TypeError, RuntimeError) as error:
             raise SweepError(
-                f"no Dask scheduler answers at {address!r}; valid: the address that "
-                "`dask scheduler` printed, tcp://HOST:PORT, or tls://HOST:PORT with a certificate "
-                "that it accepts"
+                f"no Dask scheduler answers at {address!r}; valid: the address that `dask "
+                "scheduler` printed, tcp://HOST:PORT, or tls://HOST:PORT with the certificates "
+                f"that Dask's configuration names, or {TLS}CA_FILE, {TLS}CLIENT__CERT and "
+                f"{TLS}CLIENT__KEY ({text.line(error)})"
             ) from None
         with client:
             try:
@@ -275,65 +242,38 @@ def joined(address: str) -> Iterator:
             yield client
 
 
-def _configured(address: str) -> Security:
-    """Dask's own TLS configuration.
+def scheduler_workers(address: str) -> Workers:
+    """The workers of the scheduler at ``address``.
 
     Raises:
-        SweepError: it is not one that this address can be joined with.
-    """
-    from distributed import Security
-
-    try:
-        security = Security()
-        context = security.get_connection_args("client")["ssl_context"]
-    except (OSError, ValueError) as error:
-        raise SweepError(
-            f"Dask's configuration distributed.comm.tls cannot be used: {error}"
-        ) from None
-    if address.startswith("tls:") and context is None:
-        raise SweepError(
-            f"{address} needs certificates: set {TLS}CA_FILE, {TLS}CLIENT__CERT and "
-            f"{TLS}CLIENT__KEY, or the same in Dask's configuration"
-        )
-    if address.startswith("tcp:") and security.require_encryption:
-        raise SweepError(f"Dask's configuration demands encryption, and {address} has none")
-    return security
-
-
-def look(address: str) -> Workers:
-    """What the scheduler at ``address`` offers.
-
-    Raises:
-        SweepError: there is none, it has no workers, or these cannot run this ncbook.
+        SweepError: no scheduler answers, it has no workers, or they cannot run this ncbook.
     """
     with joined(address) as client:
         return workers_of(client, address)
 
 
-def workers_of(client, address: str = "") -> Workers:
-    """The workers that a client sees now; see ``look``."""
+def workers_of(client, address: str, results: Path | str = "") -> Workers:
+    """The workers of a client's scheduler, which all must see the results folder, if given.
+
+    Raises:
+        SweepError: see ``scheduler_workers``; or some do not see the folder.
+    """
     try:
-        offers = client.run(_offer)
-    except ImportError as error:
+        found = client.run(_what_it_has, str(results))
+    except (ImportError, AttributeError) as error:
         raise SweepError(f"the workers of {address} cannot import ncbook: {error}") from None
-    versions = {version for version, _ in offers.values()}
-    if versions != {__version__}:
-        found = ", ".join(sorted(versions))
-        raise SweepError(f"the workers of {address} run ncbook {found}, and this is {__version__}")
-    gpus = min(gpus for _, gpus in offers.values())
-    return Workers(address, sum(client.nthreads().values()), gpus)
-
-
-def check_sees(client, results: Path) -> None:
-    """Raise ``SweepError`` unless all workers see the results folder: else what they train would
-    be stored where nobody looks."""
-    blind = [worker for worker, sees in client.run(os.path.isdir, str(results)).items() if not sees]
+    versions, gpus, _ = zip(*found.values(), strict=True)
+    if set(versions) != {__version__}:
+        theirs = ", ".join(sorted(set(versions)))
+        raise SweepError(f"the workers of {address} run ncbook {theirs}, and this is {__version__}")
+    blind = [worker for worker, (*_, sees) in found.items() if not sees]
     if blind:
         raise SweepError(
             f"{len(blind)} of the workers, such as {blind[0]}, see no folder {results}: results "
             "must be a folder that all machines share"
         )
+    return Workers(address, sum(client.nthreads().values()), min(gpus))
 
 
-def _offer() -> tuple[str, int]:
-    return __version__, torch.cuda.device_count()
+def _what_it_has(folder: str) -> tuple[str, int, bool]:
+    return __version__, torch.cuda.device_count(), not folder or os.path.isdir(folder)

@@ -1,4 +1,4 @@
-"""Train what the store lacks: chunks of members, on worker processes, stored as they end."""
+"""Train the runs that the store lacks: in chunks, on worker processes, each stored as it ends."""
 
 import multiprocessing
 import time
@@ -8,30 +8,21 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache, partial
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import psutil
 import torch
 
-from ncbook import data, models, store
+from ncbook import data, models, store, train
 from ncbook.sweep import cluster, leases, tasks
 from ncbook.sweep.cluster import SweepError
-from ncbook.sweep.memory import check_memory
+from ncbook.sweep.memory import check_memory, gpu_count
 from ncbook.sweep.progress import Advance, progress_bar
 from ncbook.sweep.provenance import provenance
 from ncbook.sweep.tasks import Outcome
-from ncbook.train import (
-    RunConfig,
-    check_listing,
-    check_samples,
-    check_whole,
-    remove_checkpoint,
-    repays_compiling,
-    step_seconds,
-    stream_step_seconds,
-    train_members,
-    train_streaming,
-)
+from ncbook.train import RunConfig, check_whole
 
 START_SECONDS = 15.0  # workers that import torch, and compile
 
@@ -40,8 +31,8 @@ START_SECONDS = 15.0  # workers that import torch, and compile
 CHUNK = 9
 CAN_PIN = hasattr(psutil.Process, "cpu_affinity")  # not on a Mac
 POLL_SECONDS = 1.0  # between looks at what another sweep on the same store is training
-CHECKPOINTS = "checkpoints"  # the store's folder for those of streamed runs
-COMPACT_EVERY = 256  # chunks: readers of the store then meet few files at any time
+CHECKPOINTS = "checkpoints"  # folder in the store, for streamed runs
+COMPACT_EVERY = 256  # chunks, so that readers of the store always meet few files
 
 
 def run_id(config: RunConfig) -> str:
@@ -49,15 +40,16 @@ def run_id(config: RunConfig) -> str:
     return store.run_id(config.identity())
 
 
+def _by_id(configs: Collection[RunConfig]) -> dict[str, RunConfig]:
+    return {run_id(config): config for config in configs}
+
+
 def missing(
-    configs: Collection[RunConfig],
-    results: str | Path | None = None,
-    *,
-    retry_failed: bool = False,
+    configs: Collection[RunConfig], results: str | Path | None = None, *, retry_failed: bool = False
 ) -> list[RunConfig]:
-    """Those of ``configs`` that the store does not have yet; with ``retry_failed`` also those that
-    were given up. Rows of these that cannot be true are named, and count as missing."""
-    wanted = {run_id(config): config for config in configs}
+    """Those of ``configs`` that the store lacks; with ``retry_failed`` also those that were given
+    up. A stored row that cannot be true counts as missing, with a warning."""
+    wanted = _by_id(configs)
     stored = store.stored_in(results)
     have = stored.among(wanted, retry_failed=retry_failed)
     stored.warn(wanted)
@@ -65,24 +57,26 @@ def missing(
 
 
 def stored_without_listing(configs: Sequence[RunConfig], results: str | Path | None = None) -> int:
-    """How many of these runs the store has from before it was recorded which images a run was
-    trained on: they are kept, but nobody knows whether their images were these."""
-    old = {run_id(replace(config, data_listing="")) for config in configs if config.data_listing}
-    return len(old & store.stored_ids(results)) if old else 0
+    """How many of these runs are stored from before a run recorded its images. They are kept, but
+    nobody knows whether they were trained on the same images."""
+    old = _by_id(replace(config, data_listing="") for config in configs if config.data_listing)
+    return len(old.keys() & store.stored_ids(results)) if old else 0
 
 
 def chunks(configs: Sequence[RunConfig], workers: int = 1, size: int = CHUNK) -> list[list]:
-    """Split into groups that may train together, of at most ``size`` members, as equal in size
-    and as evenly divisible among the workers as can be. Where members train one after another, a
-    chunk is one run: it is stored as soon as it ends."""
+    """Split into groups that can train together, of at most ``size`` members, as equal in size and
+    as evenly divisible among the workers as possible. Where members train one after another, a
+    chunk is one run, so that it is stored as soon as it ends."""
     groups: dict[RunConfig, list[RunConfig]] = {}
     for config in configs:
         groups.setdefault(config.shared(), []).append(config)
-    return [
-        part
-        for shared, group in groups.items()
-        for part in _split(group, workers, size if _together(shared) else 1)
-    ]
+    parts = []
+    for shared, group in groups.items():
+        rounds = -(-len(group) // (workers * (size if _together(shared) else 1)))
+        count = min(rounds * workers, len(group))
+        cuts = [i * len(group) // count for i in range(count + 1)]
+        parts += [group[a:b] for a, b in pairwise(cuts)]
+    return parts
 
 
 def _together(config: RunConfig) -> bool:
@@ -90,53 +84,54 @@ def _together(config: RunConfig) -> bool:
     return models.MODELS[config.model].together and not streamed
 
 
-def _split(group: list[RunConfig], workers: int, size: int) -> Iterator[list[RunConfig]]:
-    rounds = -(-len(group) // (workers * size))
-    count = min(rounds * workers, len(group))
-    return (group[i * len(group) // count : (i + 1) * len(group) // count] for i in range(count))
-
-
 def default_workers(device: str) -> int:
-    """One process for each core that this process may use, each with one thread; or for each GPU
-    (``cuda``; for ``cuda:1`` it is one)."""
+    """One process, with one thread, for each core that this process may use; or one for each GPU
+    (``cuda:1`` is one GPU)."""
     if device == "cpu":
         return len(psutil.Process().cpu_affinity()) if CAN_PIN else psutil.cpu_count() or 1
-    return max(1, torch.cuda.device_count()) if device == "cuda" else 1
+    return gpu_count(device)
 
 
 def _threads_for(config: RunConfig, at_once: int) -> int:
-    """Of a CPU, where so many chunks train at once: one for members that train together, which
-    gain nothing by more, and are then the same to the bit however they are dealt out; an equal
-    share of the cores for others, so that one run alone uses them all."""
+    """CPU threads for each of so many chunks that train at once. Members that train together gain
+    nothing by more than one, and with one are the same to the bit however they are split; other
+    runs share the cores equally."""
     return 1 if _together(config) else max(1, default_workers("cpu") // at_once)
+
+
+@contextmanager
+def _threads(device: str, count: int) -> Iterator[None]:
+    """Use so many threads on a CPU, in whichever process."""
+    before = torch.get_num_threads()
+    if device == "cpu":
+        torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def load_data(config: RunConfig, device: str = "cpu") -> data.Dataset | data.Streamed:
     """The tensors that a run trains on; kept, since a worker trains many chunks of one sweep."""
-    seed = 0 if config.train_size is None else config.seed  # which draws the subset, no more
+    seed = 0 if config.train_size is None else config.seed  # only draws the subset
+    subset = {"train_size": config.train_size, "seed": seed}
     size = models.image_size(config.model)
-    return _load_data(config.dataset, config.data_listing, config.train_size, seed, size, device)
+    return _load_data(config.dataset, config.data_listing, image_size=size, device=device, **subset)
 
 
 @lru_cache(maxsize=1)  # each entry may be gigabytes
-def _load_data(
-    name: str,
-    listing: str | None,  # of which a change makes the kept tensors those of other images
-    train_size: int | None,
-    seed: int,
-    size: int | None,
-    device: str,
-) -> data.Dataset | data.Streamed:
-    with warnings.catch_warnings():  # what is left out of a folder was said when it was asked for
+def _load_data(name: str, listing: str | None, **options: Any) -> data.Dataset | data.Streamed:
+    """``listing`` is part of the key: if it changes, the kept tensors are of other images."""
+    with warnings.catch_warnings():  # already shown when the folder was listed
         warnings.simplefilter("ignore", data.LeftOutWarning)
-        return data.load(name, train_size=train_size, seed=seed, image_size=size, device=device)
+        return data.load(name, **options)
 
 
 def estimate_seconds(
     configs: Sequence[RunConfig], device: str, workers: int, scheduler: str | None = None
 ) -> float:
     """About how long ``run`` would take: a few steps of one chunk, timed and multiplied; timed on
-    one of the scheduler's workers, if there is one."""
+    one of the scheduler's workers, if there is a scheduler."""
     if not configs:
         return 0.0
     if scheduler:
@@ -149,9 +144,9 @@ def estimate_seconds(
     at_once = min(workers, len(parts))
     with _threads(device, _threads_for(configs[0], at_once)):
         if isinstance(dataset, data.Streamed):
-            step = stream_step_seconds(parts[0][0], dataset, device)
+            step = train.stream_step_seconds(parts[0][0], dataset, device)
         else:
-            step = step_seconds(parts[0], dataset)
+            step = train.step_seconds(parts[0], dataset)
     return START_SECONDS + steps * step / at_once
 
 
@@ -186,7 +181,7 @@ def run(
     retry_failed: bool = False,
     progress: bool = True,
 ) -> Report:
-    """Train what the store lacks; each chunk is stored as it ends, so a stopped sweep goes on.
+    """Train what the store lacks; each chunk is stored as it ends, so a stopped sweep can go on.
 
     Any number of sweeps may work on one store at the same time: each run is trained by one of them.
     A worker process may die: its chunk is trained again. A run that kills its worker every time is
@@ -216,27 +211,18 @@ def run(
     results = store.ensure_writable(results).absolute()
     store.set_aside_damaged(results)
     todo = missing(configs, results, retry_failed=retry_failed)
-    for config in {replace(config.shared(), seed=0): config for config in todo}.values():
-        dataset = load_data(config, "cpu" if scheduler else device)
-        check_samples(config, dataset)
-        if not scheduler:
-            check_memory(config, min(CHUNK, len(todo)), dataset, device, workers)
-            repays_compiling(config, dataset, device)  # warns once, for all workers
-    task = partial(
-        _train_chunk,
-        results=results,
-        log_epochs=log_epochs,
-        deterministic=deterministic,
-        retry_failed=retry_failed,
-    )
+    _check_data_and_memory(todo, device, workers, scheduler)
+    options = {"log_epochs": log_epochs, "deterministic": deterministic}
+    task = partial(_train_chunk, results=results, retry_failed=retry_failed, **options)
     trained: Counter = Counter()
     try:
         with (
             _one_line_errors(results),
-            _trainer(todo, device, workers, scheduler, results) as (train, at_once),
+            _workers(todo, device, workers, scheduler, results) as (client, at_once, place),
             progress_bar(len(todo), progress) as advance,
         ):
-            for outcome in _rounds(todo, at_once, partial(train, task), results, advance):
+            train_parts = partial(tasks.train_chunks, client, partial(task, **place))
+            for outcome in _outcomes(todo, at_once, train_parts, results, advance):
                 trained.update(outcome.trained)
     finally:
         _tidy(leases.clear_dead, results)
@@ -244,85 +230,20 @@ def run(
     return Report(len(configs) - trained.total(), trained, time.perf_counter() - began)
 
 
-def _tidy(what: Callable, results: Path) -> None:
-    """What only makes readers faster; a disk that refuses it ends no sweep."""
-    with suppress(OSError):
-        what(results)
+def _tidy(clean: Callable, results: Path) -> None:
+    with suppress(OSError):  # a disk that refuses this fails no sweep
+        clean(results)
 
 
-# ------------------------------------------------------------ who trains
-
-Train = Callable[..., Iterator[Outcome]]  # of a task, its chunks, and whom to tell of progress
-
-
-@contextmanager
-def _trainer(
-    todo: list, device: str, workers: int, scheduler: str | None, results: Path
-) -> Iterator[tuple[Train, int]]:
-    """What trains chunks, and how many at once: this process, new ones, or a scheduler's."""
-    if scheduler and todo:
-        with cluster.joined(scheduler) as client:
-            offer = cluster.workers_of(client, scheduler)
-            cluster.check_sees(client, results)
-            yield _on(client, cluster.device_in_worker(device), 1), offer.count
-        return
-    at_once = min(workers, len(chunks(todo, workers)))
-    if at_once <= 1:
-        place = {"device": device, "threads": _threads_for(todo[0], 1) if todo else 1}
-        yield lambda task, *rest: tasks.train_here(partial(task, **place), *rest), 1
-        return
-    with cluster.local(at_once, device) as client:
-        place = cluster.device_in_worker(device), _threads_for(todo[0], at_once)
-        yield _on(client, *place), at_once
-
-
-def _on(client, device: str, threads: int) -> Train:
-    place = {"device": device, "threads": threads}
-    return lambda task, *rest: tasks.train_on(client, partial(task, **place), *rest)
-
-
-def _rounds(
-    todo: list[RunConfig], workers: int, train: Train, results: Path, advance: Advance
-) -> Iterator[Outcome]:
-    """All outcomes; then wait for what other sweeps are training, and train what they leave."""
-    count = 0
-    while todo:
-        busy: list[RunConfig] = []
-        for outcome in train(chunks(todo, workers), advance):
-            busy += outcome.busy
-            if outcome.fatal:
-                outcome.trained += _give_up(outcome.fatal, results)
-            advance(outcome.stored)
-            yield outcome
-            count += 1
-            if count % COMPACT_EVERY == 0:
-                _tidy(store.compact, results)
-        todo = _wait_for_others(busy, results, advance)
-
-
-def _wait_for_others(busy: list[RunConfig], results: Path, advance: Advance) -> list[RunConfig]:
-    """Until one of these runs is free again, which another sweep has not stored."""
-    while busy:
-        there = store.stored_in(results).among([run_id(config) for config in busy])
-        busy = [config for config in busy if run_id(config) not in there]
-        advance(len(there))
-        if {run_id(config) for config in busy} - leases.running(results):
-            break
-        time.sleep(POLL_SECONDS)
-    return busy
-
-
-def _give_up(configs: list[RunConfig], results: Path) -> Counter:
-    """Record runs that cannot be trained."""
-    ids = {run_id(config): config for config in configs}
-    with leases.taken(results, list(ids)) as lease:
-        records = [
-            {"run_id": i} | asdict(ids[i]) | {"status": store.FAILED, "reason": tasks.DIED}
-            for i in lease.ids
-        ]
-        if records:
-            store.write(results, records)
-    return Counter({store.FAILED: len(records)})
+def _check_data_and_memory(
+    todo: list[RunConfig], device: str, workers: int, scheduler: str | None
+) -> None:
+    for config in {replace(config.shared(), seed=0): config for config in todo}.values():
+        dataset = load_data(config, "cpu" if scheduler else device)
+        train.check_samples(config, dataset)
+        if not scheduler:
+            check_memory(config, min(CHUNK, len(todo)), dataset, device, workers)
+            train.repays_compiling(config, dataset, device)  # warns once, for all workers
 
 
 @contextmanager
@@ -337,6 +258,66 @@ def _one_line_errors(results: Path) -> Iterator[None]:
         raise SweepError(what) from None
 
 
+# ------------------------------------------------------------ who trains
+
+
+@contextmanager
+def _workers(
+    todo: list[RunConfig], device: str, workers: int, scheduler: str | None, results: Path
+) -> Iterator[tuple[Any, int, dict]]:
+    """A client with workers, or None if this process trains; how many chunks train at once; and
+    each chunk's device and threads."""
+    at_once = min(workers, len(chunks(todo, workers)))
+    threads = _threads_for(todo[0], at_once) if todo else 1
+    if scheduler and todo:
+        with cluster.joined(scheduler) as client:
+            count = cluster.workers_of(client, scheduler, results).count
+            yield client, count, {"device": cluster.device_in_worker(device), "threads": 1}
+    elif at_once > 1:
+        with cluster.local(at_once, device) as client:
+            place = {"device": cluster.device_in_worker(device), "threads": threads}
+            yield client, at_once, place
+    else:
+        yield None, 1, {"device": device, "threads": threads}
+
+
+def _outcomes(
+    todo: list[RunConfig], at_once: int, train_parts: Callable, results: Path, advance: Advance
+) -> Iterator[Outcome]:
+    """All outcomes; then wait for what other sweeps are training, and train what they leave."""
+    while todo:
+        busy: list[RunConfig] = []
+        for count, outcome in enumerate(train_parts(chunks(todo, at_once), advance), start=1):
+            busy += outcome.busy
+            if outcome.fatal:
+                outcome.trained += _give_up(outcome.fatal, results)
+            advance(outcome.stored)
+            yield outcome
+            if count % COMPACT_EVERY == 0:
+                _tidy(store.compact, results)
+        todo = _wait_for_others(busy, results, advance)
+
+
+def _wait_for_others(busy: list[RunConfig], results: Path, advance: Advance) -> list[RunConfig]:
+    """Wait until nobody trains one of these runs any more; those that are still not stored."""
+    while busy:
+        stored = store.stored_in(results).among(_by_id(busy))
+        advance(len(stored))
+        busy = [config for i, config in _by_id(busy).items() if i not in stored]
+        if _by_id(busy).keys() - leases.running(results):
+            break
+        time.sleep(POLL_SECONDS)
+    return busy
+
+
+def _give_up(configs: list[RunConfig], results: Path) -> Counter:
+    """Store runs that cannot be trained as failed."""
+    failed = {"status": store.FAILED, "reason": tasks.DIED}
+    records = [{"run_id": i} | asdict(c) | failed for i, c in _by_id(configs).items()]
+    store.write(results, records)
+    return Counter({store.FAILED: len(records)})
+
+
 # ------------------------------------------------------------ in a worker
 
 
@@ -344,87 +325,46 @@ def _train_chunk(
     part: list[RunConfig],
     *,
     results: Path,
-    log_epochs: Sequence[int] | None,
+    retry_failed: bool,
     device: str,
     threads: int = 1,
-    deterministic: bool,
-    retry_failed: bool,
     advance: Advance,
+    **options: Any,
 ) -> Outcome:
     """Train and store those of a chunk's runs that nobody else is training or has stored."""
-    wanted = {run_id(config): config for config in part}
+    wanted = _by_id(part)
     configs = {i: asdict(config) for i, config in wanted.items()}
-    with leases.taken(results, list(wanted), configs) as lease:
-        there = store.stored_in(results).among(lease.ids, retry_failed=retry_failed)
-        mine = {i: wanted[i] for i in lease.ids if i not in there}
-        busy = [config for i, config in wanted.items() if i not in lease.ids]
-        outcome = Outcome(stored=len(there), busy=busy)
+    with leases.taken(results, wanted, configs) as ids:
+        stored = store.stored_in(results).among(ids, retry_failed=retry_failed)
+        mine = {i: wanted[i] for i in ids if i not in stored}
+        busy = [config for i, config in wanted.items() if i not in ids]
+        outcome = Outcome(stored=len(stored), busy=busy)
         if mine:
-            options = {
-                "log_epochs": log_epochs,
-                "deterministic": deterministic,
-                "on_epoch": lambda epoch, members: advance(members / part[0].epochs),
-            }
-            runs, history = _train(list(mine.values()), device, threads, results, options)
-            kept = set(lease.kept())
-            outcome.busy += [config for i, config in mine.items() if i not in kept]
+            options["on_epoch"] = lambda epoch, members: advance(members / part[0].epochs)
             with _threads(device, threads):
+                runs, history = _train(list(mine.values()), device, results, options)
                 made = provenance(device)
-            outcome.trained = _store(list(mine), kept, runs, history, results, made)
-            for i in kept & mine.keys():  # of a streamed run, now that it is stored
-                remove_checkpoint(mine[i], results / CHECKPOINTS)
+            runs = [{"run_id": i} | run | made for i, run in zip(mine, runs, strict=True)]
+            for row in history:
+                row["run_id"] = runs[row.pop("member")]["run_id"]
+            store.write(results, runs, history)
+            outcome.trained.update(run["status"] for run in runs)
+            for config in mine.values():  # only streamed runs have one
+                train.remove_checkpoint(config, results / CHECKPOINTS)
     return outcome
 
 
 def _train(
-    part: list[RunConfig], device: str, threads: int, results: Path, options: Mapping
+    part: list[RunConfig], device: str, results: Path, options: Mapping
 ) -> tuple[list[dict], list[dict]]:
-    with _threads(device, threads):
-        dataset = load_data(part[0], device)
-        if not isinstance(dataset, data.Streamed):
-            return train_members(part, dataset, **options)
-        place = {"device": device, "checkpoints": results / CHECKPOINTS} | _processes(device)
-        records = train_streaming(part[0], dataset, **place, **options)
-        check_listing(part[0], data.fingerprint(part[0].dataset))  # read while it trained
-        return records
-
-
-def _processes(device: str) -> dict[str, int]:
-    """How a streamed run may divide itself: over all GPUs that this process sees. A Dask worker
-    that somebody else started may have no processes of its own: it decodes its images itself."""
-    if multiprocessing.current_process().daemon:
-        return {"devices": 1, "loaders": 0}
-    return {"devices": max(1, torch.cuda.device_count()) if device == "cuda" else 1}
-
-
-def _store(
-    ids: list[str],
-    kept: set[str],
-    runs: list[dict],
-    history: list[dict],
-    results: Path,
-    made: Mapping[str, str],
-) -> Counter:
-    """Store the runs that are still ours; how many have which status."""
-    runs = [{"run_id": i} | record | made for i, record in zip(ids, runs, strict=True)]
-    history = [{"run_id": ids[row["member"]]} | row for row in history]
-    runs, history = ([row for row in rows if row["run_id"] in kept] for rows in (runs, history))
-    if runs:
-        store.write(results, runs, [_without(row, "member") for row in history])
-    return Counter(record["status"] for record in runs)
-
-
-def _without(row: Mapping, key: str) -> dict:
-    return {name: value for name, value in row.items() if name != key}
-
-
-@contextmanager
-def _threads(device: str, count: int) -> Iterator[None]:
-    """On a CPU a chunk is trained by so many threads, whichever process it is in."""
-    before = torch.get_num_threads()
-    if device == "cpu":
-        torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+    dataset = load_data(part[0], device)
+    if not isinstance(dataset, data.Streamed):
+        return train.train_members(part, dataset, **options)
+    # A streamed run uses all GPUs that this process sees. A Dask worker that somebody else started
+    # may not be allowed to start processes: it decodes its images itself.
+    alone = multiprocessing.current_process().daemon
+    place = {"devices": 1, "loaders": 0} if alone else {"devices": gpu_count(device)}
+    place |= {"device": device, "checkpoints": results / CHECKPOINTS}
+    records = train.train_streaming(part[0], dataset, **place, **options)
+    train.check_listing(part[0], data.fingerprint(part[0].dataset))  # read while it trained
+    return records

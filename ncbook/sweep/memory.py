@@ -1,4 +1,4 @@
-"""Whether what is to be trained at once can fit: asked before anything starts."""
+"""Whether what trains at once fits in memory: checked before anything starts."""
 
 import psutil
 import torch
@@ -10,39 +10,41 @@ from ncbook.train import RunConfig
 GIB = 2**30
 
 
+def gpu_count(device: str) -> int:
+    """GPUs that ``device`` means: all for ``cuda``, else one."""
+    return max(1, torch.cuda.device_count()) if device == "cuda" else 1
+
+
 def check_memory(
     config: RunConfig, members: int, dataset: Dataset | Streamed, device: str, workers: int
 ) -> None:
-    """Raise ``ValueError`` where even the numbers that must be kept, of ``members`` networks and of
-    the data set in each worker, are more than there is: parameters, gradients, moving averages.
+    """Raise ``ValueError`` if there is no room even for the numbers that must be kept: in each
+    worker the data set, and parameters, gradients and moving averages of ``members`` networks.
 
-    Activations come on top, and depend on too much to be foretold: what does not fit for them ends
-    with ``train_members``' own line.
+    Activations need more, which depends on too much to be predicted: if they do not fit,
+    ``train_members`` says so.
     """
     together = members if models.MODELS[config.model].together else 1
-    needed = together * _bytes_a_member(config, dataset) + _bytes_of(dataset)
-    share = workers if device == "cpu" else -(-workers // _gpus(device))
-    there = _available(device)
-    if needed * share > there:
+    tensors = [value for value in vars(dataset).values() if isinstance(value, torch.Tensor)]
+    needed = together * _bytes_per_member(config, dataset) + sum(t.nbytes for t in tensors)
+    if device == "cpu":
+        share, free = workers, psutil.virtual_memory().available
+    else:
+        share, free = -(-workers // gpu_count(device)), torch.cuda.mem_get_info(device)[1]
+    if needed * share > free:
         raise ValueError(
             f"{together} x {config.model} (width {config.width:g}) on {config.dataset} need "
-            f"{needed / GIB:.1f} GiB in each of {share} workers, and {there / GIB:.1f} GiB are "
+            f"{needed / GIB:.1f} GiB in each of {share} workers, and {free / GIB:.1f} GiB are "
             "free: choose a smaller width or train_size, or fewer workers"
         )
 
 
-def _bytes_a_member(config: RunConfig, dataset: Dataset | Streamed) -> int:
+def _bytes_per_member(config: RunConfig, dataset: Dataset | Streamed) -> int:
     shape = tuple(dataset.input_shape)
+    size = (config.model, dataset.num_classes, shape[0], config.width)
     with torch.device("meta"):
         try:
-            net = models.build(
-                config.model,
-                dataset.num_classes,
-                shape[0],
-                config.width,
-                depth=config.depth,
-                input_shape=shape,
-            )
+            net = models.build(*size, depth=config.depth, input_shape=shape)
         except RuntimeError:  # torch cannot even count so many bytes
             raise ValueError(f"width {config.width:g} is too large for any memory") from None
         params = dict(net.named_parameters())
@@ -50,18 +52,3 @@ def _bytes_a_member(config: RunConfig, dataset: Dataset | Streamed) -> int:
     numbers = 2 * sum(p.numel() for p in params.values())
     numbers += sum(slot.numel() for state in slots.values() for slot in state)
     return numbers * (8 if config.precision == "float64" else 4)
-
-
-def _bytes_of(dataset: Dataset | Streamed) -> int:
-    tensors = [value for value in vars(dataset).values() if isinstance(value, torch.Tensor)]
-    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
-
-
-def _gpus(device: str) -> int:
-    return max(1, torch.cuda.device_count()) if device == "cuda" else 1
-
-
-def _available(device: str) -> int:
-    if device == "cpu":
-        return psutil.virtual_memory().available
-    return torch.cuda.mem_get_info(device)[1]

@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 PROGRESS_SECONDS = 2.0  # between redraws of the bar; fewer would flood an output notebook
 
-Advance = Callable[[float], None]  # told how many runs' worth of work was done
+Advance = Callable[[float], None]  # takes the work done, in runs
 
 
 @contextmanager
@@ -23,24 +23,23 @@ def progress_bar(total: int, shown: bool) -> Iterator[Advance]:
         yield lambda runs: bar.update(min(runs, total - bar.n))
 
 
-class _Rewritten(io.TextIOBase):
-    """A notebook output that each line replaces: papermill would save one output for every line."""
+class _OneOutput(io.TextIOBase):
+    """A notebook output that each line replaces; papermill would save one output for each line."""
 
     encoding = "utf-8"
-
-    def __init__(self) -> None:
-        self.handle = None
+    handle = None
 
     def write(self, text: str) -> int:
-        line = text.strip("\r\n")
-        if line and self.handle is None:
-            self.handle = display({"text/plain": line}, raw=True, display_id=True)
-        elif line:
-            self.handle.update({"text/plain": line}, raw=True)
+        if line := text.strip("\r\n"):
+            shown = {"text/plain": line}
+            if self.handle is None:
+                self.handle = display(shown, raw=True, display_id=True)
+            else:
+                self.handle.update(shown, raw=True)
         return len(text)
 
 
 def _bar_file() -> TextIO:
     """Where the bar is drawn: in a notebook an output of its own, else standard output."""
     in_notebook = getattr(get_ipython(), "kernel", None) is not None
-    return _Rewritten() if in_notebook else sys.stdout
+    return _OneOutput() if in_notebook else sys.stdout

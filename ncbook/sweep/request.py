@@ -18,7 +18,7 @@ import pandas as pd
 import torch
 
 from ncbook import data, store, text
-from ncbook.sweep.cluster import SweepError, look
+from ncbook.sweep.cluster import SweepError, scheduler_workers
 from ncbook.sweep.engine import (
     default_workers,
     estimate_seconds,
@@ -154,7 +154,7 @@ def _place(device: Any, workers: Any, scheduler: str | None) -> tuple[str, int]:
         return device, _workers(workers, device)
     if workers not in (None, ""):
         raise ValueError(f"workers must be empty where a scheduler has its own, got {workers!r}")
-    offer = look(scheduler)
+    offer = scheduler_workers(scheduler)
     return _device(device, min(offer.gpus, 1)), offer.count
 
 
