@@ -16,8 +16,9 @@ from math import prod
 import torch
 from torch import Tensor, nn
 
+from ncbook.parameters import FIELDS
+
 MLP_HIDDEN, MLP_LAYERS = 128, 3
-LEAST_WIDTH = 1 / 64  # below it a hidden layer would have one unit or none
 UFM_WIDTH = 512
 # Channels of the convolutions and M for a max-pool, from the paper's code. Despite the name there
 # are six convolutions and one linear layer.
@@ -282,22 +283,12 @@ def validate_name(name: str) -> None:
         raise ValueError(f"unknown model {name!r}; valid: {', '.join(MODELS)}")
 
 
-def check_width(width: float) -> None:
-    """Raise ``ValueError`` naming the value unless it is a number that leaves each layer units."""
-    number = isinstance(width, (int, float)) and not isinstance(width, bool)
-    if not number or not LEAST_WIDTH <= width < float("inf"):
-        raise ValueError(f"width must be a finite number of at least {LEAST_WIDTH}, got {width!r}")
-
-
 def check_depth(name: str, depth: int | None) -> None:
-    """Raise ``ValueError`` unless ``depth`` is None, or at least 1 and the network's to choose."""
-    if depth is None:
-        return
-    if MODELS[name].depth is None:
+    """Raise ``ValueError`` unless ``depth`` is None, or in range and the network's to choose."""
+    if depth is not None and MODELS[name].depth is None:
         valid = ", ".join(n for n, model in MODELS.items() if model.depth)
         raise ValueError(f"the depth of {name} is fixed, got {depth!r}; it can be set for: {valid}")
-    if isinstance(depth, bool) or not isinstance(depth, int) or depth < 1:
-        raise ValueError(f"depth must be a whole number >= 1, got {depth!r}")
+    FIELDS["depth"].check(depth)
 
 
 def image_size(name: str) -> int | None:
@@ -350,7 +341,7 @@ def build(
     validate_name(name)
     if num_classes < 2:
         raise ValueError(f"num_classes must be at least 2, got {num_classes}")
-    check_width(width)
+    FIELDS["width"].check(width)
     check_depth(name, depth)
     model = MODELS[name]
     side = model.image_size or DIGITS_SIDE

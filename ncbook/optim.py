@@ -27,6 +27,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from ncbook.parameters import FIELDS
+
 ADAM_BETA2 = 0.999  # torch's default; the paper's D.1 leaves it there
 ADAM_EPS = 1e-8  # torch's default
 
@@ -281,10 +283,5 @@ def _check_group(group: Mapping[str, Any], name: str) -> None:
 
 def check_hyperparameters(lr: float, momentum: float, weight_decay: float) -> None:
     """Raise ``ValueError`` naming the value unless lr > 0, 0 <= momentum < 1, decay >= 0."""
-    for label, value, good, valid in (
-        ("lr", lr, lambda v: 0 < v < float("inf"), "a finite number > 0"),
-        ("momentum", momentum, lambda v: 0 <= v < 1, "a number in [0, 1)"),
-        ("weight_decay", weight_decay, lambda v: 0 <= v < float("inf"), "a finite number >= 0"),
-    ):
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not good(value):
-            raise ValueError(f"{label} must be {valid}, got {value!r}")
+    for name, value in (("lr", lr), ("momentum", momentum), ("weight_decay", weight_decay)):
+        FIELDS[name].check(value)

@@ -32,34 +32,46 @@
 # ## Parameters
 #
 # An empty value stands for the paper's: its grid for that optimizer, 200 epochs, batches of 128,
-# the whole training set. Lists (learning rates `lrs`, `momenta`, `weight_decays`, `seeds`) may be
-# given as `[0.001, 0.01]` or as one number.
+# the whole training set. A list is given as `[0.001, 0.01]` or as one value. PATH that is not
+# absolute is looked for in this folder and then in `NCBOOK_DATA`.
 #
-# | parameter | values |
-# |---|---|
-# | `optimizer` | `sgd sgdw adam adamw signum signumw`; `sgd_mixed adam_mixed signum_mixed` with `coupled_shares` |
-# | `dataset` | `digits gaussians mnist fashion_mnist cifar10 folder:PATH imagenet:PATH` |
-# | `model` | `mlp resnet9 vgg9 vit resnet50`; `width` scales its layers (`1/8`), `depth` sets how many an `mlp` or a `vit` has |
-# | `train_size` | size of a class-balanced subset |
-# | `precision` | `float32`, `bfloat16` (hidden layers), `float64` |
-# | `schedule` | `step` (×0.1 after each third), `cosine` with warm-up (a ViT's default), `constant` |
-# | `clip`, `augment` | largest gradient norm; random crops and flips. Both off |
-# | `results` | folder of the store; by default `NCBOOK_RESULTS`, else `./results` |
-# | `device`, `workers` | the GPU if there is one, else the CPU with one process a core |
-# | `scheduler` | address of a Dask scheduler, whose workers then train; none: this machine does |
-# | `deterministic` | `true` has a GPU use deterministic algorithms alone |
+# | parameter | meaning | empty means |
+# |---|---|---|
+# | `optimizer` | update rule: `sgd` `sgdw` `adam` `adamw` `signum` `signumw` `sgd_mixed` `adam_mixed` `signum_mixed` | `adamw` |
+# | `dataset` | data (PATH: here or in NCBOOK_DATA): `digits` `gaussians` `ufm` `mnist` `fashion_mnist` `cifar10` `folder:PATH` `imagenet:PATH` | `digits` |
+# | `model` | network (ufm: with data ufm alone): `mlp` `ufm` `resnet9` `vgg9` `vit` `resnet50` | `mlp` |
+# | `seeds` | seeds (of weights, batches, subset) | 0 |
+# | `lrs` | learning rates | the paper's |
+# | `weight_decays` | weight decays | the paper's |
+# | `momenta` | momenta (Adam: beta 1) | 0, 0.5, 0.7, 0.9, 0.95, 0.98 |
+# | `coupled_shares` | coupled share (if mixed) | 0, 0.1, ..., 1 |
+# | `epochs` | passes over the training set | 200 |
+# | `batch_size` | samples a step | 128 |
+# | `train_size` | size of a class-balanced subset | all samples |
+# | `width` | factor on the layers' widths (such as 1/8) | 1 |
+# | `depth` | mlp layers, vit blocks | 3, and 6 |
+# | `precision` | format of hidden layers' numbers: `float32` `bfloat16` `float64` | `float32` |
+# | `schedule` | learning rate over time: `step` `cosine` `constant` | `step`; for a vit `cosine` |
+# | `clip` | largest gradient norm | no limit |
+# | `augment` | random crops and flips of images | `false` |
+# | `log_epochs` | epochs to measure at | 0, 1, 2, 5, ..., the last |
+# | `deterministic` | deterministic algorithms on a GPU | `false` |
+# | `results` | folder of the store | `NCBOOK_RESULTS`, else `./results` |
+# | `workers` | processes | one a core, or one a GPU |
+# | `scheduler` | Dask scheduler to use | this machine |
+# | `device` | `cpu`, `cuda` or `cuda:1` | a GPU if there is one |
 
 # %% tags=["parameters"]
 optimizer = "adamw"
 dataset = "digits"
 model = "mlp"
+seeds = []
 lrs = []
-momenta = []
 weight_decays = []
+momenta = []
+coupled_shares = []
 epochs = None
 batch_size = None
-seeds = []
-coupled_shares = []
 train_size = None
 width = None
 depth = None
@@ -68,11 +80,11 @@ schedule = ""
 clip = None
 augment = None
 log_epochs = []
+deterministic = None
 results = ""
-device = ""
 workers = None
 scheduler = ""
-deterministic = None
+device = ""
 
 # %% [markdown]
 # Everything is checked before any work begins: a name that does not exist, a value out of range,

@@ -23,7 +23,8 @@ from sweeps import SMALL, assert_tidy, small_grid, stored_files
 from traitlets.config import Config
 
 from ncbook import data, store, sweep, train
-from ncbook.cli import filters
+from ncbook.cli import stored
+from ncbook.parameters import BY_NAME, FIELDS
 from ncbook.sweep import engine, provenance
 from ncbook.train import RunConfig, train_members
 
@@ -157,32 +158,18 @@ def test_no_configs_make_no_chunks():
 
 
 def test_the_id_of_a_run_is_that_of_its_whole_config():
-    assert sweep.run_id(RunConfig(lr=1)) == sweep.run_id(RunConfig(lr=1.0))
-    changed = dict(
-        dataset="gaussians",
-        optimizer="sgdw",
-        lr=0.02,
-        momentum=0.5,
-        weight_decay=0.1,
-        seed=1,
-        epochs=3,
-        batch_size=64,
-        train_size=500,
-        width=0.5,
-        precision="float64",
-        schedule="cosine",
-        clip=1.0,
-        depth=2,
-    )
+    assert sweep.run_id(RunConfig()) == sweep.run_id(RunConfig(lr=0.01)) == "f05d7ee71a83256a"
+    changed = dict(dataset="gaussians", optimizer="sgdw", lr=0.02, momentum=0.5, weight_decay=0.1)
+    changed |= dict(seed=1, epochs=3, batch_size=64, train_size=500, width=0.5, clip=1.0, depth=2)
+    changed |= dict(precision="float64", schedule="cosine")
     others = [RunConfig(**{field: value}) for field, value in changed.items()]
     share = [RunConfig(optimizer="sgd_mixed", coupled_share=s) for s in (0.25, 0.5)]
     model = [RunConfig(dataset="ufm", model="ufm")]
     images = [RunConfig(dataset="cifar10", augment=augment) for augment in (False, True)]
     configs = [RunConfig(), *others, *share, *model, *images]
     assert len({sweep.run_id(c) for c in configs}) == len(configs)
-    fields = {f.name for f in dataclasses.fields(RunConfig)}
     others = {"model", "coupled_share", "augment", "data_listing"}
-    assert fields == {*changed, *others}  # a new field wants a row here
+    assert set(FIELDS) == {*changed, *others}  # a new field wants a row here
 
 
 def test_published_runs_keep_their_ids(tmp_path, monkeypatch):
@@ -538,19 +525,15 @@ def test_an_estimate_grows_with_the_work():
 
 # ------------------------------------------------------------ a request, as a notebook makes it
 
-LISTS = ("lrs", "momenta", "weight_decays", "seeds", "log_epochs")
-
 
 def request(tmp_path, **given_parameters):
     return sweep.check({"results": str(tmp_path / "new"), **given_parameters})
 
 
-@pytest.mark.parametrize("no_name", [None, ""])
-@pytest.mark.parametrize("no_list", [None, "", "[]", [], ()])
-def test_empty_parameters_take_the_papers_values(tmp_path, no_list, no_name):
-    empty = {name: no_list if name in LISTS else no_name for name in sweep.PARAMETERS}
-    del empty["results"]
-    asked = request(tmp_path, **empty)
+@pytest.mark.parametrize("empty", [None, "", "[]", [], ()])
+def test_empty_parameters_take_the_papers_values(tmp_path, empty):
+    no_list = {name: empty if row.many else None for name, row in BY_NAME.items()}
+    asked = request(tmp_path, **(no_list | {"results": tmp_path}))
     assert asked.configs == sweep.grid("adamw")
     assert asked.log_epochs is None
     assert asked.device == ("cuda" if torch.cuda.is_available() else "cpu")
@@ -562,131 +545,37 @@ def test_without_results_the_folder_is_the_users_own(tmp_path, monkeypatch):
     assert (tmp_path / "own" / "runs").is_dir()
 
 
-def test_the_notebooks_own_parameters_are_the_papers_grid(tmp_path):
-    assert request(tmp_path, optimizer="adamw").configs == sweep.grid("adamw")
-
-
-@pytest.mark.parametrize(
-    ("given_value", "meant"),
-    [
-        (0.001, [0.001]),
-        ("1e-3", [0.001]),
-        ("0.001, 0.01", [0.001, 0.01]),
-        ("[0.001, 0.01]", [0.001, 0.01]),
-        ("(0.001,)", [0.001]),
-        ([0.001, 0.01], [0.001, 0.01]),
-        ((0.001, "1e-2"), [0.001, 0.01]),
-        (["1e-3"], [0.001]),
-    ],
-)
-@pytest.mark.parametrize(
-    ("axis", "field"), [("lrs", "lr"), ("weight_decays", "weight_decay"), ("momenta", "momentum")]
-)
-def test_every_form_of_a_list_is_read(tmp_path, axis, field, given_value, meant):
-    configs = request(tmp_path, optimizer="sgd", **{axis: given_value}).configs
-    assert sorted({getattr(c, field) for c in configs}) == meant
-    assert all(type(getattr(c, field)) is float for c in configs)
-
-
-@pytest.mark.parametrize("zero", [0, 0.0, "0", "[0]", [0]])
-def test_zero_is_a_value_not_an_empty_parameter(tmp_path, zero):
-    configs = request(tmp_path, weight_decays=zero, momenta=zero, seeds=zero).configs
-    assert {(c.weight_decay, c.momentum, c.seed) for c in configs} == {(0.0, 0.0, 0)}
-
-
-@pytest.mark.parametrize("form", [5, 5.0, "5", "[5]", [5], "5.0"])
-@pytest.mark.parametrize("field", ["epochs", "batch_size"])
-def test_every_form_of_a_whole_number_is_read(tmp_path, field, form):
-    (value,) = {getattr(c, field) for c in request(tmp_path, **{field: form}).configs}
-    assert value == 5
-    assert type(value) is int
-
-
 def test_all_parameters_reach_the_runs(tmp_path):
-    asked = request(
-        tmp_path,
-        optimizer="signumw",
-        dataset="gaussians",
-        model="mlp",
-        lrs="[1e-3]",
-        momenta=0.5,
-        weight_decays="0.5",
-        epochs="3",
-        batch_size=64,
-        seeds="1, 2",
-        train_size=500,
-        log_epochs="[1, 2]",
-        device="cpu",
-    )
+    given = dict(optimizer="signumw", dataset="gaussians", model="mlp", device="cpu")
+    given |= dict(lrs="[1e-3]", momenta=0, weight_decays="0.5", seeds="1, 2", log_epochs="[1, 2]")
+    asked = request(tmp_path, epochs="3", batch_size=64.0, train_size=500, **given)
     shared = dict(dataset="gaussians", epochs=3, batch_size=64, train_size=500)
-    assert asked.configs == sweep.grid("signumw", [1e-3], [0.5], [0.5], [1, 2], **shared)
+    assert asked.configs == sweep.grid("signumw", [1e-3], [0.0], [0.5], [1, 2], **shared)
     assert asked.log_epochs == (1, 2)
     assert asked.device == "cpu"
     assert asked.results == str(tmp_path / "new")
     assert (tmp_path / "new").is_dir()
 
 
-BAD = [
+BAD = [  # what Parameter.read and RunConfig refuse is tested with them
     ({"optimizer": "adma"}, "unknown optimizer 'adma'; valid: sgd, sgdw, adam, adamw, signum, sig"),
     ({"optimizer": "adam", "coupled_shares": 0.5}, r"adam has coupled_share 1.0, got 0.5"),
-    ({"optimizer": "adam_mixed", "coupled_shares": 2}, r"adam_mixed needs a coupled_share in .* 2"),
-    ({"optimizer": 3}, "optimizer must be a name, got 3"),
-    ({"optimizer": ["adam"]}, r"optimizer must be a name, got \['adam'\]"),
     ({"dataset": "mnits"}, "unknown dataset 'mnits'; valid: digits, gaussians, .*folder:PATH"),
     ({"dataset": "folder:/nowhere"}, "folder:/nowhere: there is no folder '/nowhere'"),
-    ({"model": "resnet"}, "unknown model 'resnet'; valid: mlp"),
     ({"device": "tpu"}, "unknown device 'tpu'; valid here: cpu"),
-    ({"device": "cuda:99"}, "unknown device 'cuda:99'; valid here: cpu"),
-    ({"lrs": -0.1}, "lr must be a finite number > 0, got -0.1"),
     ({"lrs": "0.01, -1e-3"}, "lr must be a finite number > 0, got -0.001"),
-    ({"lrs": 0}, "lr must be a finite number > 0, got 0.0"),
-    ({"lrs": "nan"}, "lr must be a finite number > 0, got nan"),
-    ({"lrs": "inf"}, "lr must be a finite number > 0, got inf"),
-    ({"lrs": "fast"}, "lrs must be numbers, got 'fast'"),
-    ({"lrs": "{lr: 1e-3}"}, "lrs must be numbers, got '{lr: 1e-3}'"),
-    ({"lrs": {"lr": 0.1}}, "lrs must be numbers, got {'lr': 0.1}"),
-    ({"lrs": [0.1, None]}, "lrs must be numbers, got None"),
-    ({"lrs": True}, "lrs must be numbers, got True"),
-    ({"lrs": "0.1 0.2"}, "lrs must be numbers, got '0.1 0.2'"),
-    ({"momenta": 1.0}, r"momentum must be a number in \[0, 1\), got 1.0"),
-    ({"momenta": "[0.5, 1]"}, r"momentum must be a number in \[0, 1\), got 1.0"),
-    ({"momenta": [-0.1]}, r"momentum must be a number in \[0, 1\), got -0.1"),
-    ({"weight_decays": -5e-4}, "weight_decay must be a finite number >= 0, got -0.0005"),
-    ({"weight_decays": "none"}, "weight_decays must be numbers, got 'none'"),
-    ({"epochs": 0}, "epochs must be a whole number >= 1, got 0"),
-    ({"epochs": -3}, "epochs must be a whole number >= 1, got -3"),
     ({"epochs": 2.5}, "epochs must be a whole number, got 2.5"),
-    ({"epochs": "many"}, "epochs must be numbers, got 'many'"),
-    ({"epochs": [1, 2]}, r"epochs must be a whole number, got \[1, 2\]"),
-    ({"epochs": float("inf")}, "epochs must be a whole number, got inf"),
-    ({"width": "1/0"}, "width must be numbers, got '1/0'"),
-    ({"width": 0.001}, "width must be a finite number of at least 0.015625, got 0.001"),
-    ({"width": [1, 2]}, r"width must be one number, got \[1, 2\]"),
-    ({"depth": 0}, "depth must be a whole number >= 1, got 0"),
+    ({"width": 3000, "depth": 10**9}, "depth must be at most 1000, got 1000000000"),
     ({"model": "resnet9", "depth": 3}, "the depth of resnet9 is fixed, got 3"),
-    ({"precision": "float16"}, "unknown precision 'float16'; valid: float32, bfloat16, float64"),
-    ({"schedule": "linear"}, "unknown schedule 'linear'; valid: step, cosine, constant"),
-    ({"clip": 0}, "clip must be a finite number > 0, or None, got 0.0"),
-    ({"augment": "often"}, "augment must be true or false, got 'often'"),
-    (
-        {"augment": True},
-        "dataset 'digits' cannot be augmented; valid: ",
-    ),  # a flipped digit is another one
+    ({"augment": True}, "dataset 'digits' cannot be augmented; valid: "),
     ({"model": "resnet9", "dataset": "gaussians"}, "gaussians are vectors, not images"),
     ({"workers": 0}, "workers must be a whole number >= 1, got 0"),
-    ({"deterministic": 1}, "deterministic must be true or false, got 1"),
-    ({"batch_size": 1}, "batch_size must be a whole number >= 2, got 1"),
-    ({"train_size": 0}, "train_size must be a whole number >= 1, got 0"),
     ({"train_size": 1401}, "train_size 1401 is too large: .* at most 1400"),
     ({"train_size": 5}, ".*class"),  # 10 classes: five of them without a sample
     ({"train_size": 129}, ".*batch_size"),  # one sample left over: batch norm cannot take it
-    ({"seeds": -1}, "seed must be a whole number >= 0, got -1"),
-    ({"seeds": [0, 1.5]}, "seeds must be a whole number, got 1.5"),
-    ({"seeds": 1e20}, "seed.* 1"),  # more than 64 bits: no generator takes it
     ({"log_epochs": [0, 201]}, r"log_epochs must lie in 0\.\.200, got \[201\]"),
     ({"log_epochs": "-1"}, r"log_epochs must lie in 0\.\.200, got \[-1\]"),
     ({"log_epochs": 3, "epochs": 2}, r"log_epochs must lie in 0\.\.2, got \[3\]"),
-    ({"log_epochs": "all"}, "log_epochs must be numbers, got 'all'"),
 ]
 
 
@@ -736,11 +625,6 @@ def test_a_misspelt_parameter_is_found_in_papermills_cell(tmp_path):
     assert files_of(tmp_path) == []
 
 
-def test_a_name_like_no_parameter_is_refused_without_a_hint(tmp_path):
-    with pytest.raises(sweep.ParameterError, match=r"^unknown parameter 'xyzzy'; valid: optimizer"):
-        request(tmp_path, In=["", "# Parameters\nxyzzy = 1\n"])
-
-
 def test_papermills_cell_with_right_names_passes(tmp_path):
     cell = "# Parameters\n" + "".join(f"{name} = []\n" for name in sweep.PARAMETERS)
     cells = ["", "x = 1", cell, "y = 2"]
@@ -772,10 +656,12 @@ def test_describe_says_what_will_be_done(tmp_path, monkeypatch):
         "<code>kept</code>."
     )
     assert [line for line in axes if line] == [
-        "- learning rates: 0.01, 0.05",
-        "- momenta: 0.9",
-        "- weight decays: 0",
         "- seeds: 0",
+        "- learning rates: 0.01, 0.05",
+        "- weight decays: 0",
+        "- momenta: 0.9",
+        "- coupled share: 1",
+        "- size of a class-balanced subset: 100",
     ]
     assert re.fullmatch(r"- to train: 2, about \d+ seconds on \w+ with \d+ workers?", work)
     run(asked.configs[:1], asked.results)
@@ -832,17 +718,11 @@ def test_a_run_whose_row_cannot_be_true_is_trained_again_and_so_said(tmp_path):
         assert run([config], tmp_path).stored == 1
 
 
-@pytest.mark.parametrize("form", [2**53 + 1, str(2**53 + 1), f"[{2**53 + 1}]", f"{2**53 + 1}.0"])
-def test_a_large_whole_number_reaches_the_runs_as_it_is(tmp_path, form):
-    asked = request(tmp_path, seeds=form, epochs=2, lrs=0.1, momenta=0, weight_decays=0)
-    assert [c.seed for c in asked.configs] == [2**53 + 1]
-
-
 def test_the_largest_seed_is_trained_and_stored_as_it_is(tmp_path):
     (config, *_) = small_grid(seeds=[2**63 - 1])
     run([config], tmp_path)
     assert store.load_runs(tmp_path, seed=2**63 - 1)["seed"].tolist() == [2**63 - 1]
-    assert filters.chosen({"seeds": str(2**63 - 1)}) == {"seed": [2**63 - 1]}
+    assert stored.filters({"seeds": str(2**63 - 1)}) == {"seed": [2**63 - 1]}
 
 
 CPUINFO = {

@@ -913,33 +913,28 @@ def test_default_log_epochs_begin_end_and_see_the_drops(epochs):
         ),
         ({"optimizer": "adma"}, "unknown optimizer 'adma'; valid: sgd, sgdw, adam, adamw, signum"),
         ({"lr": 0}, "lr must be a finite number > 0, got 0"),
-        ({"lr": -0.1}, "lr must be a finite number > 0, got -0.1"),
         ({"lr": math.inf}, "lr must be a finite number > 0, got inf"),
         ({"lr": "1e-3"}, "lr must be a finite number > 0, got '1e-3'"),
-        ({"lr": True}, "lr must be a finite number > 0, got True"),
         ({"momentum": 1.0}, r"momentum must be a number in \[0, 1\), got 1.0"),
-        ({"momentum": -0.1}, r"momentum must be a number in \[0, 1\), got -0.1"),
         ({"weight_decay": -1e-4}, "weight_decay must be a finite number >= 0, got -0.0001"),
         ({"weight_decay": math.nan}, "weight_decay must be a finite number >= 0, got nan"),
         ({"coupled_share": 0.5}, "sgd has coupled_share 1.0, got 0.5"),
         ({"optimizer": "adam_mixed"}, r"adam_mixed needs a coupled_share in \[0, 1\], got None"),
-        (
-            {"optimizer": "adam_mixed", "coupled_share": 1.5},
-            r"adam_mixed needs a coupled_share in \[0, 1\], got 1.5",
-        ),
+        ({"coupled_share": 1.5}, r"coupled_share must be a number in \[0, 1\], or None, got 1.5"),
         ({"seed": -1}, "seed must be a whole number >= 0, got -1"),
         ({"seed": 0.5}, "seed must be a whole number >= 0, got 0.5"),
         ({"epochs": 0}, "epochs must be a whole number >= 1, got 0"),
-        ({"epochs": True}, "epochs must be a whole number >= 1, got True"),
         ({"batch_size": 1}, "batch_size must be a whole number >= 2, got 1"),
         ({"batch_size": "128"}, "batch_size must be a whole number >= 2, got '128'"),
         ({"train_size": 0}, "train_size must be a whole number >= 1, got 0"),
-        ({"width": 0}, "width must be a .*number .*, got 0"),
-        ({"width": 0.001}, "width must be a .*number .*, got 0.001"),  # no hidden unit is left
+        ({"width": 0.001}, "width must be a finite number of at least 0.015625, got 0.001"),
         ({"width": "1"}, "width must be a .*number .*, got '1'"),
-        ({"width": True}, "width must be a .*number .*, got True"),
-        ({"width": math.nan}, "width must be a .*number .*, got nan"),
         ({"width": math.inf}, "width must be a .*number .*, got inf"),
+        ({"depth": 0}, "depth must be a whole number >= 1, got 0"),
+        ({"depth": 10**8}, "depth must be at most 1000, got 100000000"),
+        ({"clip": 0}, "clip must be a finite number > 0, or None, got 0.0"),
+        ({"schedule": "linear"}, "unknown schedule 'linear'; valid: step, cosine, constant"),
+        ({"augment": "often"}, "augment must be true or false, got 'often'"),
         ({"precision": "float16"}, "unknown precision 'float16'; valid: float32, bfloat16, float6"),
     ],
 )
@@ -968,10 +963,10 @@ def test_equal_configs_are_one_run_with_one_checkpoint(tmp_path, one, other):
     assert checkpoint_path(one, tmp_path) == checkpoint_path(other, tmp_path)
 
 
-@pytest.mark.parametrize("field", ["seed", "epochs", "batch_size", "train_size", "depth"])
+@pytest.mark.parametrize("field", ["seed", "epochs", "batch_size", "train_size"])
 def test_whole_numbers_are_exact_up_to_64_bits(field):
     assert getattr(RunConfig(**{field: 2**63 - 1}), field) == 2**63 - 1
-    with pytest.raises(ValueError, match=rf"^{field} must be below 2\*\*63, got {2**63}$"):
+    with pytest.raises(ValueError, match=rf"^{field} must be at most {2**63 - 1}, got {2**63}$"):
         RunConfig(**{field: 2**63})
 
 

@@ -1,11 +1,7 @@
 """The command line: ``ncbook sweep``, ``plan``, ``status`` and ``export``.
 
-Each command is a thin shell around a module of its own, which is imported when the command runs:
-torch takes seconds, and ``--help`` needs none of it.
-
-``options``: what can be asked. ``blocks``: what was asked, checked. ``notebook``: one execution by
-papermill. ``sweeping``, ``planning``, ``standing``, ``exporting``: the commands. ``show``: tables
-and bars.
+Each command's module is imported when it runs: torch takes seconds, and ``--help`` needs none of
+it.
 """
 
 import signal
@@ -14,10 +10,9 @@ from typing import Annotated
 import typer
 
 from ncbook import __version__
-from ncbook.cli.lines import INTERRUPTED, one_line_errors
-from ncbook.cli.options import GRID, MEASURING, PLACE, RESULTS, TRAINING, Options, takes
-
-STOPPED_SWEEP = "stopped; all that ended is stored, and the same command goes on from there"
+from ncbook.cli.lines import INTERRUPTED, STOPPED_SWEEP
+from ncbook.cli.options import OF_RUNS, Options, takes
+from ncbook.parameters import BY_NAME, PLACE
 
 app = typer.Typer(
     add_completion=False,
@@ -33,12 +28,12 @@ Json = Annotated[
 Notebooks = Annotated[
     str | None,
     typer.Option(
-        help="for executed ones; else RESULTS/notebooks",
-        metavar="FOLDER",
-        rich_help_panel="Place",
-        show_default=False,
+        help="for executed ones [RESULTS/notebooks]", metavar="FOLDER", rich_help_panel=PLACE
     ),
 ]
+Out = Annotated[str, typer.Argument(help="FOLDER/, or a path without its ending", metavar="OUT")]
+Status = Annotated[str | None, typer.Option(help="ok, diverged, failed", metavar="LIST")]
+Force = Annotated[bool, typer.Option("--force", help="replace files that are there", metavar="")]
 
 
 def _version(wanted: bool) -> None:
@@ -47,91 +42,70 @@ def _version(wanted: bool) -> None:
         raise typer.Exit
 
 
+Version = Annotated[
+    bool,
+    typer.Option("--version", help="show it", metavar="", callback=_version, is_eager=True),
+]
+
+
 @app.callback()
-def ncbook(
-    version: Annotated[
-        bool,
-        typer.Option(
-            "--version",
-            help="Show the version and exit.",
-            metavar="",
-            callback=_version,
-            is_eager=True,
-        ),
-    ] = False,
-) -> None:
+def ncbook(version: Version = False) -> None:
     """Train grids of hyperparameters, and measure how far neural collapse goes in each run."""
 
 
 @app.command()
-@takes(GRID | TRAINING | PLACE | MEASURING)
+@takes(BY_NAME, f"stopped; {STOPPED_SWEEP}")
 def sweep(options: Options, notebooks: Notebooks = None, as_json: Json = False) -> None:
     """Train what the store lacks of a grid.
 
     One execution of notebooks/sweep.ipynb for each data set, model, optimizer and learning rate.
-    LIST is one or several, with commas. By default: adamw, digits, mlp, and the paper's values.
+    LIST is one or several, with commas; `--optimizer all` is the first six.
 
     Exit code: 0 all done, 1 a notebook failed, 2 bad input, 130 stopped.
     """
-    with one_line_errors(STOPPED_SWEEP):
-        from ncbook.cli import sweeping
+    from ncbook.cli import sweeping
 
-        complete = sweeping.train_blocks(options, notebooks, as_json)
-    raise typer.Exit(0 if complete else 1)
+    raise typer.Exit(0 if sweeping.train_blocks(options, notebooks, as_json) else 1)
 
 
 @app.command()
-@takes(GRID | TRAINING | PLACE | MEASURING)
+@takes(BY_NAME)
 def plan(options: Options, as_json: Json = False) -> None:
     """Say what `sweep` would train, and how long it would take.
 
     The options are those of `sweep`. A few steps are timed, on this device. Nothing is trained or
     written; a data set that is missing is downloaded.
     """
-    with one_line_errors():
-        from ncbook.cli import planning
+    from ncbook.cli import planning
 
-        planning.plan(options, as_json)
+    planning.plan(options, as_json)
 
 
 @app.command()
-@takes(GRID | TRAINING | RESULTS)
+@takes((*OF_RUNS, "results"))
 def status(options: Options, as_json: Json = False) -> None:
     """Say what is stored, and what is being trained now.
 
     With --optimizer, the options make a grid, as those of `sweep` do, and what is left of it is
     counted. Without, they choose among all runs.
     """
-    with one_line_errors():
-        from ncbook.cli import standing
+    from ncbook.cli import stored
 
-        standing.status(options, as_json)
+    stored.status(options, as_json)
 
 
 @app.command()
-@takes(GRID | TRAINING | RESULTS)
-def export(
-    out: Annotated[
-        str, typer.Argument(help="FOLDER/, or a path without its ending", metavar="OUT")
-    ],
-    options: Options,
-    status: Annotated[
-        str | None, typer.Option(help="ok, diverged, failed", metavar="LIST", show_default=False)
-    ] = None,
-    force: Annotated[
-        bool, typer.Option("--force", help="replace files that are there", metavar="")
-    ] = False,
-) -> None:
+@takes((*OF_RUNS, "results"))
+def export(out: Out, options: Options, status: Status = None, force: Force = False) -> None:
     """Write chosen runs to one Parquet and one CSV file.
 
     A run is written if it passes all options. OUT is a folder, for runs.parquet and runs.csv in it;
     or a path, for OUT.parquet and OUT.csv. In the CSV an apostrophe stands before a text that a
     spreadsheet would compute.
     """
-    with one_line_errors():
-        from ncbook.cli import exporting
+    from ncbook.cli import stored
 
-        exporting.export(out, options, status, force)
+    stored.export(out, options, status, force)
 
 
 def main() -> None:

@@ -8,13 +8,13 @@ from typing import Any
 
 from ncbook import store, sweep
 from ncbook.cli.lines import say
-from ncbook.cli.options import MEASURING, PLACE, Options, listed
+from ncbook.cli.options import NAMED, OF_RUNS, Options, listed
+from ncbook.parameters import BY_NAME, PLACE
 from ncbook.sweep.engine import CHUNK
 from ncbook.sweep.memory import check_memory
 from ncbook.train import RunConfig, check_samples, repays_compiling
 
-ALL = "all"
-NAMED = ("dataset", "model", "optimizer")  # the parameters of which lists make blocks
+ALL = "all"  # for an optimizer: the paper's six
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Block:
     """The runs of one data set, model, optimizer and learning rate.
 
     Args:
-        parameters: of the notebook, but for where it trains.
+        parameters: of the notebook, without those of the place where it trains.
         runs: config by id.
     """
 
@@ -37,6 +37,11 @@ class Block:
     def label(self) -> str:
         """``digits mlp adamw 0.001``; of a folder its last name."""
         return f"{short(self.dataset)} {self.model} {self.optimizer} {self.lr:g}"
+
+    @property
+    def config(self) -> RunConfig:
+        """The first of its runs."""
+        return next(iter(self.runs.values()))
 
     def names(self) -> dict[str, Any]:
         """What tells it from other blocks."""
@@ -53,15 +58,9 @@ class Asked:
     workers: int
     scheduler: str | None
 
-    def place(self) -> str:
-        """``on cpu with 2 workers``."""
-        whose = f" of {self.scheduler}" if self.scheduler else ""
-        workers = "1 worker" if self.workers == 1 else f"{self.workers} workers"
-        return f"on {self.device} with {workers}{whose}"
-
 
 def short(dataset: str) -> str:
-    """A data set's name, without the way to its folder."""
+    """A data set's name, without the path to its folder."""
     kind, colon, path = dataset.partition(":")
     return f"{kind}:{Path(path).name}" if colon else dataset
 
@@ -73,21 +72,21 @@ def read(options: Options) -> Asked:
         ValueError, sweep.SweepError: one line that names the value, and what is valid.
     """
     given = {name: value for name, value in options.items() if value not in (None, "", False)}
-    elsewhere = (*PLACE, *NAMED)
-    shared = {name: value for name, value in given.items() if name not in elsewhere}
-    blocks: list[Block] = []
-    for names in _combinations(given):
-        blocks += _blocks(names | shared)
-    place = {name: value for name, value in given.items() if name in PLACE}
-    request = sweep.read(blocks[0].parameters | place)
-    results = store.results_dir(options.get("results")).absolute()
-    return Asked(
-        tuple(dict.fromkeys(blocks)), results, request.device, request.workers, request.scheduler
-    )
+    place = {name: value for name, value in given.items() if BY_NAME[name].group == PLACE}
+    shared = {name: given[name] for name in given if name not in (*place, *NAMED)}
+    found = [block for names in _combinations(given) for block in _blocks(names | shared)]
+    where = sweep.read(found[0].parameters | place)
+    results = store.results_dir(where.results).absolute()
+    return Asked(tuple(dict.fromkeys(found)), results, where.device, where.workers, where.scheduler)
+
+
+def read_grid(options: Options) -> tuple[Block, ...]:
+    """The blocks of a grid, wherever and however it is trained."""
+    return read({name: options.get(name) for name in OF_RUNS}).blocks
 
 
 def _combinations(given: Mapping[str, Any]) -> Iterator[dict[str, str]]:
-    """Of data sets, models and optimizers; what was not asked for is left out, and the default."""
+    """Of the data sets, models and optimizers that were asked for."""
     lists = {name: listed(given[name]) for name in NAMED if name in given}
     if ALL in lists.get("optimizer", ()):
         lists["optimizer"] = list(sweep.GRIDS)
@@ -100,32 +99,26 @@ def _blocks(parameters: dict[str, Any]) -> list[Block]:
     by_rate: dict[float, dict[str, RunConfig]] = {}
     for config in sweep.read(parameters).configs:
         by_rate.setdefault(config.lr, {})[sweep.run_id(config)] = config
+    first = config
     return [
         Block(first.dataset, first.model, first.optimizer, lr, parameters | {"lrs": [lr]}, runs)
         for lr, runs in by_rate.items()
-        for first in [next(iter(runs.values()))]
     ]
 
 
 def check_data(asked: Asked) -> None:
-    """Load each data set once, as the workers will, so that nothing fails for want of one.
+    """Load each data set once, as the workers will.
 
     Raises:
         ValueError, data.DataNotFoundError: no data, too few, or more members than memory.
     """
     for block in {(b.dataset, b.model, b.optimizer): b for b in asked.blocks}.values():
-        config = next(iter(block.runs.values()))
-        dataset = sweep.load_data(config)
-        check_samples(config, dataset)
-        if not asked.scheduler:  # whose machines only they know
+        dataset = sweep.load_data(block.config)
+        check_samples(block.config, dataset)
+        if not asked.scheduler:  # only its workers know their machines
             members = min(CHUNK, len(block.runs))
-            check_memory(config, members, dataset, asked.device, asked.workers)
-            repays_compiling(config, dataset, asked.device)  # warns once, for all workers
+            check_memory(block.config, members, dataset, asked.device, asked.workers)
+            repays_compiling(block.config, dataset, asked.device)  # warns once, for all workers
     configs = [config for block in asked.blocks for config in block.runs.values()]
     if old := sweep.stored_without_listing(configs, asked.results):
         say(f"{old} such runs are stored from before runs recorded their images: trained again")
-
-
-def grid_options(options: Options) -> dict[str, Any]:
-    """Without those that say where and how: what makes the runs."""
-    return {n: v for n, v in options.items() if n not in (*PLACE, *MEASURING)}

@@ -1,4 +1,4 @@
-"""What the program says beside its answers: one line each, on standard error."""
+"""What the program says in addition to its answers: single lines on standard error."""
 
 import warnings
 from collections.abc import Iterator
@@ -8,8 +8,10 @@ import typer
 
 from ncbook import text
 
-BAD_INPUT, INTERRUPTED = 2, 130  # exit codes; the second is 128 + SIGINT, as shells have it
-# Warnings that are lines here, and how they read: to import their classes takes seconds.
+BAD_INPUT, INTERRUPTED = 2, 130  # exit codes; the second is 128 + SIGINT, as in shells
+STOPPED_SWEEP = "all that ended is stored, and the same command goes on from there"
+# Errors and warnings shown as lines, by name, since importing their classes takes seconds.
+ERRORS = ("DataNotFoundError", "SweepError")
 LINES = {
     "DamagedFileWarning": r".*: damaged, ",
     "LeftOutWarning": r".*: left out, ",
@@ -18,13 +20,13 @@ LINES = {
 
 
 def say(what: object) -> None:
-    """One line on standard error, whatever it is made of."""
+    """Print one line on standard error, whatever the text contains."""
     typer.echo(f"ncbook: {text.line(what)}", err=True)
 
 
 @contextmanager
-def one_line_errors(stopped: str = "stopped") -> Iterator[None]:
-    """What a user can cause, as one line and an exit code, where Python would show a traceback."""
+def one_line_errors(stopped: str) -> Iterator[None]:
+    """Show errors that a user can cause as one line, and end with an exit code."""
     try:
         with _one_line_warnings():
             yield
@@ -32,19 +34,10 @@ def one_line_errors(stopped: str = "stopped") -> Iterator[None]:
         say(stopped)
         raise typer.Exit(INTERRUPTED) from None
     except Exception as error:
-        if not _is_expected(error):
+        if not isinstance(error, ValueError | OSError) and type(error).__name__ not in ERRORS:
             raise
         say(str(error) or type(error).__name__)
         raise typer.Exit(BAD_INPUT) from None
-
-
-def _is_expected(error: Exception) -> bool:
-    if isinstance(error, (ValueError, OSError)):
-        return True
-    from ncbook.data import DataNotFoundError
-    from ncbook.sweep import SweepError
-
-    return isinstance(error, (DataNotFoundError, SweepError))
 
 
 @contextmanager

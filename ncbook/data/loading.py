@@ -20,6 +20,7 @@ from ncbook.data.folders import (
 from ncbook.data.imagenet import IMAGENET_PREFIX, Streamed, imagenet_folders, open_stream
 from ncbook.data.images import channel_statistics, normalised, resized
 from ncbook.data.subsets import balanced_indices
+from ncbook.parameters import is_number
 
 # Small, and normalised when they are loaded.
 FEATURES = {"digits": digits, "gaussians": gaussians}
@@ -140,7 +141,7 @@ def load(
 
 def _check_sizes(name: str, train_size: int | None, image_size: int | None) -> None:
     for what, size in (("train_size", train_size), ("image_size", image_size)):
-        if size is not None and (isinstance(size, bool) or not isinstance(size, int) or size < 1):
+        if size is not None and (not is_number(size, int) or size < 1):
             raise ValueError(f"{what} must be a whole number of at least 1, or None, not {size!r}")
     if image_size is None:
         return

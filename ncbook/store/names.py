@@ -10,6 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from ncbook.parameters import FIELDS, plain
 from ncbook.paths import expanded
 
 RESULTS_VARIABLE = "NCBOOK_RESULTS"
@@ -27,23 +28,15 @@ MADE_BY = ("ncbook_version", "git_commit", "torch_version", "python_version", "d
 MADE_BY += ("processor",)
 
 TEXT, REAL, WHOLE = pa.string(), pa.float64(), pa.int64()
+TYPES = {"name": TEXT, "number": REAL, "whole": WHOLE, "flag": pa.bool_()}
 # What every frame of runs has, whatever was written: a store that was filled before a column came
 # has nulls there.
 RUN_COLUMNS = {
-    **dict.fromkeys(("run_id", "dataset", "model", "optimizer"), TEXT),
-    **dict.fromkeys(("lr", "momentum", "weight_decay"), REAL),
-    **dict.fromkeys(("seed", "epochs"), WHOLE),
+    "run_id": TEXT,
+    **{field: TYPES[row.kind] for field, row in FIELDS.items()},
     "status": TEXT,
     **dict.fromkeys(("train_acc", "test_acc"), REAL),
     "reason": TEXT,
-    "coupled_share": REAL,
-    **dict.fromkeys(("batch_size", "train_size"), WHOLE),
-    "width": REAL,
-    **dict.fromkeys(("precision", "schedule"), TEXT),
-    "clip": REAL,
-    "augment": pa.bool_(),
-    "depth": WHOLE,
-    "data_listing": TEXT,
     "diverged_epoch": WHOLE,
     **dict.fromkeys((*METRICS, *SINGULAR_VALUES), REAL),
     **{f"{name}_init": REAL for name in METRICS if not name.endswith("_loss")},
@@ -88,11 +81,6 @@ def _canonical(value: Any, where: str) -> Any:
     if value is None or isinstance(value, str | int):
         return value
     raise ValueError(f"{where}: {value!r} cannot be part of a run's id")
-
-
-def plain(value: Any) -> Any:
-    """The Python scalar inside a NumPy or torch one; everything else as it is."""
-    return value.item() if hasattr(value, "item") and getattr(value, "ndim", 1) == 0 else value
 
 
 def digest(text: str) -> str:

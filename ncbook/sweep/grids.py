@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from itertools import product
 
 from ncbook import data
+from ncbook.parameters import AXES
 from ncbook.train import RunConfig
 
 
@@ -58,9 +59,9 @@ def grid(
     lrs: Sequence[float] = (),
     momenta: Sequence[float] = (),
     weight_decays: Sequence[float] = (),
-    seeds: Sequence[int] = (0,),
+    seeds: Sequence[int] = (),
     coupled_shares: Sequence[float] = (),
-    **shared,
+    **more,
 ) -> list[RunConfig]:
     """One config for each point of an optimizer's grid; an empty axis takes the paper's values.
 
@@ -68,7 +69,7 @@ def grid(
         optimizer: a key of ``GRIDS`` or ``MIXED_GRIDS``.
         lrs, momenta, weight_decays, seeds: the axes.
         coupled_shares: a further axis of the ``_mixed`` optimizers.
-        shared: further fields of ``RunConfig``, equal for all.
+        more: other axes of ``parameters.AXES``; and fields of ``RunConfig``, equal for all.
 
     Raises:
         ValueError: an optimizer without a grid, or a value that ``RunConfig`` refuses.
@@ -76,19 +77,16 @@ def grid(
     >>> len(grid("adamw"))
     108
     """
-    paper = paper_grid(optimizer)
-    axes = product(
-        seeds or (0,),
-        lrs or paper.lrs,
-        weight_decays or paper.weight_decays,
-        momenta or paper.momenta,
-        coupled_shares or paper.coupled_shares,
-    )
-    names = ("seed", "lr", "weight_decay", "momentum", "coupled_share")
-    if "dataset" in shared:  # its folder is listed once, not for each config
-        shared = {"data_listing": data.fingerprint(shared["dataset"])} | shared
+    axes = {axis.name: more.pop(axis.name, ()) or (axis.default,) for axis in AXES}
+    axes |= vars(paper_grid(optimizer))
+    given = (lrs, momenta, weight_decays, seeds, coupled_shares)
+    names = ("lrs", "momenta", "weight_decays", "seeds", "coupled_shares")
+    axes |= {name: values for name, values in zip(names, given, strict=True) if values}
+    if "dataset" in more:  # its folder is listed once, not for each config
+        more = {"data_listing": data.fingerprint(more["dataset"])} | more
+    fields = [axis.field for axis in AXES]
     configs = [
-        RunConfig(optimizer=optimizer, **dict(zip(names, point, strict=True)), **shared)
-        for point in axes
+        RunConfig(optimizer=optimizer, **dict(zip(fields, point, strict=True)), **more)
+        for point in product(*axes.values())
     ]
     return list(dict.fromkeys(configs))

@@ -5,19 +5,17 @@ values; so the notebook passes everything through ``check``.
 """
 
 import ast
-import difflib
 import os
-import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from fractions import Fraction
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import torch
 
-from ncbook import data, store, text
+from ncbook import data, parameters, store, text
+from ncbook.parameters import AXES, BY_NAME, FIELDS
 from ncbook.sweep.cluster import SweepError, scheduler_workers
 from ncbook.sweep.engine import (
     default_workers,
@@ -27,18 +25,13 @@ from ncbook.sweep.engine import (
     run_id,
     stored_without_listing,
 )
-from ncbook.sweep.grids import grid, paper_grid
-from ncbook.train import RunConfig, check_samples, check_whole
+from ncbook.sweep.grids import grid
+from ncbook.train import RunConfig, check_samples
 
-PARAMETERS = (
-    *("optimizer", "dataset", "model", "lrs", "momenta", "weight_decays", "epochs", "batch_size"),
-    *("seeds", "coupled_shares", "train_size", "width", "depth", "precision", "schedule", "clip"),
-    *("augment", "log_epochs", "results", "device", "workers", "scheduler"),
-    "deterministic",
-)
-AXES = ("lrs", "momenta", "weight_decays", "coupled_shares")
-WHOLE = ("epochs", "batch_size", "train_size", "depth")
+PARAMETERS = tuple(BY_NAME)
+OPTIMIZER = "adamw"  # if none is asked for
 INJECTED = "# Parameters"  # how papermill begins the cell that it adds
+SAID = ("optimizer", "dataset", "model", "epochs", "batch_size")  # in a description's first lines
 
 
 class ParameterError(ValueError):
@@ -66,13 +59,14 @@ def check(namespace: Mapping[str, Any]) -> Request:
 
     Lists may be given as lists, as one number, or as text: ``0.001``, ``[0.001, 0.01]``,
     ``"0.001, 0.01"``, ``"1e-3"``. The data set is loaded and the results folder is created, so
-    that nothing fails later for want of them.
+    that a missing one is found before any work.
 
     Raises:
         ParameterError: one line that names the value, and what is valid.
     """
     try:
-        _check_names(namespace)
+        for name in _injected_names(namespace.get("In", ())):
+            parameters.check_name(name)
         request = read(namespace)
         preflight(request)
     except (ValueError, OSError, data.DataNotFoundError, SweepError) as error:
@@ -81,7 +75,7 @@ def check(namespace: Mapping[str, Any]) -> Request:
 
 
 def preflight(request: Request) -> None:
-    """Load a request's data and make its results folder, so that nothing fails for want of them.
+    """Load a request's data and make its results folder.
 
     Raises:
         ValueError, data.DataNotFoundError, store.ResultsFolderError: what is wrong.
@@ -91,148 +85,59 @@ def preflight(request: Request) -> None:
     store.ensure_writable(request.results)
 
 
-def _check_names(namespace: Mapping[str, Any]) -> None:
-    for name in _injected_names(namespace.get("In", ())):
-        if name not in PARAMETERS:
-            close = difflib.get_close_matches(name, PARAMETERS, n=1)
-            hint = f" (did you mean {close[0]!r}?)" if close else ""
-            raise ValueError(f"unknown parameter {name!r}{hint}; valid: {', '.join(PARAMETERS)}")
-
-
 def _injected_names(cells: Sequence[str]) -> list[str]:
-    """What papermill has set: the names in the last cell that it wrote among those executed."""
+    """The names that papermill has set, in the last cell that it wrote."""
     injected = [source for source in cells if source.startswith(INJECTED)]
     body = ast.parse(injected[-1]).body if injected else []
     return [target.id for line in body if isinstance(line, ast.Assign) for target in line.targets]
 
 
 def read(namespace: Mapping[str, Any]) -> Request:
-    """The request that some parameters make, of which nothing is loaded or written yet.
+    """The request that some parameters make; nothing is loaded or written yet.
 
     Raises:
         ValueError, SweepError: as of ``check``.
     """
-    given = {name: namespace.get(name) for name in PARAMETERS}
-    optimizer = _name("optimizer", given["optimizer"], "adamw")
-    paper_grid(optimizer)
-    axes = {axis: _numbers(axis, given[axis]) for axis in AXES}
-    whole = {field: _whole(field, given[field]) for field in WHOLE}
-    seeds = tuple(_whole("seeds", seed) for seed in _items(given["seeds"]))
-    scheduler = _name("scheduler", given["scheduler"], None)
-    device, workers = _place(given["device"], given["workers"], scheduler)
-    shared = whole | {
-        "dataset": _name("dataset", given["dataset"], "digits"),
-        "model": _name("model", given["model"], "mlp"),
-        "precision": _name("precision", given["precision"], None),
-        "schedule": _name("schedule", given["schedule"], None),
-        "width": _one("width", given["width"]),
-        "clip": _one("clip", given["clip"]),
-        "augment": _flag("augment", given["augment"]),
-    }
-    shared = {field: value for field, value in shared.items() if value is not None}
-    configs = grid(optimizer, **axes, seeds=seeds, **shared)
-    log_epochs = tuple(_whole("log_epochs", epoch) for epoch in _items(given["log_epochs"]))
-    outside = [epoch for epoch in log_epochs if not 0 <= epoch <= configs[0].epochs]
+    given = parameters.read(namespace)
+    of_run = {row.name if row.many else name: given[row.name] for name, row in _of_run().items()}
+    optimizer = of_run.pop("optimizer") or OPTIMIZER
+    configs = grid(optimizer, **{k: v for k, v in of_run.items() if v is not None})
+    outside = [epoch for epoch in given["log_epochs"] if not 0 <= epoch <= configs[0].epochs]
     if outside:
         raise ValueError(f"log_epochs must lie in 0..{configs[0].epochs}, got {outside}")
-    results = str(given["results"]) if given["results"] else None
+    device, workers = _place(given["device"], given["workers"], given["scheduler"])
     return Request(
         configs,
-        results,
-        log_epochs or None,
+        given["results"],
+        given["log_epochs"] or None,
         device,
         workers,
-        bool(_flag("deterministic", given["deterministic"])),
-        scheduler,
+        bool(given["deterministic"]),
+        given["scheduler"],
     )
 
 
-def _place(device: Any, workers: Any, scheduler: str | None) -> tuple[str, int]:
-    """Device and number of workers, here or at a scheduler, which has its own."""
+def _of_run() -> dict[str, parameters.Parameter]:
+    """The parameters that users set, and that decide a run's result, by field."""
+    return {field: row for field, row in FIELDS.items() if row.group}
+
+
+def _place(device: str | None, workers: int | None, scheduler: str | None) -> tuple[str, int]:
+    """Device and number of workers, here or of a scheduler."""
+    BY_NAME["workers"].check(workers)
     if scheduler is None:
         device = _device(device, torch.cuda.device_count())
-        return device, _workers(workers, device)
-    if workers not in (None, ""):
-        raise ValueError(f"workers must be empty where a scheduler has its own, got {workers!r}")
+        return device, workers or default_workers(device)
+    if workers is not None:
+        raise ValueError(f"workers must be empty where a scheduler has its own, got {workers}")
     offer = scheduler_workers(scheduler)
     return _device(device, min(offer.gpus, 1)), offer.count
 
 
-def _workers(value: Any, device: str) -> int:
-    workers = _whole("workers", value)
-    if workers is None:
-        return default_workers(device)
-    check_whole("workers", workers, 1)
-    return workers
-
-
-def _items(value: Any) -> list[Any]:
-    """A parameter that may be a list, one value, text with commas, or empty."""
-    if value is None:
-        return []
-    if isinstance(value, str):
-        return [item.strip() for item in value.strip(" []()").split(",") if item.strip()]
-    return list(value) if isinstance(value, (list, tuple)) else [value]
-
-
-def _numbers(name: str, value: Any) -> tuple[float, ...]:
-    return tuple(number(name, item) for item in _items(value))
-
-
-def _one(name: str, value: Any) -> float | None:
-    """One number, or None if the parameter is empty."""
-    numbers = _numbers(name, value)
-    if len(numbers) > 1:
-        raise ValueError(f"{name} must be one number, got {value!r}")
-    return numbers[0] if numbers else None
-
-
-def _flag(name: str, value: Any) -> bool | None:
-    if value in (None, ""):
-        return None
-    words = {"true": True, "false": False}
-    flag = words.get(value.strip().lower()) if isinstance(value, str) else value
-    if not isinstance(flag, bool):
-        raise ValueError(f"{name} must be true or false, got {value!r}")
-    return flag
-
-
-def number(name: str, value: Any) -> int | float:
-    """A float, also from text: ``"1e-3"`` or ``"1/8"``; an int where a float would round a whole
-    number."""
-    try:
-        if isinstance(value, bool):
-            raise TypeError
-        rounded = float(Fraction(value) if isinstance(value, str) and "/" in value else value)
-        large = abs(rounded) >= 2**sys.float_info.mant_dig and rounded.is_integer()
-        return int(Fraction(value)) if large else rounded
-    except (TypeError, ValueError, ArithmeticError):
-        raise ValueError(f"{name} must be numbers, got {value!r}") from None
-
-
-def _whole(name: str, value: Any) -> int | None:
-    """An int, also from ``5.0`` or ``"5"``; None if the parameter is empty."""
-    items = _items(value)
-    if not items:
-        return None
-    found = number(name, items[0])
-    if len(items) > 1 or not float(found).is_integer():
-        raise ValueError(f"{name} must be a whole number, got {value!r}")
-    return int(found)
-
-
-def _name(field: str, value: Any, default: str | None) -> str | None:
-    if value in (None, ""):
-        return default
-    if not isinstance(value, str):
-        raise ValueError(f"{field} must be a name, got {value!r}")
-    return value
-
-
-def _device(value: Any, gpus: int) -> str:
+def _device(device: str | None, gpus: int) -> str:
     """``cpu``, ``cuda`` or ``cuda:N``; empty: a GPU if there is one."""
     valid = ["cpu", *(["cuda"] if gpus else []), *(f"cuda:{i}" for i in range(gpus))]
-    device = _name("device", value, "cuda" if gpus else "cpu")
+    device = device or ("cuda" if gpus else "cpu")
     if device not in valid:
         raise ValueError(f"unknown device {device!r}; valid here: {', '.join(valid)}")
     return device
@@ -241,30 +146,19 @@ def _device(value: Any, gpus: int) -> str:
 def describe(request: Request) -> str:
     """Markdown: what a sweep will train, what the store has, and about how long it will take."""
     first, todo = request.configs[0], missing(request.configs, request.results)
-    workers = request.workers
-    axes = {
-        "learning rates": "lr",
-        "momenta": "momentum",
-        "weight decays": "weight_decay",
-        "seeds": "seed",
-    }
     lines = [
         f"**{len(request.configs)} runs** of {first.optimizer} on {text.html(first.dataset)} "
         f"({first.model}), {first.epochs} epochs each in batches of {first.batch_size}, stored in "
         f"<code>{text.html(_shortest(store.results_dir(request.results)))}</code>.",
         "",
+        *_values(request.configs),
     ]
-    for label, field in axes.items():
-        values = dict.fromkeys(getattr(config, field) for config in request.configs)
-        shown = (f"{v:g}" if isinstance(v, float) else str(v) for v in values)
-        lines.append(f"- {label}: {', '.join(shown)}")
     if todo:
-        seconds = estimate_seconds(todo, request.device, workers, request.scheduler)
+        workers = "1 worker" if request.workers == 1 else f"{request.workers} workers"
         whose = f" of {text.html(request.scheduler)}" if request.scheduler else ""
-        lines.append(
-            f"- to train: {len(todo)}, about {duration(seconds)} on {request.device} with "
-            f"{workers} worker{'s' if workers > 1 else ''}{whose}"
-        )
+        seconds = estimate_seconds(todo, request.device, request.workers, request.scheduler)
+        about = f"about {duration(seconds)} on {request.device} with {workers}{whose}"
+        lines.append(f"- to train: {len(todo)}, {about}")
     else:
         lines.append("- to train: none, all of them are in the store")
     if old := stored_without_listing(request.configs, request.results):
@@ -273,6 +167,21 @@ def describe(request: Request) -> str:
             "are not taken for these"
         )
     return "\n".join(lines)
+
+
+def _values(configs: Sequence[RunConfig]) -> list[str]:
+    """A line for each axis, and for each other parameter that has not its usual value."""
+    lines = []
+    for field, row in _of_run().items():
+        values = dict.fromkeys(getattr(config, field) for config in configs)
+        if field not in SAID and (row in AXES or not _is_usual(configs[0], field)):
+            shown = (f"{v:g}" if isinstance(v, float) else str(v) for v in values)
+            lines.append(f"- {row.label}: {', '.join(shown)}")
+    return lines
+
+
+def _is_usual(config: RunConfig, field: str) -> bool:
+    return replace(config, **{field: FIELDS[field].default}) == config
 
 
 def _shortest(path: Path) -> str:

@@ -9,16 +9,15 @@ one after another. ``train_streaming`` trains one run on images that do not fit 
 What it costs beside the plain loop: ``benchmarks/sweep_vs_loop.py``, ``benchmarks/networks.py``.
 """
 
+from ncbook.parameters import PRECISIONS, check_whole
 from ncbook.train.checkpoint import CheckpointWarning, checkpoint_path, remove_checkpoint
 from ncbook.train.config import (
     GAMMA,
     MILESTONES,
-    PRECISIONS,
     SCHEDULES,
     RunConfig,
     check_listing,
     check_samples,
-    check_whole,
     default_log_epochs,
     learning_rate_factor,
     learning_rate_factors,

@@ -2,30 +2,22 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import asdict, dataclass, fields, replace
-from numbers import Integral, Real
+from dataclasses import asdict, field, make_dataclass, replace
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from ncbook import data, models, optim
+from ncbook.parameters import FIELDS, SCHEDULES
 
 MILESTONES = (1 / 3, 2 / 3)  # of the epochs; the paper's section 3.1, after Papyan et al.
 GAMMA = 0.1  # learning-rate factor at each milestone
-WHOLE_LIMIT = 2**63  # what 64 bits hold: a column of the store, torch's generators
-FRACTIONAL = ("lr", "momentum", "weight_decay", "coupled_share", "width", "clip")
-PRECISIONS = ("float32", "bfloat16", "float64")
-SCHEDULES = ("step", "cosine", "constant")
 WARM_UP = 0.05  # of the steps, of the cosine schedule; the paper's D.4.5
-LATER = {"schedule": "step", "clip": None, "augment": False, "depth": None}
 MIXED = {"sgd": "sgd_mixed", "adam": "adam_mixed", "sign": "signum_mixed"}
 
 
-@dataclass(frozen=True)
-class RunConfig:
+class _Config:
     """Everything that decides one run's result; its hash is the run's name.
 
     Args:
@@ -33,93 +25,50 @@ class RunConfig:
         lr, momentum, weight_decay: eta > 0, beta in [0, 1), total lambda >= 0.
         coupled_share: share of ``weight_decay`` that is coupled: 1 or 0 as the optimizer's name
             says (filled in), or in between for a ``_mixed`` optimizer.
-        seed: of the initialisation, the minibatches and the subset.
-        epochs: at least 1.
-        batch_size: at least 2; the last batch of an epoch may be smaller.
-        train_size: size of the class-balanced subset of the training set; None takes all of it.
-        width: factor on the network's hidden widths.
         precision: of the hidden layers; last layer and metrics are float32 in ``bfloat16`` too.
-        schedule: of the learning rate, a name of ``SCHEDULES``; by default the model's: ``cosine``
-            for a ViT, ``step`` for all others.
+        schedule: of the learning rate; by default the model's: ``cosine`` for a ViT, ``step`` for
+            all others.
         clip: largest norm that a step's gradient may have; None leaves it as it is, as the paper's
             code does (its ViT's, too: there a misspelt name switches clipping off).
-        augment: whether training images are cropped and flipped at random.
         depth: number of hidden layers or blocks; None is the model's own.
         data_listing: fingerprint of the images in a ``folder:PATH`` or ``imagenet:PATH``, filled
             in; None for all other data sets. Of runs that were stored before there was one: ``""``.
+        others: the rows of ``ncbook.parameters.TABLE`` that have a field, with their defaults.
 
     Raises:
         ValueError: for any value out of its range, naming it and what is valid.
     """
 
-    dataset: str = "digits"
-    model: str = "mlp"
-    optimizer: str = "sgd"
-    lr: float = 0.01
-    momentum: float = 0.9
-    weight_decay: float = 5e-4
-    coupled_share: float | None = None
-    seed: int = 0
-    epochs: int = 200
-    batch_size: int = 128
-    train_size: int | None = None
-    width: float = 1.0
-    precision: str = "float32"
-    schedule: str | None = None
-    clip: float | None = None
-    augment: bool = False
-    depth: int | None = None
-    data_listing: str | None = None
-
     def __post_init__(self) -> None:
-        for field in fields(self):
-            object.__setattr__(self, field.name, _typed(field.name, getattr(self, field.name)))
+        for name, row in FIELDS.items():
+            self._fill(name, row.typed(getattr(self, name)))
+            row.check(getattr(self, name))
         data.validate_name(self.dataset)
-        object.__setattr__(self, "dataset", data.plain_name(self.dataset))
-        models.validate_name(self.model)
+        self._fill("dataset", data.plain_name(self.dataset))
         if (self.dataset == data.UFM) != (self.model == data.UFM):
             raise ValueError(
                 f"dataset {data.UFM!r} and model {data.UFM!r} go together, got dataset "
                 f"{self.dataset!r} and model {self.model!r}"
             )
-        optim.check_hyperparameters(self.lr, self.momentum, self.weight_decay)
         optim.split_decay(self.optimizer, self.weight_decay, self.coupled_share)
-        if self.coupled_share is None:
-            share = optim.rule(self.optimizer).coupled_share
-            object.__setattr__(self, "coupled_share", float(share))
-        for field, least in (("seed", 0), ("epochs", 1), ("batch_size", 2)):
-            check_whole(field, getattr(self, field), least)
-        for field in ("train_size", "depth"):
-            if getattr(self, field) is not None:
-                check_whole(field, getattr(self, field), 1)
-        models.check_width(self.width)
-        if self.precision not in PRECISIONS:
-            valid = ", ".join(PRECISIONS)
-            raise ValueError(f"unknown precision {self.precision!r}; valid: {valid}")
         models.check_depth(self.model, self.depth)
-        self._check_recipe()
-        if self.data_listing is None:
-            object.__setattr__(self, "data_listing", data.fingerprint(self.dataset))
-
-    def _check_recipe(self) -> None:
-        if self.schedule is None:
-            object.__setattr__(self, "schedule", models.MODELS[self.model].schedule)
-        if self.schedule not in SCHEDULES:
-            valid = ", ".join(SCHEDULES)
-            raise ValueError(f"unknown schedule {self.schedule!r}; valid: {valid}")
-        if self.clip is not None and not (type(self.clip) is float and 0 < self.clip < math.inf):
-            raise ValueError(f"clip must be a finite number > 0, or None, got {self.clip!r}")
-        if not isinstance(self.augment, bool):
-            raise ValueError(f"augment must be true or false, got {self.augment!r}")
         if self.augment:
             data.check_augmentable(self.dataset)
+        if self.coupled_share is None:
+            self._fill("coupled_share", optim.rule(self.optimizer).coupled_share)
+        if self.schedule is None:
+            self._fill("schedule", models.MODELS[self.model].schedule)
+        if self.data_listing is None:
+            self._fill("data_listing", data.fingerprint(self.dataset))
+
+    def _fill(self, name: str, value: Any) -> None:
+        object.__setattr__(self, name, value)
 
     def identity(self) -> dict[str, Any]:
-        """What the run's id is a hash of: all fields, but for those of ``LATER`` that hold what
-        was the only way before they came. So old stores stay valid. Of a folder it is what is in
-        it that counts, and not where it lies."""
-        same = {k for k, before in LATER.items() if getattr(self, k) == before}
-        identity = {k: v for k, v in asdict(self).items() if k not in same}
+        """What the run's id is a hash of: all fields, but for those that came later and have the
+        value that all runs had before. So old stores stay valid. Of a folder the images count, and
+        not the path."""
+        identity = {k: v for k, v in asdict(self).items() if v != FIELDS[k].before}
         if self.data_listing:
             identity["dataset"] = self.dataset.partition(":")[0]
         else:
@@ -132,10 +81,20 @@ class RunConfig:
         return optim.rule(self.optimizer).direction
 
     def shared(self) -> RunConfig:
-        """The config with the member's own numbers blanked: equal for all that may train in one
-        chunk."""
-        own = {"lr": 1.0, "momentum": 0.0, "weight_decay": 0.0, "coupled_share": 0.0}
-        return replace(self, optimizer=MIXED[self.direction], **own)
+        """The config without what a chunk's runs need not share: equal for all that may train in
+        one chunk."""
+        own = {name: row.default for name, row in FIELDS.items() if not row.shared}
+        own |= {"optimizer": MIXED[self.direction], "coupled_share": 0.0}
+        return replace(self, **own)
+
+
+RunConfig = make_dataclass(
+    "RunConfig",
+    [(name, "Any", field(default=row.default)) for name, row in FIELDS.items()],
+    bases=(_Config,),
+    namespace={"__doc__": _Config.__doc__, "__module__": __name__},
+    frozen=True,
+)
 
 
 def check_samples(config: RunConfig, dataset: data.Dataset) -> None:
@@ -157,21 +116,6 @@ def check_samples(config: RunConfig, dataset: data.Dataset) -> None:
         )
 
 
-def _typed(field: str, value: Any) -> Any:
-    """The value as the one type of its field, so that equal configs are one run in every respect;
-    what is no number stays, to be refused."""
-    if isinstance(value, np.bool_):
-        return bool(value)
-    if isinstance(value, bool) or not isinstance(value, Real):
-        return value
-    if field not in FRACTIONAL:
-        return int(value) if isinstance(value, Integral) else value
-    try:
-        return float(value) + 0.0  # 0.0 for -0.0
-    except OverflowError:
-        return math.inf  # refused as such
-
-
 def check_listing(config: RunConfig, listing: str | None) -> None:
     """Raise ``ValueError`` where the folder's images have changed since the run was asked for."""
     if config.data_listing and listing and config.data_listing != listing:
@@ -179,15 +123,6 @@ def check_listing(config: RunConfig, listing: str | None) -> None:
             f"{config.dataset} has changed: files were added, removed, renamed or replaced since "
             "the run was asked for; ask for it again, and it is a new run"
         )
-
-
-def check_whole(field: str, value: object, least: int) -> None:
-    """Raise ``ValueError`` naming the value unless it is an int that is at least ``least``, and
-    that a column of the store can hold."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise ValueError(f"{field} must be a whole number >= {least}, got {value!r}")
-    if value >= WHOLE_LIMIT:
-        raise ValueError(f"{field} must be below 2**63, got {value!r}")
 
 
 def drop_epochs(epochs: int) -> tuple[int, ...]:

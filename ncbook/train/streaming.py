@@ -18,8 +18,9 @@ import torch
 from torch import Tensor, nn
 
 from ncbook import data
+from ncbook.parameters import check_whole
 from ncbook.train.checkpoint import checkpoint_path, load_checkpoint, save_checkpoint
-from ncbook.train.config import RunConfig, check_samples, check_whole, learning_rate_factors
+from ncbook.train.config import RunConfig, check_samples, learning_rate_factors
 from ncbook.train.feed import Feed
 from ncbook.train.heap import heap_kept
 from ncbook.train.loop import (

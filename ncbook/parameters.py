@@ -1,0 +1,314 @@
+"""The parameters of a sweep, each written once.
+
+``RunConfig``, the sweep notebook, the command line, the columns of the store and their filters, and
+the tables in the README and the notebook all follow from ``TABLE``. ``python -m ncbook.parameters``
+prints these tables' rows. This module imports nothing that takes time: ``ncbook --help`` shows it.
+"""
+
+import difflib
+import math
+import os
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from numbers import Integral, Real
+from typing import Any
+
+LARGEST_WHOLE = 2**63 - 1  # what 64 bits hold: a column of the store, torch's generators
+LEAST_WIDTH = 1 / 64  # below it a hidden layer would have one unit or none
+NAME, NUMBER, WHOLE, FLAG = "name", "number", "whole", "flag"
+GRID, TRAINING, PLACE, MEASURING = "Grid", "Training", "Place", "Measuring"
+WORDS = {NUMBER: "a number", WHOLE: "a whole number", FLAG: "true or false"}
+NEVER = object()  # not even None
+BOOLEANS = {"true": True, "false": False}
+
+
+def plain(value: Any) -> Any:
+    """The Python scalar inside a NumPy or torch one; everything else as it is."""
+    return value.item() if hasattr(value, "item") and getattr(value, "ndim", 1) == 0 else value
+
+
+def is_number(value: object, kind: type = Real) -> bool:
+    """Whether it is a number of this kind; a bool is none."""
+    return isinstance(value, kind) and not isinstance(value, bool)
+
+
+def check_whole(name: str, value: object, least: int, largest: int = LARGEST_WHOLE) -> None:
+    """Raise ``ValueError`` naming the value unless it is an int in this range."""
+    if not is_number(value, int) or value < least:
+        raise ValueError(f"{name} must be a whole number >= {least}, got {value!r}")
+    if value > largest:
+        raise ValueError(f"{name} must be at most {largest}, got {value!r}")
+
+
+def items(value: Any) -> list[Any]:
+    """A parameter that may be a list, one value, text with commas, or empty.
+
+    >>> items("[0.001, 0.01]"), items(0.5), items("")
+    (['0.001', '0.01'], [0.5], [])
+    """
+    if value is None:
+        return []
+    if isinstance(value, str):
+        return [item.strip() for item in value.strip(" []()").split(",") if item.strip()]
+    return list(value) if isinstance(value, list | tuple) else [value]
+
+
+@dataclass(frozen=True)
+class Range:
+    """Valid numbers: in words, and as a test."""
+
+    words: str
+    holds: Callable[[float], bool]
+
+
+POSITIVE = Range("a finite number > 0", lambda value: 0 < value < math.inf)
+NOT_NEGATIVE = Range("a finite number >= 0", lambda value: 0 <= value < math.inf)
+FACTOR = Range("a number in [0, 1)", lambda value: 0 <= value < 1)
+SHARE = Range("a number in [0, 1]", lambda value: 0 <= value <= 1)
+SCALE = Range(
+    f"a finite number of at least {LEAST_WIDTH}", lambda value: LEAST_WIDTH <= value < math.inf
+)
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A row of ``TABLE``.
+
+    Args:
+        name: of the notebook's parameter, and, with dashes, of the option.
+        kind: ``NAME``, ``NUMBER``, ``WHOLE`` or ``FLAG``.
+        group: panel of ``--help``; those of ``GRID`` and ``TRAINING`` decide a run's result. None:
+            of no option, but filled in.
+        help: what it is; its label ends before the first parenthesis.
+        default: of ``RunConfig``; None is valid if it is the default.
+        valid: names (``PATH`` at the end of one stands for any path), numbers or whole numbers.
+        empty: what an empty value means, in Markdown; by default the default.
+        field: of ``RunConfig``, and column of the store; by default the name, or its singular.
+        many: whether a request may have several values: an axis of the grid.
+        shared: whether all runs of a chunk must have the same value.
+        before: value of all runs that were stored before the parameter existed. A run with this
+            value has the id that it had then.
+        metavar: stands for the value in ``--help``.
+    """
+
+    name: str
+    kind: str
+    group: str | None
+    help: str
+    default: Any = None
+    valid: tuple[str, ...] | Range | range | None = None
+    empty: str = ""
+    field: str = ""
+    many: bool = False
+    shared: bool = True
+    before: Any = NEVER
+    metavar: str = ""
+
+    def __post_init__(self) -> None:
+        singular = self.name.removesuffix("s") if self.many else self.name
+        object.__setattr__(self, "field", self.field or singular)
+
+    @property
+    def label(self) -> str:
+        """``weight decays``."""
+        return self.help.partition(" (")[0]
+
+    @property
+    def usual(self) -> str:
+        """What an empty value means, in Markdown."""
+        number = is_number(self.default)
+        return self.empty or (f"{self.default:g}" if number else f"`{str(self.default).lower()}`")
+
+    # ------------------------------------------------------------ values of a config
+
+    def typed(self, value: Any) -> Any:
+        """The value as the one type of its field, so that equal configs are one run in every
+        respect; what is no number stays as it is, for ``check`` to refuse."""
+        value = plain(value)
+        if not is_number(value) or self.kind not in (NUMBER, WHOLE):
+            return value
+        if self.kind == WHOLE:
+            return int(value) if isinstance(value, Integral) else value
+        try:
+            return float(value) + 0.0  # 0.0 for -0.0
+        except OverflowError:
+            return math.inf
+
+    def check(self, value: Any) -> None:
+        """Raise ``ValueError``, naming the value and what is valid, unless it can be used."""
+        if value is None and self.default is None:
+            return
+        if isinstance(self.valid, range):
+            check_whole(self.field, value, self.valid[0], self.valid[-1])
+        elif isinstance(self.valid, tuple):
+            self.check_known(value)
+        elif isinstance(self.valid, Range) and not (is_number(value) and self.valid.holds(value)):
+            words = self.valid.words + (", or None" if self.default is None else "")
+            raise ValueError(f"{self.field} must be {words}, got {value!r}")
+        elif self.kind == FLAG and not isinstance(value, bool):
+            raise ValueError(f"{self.field} must be true or false, got {value!r}")
+
+    def check_known(self, value: Any) -> None:
+        """Raise ``ValueError``, naming the valid ones, unless the name is one of them."""
+        prefixes = tuple(name.removesuffix("PATH") for name in self.valid if ":" in name)
+        if value not in self.valid and not str(value).startswith(prefixes):
+            raise ValueError(f"unknown {self.field} {value!r}; valid: {', '.join(self.valid)}")
+
+    # ------------------------------------------------------------ values as users write them
+
+    def read(self, value: Any) -> Any:
+        """The value of a notebook's parameter or an option: a tuple if there may be many, else one
+        value, or None if it is empty.
+
+        Raises:
+            ValueError: it is not of the parameter's kind.
+        """
+        if self.many:
+            return tuple(map(self.read_one, items(value)))
+        if self.kind in (NAME, FLAG):
+            return None if value in (None, "") else self.read_one(value)
+        found = items(value)
+        if len(found) > 1:
+            raise ValueError(f"{self.name} must be {WORDS[self.kind]}, got {value!r}")
+        return self.read_one(found[0]) if found else None
+
+    def read_one(self, value: Any) -> Any:
+        """One value, of this parameter's kind.
+
+        Raises:
+            ValueError: it is not of the parameter's kind.
+        """
+        if self.kind == NAME:
+            if not isinstance(value, str | os.PathLike):
+                raise ValueError(f"{self.name} must be a name, got {value!r}")
+            return str(value)
+        try:
+            if self.kind == FLAG:
+                return value if isinstance(value, bool) else BOOLEANS[value.strip().lower()]
+            return _whole(value) if self.kind == WHOLE else _number(value)
+        except (TypeError, AttributeError, LookupError, ValueError, ArithmeticError):
+            words = f"{WORDS[self.kind][2:]}s" if self.many else WORDS[self.kind]
+            raise ValueError(f"{self.name} must be {words}, got {value!r}") from None
+
+
+def _number(value: Any) -> int | float:
+    """A float, also from text: ``"1e-3"`` or ``"1/8"``; an int where a float would round a whole
+    number."""
+    if isinstance(value, bool):
+        raise TypeError
+    rounded = float(Fraction(value) if isinstance(value, str) and "/" in value else value)
+    large = abs(rounded) >= 2**sys.float_info.mant_dig and rounded.is_integer()
+    return int(Fraction(value)) if large else rounded
+
+
+def _whole(value: Any) -> int:
+    """An int, also from ``5.0`` or ``"5"``."""
+    number = _number(value)
+    if not float(number).is_integer():
+        raise ValueError
+    return int(number)
+
+
+OPTIMIZERS = ("sgd", "sgdw", "adam", "adamw", "signum", "signumw")
+OPTIMIZERS += ("sgd_mixed", "adam_mixed", "signum_mixed")
+DATA = ("digits", "gaussians", "ufm", "mnist", "fashion_mnist", "cifar10")
+DATA += ("folder:PATH", "imagenet:PATH")
+MODELS = ("mlp", "ufm", "resnet9", "vgg9", "vit", "resnet50")
+PRECISIONS = ("float32", "bfloat16", "float64")
+SCHEDULES = ("step", "cosine", "constant")
+FROM_0, FROM_1, FROM_2 = (range(least, LARGEST_WHOLE + 1) for least in range(3))
+DEPTHS = range(1, 1001)  # each layer is a module of its own, and takes time to build
+OWN = {"many": True, "shared": False}  # an axis along which the runs of a chunk may differ
+PAPERS = "the paper's"
+SHARES = "0, 0.1, ..., 1"
+MOMENTA = "0, 0.5, 0.7, 0.9, 0.95, 0.98"
+STEP = "`step`; for a vit `cosine`"
+LOGGED = "0, 1, 2, 5, ..., the last"
+RESULTS = "`NCBOOK_RESULTS`, else `./results`"
+
+TABLE = (
+    Parameter("optimizer", NAME, GRID, "update rule", "sgd", OPTIMIZERS, "`adamw`", shared=False),
+    Parameter("dataset", NAME, GRID, "data (PATH: here or in NCBOOK_DATA)", "digits", DATA),
+    Parameter("model", NAME, GRID, "network (ufm: with data ufm alone)", "mlp", MODELS),
+    Parameter("seeds", WHOLE, GRID, "seeds (of weights, batches, subset)", 0, FROM_0, many=True),
+    Parameter("lrs", NUMBER, GRID, "learning rates", 0.01, POSITIVE, PAPERS, **OWN),
+    Parameter("weight_decays", NUMBER, GRID, "weight decays", 5e-4, NOT_NEGATIVE, PAPERS, **OWN),
+    Parameter(
+        "momenta", NUMBER, GRID, "momenta (Adam: beta 1)", 0.9, FACTOR, MOMENTA, "momentum", **OWN
+    ),
+    Parameter(
+        "coupled_shares", NUMBER, GRID, "coupled share (if mixed)", None, SHARE, SHARES, **OWN
+    ),
+    Parameter("epochs", WHOLE, TRAINING, "passes over the training set", 200, FROM_1),
+    Parameter("batch_size", WHOLE, TRAINING, "samples a step", 128, FROM_2),
+    Parameter(
+        "train_size",
+        WHOLE,
+        TRAINING,
+        "size of a class-balanced subset",
+        None,
+        FROM_1,
+        "all samples",
+    ),
+    Parameter("width", NUMBER, TRAINING, "factor on the layers' widths (such as 1/8)", 1.0, SCALE),
+    Parameter(
+        "depth", WHOLE, TRAINING, "mlp layers, vit blocks", None, DEPTHS, "3, and 6", before=None
+    ),
+    Parameter(
+        "precision", NAME, TRAINING, "format of hidden layers' numbers", "float32", PRECISIONS
+    ),
+    Parameter(
+        "schedule", NAME, TRAINING, "learning rate over time", None, SCHEDULES, STEP, before="step"
+    ),
+    Parameter(
+        "clip", NUMBER, TRAINING, "largest gradient norm", None, POSITIVE, "no limit", before=None
+    ),
+    Parameter("augment", FLAG, TRAINING, "random crops and flips of images", False, before=False),
+    Parameter(
+        "log_epochs", WHOLE, MEASURING, "epochs to measure at", None, FROM_0, LOGGED, many=True
+    ),
+    Parameter("deterministic", FLAG, MEASURING, "deterministic algorithms on a GPU", False),
+    Parameter("results", NAME, PLACE, "folder of the store", empty=RESULTS, metavar="FOLDER"),
+    Parameter("workers", WHOLE, PLACE, "processes", None, FROM_1, "one a core, or one a GPU"),
+    Parameter(
+        "scheduler", NAME, PLACE, "Dask scheduler to use", empty="this machine", metavar="ADDRESS"
+    ),
+    Parameter("device", NAME, PLACE, "`cpu`, `cuda` or `cuda:1`", empty="a GPU if there is one"),
+    Parameter("data_listing", NAME, None, "fingerprint of a folder's images"),
+)
+BY_NAME = {row.name: row for row in TABLE if row.group}  # those that users set
+FIELDS = {row.field: row for row in TABLE if row.group in (GRID, TRAINING, None)}  # of a run
+AXES = tuple(row for row in FIELDS.values() if row.many)
+
+
+def check_name(name: str) -> None:
+    """Raise ``ValueError`` if there is no such parameter, with the one that may be meant."""
+    if name not in BY_NAME:
+        close = difflib.get_close_matches(name, BY_NAME, n=1)
+        hint = f" (did you mean {close[0]!r}?)" if close else ""
+        raise ValueError(f"unknown parameter {name!r}{hint}; valid: {', '.join(BY_NAME)}")
+
+
+def read(given: Mapping[str, Any]) -> dict[str, Any]:
+    """All parameters as ``Parameter.read`` has them; one that is not given is empty.
+
+    Raises:
+        ValueError: a value that is not of its parameter's kind.
+    """
+    return {name: row.read(given.get(name)) for name, row in BY_NAME.items()}
+
+
+def documented() -> str:
+    """A Markdown table of all parameters."""
+    lines = ["| parameter | meaning | empty means |", "|---|---|---|"]
+    for row in BY_NAME.values():
+        names = row.valid if isinstance(row.valid, tuple) else ()
+        meaning = ": ".join(filter(None, (row.help, " ".join(f"`{name}`" for name in names))))
+        lines.append(f"| `{row.name}` | {meaning} | {row.usual} |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    print(documented())
