@@ -41,7 +41,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from ncbook import data, models, sweep
 from ncbook.train import RunConfig, loop
 from ncbook.train import measure as measuring
-from ncbook.train.heap import heap_kept
+from ncbook.train.context import heap_kept
 
 CLASSES = {"mnist": "MNIST", "fashion_mnist": "FashionMNIST", "cifar10": "CIFAR10"}
 MAXRSS_UNIT = 1 if sys.platform == "darwin" else 1024

@@ -1,34 +1,35 @@
-"""One optimizer's grid, trained by ncbook and by the plain PyTorch loop that most people write.
+"""One optimizer's grid: the command that a user types, and the plain PyTorch loop.
 
-    python benchmarks/sweep_vs_loop.py                 # the whole grid of adamw; some 10 minutes
-    python benchmarks/sweep_vs_loop.py sgd --runs 18   # fewer runs
+    python benchmarks/sweep_vs_loop.py sgd                  # the whole grid; some 20 minutes
+    python benchmarks/sweep_vs_loop.py adamw --lrs 1 --epochs 50 --repeats 1
 
-Side by side in one go, on the same data, networks, seeds and schedule:
+In turns, on the same data, networks, seeds and schedule:
 
-Memory is that of all processes of ncbook's first go, shared pages counted once.
+- loop: ``torch.optim`` with ``fused=True``, one run after the other, in two processes with one
+  thread each, half of the runs each; its start included;
+- ncbook: ``papermill notebooks/sweep.ipynb``, the whole command from start to end, into an empty
+  store: imports, workers, training, measuring all metrics at eleven epochs, storing, figures. The
+  first time with an empty cache, as on a new machine; then with what the first compiled.
 
-- loop, one process: ``torch.optim``, one run after the other, torch's default threads;
-- loop, two processes: the same with one thread each, half of the runs each, ``fused=True``;
-- ncbook: ``sweep.run`` with two workers into an empty store; its time includes the workers' start,
-  compiling, measuring all metrics at eleven epochs and writing. ``first`` compiles with an empty
-  cache, as on a new machine; ``again`` with what the first left.
-
-The loops measure nothing but the final accuracy and NC0, so that they do the least work that still
-shows that the results are the same: for each, the median over the runs is printed.
+The loop measures nothing but the final accuracy and NC0, so that it does the least work that still
+shows that the results are the same: the median over the runs is printed. Memory is that of all
+processes of ncbook's first go, shared pages counted once.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import json
 import multiprocessing
 import os
 import statistics
+import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
@@ -38,25 +39,28 @@ from torch import nn
 from ncbook import data, models, store, sweep
 from ncbook.train import RunConfig, learning_rate_factor
 
+NOTEBOOK = Path(__file__).parent.parent / "notebooks" / "sweep.ipynb"
+Results = list[tuple[float, float]]  # (training accuracy, NC0) of each run
+
 MAKE = {
-    "sgd": lambda p, c, fused: torch.optim.SGD(
-        p, c.lr, momentum=c.momentum, weight_decay=c.weight_decay, fused=fused
+    "sgd": lambda p, c: torch.optim.SGD(
+        p, c.lr, momentum=c.momentum, weight_decay=c.weight_decay, fused=True
     ),
-    "adam": lambda p, c, fused: torch.optim.Adam(
-        p, c.lr, betas=(c.momentum, 0.999), weight_decay=c.weight_decay, fused=fused
+    "adam": lambda p, c: torch.optim.Adam(
+        p, c.lr, betas=(c.momentum, 0.999), weight_decay=c.weight_decay, fused=True
     ),
-    "adamw": lambda p, c, fused: torch.optim.AdamW(
-        p, c.lr, betas=(c.momentum, 0.999), weight_decay=c.weight_decay, fused=fused
+    "adamw": lambda p, c: torch.optim.AdamW(
+        p, c.lr, betas=(c.momentum, 0.999), weight_decay=c.weight_decay, fused=True
     ),
 }
 
 
-def plain_run(config: RunConfig, dataset: data.Dataset, fused: bool) -> tuple[float, float]:
+def plain_run(config: RunConfig, dataset: data.Dataset) -> tuple[float, float]:
     """(training accuracy, NC0) after one run of the ordinary loop."""
     torch.manual_seed(config.seed)
     shape = dataset.train_x.shape[1:]
     net = models.build(config.model, dataset.num_classes, shape[0], input_shape=shape)
-    optimizer = MAKE[config.optimizer](net.parameters(), config, fused)
+    optimizer = MAKE[config.optimizer](net.parameters(), config)
     order = torch.Generator().manual_seed(config.seed)
     for epoch in range(config.epochs):
         for group in optimizer.param_groups:
@@ -73,51 +77,50 @@ def plain_run(config: RunConfig, dataset: data.Dataset, fused: bool) -> tuple[fl
         return accuracy, net.fc.weight.double().sum(0).norm().item()
 
 
-def plain_runs(configs: Sequence[RunConfig], fused: bool = False) -> list[tuple[float, float]]:
-    dataset = sweep.load_data(configs[0])
-    return [plain_run(config, dataset, fused) for config in configs]
-
-
-def single_threaded(configs: Sequence[RunConfig]) -> list[tuple[float, float]]:
+def single_threaded(configs: Sequence[RunConfig]) -> Results:
     torch.set_num_threads(1)
-    return plain_runs(configs, fused=True)
+    dataset = sweep.load_data(configs[0])
+    return [plain_run(config, dataset) for config in configs]
 
 
-def one_process(configs: Sequence[RunConfig]) -> list[tuple[float, float]]:
-    return plain_runs(configs)
-
-
-def two_processes(configs: Sequence[RunConfig]) -> list[tuple[float, float]]:
+def loop(configs: Sequence[RunConfig]) -> Results:
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(2, context) as pool:
         halves = pool.map(single_threaded, [configs[::2], configs[1::2]])
     return [result for half in halves for result in half]
 
 
-def ncbook(configs: Sequence[RunConfig]) -> list[tuple[float, float]]:
-    with tempfile.TemporaryDirectory() as results:
-        sweep.run(configs, results, workers=2, progress=False)
-        runs = store.load_runs(results)
+def papermill(parameters: dict, cache: str) -> Results:
+    """What a user types, with two workers."""
+    with tempfile.TemporaryDirectory() as folder:
+        parameters = parameters | {"results": f"{folder}/results", "workers": 2}
+        command = ["papermill", "--no-progress-bar", NOTEBOOK, f"{folder}/out.ipynb"]
+        command += ["-y", json.dumps(parameters)]
+        environment = os.environ | {"TORCHINDUCTOR_CACHE_DIR": cache}
+        subprocess.run(command, check=True, capture_output=True, env=environment)
+        runs = store.load_runs(f"{folder}/results")
     return list(zip(runs["train_acc"], runs["nc0"], strict=True))
 
 
-def timed(train, configs: Sequence[RunConfig]) -> tuple[float, float, float]:
+def timed(train: Callable[[], Results]) -> tuple[float, float, float]:
     """(seconds, median accuracy, median NC0)."""
     began = time.perf_counter()
-    results = train(configs)
+    results = train()
     seconds = time.perf_counter() - began
     accuracies, nc0 = zip(*results, strict=True)
     return seconds, statistics.median(accuracies), statistics.median(nc0)
 
 
-def family_gigabytes() -> float:
-    """Memory of this process and its children now, in GB, shared pages counted once (Linux)."""
+def children_gigabytes() -> float:
+    """Memory of all processes started by this one, in GB, shared pages counted once (Linux)."""
     total, pids = 0, ["self"]
     while pids:
-        folder = Path("/proc", pids.pop())
+        pid = pids.pop()
+        folder = Path("/proc", pid)
         with contextlib.suppress(OSError):
-            lines = (folder / "smaps_rollup").read_text().splitlines()
-            total += sum(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
+            if pid != "self":
+                lines = (folder / "smaps_rollup").read_text().splitlines()
+                total += sum(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
             for children in (folder / "task").glob("*/children"):
                 pids += children.read_text().split()
     return total / 1e6
@@ -125,12 +128,12 @@ def family_gigabytes() -> float:
 
 @contextlib.contextmanager
 def peak_memory() -> Iterator[list[float]]:
-    """A list of samples, one every half second; their maximum is the peak."""
+    """A list of samples, one every two seconds; their maximum is the peak."""
     samples, over = [], threading.Event()
 
     def sample() -> None:
-        while not over.wait(0.5):
-            samples.append(family_gigabytes())
+        while not over.wait(2):
+            samples.append(children_gigabytes())
 
     thread = threading.Thread(target=sample)
     thread.start()
@@ -141,36 +144,45 @@ def peak_memory() -> Iterator[list[float]]:
         thread.join()
 
 
+def row(label: str, found: list[tuple[float, float, float]], loops: list[float]) -> None:
+    """Median and spread of the seconds, and of the ratios to the loop of the same turn."""
+    seconds = [second for second, *_ in found]
+    ratios = [loop / second for loop, second in zip(loops, seconds, strict=True)]
+    print(
+        f"{label:22}{statistics.median(seconds):8.1f}  {min(seconds):6.1f}-{max(seconds):<8.1f}"
+        f"{found[0][1]:8.4f}{found[0][2]:10.4f}"
+        f"{statistics.median(ratios):8.2f}x  {min(ratios):.2f}-{max(ratios):.2f}"
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("optimizer", nargs="?", default="adamw", choices=MAKE)
-    parser.add_argument("--runs", type=int, help="only the first of the grid's runs")
+    parser.add_argument("optimizer", nargs="?", default="sgd", choices=MAKE)
+    parser.add_argument("--lrs", type=int, default=3, help="how many of the grid's three rates")
     parser.add_argument("--epochs", type=int, default=200)
-    parser.add_argument("--precision", default="float32", help="of ncbook's hidden layers")
-    arguments = parser.parse_args()
-    configs = sweep.grid(arguments.optimizer, epochs=arguments.epochs)[: arguments.runs]
-    ours = sweep.grid(arguments.optimizer, epochs=arguments.epochs, precision=arguments.precision)[
-        : arguments.runs
-    ]
+    parser.add_argument("--repeats", type=int, default=3)
+    asked = parser.parse_args()
+    configs = sweep.grid(asked.optimizer, epochs=asked.epochs)
+    rates = sorted({config.lr for config in configs})[: asked.lrs]
+    configs = [config for config in configs if config.lr in rates]
+    parameters = {"optimizer": asked.optimizer, "lrs": rates, "epochs": asked.epochs}
     print(
-        f"{len(configs)} runs of {arguments.optimizer}, {arguments.epochs} epochs, "
+        f"{len(configs)} runs of {asked.optimizer}, {asked.epochs} epochs, "
         f"{os.cpu_count()} cores, torch {torch.__version__}"
     )
+    loops, again = [], []
     with tempfile.TemporaryDirectory() as cache:
-        os.environ["TORCHINDUCTOR_CACHE_DIR"] = cache
         with peak_memory() as samples:
-            first = timed(ncbook, ours)
-        again = [timed(ncbook, ours) for _ in range(3)]
-    two = timed(two_processes, configs)
-    one = timed(one_process, configs)
-    middle = sorted(again)[1]
-    rows = {"loop, one process": one, "loop, two processes": two, "ncbook, first": first}
-    print(f"{'':22}{'seconds':>9}{'accuracy':>10}{'NC0':>9}{'ncbook is':>14}")
-    for label, (seconds, accuracy, nc0) in (rows | {"ncbook, again": middle}).items():
-        faster = f"{seconds / middle[0]:.2f}x faster" if label.startswith("loop") else ""
-        print(f"{label:22}{seconds:9.1f}{accuracy:10.4f}{nc0:9.4f}{faster:>14}")
-    spread = ", ".join(f"{seconds:.1f}" for seconds, *_ in again)
-    print(f"again, three times: {spread} s; peak memory {max(samples):.2f} GB in all")
+            first = timed(lambda: papermill(parameters, cache))
+        for _ in range(asked.repeats):
+            loops.append(timed(lambda: loop(configs)))
+            again.append(timed(lambda: papermill(parameters, cache)))
+    seconds = [second for second, *_ in loops]
+    print(f"{'':22}{'seconds':>8}  {'spread':15}{'accuracy':>8}{'NC0':>10}{'loop takes':>11}")
+    row("loop, two processes", loops, seconds)
+    row("papermill, first", [first], seconds[:1])
+    row("papermill, again", again, seconds)
+    print(f"peak memory {max(samples):.2f} GB in all")
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -57,10 +58,11 @@ OPTIMIZERS = {
     "signum_mixed": Rule("sign", None),
 }
 STATE_SLOTS = {"sgd": 1, "adam": 2, "sign": 1}  # moving averages that each direction keeps
+NUMBERS = {"sgd": 0.0, "adam": 1.0, "sign": 2.0}  # by which ``update`` may be told a direction
 
 
 def rule(name: str) -> Rule:
-    """The row of ``OPTIMIZERS``; ``ValueError`` with the valid names if there is none."""
+    """The row of ``OPTIMIZERS``; ``ValueError`` with the valid names if it is not found."""
     if name not in OPTIMIZERS:
         raise ValueError(f"unknown optimizer {name!r}; valid: {', '.join(OPTIMIZERS)}")
     return OPTIMIZERS[name]
@@ -97,9 +99,12 @@ class Factors(NamedTuple):
         return Factors(*((v.view(-1, *ones) if v.dim() else v).to(param.dtype) for v in self))
 
 
-def init_state(direction: str, params: Mapping[str, Tensor]) -> dict[str, tuple[Tensor, ...]]:
-    """Zero moving averages for each parameter: (v,) for sgd, (m, s) for adam, (m,) for sign."""
-    slots = STATE_SLOTS[direction]
+def init_state(
+    direction: str | Tensor, params: Mapping[str, Tensor]
+) -> dict[str, tuple[Tensor, ...]]:
+    """Zero moving averages for each parameter: (v,) for sgd, (m,) for sign, (m, s) for adam and
+    for a direction that is given by number."""
+    slots = 2 if isinstance(direction, Tensor) else STATE_SLOTS[direction]
     return {k: tuple(torch.zeros_like(p) for _ in range(slots)) for k, p in params.items()}
 
 
@@ -125,8 +130,18 @@ def _sign(grad: Tensor, state: tuple[Tensor, ...], f: Factors) -> Tensor:
 _DIRECTIONS = {"sgd": _sgd, "adam": _adam, "sign": _sign}
 
 
+def _any(number: Tensor, grad: Tensor, state: tuple[Tensor, ...], f: Factors) -> Tensor:
+    """The direction of this number, 0-d: so one compiled step serves every optimizer."""
+    mean, square = state
+    sgd, adam = number == NUMBERS["sgd"], number == NUMBERS["adam"]
+    mean.copy_(f.momentum * mean + torch.where(sgd, 1.0, f.fresh) * grad)
+    square.copy_(torch.where(adam, ADAM_BETA2 * square + (1 - ADAM_BETA2) * grad * grad, square))
+    scaled = f.mean_scale * mean / (square.sqrt() * f.root_scale + ADAM_EPS)
+    return torch.where(adam, scaled, torch.where(sgd, mean, mean.sign()))
+
+
 def update(
-    direction: str,
+    direction: str | Tensor,
     params: Mapping[str, Tensor],
     grads: Mapping[str, Tensor],
     state: Mapping[str, tuple[Tensor, ...]],
@@ -136,7 +151,7 @@ def update(
     """One step of the rule above, in place, for every parameter.
 
     Args:
-        direction: ``sgd``, ``adam`` or ``sign``.
+        direction: ``sgd``, ``adam`` or ``sign``; or its number of ``NUMBERS``, a 0-d tensor.
         params, grads: equal keys; shapes (M, ...) with factors of shape (M,), or any shape with 0-d
             factors.
         state: from ``init_state``.
@@ -144,12 +159,14 @@ def update(
         decayed: which parameters decay; all of them by default (only a ViT's LayerNorm and
             biases do not).
     """
+    by_number = isinstance(direction, Tensor)
+    turned = partial(_any, direction) if by_number else _DIRECTIONS[direction]
     for name, param in params.items():
         f = factors.over(param)
         grad, kept = grads[name], param
         if decayed is None or decayed[name]:
             grad, kept = grad + f.coupled * param, f.kept * param
-        param.copy_(kept - f.lr * _DIRECTIONS[direction](grad, state[name], f))
+        param.copy_(kept - f.lr * turned(grad, state[name], f))
 
 
 def clipped(grads: Mapping[str, Tensor], limit: float) -> dict[str, Tensor]:
@@ -159,7 +176,7 @@ def clipped(grads: Mapping[str, Tensor], limit: float) -> dict[str, Tensor]:
     any coupled decay is added: so the exact law of NC0 survives it, since the row sum of the last
     layer's gradient is zero whatever the factor.
     """
-    norm = torch.stack([g.square().sum() for g in grads.values()]).sum().sqrt()
+    norm = sum(g.square().sum() for g in grads.values()).sqrt()
     factor = (limit / (norm + 1e-6)).clamp(max=1.0)
     return {name: g * factor for name, g in grads.items()}
 

@@ -13,7 +13,6 @@ import shutil
 import stat
 import subprocess
 import sys
-import warnings
 from fractions import Fraction
 from functools import cache
 from pathlib import Path
@@ -30,16 +29,17 @@ from ncbook.train import (
     RunConfig,
     checkpoint,
     checkpoint_path,
+    compiled,
     default_log_epochs,
     learning_rate_factor,
     learning_rate_factors,
     loop,
     measure,
-    step,
     step_seconds,
     train_members,
 )
-from ncbook.train.heap import garbage_left, heap_kept
+from ncbook.train.context import heap_kept, seldom_collected
+from ncbook.train.measure import MEASURED
 
 needs_compiler = pytest.mark.skipif(
     not any(shutil.which(c) for c in ("g++", "clang++")), reason="no C++ compiler"
@@ -179,72 +179,67 @@ def measured(net, dataset):
     }
 
 
-@pytest.mark.parametrize(
-    "members",
-    [
-        [("sgd", 0.0679, 0.9, 0.05), ("sgdw", 0.01, 0.5, 0.5), ("sgd_mixed", 0.03, 0.0, 5e-3)],
-        [("adam", 0.005, 0.9, 0.05), ("adamw", 0.005, 0.5, 5.0), ("adam_mixed", 0.001, 0.0, 0.5)],
-        [("signum", 1e-3, 0.9, 0.05), ("signumw", 1e-3, 0.5, 5.0), ("signum_mixed", 1e-3, 0, 0.5)],
-    ],
-    ids=["sgd", "adam", "sign"],
-)
-def test_members_together_equal_plain_loops(members):
-    """20 epochs on all digits: 11 steps an epoch, the last of 120 samples."""
-    dataset = digits_without_constant_pixels()
+FAMILIES = {  # name, lr, momentum, weight decay of members that train together
+    "sgd": [("sgd", 0.0679, 0.9, 0.05), ("sgdw", 0.01, 0.5, 0.5), ("sgd_mixed", 0.03, 0.0, 5e-3)],
+    "adam": [("adam", 5e-3, 0.9, 0.05), ("adamw", 5e-3, 0.5, 5.0), ("adam_mixed", 1e-3, 0.0, 0.5)],
+    "sign": [("signum", 1e-3, 0.9, 0.05), ("signumw", 1e-3, 0.5, 5), ("signum_mixed", 1e-3, 0, 1)],
+}
+MLP = dict(train_size=None, batch_size=128, width=1 / 4)  # 11 steps an epoch, the last of 120
+UFM = dict(dataset="ufm", model="ufm", train_size=200, batch_size=64)
+NARROW = dict(train_size=100, batch_size=34, width=1 / 16)
+TOGETHER = [
+    *[(MLP, family) for family in FAMILIES],
+    *[(UFM, family) for family in FAMILIES],  # a step moves the rows of H in its batch alone
+    (MLP | {"clip": 0.5}, "sgd"),
+    # With SGD: a convolution's bias before batch norm has a gradient of rounding alone, and Adam
+    # and sign make steps of that which no two programs agree on.
+    (NARROW | {"model": "resnet9"}, "sgd"),
+    (NARROW | {"model": "vgg9"}, "sgd"),
+]
+
+
+def float64_data(c):
+    if c.model == "mlp":
+        return digits_without_constant_pixels()
+    return data.load("ufm", train_size=200) if c.model == "ufm" else large_digits("float64")
+
+
+@pytest.mark.parametrize(("settings", "family"), TOGETHER)
+def test_members_together_equal_plain_loops(settings, family):
     configs = [
-        RunConfig(
-            optimizer=name,
-            lr=lr,
-            momentum=momentum,
-            weight_decay=decay,
-            coupled_share=0.3 if name.endswith("_mixed") else None,
-            seed=3,
-            epochs=20,
-            precision="float64",
+        config(
+            optimizer=name, lr=lr, momentum=momentum, weight_decay=decay, seed=3,
+            coupled_share=0.3 if name.endswith("_mixed") else None, precision="float64", **settings,
         )
-        for name, lr, momentum, decay in members
-    ]
+        for name, lr, momentum, decay in FAMILIES[family]
+    ]  # fmt: skip
+    dataset = float64_data(configs[0])
     runs, _ = train_members(configs, dataset, log_epochs=[])
     for c, record in zip(configs, runs, strict=True):
-        alone = plain_run(c, dataset)
         # Wanted is 1e-4 relative; in float64, 1e-12 was seen.
-        assert {k: record[k] for k in alone} == pytest.approx(alone, rel=1e-8)
+        assert_close(record, plain_run(c, dataset), 1e-8)
     assert len({record["nc3"] for record in runs}) == 3
-
-
-@pytest.mark.parametrize("names", [("sgd", "sgdw"), ("adam", "adamw"), ("signum", "signumw")])
-def test_unconstrained_features_together_equal_plain_loops(names):
-    """Of 200 samples: each step moves the rows of H that are in its batch, and decays all."""
-    dataset = data.load("ufm", train_size=200)
-    shared = dict(dataset="ufm", model="ufm", train_size=200, batch_size=64, epochs=10)
-    configs = [
-        RunConfig(optimizer=name, lr=0.01, weight_decay=0.05, precision="float64", **shared)
-        for name in names
-    ]
-    runs, _ = train_members(configs, dataset, log_epochs=[])
-    for c, record in zip(configs, runs, strict=True):
-        alone = plain_run(c, dataset)
-        assert {k: record[k] for k in alone} == pytest.approx(alone, rel=1e-8)
+    if "clip" in settings:
+        free, _ = train_members([dataclasses.replace(configs[0], clip=None)], dataset)
+        assert free[0]["train_loss"] != pytest.approx(runs[0]["train_loss"], rel=1e-2)
 
 
 def test_members_together_equal_plain_loops_in_float32_on_the_digits_as_they_are():
-    configs = [
-        RunConfig(optimizer="sgd", lr=0.01, momentum=0.9, weight_decay=0.05, epochs=20),
-        RunConfig(optimizer="sgdw", lr=0.01, momentum=0.9, weight_decay=0.05, epochs=20),
-    ]
+    shared = dict(lr=0.01, momentum=0.9, weight_decay=0.05, epochs=5)
+    configs = [RunConfig(optimizer=name, **shared) for name in ("sgd", "sgdw")]
     runs, _ = train_members(configs, digits(None), log_epochs=[])
     for c, record in zip(configs, runs, strict=True):
         alone = plain_run(c, digits(None))
-        # 2e-7 was seen. At lr 0.05, with one seed in four, a unit that is on in one and off in
-        # the other makes it 1e-3: that is what float64 is for above.
+        # 2e-7 was seen. At lr 0.05 and after 20 epochs, with one seed in four, a unit that is on in
+        # one and off in the other makes it 1e-3: that is what float64 is for above.
         assert {k: record[k] for k in alone} == pytest.approx(alone, rel=1e-4)
 
 
 @pytest.mark.parametrize("name", ["sgd", "adamw", "signumw"])
 def test_a_member_is_the_same_in_any_chunk(name):
-    """float32, where a rounding would be blown up to a percent within these 20 epochs."""
+    """float32, where a rounding would be blown up within these 10 epochs."""
     configs = [
-        config(optimizer=name, lr=0.005, momentum=m, weight_decay=0.05, epochs=20)
+        config(optimizer=name, lr=0.005, momentum=m, weight_decay=0.05, epochs=10)
         for m in (0.0, 0.5, 0.9)
     ]
     together, _ = train_members(configs, digits(), log_epochs=[])
@@ -273,87 +268,97 @@ def test_bfloat16_reaches_what_float32_does():
     assert half["nc0"] == pytest.approx(single["nc0"], rel=1e-4)  # the exact law: no features in it
 
 
-@pytest.mark.slow
+@pytest.fixture(scope="module")
+def libraries(tmp_path_factory):
+    """An empty folder for what is compiled, and no step compiled before."""
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("compiled")
+        patch.setenv(compiled.CACHE, str(folder))
+        loop._step.cache_clear()
+        yield folder
+    loop._step.cache_clear()
+
+
 @needs_compiler
-def test_compiled_equals_plain(monkeypatch):
-    """Adam and AdamW, with a smaller last batch, so that one graph serves two sizes."""
-    dataset = as_precision(digits_without_constant_pixels(), "float32")
-    settings = dict(lr=0.005, epochs=2, batch_size=128, width=0.25, train_size=None)
-    configs = [
-        config(optimizer="adam", momentum=0.0, weight_decay=0.05, **settings),
-        config(optimizer="adamw", momentum=0.9, weight_decay=5.0, **settings),
-    ]
-    plain = train_members(configs, dataset, compiled=False)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module="torch")  # its own; ours stay errors
-        compiled = train_members(configs, dataset, compiled=True)
-    for record, same in zip(compiled[1], plain[1], strict=True):
+@pytest.mark.parametrize("names", [("sgd", "sgdw"), ("adam", "adamw"), ("signum", "signumw")])
+def test_compiled_equals_plain_in_any_chunk(libraries, names):
+    """One library serves all of them, and the smaller last batch; and a chunk of one."""
+    dataset = digits_without_constant_pixels()
+    settings = dict(lr=0.005, epochs=2, batch_size=128, width=1 / 8, train_size=None)
+    settings |= dict(precision="float64", weight_decay=0.05)
+    configs = [config(optimizer=name, **settings) for name in names]
+    alone = train_members(configs[1:], dataset, compiled=True)[1][-1]
+    plain, together = (train_members(configs, dataset, compiled=choice) for choice in (False, True))
+    for record, same in zip(together[1], plain[1], strict=True):
         del record["m_sv_min"], same["m_sv_min"]
-        assert record == pytest.approx(same, rel=1e-4)
-    assert [r["status"] for r in compiled[0]] == ["ok", "ok"]
+        assert record == pytest.approx(same, rel=1e-7)
+    row = by_member(together[1], 1)[-1]
+    assert [row[k] for k in ("nc0", "train_loss")] == [alone[k] for k in ("nc0", "train_loss")]
+    assert len(list(libraries.glob("step-*.so"))) == 1
 
 
+@needs_compiler
+def test_a_damaged_library_is_compiled_anew(libraries, monkeypatch):
+    """And one that is none, though its name has the hash of its content."""
+    name, damaged = "step-0", libraries / f"step-0-{'0' * 64}.so"
+    damaged.write_bytes(b"nothing")
+    foreign = libraries / f"step-0-{hashlib.sha256(b'nothing').hexdigest()}.so"
+    foreign.write_bytes(b"nothing")
+    assert compiled._load(name) is None
+    assert not damaged.exists()
+    assert not foreign.exists()
+
+
+@pytest.mark.slow
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU to compile for")
 def test_without_a_gpu_its_compiler_is_not_loaded():
-    check = "import sys; from ncbook.train.step import compile_or_warn; compile_or_warn(len)"
+    check = "import sys; from ncbook.train.compiled import compile_or_warn; compile_or_warn(len)"
     check += "; assert 'torch._dynamo' in sys.modules and sys.modules['triton'] is None"
     subprocess.run([sys.executable, "-c", check], check=True)
 
 
-def test_where_compiling_fails_training_goes_on_with_a_warning(monkeypatch):
-    def no_headers(*arguments):
-        raise torch._dynamo.exc.BackendCompilerFailed(
-            "inductor", RuntimeError("Python.h: No such file"), None
-        )
+def test_where_compiling_fails_training_goes_on_with_a_warning(libraries, monkeypatch):
+    def fails(*arguments):
+        raise RuntimeError("C++ compile error\nand a page about it")
 
-    monkeypatch.setattr(torch, "compile", lambda step: no_headers)
-    c = config(width=0.3)  # a step that nobody has made and kept before
-    with pytest.warns(UserWarning, match=r"training without torch.compile \(slower\)") as seen:
-        (compiled,), _ = train_members([c], digits(), compiled=True)
+    monkeypatch.setattr(compiled, "_compile", fails)
+    c = config(width=0.3, optimizer="adam")
+    with pytest.warns(
+        compiled.UncompiledWarning, match=r"\(slower\): C\+\+ compile error$"
+    ) as seen:
+        (failed,), _ = train_members([c], digits(), compiled=True)
     (plain,), _ = train_members([c], digits(), compiled=False)
     assert len(seen) == 1
-    assert without_time(compiled) == without_time(plain)
+    assert without_time(failed) == without_time(plain)
 
 
-@pytest.fixture
-def compiler(tmp_path, monkeypatch):
-    """A function that installs a C++ compiler that says so: whether it works."""
+@pytest.mark.parametrize("command", [None, "exit 1", '[ "$1" = --version ]'])
+def test_without_a_compiler_training_is_plain_with_one_warning(
+    libraries, monkeypatch, tmp_path, command
+):
+    """It may be missing, broken, or there without what it needs."""
     path = tmp_path / "c++"
-
-    def install(ends_with):
-        path.write_text(f"#!/bin/sh\nexit {ends_with}\n")
+    if command:
+        path.write_text(f"#!/bin/sh\n{command}\n")
         path.chmod(0o755)
-
     monkeypatch.setenv("CXX", str(path))
-    step._no_compiler.cache_clear()
-    yield install
-    step._no_compiler.cache_clear()
-
-
-def test_a_compiler_that_works_is_enough(compiler):
-    compiler(0)
-    assert step.can_compile("cpu")
-
-
-@pytest.mark.parametrize("ends_with", [None, 1], ids=["missing", "broken"])
-def test_without_a_compiler_training_is_plain_with_one_warning(compiler, ends_with, tmp_path):
-    if ends_with is not None:
-        compiler(ends_with)
-    with pytest.warns(step.UncompiledWarning, match="no working C\\+\\+ compiler .*c") as seen:
+    monkeypatch.setattr(compiled, "_no_compiler", compiled._no_compiler.__wrapped__)
+    loop._step.cache_clear()
+    with pytest.warns(compiled.UncompiledWarning, match=r"no working C\+\+ compiler .*c") as seen:
         (run,), _ = train_members([config(width=0.3)], digits(), compiled=True)
     assert len(seen) == 1
     assert run["status"] == "ok"
-    assert step.can_compile("cuda")
+    assert compiled.can_compile("cuda")
 
 
 def test_a_cache_that_cannot_be_written_is_named_once_and_replaced(monkeypatch, tmp_path):
-    monkeypatch.setattr(step.private.tempfile, "tempdir", str(tmp_path))
-    monkeypatch.setenv(step.CACHE, "/dev/null/x")
-    named = f"^{step.CACHE}=/dev/null/x cannot be written .*: {tmp_path}/.* is used instead$"
-    with pytest.warns(step.UncompiledWarning, match=named) as seen:
-        folder = step.prepare_cache()
+    monkeypatch.setattr(compiled.private.tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setenv(compiled.CACHE, "/dev/null/x")
+    named = f"^{compiled.CACHE}=/dev/null/x cannot be written .*: {tmp_path}/.* is used instead$"
+    with pytest.warns(compiled.UncompiledWarning, match=named) as seen:
+        folder = compiled.prepare_cache()
     assert len(seen) == 1
-    assert folder == step.prepare_cache() == Path(os.environ[step.CACHE])
+    assert folder == compiled.prepare_cache() == Path(os.environ[compiled.CACHE])
     assert tmp_path in folder.parents
 
 
@@ -361,10 +366,10 @@ def test_without_room_for_its_code_nothing_is_compiled(monkeypatch, tmp_path):
     def full(*arguments):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setenv(step.CACHE, str(tmp_path))
-    monkeypatch.setattr(step, "bytes", full, raising=False)
-    with pytest.warns(step.UncompiledWarning, match=f"{step.CACHE}={tmp_path} .*No space left"):
-        assert not step.can_compile("cuda")
+    monkeypatch.setenv(compiled.CACHE, str(tmp_path))
+    monkeypatch.setattr(compiled, "bytes", full, raising=False)
+    with pytest.warns(compiled.UncompiledWarning, match=f"{tmp_path} .*No space left"):
+        assert not compiled.can_compile("cuda")
 
 
 # ------------------------------------------------------------ what decides a result
@@ -447,32 +452,14 @@ def assert_close(record, expected, rel):
         assert record[key] == pytest.approx(value, rel=rel, abs=rel), key
 
 
-@pytest.mark.parametrize("model", ["resnet9", "vgg9"])
-def test_convolutional_members_equal_plain_loops(model):
-    """With SGD: a convolution's bias before batch norm has a gradient of rounding alone, and Adam
-    and sign make steps of that which no two programs agree on."""
-    some = [("sgd", 0.05, 0.9, 0.05), ("sgdw", 0.01, 0.5, 0.5), ("sgd_mixed", 0.03, 0.0, 5e-3)]
-    configs = [
-        images(
-            model=model, optimizer=o, lr=lr, momentum=m, weight_decay=wd, width=1 / 16,
-            precision="float64", coupled_share=0.3 if o.endswith("_mixed") else None,
-        )
-        for o, lr, m, wd in some
-    ]  # fmt: skip
-    runs, _ = train_members(configs, large_digits("float64"))
-    for c, record in zip(configs, runs, strict=True):
-        assert_close(record, plain_run(c, large_digits("float64")), 1e-8)
-
-
 @pytest.mark.parametrize(
     ("name", "clip"),
-    [("sgd", None), ("adamw", 0.05)]
-    + [pytest.param(name, 0.05, marks=pytest.mark.slow) for name in ("sgd", "adam", "signum")],
+    [("sgd", None), ("adamw", 0.05), pytest.param("signum", 0.05, marks=pytest.mark.slow)],
 )
 def test_a_vit_equals_a_plain_loop_with_its_schedule_its_decay_mask_and_clipping(name, clip):
     c = images(
         model="vit", optimizer=name, lr=0.01, weight_decay=0.02, width=1 / 16, depth=2,
-        precision="float64", clip=clip, epochs=14, batch_size=50,
+        precision="float64", clip=clip, epochs=10, batch_size=50,
     )  # fmt: skip
     assert c.schedule == "cosine"
     (record,), _ = train_members([c], large_digits("float64"))
@@ -481,19 +468,6 @@ def test_a_vit_equals_a_plain_loop_with_its_schedule_its_decay_mask_and_clipping
     if clip:
         free, _ = train_members([dataclasses.replace(c, clip=None)], large_digits("float64"))
         assert free[0]["nc1"] != pytest.approx(record["nc1"], rel=1e-3)
-
-
-def test_clipping_members_together_equals_plain_loops():
-    configs = [
-        config(optimizer=o, lr=0.05, weight_decay=0.05, clip=0.5, precision="float64")
-        for o in ("sgd", "sgdw")
-    ]
-    dataset = digits(precision="float64")
-    runs, _ = train_members(configs, dataset)
-    for c, record in zip(configs, runs, strict=True):
-        assert_close(record, plain_run(c, dataset), 1e-9)
-    free, _ = train_members([dataclasses.replace(c, clip=None) for c in configs], dataset)
-    assert free[0]["train_loss"] != pytest.approx(runs[0]["train_loss"], rel=1e-2)
 
 
 @pytest.mark.parametrize("model", ["mlp", "resnet9"])
@@ -507,16 +481,17 @@ def test_together_and_one_after_another_are_the_same(monkeypatch, model):
         found.append(train_members(configs, large_digits("float64"))[0])
     loop._step.cache_clear()
     for one, other in zip(*found, strict=True):
-        assert_close(one, {k: other[k] for k in loop.MEASURED if k != "m_sv_min"}, 1e-7)
+        assert_close(one, {k: other[k] for k in MEASURED if k != "m_sv_min"}, 1e-7)
 
 
+@pytest.mark.slow
 @needs_compiler
-def test_a_compiled_update_is_the_same():
+def test_a_compiled_update_is_the_same(libraries):
     c = images(model="resnet9", width=1 / 16, optimizer="sgd", weight_decay=0.05)
-    plain, compiled = (
+    plain, updated = (
         train_members([c], large_digits(), compiled=choice)[0][0] for choice in (False, True)
     )
-    assert_close(compiled, {k: plain[k] for k in ("nc0", "nc1", "nc2", "nc3", "train_loss")}, 1e-4)
+    assert_close(updated, {k: plain[k] for k in ("nc0", "nc1", "nc2", "nc3", "train_loss")}, 1e-4)
 
 
 def test_images_are_normalised_where_they_are_used():
@@ -562,7 +537,7 @@ def test_a_member_that_diverges_ends_alone():
     runs, _ = train_members(configs, large_digits())
     assert [record["status"] for record in runs] == ["diverged", "ok"]
     alone, _ = train_members(configs[1:], large_digits())
-    assert_close(runs[1], {k: alone[0][k] for k in loop.MEASURED}, 1e-12)
+    assert_close(runs[1], {k: alone[0][k] for k in MEASURED}, 1e-12)
 
 
 @pytest.mark.parametrize("model", ["resnet9", "vit"])
@@ -656,29 +631,17 @@ def predicted(c, epoch):
 def test_nc0_follows_the_exact_law(precision, data_precision, tolerance, floor):
     configs = law_configs(precision)
     dataset = digits(precision=data_precision)
-    _, history = train_members(configs, dataset, log_epochs=range(21))
+    _, history = train_members(configs, dataset, log_epochs=range(0, 21, 4))
     checked = 0
     for member, c in enumerate(configs):
         rows = by_member(history, member)
-        assert [row["epoch"] for row in rows] == list(range(21))
+        assert [row["epoch"] for row in rows] == list(range(0, 21, 4))
         for row in rows:
             expected = rows[0]["nc0"] * predicted(c, row["epoch"])
             if expected > floor:
                 assert row["nc0"] == pytest.approx(expected, rel=tolerance)
                 checked += 1
     assert checked > 0.9 * len(history)
-
-
-def test_nc0_at_the_end_is_the_ratio_of_the_law():
-    configs = law_configs("float64")
-    runs, _ = train_members(configs, digits(precision="float64"), log_epochs=[])
-    ratios = [record["nc0"] / record["nc0_init"] for record in runs]
-    law = [
-        theory.row_sum_ratio(lr, m, wd, STEPS, 20, decoupled=o == "sgdw") for o, lr, m, wd in LAW
-    ]
-    assert ratios == pytest.approx(law, rel=1e-9)
-    assert max(ratios) == pytest.approx(1, rel=1e-9)  # without decay nothing moves
-    assert min(ratios) < 0.6  # and with it something does
 
 
 def test_adam_does_not_follow_the_law():
@@ -701,10 +664,10 @@ def test_a_run_record_holds_the_config_and_the_metrics_at_both_ends():
         assert {k: record[k] for k in fields} == fields
         assert record["status"] == "ok"
         assert record["diverged_epoch"] is None
-        assert {k: record[k] for k in loop.MEASURED} == {k: rows[-1][k] for k in loop.MEASURED}
+        assert {k: record[k] for k in MEASURED} == {k: rows[-1][k] for k in MEASURED}
         assert {k: record[f"{k}_init"] for k in METRIC_KEYS} == {k: rows[0][k] for k in METRIC_KEYS}
         assert record["wall_time_s"] > 0
-        known = {*fields, "status", "diverged_epoch", "wall_time_s", *loop.MEASURED}
+        known = {*fields, "status", "diverged_epoch", "wall_time_s", *MEASURED}
         assert set(record) == known | {f"{k}_init" for k in METRIC_KEYS}
 
 
@@ -713,7 +676,7 @@ def test_metric_keys_are_those_of_the_public_call():
     values = metrics.nc_metrics(h, y, torch.eye(2, 4), None, h, y)
     assert set(METRIC_KEYS) == set(values)
     assert {"train_acc", "test_acc", "w_sv_min", "w_sv_mean", "m_sv_min", "m_sv_mean"} < set(
-        loop.MEASURED
+        MEASURED
     )
 
 
@@ -730,7 +693,7 @@ def test_history_has_plain_numbers_only():
 def test_history_has_epoch_0_the_asked_and_the_last(asked, logged):
     _, history = train_members([config(epochs=6)], digits(), log_epochs=asked)
     assert [row["epoch"] for row in history] == logged
-    assert set(history[0]) == {"member", "epoch", *loop.MEASURED}
+    assert set(history[0]) == {"member", "epoch", *MEASURED}
 
 
 def test_measuring_does_not_disturb_training():
@@ -787,7 +750,7 @@ def test_a_diverged_member_is_frozen_and_recorded():
     lost = runs[1]
     assert lost["diverged_epoch"] == 1
     assert runs[0]["diverged_epoch"] is None
-    assert all(math.isnan(lost[k]) for k in loop.MEASURED)
+    assert all(math.isnan(lost[k]) for k in MEASURED)
     assert all(math.isfinite(lost[f"{k}_init"]) for k in METRIC_KEYS)
     assert {k: lost[k] for k in LOST} == LOST  # its own numbers are kept in the record
     assert [row["epoch"] for row in by_member(history, 0)] == [0, 1, 2, 3]
@@ -804,8 +767,7 @@ def test_a_member_may_diverge_later():
     assert [row["epoch"] for row in history] == [0, 1]
 
 
-@pytest.mark.parametrize("optimizer", ["sgdw", "adamw", "signumw"])
-@pytest.mark.parametrize("place", [0, 1, 2])
+@pytest.mark.parametrize(("optimizer", "place"), [("sgdw", 0), ("adamw", 1), ("signumw", 2)])
 def test_a_diverged_member_touches_no_other(optimizer, place):
     """Bit for bit: with a lost member, and with a harmless one in its place."""
     good = [config(optimizer=optimizer, lr=0.001, momentum=m) for m in (0.0, 0.9)]
@@ -995,6 +957,7 @@ NO_CHECKPOINTS = {
     "empty": lambda path: path.write_bytes(b""),
     "no pickle": lambda path: path.write_bytes(foreign(b"nothing")),
     "no mapping": lambda path: path.write_bytes(saved([1])),
+    "cut": lambda path: path.write_bytes(saved({"config": {}})[:-9]),
     "half a mapping": lambda path: path.write_bytes(saved({"config": {}})),
     "pipe": os.mkfifo,
     "folder": os.mkdir,
@@ -1134,7 +1097,7 @@ def test_freed_memory_is_kept_for_the_next_step():
 
 def test_garbage_is_searched_for_seldom_and_then_as_before():
     before = gc.get_threshold()
-    with garbage_left():
+    with seldom_collected():
         assert gc.get_threshold()[0] >= 50_000
         assert gc.isenabled()
     assert gc.get_threshold() == before

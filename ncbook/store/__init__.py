@@ -10,10 +10,8 @@ small ones are removed.
 """
 
 from ncbook.store.names import (
-    DEFAULT_RESULTS,
     DONE,
     FAILED,
-    HISTORY_COLUMNS,
     RESULTS_VARIABLE,
     RUN_COLUMNS,
     SETTINGS,
@@ -23,7 +21,6 @@ from ncbook.store.names import (
 from ncbook.store.reading import Stored, export, load_history, load_runs, stored_ids, stored_in
 from ncbook.store.tables import DamagedFileWarning, list_files
 from ncbook.store.writing import (
-    SMALL_FILES,
     ResultsFolderError,
     compact,
     ensure_writable,

@@ -14,7 +14,6 @@ from ncbook.parameters import FIELDS, plain
 from ncbook.paths import expanded
 
 RESULTS_VARIABLE = "NCBOOK_RESULTS"
-DEFAULT_RESULTS = "results"
 DONE = ("ok", "diverged")  # the statuses of a run that need not be trained again
 FAILED = "failed"  # the status of a run that was given up; its column ``reason`` says why
 ID_DIGITS = 16  # hexadecimal: among 100,000 runs, two share an id with probability 3e-10
@@ -68,8 +67,7 @@ def run_id(config: Mapping[str, Any]) -> str:
 def _canonical(value: Any, where: str) -> Any:
     value = plain(value)
     if isinstance(value, Mapping):
-        odd = [key for key in value if not isinstance(key, str)]
-        if odd:
+        if odd := [key for key in value if not isinstance(key, str)]:
             raise ValueError(f"{where}: the key {odd[0]!r} is not a string")
         return {key: _canonical(item, f"{where}[{key!r}]") for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -91,4 +89,4 @@ def digest(text: str) -> str:
 def results_dir(results: str | Path | None = None) -> Path:
     """The results folder: the argument, else ``NCBOOK_RESULTS``, else ``./results``."""
     name = "results" if results else RESULTS_VARIABLE
-    return expanded(results or os.environ.get(RESULTS_VARIABLE) or DEFAULT_RESULTS, name)
+    return expanded(results or os.environ.get(RESULTS_VARIABLE) or "results", name)

@@ -229,14 +229,13 @@ def set_aside_damaged(results: str | Path | None = None) -> list[Path]:
     """
     moved, root = [], results_dir(results)
 
-    def read(files: list[Path]) -> dict[Path, None]:
-        damaged: dict[Path, None] = {}
-        for reader in READERS:
-            read_each(files, lambda path, reader=reader: reader(path)[:0], damaged.setdefault)
+    def damaged_among(files: list[Path]) -> list[Path]:
+        damaged: list[Path] = []
+        read_each(files, _read_whole, damaged.append)
         return damaged
 
     with _refusals_named(root):
-        for damaged in tables.consistently(root, read):
+        for damaged in tables.consistently(root, damaged_among):
             # In the old layout the runs first: without them, the epochs do not count.
             for path in dict.fromkeys((root / "runs" / damaged.name, damaged)):
                 aside = path.with_name(f"{path.name}.damaged")
@@ -245,6 +244,13 @@ def set_aside_damaged(results: str | Path | None = None) -> list[Path]:
                     moved.append(aside)
             warn_of_damage(damaged, "set aside; its runs will be trained again")
     return moved
+
+
+def _read_whole(path: Path) -> pa.Table:
+    """Read every value of a file and keep nothing; or ``Damaged``."""
+    for read in READERS:
+        read(path)
+    return tables.NO_EPOCHS
 
 
 def compact(results: str | Path | None = None, at_least: int = SMALL_FILES) -> int:

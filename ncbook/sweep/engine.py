@@ -243,7 +243,8 @@ def _check_data_and_memory(
         train.check_samples(config, dataset)
         if not scheduler:
             check_memory(config, min(CHUNK, len(todo)), dataset, device, workers)
-            train.repays_compiling(config, dataset, device)  # warns once, for all workers
+            with _threads(device, _threads_for(config, workers)):
+                train.prepare_step(config, dataset)  # once, for all workers
 
 
 @contextmanager

@@ -11,7 +11,7 @@ import ncbook.sweep  # noqa: E402, F401  here, before the first chunk: torch tak
 
 gc.freeze()
 gc.enable()
-from ncbook.train.step import UncompiledWarning  # noqa: E402
+from ncbook.train.compiled import UncompiledWarning  # noqa: E402
 
 warnings.simplefilter("ignore", UncompiledWarning)  # the sweep says it once, for all workers
 tqdm.set_lock(threading.RLock())  # torch has bars; their lock for processes would outlive a kill

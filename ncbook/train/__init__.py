@@ -6,7 +6,7 @@ small network ``torch.func.vmap`` runs the one module over it, and a compiled st
 pass, the gradients and the update of all of them; members of a network for images take their steps
 one after another. ``train_streaming`` trains one run on images that do not fit memory.
 
-What it costs beside the plain loop: ``benchmarks/sweep_vs_loop.py``, ``benchmarks/networks.py``.
+What it costs next to the plain loop: ``benchmarks/sweep_vs_loop.py``, ``benchmarks/networks.py``.
 """
 
 from ncbook.parameters import PRECISIONS, check_whole
@@ -22,28 +22,11 @@ from ncbook.train.config import (
     learning_rate_factor,
     learning_rate_factors,
 )
-from ncbook.train.loop import METRIC_KEYS, repays_compiling, step_seconds, train_members
+from ncbook.train.loop import (
+    METRIC_KEYS,
+    prepare_step,
+    repays_compiling,
+    step_seconds,
+    train_members,
+)
 from ncbook.train.streaming import stream_step_seconds, train_streaming
-
-__all__ = [
-    "GAMMA",
-    "METRIC_KEYS",
-    "MILESTONES",
-    "PRECISIONS",
-    "SCHEDULES",
-    "CheckpointWarning",
-    "RunConfig",
-    "check_listing",
-    "check_samples",
-    "check_whole",
-    "checkpoint_path",
-    "default_log_epochs",
-    "learning_rate_factor",
-    "learning_rate_factors",
-    "remove_checkpoint",
-    "repays_compiling",
-    "step_seconds",
-    "stream_step_seconds",
-    "train_members",
-    "train_streaming",
-]

@@ -1,4 +1,4 @@
-"""Where a long run was: one file a run, whole or not there at all.
+"""How far a long run has come: one file a run, whole or absent.
 
 A checkpoint is the SHA-256 of the rest, then what ``torch.save`` writes of a dict (torch reads a
 file with a flipped bit without complaint). It belongs to one config, and so to its images; what is
@@ -34,14 +34,15 @@ def checkpoint_path(config: RunConfig, folder: str | Path) -> Path:
 
 
 def remove_checkpoint(config: RunConfig, folder: str | Path) -> None:
-    """Forget where a run was, once its records are stored; nothing happens if there is none."""
+    """Delete a run's checkpoint, if it has one, once its records are stored."""
     path = checkpoint_path(config, folder)
     path.unlink(missing_ok=True)
     _part(path).unlink(missing_ok=True)
 
 
 def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
-    """Write beside it, then rename: killed at any moment, a process leaves the old or the new."""
+    """Write a temporary file, then rename it: a process killed at any moment leaves the old
+    checkpoint or the new one."""
     buffer = io.BytesIO()
     torch.save(content, buffer)
     _part(path).unlink(missing_ok=True)
@@ -88,5 +89,5 @@ def _read(path: Path) -> dict[str, Any] | None:
 
 
 def _part(path: Path) -> Path:
-    """Always the same name, so that processes killed while writing leave one file at most."""
+    """Always the same name: processes killed while writing leave one file at most."""
     return path.with_name(f".{path.name}.part")

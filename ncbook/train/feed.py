@@ -8,7 +8,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from ncbook import data
 
-# One batch to be read: its split, its images, and the epoch whose crops and flips are wanted.
+# A batch to read: its split, its images, and the epoch of its random crops and flips.
 Wanted = tuple[str, Sequence[int], int | None]
 
 

@@ -1,8 +1,11 @@
-"""All that is measured at a logged epoch: losses, accuracies, NC metrics, singular values.
+"""What is measured at a logged epoch (losses, accuracies, NC metrics, singular values), as records.
 
 One forward pass over the training set and one over the test set, in evaluation mode, in float32 (or
 float64) and without augmentation; everything is worked out from the features of these two.
 """
+
+from collections.abc import Sequence
+from dataclasses import asdict
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +13,7 @@ from torch import Tensor, nn
 from ncbook import metrics
 from ncbook.data import Dataset
 from ncbook.models import Classifier
+from ncbook.train.config import RunConfig, default_log_epochs
 from ncbook.train.step import Members, Named, features_of, member, part
 
 # Every number measured at a logged epoch; the singular values are those of Fig. 6.
@@ -21,6 +25,28 @@ MEASURED = (
 MOST_AT_ONCE, LEAST_AT_ONCE = 2048, 16  # samples in one forward pass
 EVAL_INPUTS = 2**18  # numbers that go into one: 256 grey images of 32 x 32
 EVAL_FEATURES = 2**25  # features held at a time: 128 MB in float32
+
+
+def logged_epochs(asked: Sequence[int] | None, epochs: int) -> set[int]:
+    """The epochs to measure at: those asked for, or the default ones, and both ends."""
+    wrong = [e for e in asked or () if not 0 <= e <= epochs]
+    if wrong:
+        raise ValueError(f"log_epochs must lie in 0..{epochs}, got {wrong}")
+    return {0, epochs, *(default_log_epochs(epochs) if asked is None else asked)}
+
+
+def run_record(config: RunConfig, rows: list[dict], diverged: int | None, seconds: float) -> dict:
+    """A run's record, from its history's first and last row; numbers that it lacks are NaN."""
+    nothing = dict.fromkeys(MEASURED, float("nan"))
+    first = rows[0] if rows else nothing
+    last = rows[-1] if diverged is None else nothing
+    return (
+        asdict(config)
+        | {"status": "ok" if diverged is None else "diverged", "diverged_epoch": diverged}
+        | {key: last[key] for key in MEASURED}
+        | {f"{key}_init": first[key] for key in metrics.KEYS}
+        | {"wall_time_s": seconds}
+    )
 
 
 def measure(net: Classifier, dataset: Dataset, members: Members) -> dict[str, Tensor]:
@@ -75,8 +101,8 @@ def member_features(
 
 
 def network_input(dataset: Dataset, x: Tensor, dtype: torch.dtype) -> Tensor:
-    """A batch of the data set as a network of ``dtype`` takes it; images lie channels last, in
-    which a ResNet9's step took 8 % less time on a CPU, and a narrow one's 18 % to 29 %."""
+    """A batch of the data set as a network of ``dtype`` takes it. Images are channels last: so a
+    step took 8 % less time on a CPU (ResNet9), and 18 % to 29 % less (of width 1/8)."""
     x = dataset.inputs(x)
     x = x.to(dtype) if x.is_floating_point() else x
     return x.contiguous(memory_format=torch.channels_last) if x.dim() == 4 else x

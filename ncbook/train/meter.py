@@ -60,7 +60,10 @@ class Meter:
         if trained is None:
             return None
         stream.next_pass()
-        self._walk_again(stream)
+        rows = self.shares["train"]
+        kept = self.features.split([len(some) for some in rows])
+        for some, features in zip(rows, kept, strict=True):
+            stream.update(features.to(device), self.labels["train"][some].to(device))
         stream.next_pass()
         tested = self._walk("test", stream)
         if tested is None:
@@ -75,7 +78,8 @@ class Meter:
         sums = torch.zeros(3, dtype=torch.float64, device=self.fabric.device)
         batches, done, fc = self.shares[split], 0, self.net.fc
         for rows, x in zip(batches, self.feed.batches(split, batches), strict=True):
-            features, y = self.net.body(x.to(fc.weight.dtype)), self._labels(split, rows)
+            features = self.net.body(x.to(fc.weight.dtype))
+            y = self.labels[split][rows].to(self.fabric.device)
             logits = fc(features)
             loss = nn.functional.cross_entropy(logits, y, reduction="sum")
             not_finite = ~features.isfinite().all()
@@ -91,21 +95,11 @@ class Meter:
         count = len(self.labels[split])
         return {f"{split}_loss": loss / count, f"{split}_acc": correct / count}
 
-    def _walk_again(self, stream: metrics.StreamingNCMetrics) -> None:
-        """The training features once more, from where they were kept."""
-        batches = self.shares["train"]
-        kept = self.features.split([len(rows) for rows in batches])
-        for rows, features in zip(batches, kept, strict=True):
-            stream.update(features.to(self.fabric.device), self._labels("train", rows))
-
-    def _labels(self, split: str, rows: Tensor) -> Tensor:
-        return self.labels[split][rows].to(self.fabric.device)
-
 
 def _room(samples: int, fc: nn.Linear) -> Tensor:
     """(samples, p) in a file without a name, which goes when the process does, however it ends.
 
-    Its blocks are reserved now: a full disk found while writing to a map would kill the process.
+    Its blocks are reserved now: a full disk would kill a process that writes to a mapped file.
     """
     size = samples * fc.in_features
     with tempfile.NamedTemporaryFile(prefix="ncbook-features-") as file:

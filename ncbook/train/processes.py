@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import multiprocessing
 import os
-import socket
+import sys
+import tempfile
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 POLL_SECONDS = 0.1
-HERE = "127.0.0.1"
+# Nothing of a run can be reached over the network: the processes meet in a file, and talk here.
+LOOPBACK = "lo0" if sys.platform == "darwin" else "lo"
 
 OnEpoch = Callable[[int, int], None]
 
@@ -30,9 +32,9 @@ OnEpoch = Callable[[int, int], None]
 def start_fabric(device: str, devices: int, double: bool) -> Fabric:
     """Lightning Fabric on one device, or on this process's one of several.
 
-    Autocast is not its business: its mixed precision would take the last layer along.
+    Autocast is not left to it: its mixed precision would include the last layer.
     """
-    from lightning_fabric import Fabric  # two seconds, for those who need it
+    from lightning_fabric import Fabric  # takes two seconds
     from lightning_fabric.plugins.environments import LightningEnvironment
 
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
@@ -56,24 +58,26 @@ def in_processes(work: Callable[[Any, OnEpoch], Any], job: Any, devices: int, on
     Raises:
         ValueError, OSError, MemoryError: of any of the processes, which are ended with it.
     """
-    news = get_context("spawn").SimpleQueue()
+    news, heard = get_context("spawn").SimpleQueue(), {}
     threads = max(1, torch.get_num_threads() // devices)
-    arguments = (work, job, devices, _free_port(), threads, news)
-    running = start_processes(_process, arguments, nprocs=devices, join=False, start_method="spawn")
-    heard: dict[str, Any] = {}
-    try:
-        ended = False
-        while not ended:
-            ended = running.join(timeout=POLL_SECONDS)
+    with tempfile.TemporaryDirectory(prefix="ncbook-") as folder:
+        arguments = (work, job, devices, f"file://{folder}/meeting", threads, news)
+        running = start_processes(
+            _process, arguments, nprocs=devices, join=False, start_method="spawn"
+        )
+        try:
+            ended = False
+            while not ended:
+                ended = running.join(timeout=POLL_SECONDS)
+                _listen(news, heard, on_epoch)
+        except (ProcessRaisedException, ProcessExitedException):
             _listen(news, heard, on_epoch)
-    except (ProcessRaisedException, ProcessExitedException):
-        _listen(news, heard, on_epoch)
-        if "refused" in heard:
-            raise heard["refused"] from None
-        raise
-    finally:
-        for process in running.processes:
-            process.terminate()
+            if "refused" in heard:
+                raise heard["refused"] from None
+            raise
+        finally:
+            for process in running.processes:
+                process.terminate()
     return heard["done"]
 
 
@@ -86,14 +90,9 @@ def _listen(news, heard: dict[str, Any], on_epoch: OnEpoch) -> None:
             heard[word] = value
 
 
-def _process(rank: int, work, job, devices: int, port: int, threads: int, news) -> None:
-    os.environ |= {
-        "LOCAL_RANK": str(rank),
-        "NODE_RANK": "0",
-        "WORLD_SIZE": str(devices),
-        "MASTER_ADDR": HERE,
-        "MASTER_PORT": str(port),
-    }
+def _process(rank: int, work, job, devices: int, meeting: str, threads: int, news) -> None:
+    os.environ |= {"LOCAL_RANK": str(rank), "NODE_RANK": "0", "WORLD_SIZE": str(devices)}
+    os.environ |= {"GLOO_SOCKET_IFNAME": LOOPBACK, "NCCL_SOCKET_IFNAME": LOOPBACK}
     torch.set_num_threads(threads)
     threading.Thread(target=_follow_parent, daemon=True).start()
 
@@ -102,21 +101,21 @@ def _process(rank: int, work, job, devices: int, port: int, threads: int, news) 
             news.put(("epoch", epoch))
 
     try:
+        # Fabric would have the processes meet at a port that listens on all interfaces.
+        backend = "gloo" if job.device == "cpu" else "nccl"
+        torch.distributed.init_process_group(
+            backend, init_method=meeting, rank=rank, world_size=devices
+        )
         done = work(job, on_epoch)
     except (ValueError, OSError, MemoryError) as error:
         news.put(("refused", error))
         raise
     if rank == 0:
         news.put(("done", done))
+    torch.distributed.destroy_process_group()
 
 
 def _follow_parent() -> None:
-    """An end to this process should the one that waits for it be killed."""
+    """End this process when the one that waits for it is killed."""
     multiprocessing.parent_process().join()
     os._exit(1)
-
-
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind((HERE, 0))
-        return listener.getsockname()[1]

@@ -11,30 +11,22 @@ import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from ncbook import data
+from ncbook import data, models, optim
 from ncbook.parameters import check_whole
 from ncbook.train.checkpoint import checkpoint_path, load_checkpoint, save_checkpoint
 from ncbook.train.config import RunConfig, check_samples, learning_rate_factors
+from ncbook.train.context import training
 from ncbook.train.feed import Feed
-from ncbook.train.heap import heap_kept
-from ncbook.train.loop import (
-    METRIC_KEYS,
-    OnEpoch,
-    _deterministic,
-    _logged,
-    _no_denormals,
-    _out_of_memory_explained,
-)
-from ncbook.train.measure import MEASURED
+from ncbook.train.loop import OnEpoch, initial_network
+from ncbook.train.measure import logged_epochs, run_record
 from ncbook.train.meter import Meter
 from ncbook.train.processes import in_processes, start_fabric
-from ncbook.train.single import Loss, build_optimizer, initial_network
 
 FINITE_EVERY = 100  # steps between looks at whether a run is lost: an epoch may take an hour
 TIMED_STEPS = 3
@@ -79,7 +71,7 @@ def train_streaming(
         dataset: its images, from ``data.load("imagenet:PATH")``.
         log_epochs: epochs to measure at; see ``train_members``.
         checkpoints: folder for the run's checkpoint; None writes none. It stays there when the run
-            is done, lest all be lost if its records cannot be stored; then ``remove_checkpoint``.
+            is done, in case its records cannot be stored; then call ``remove_checkpoint``.
         checkpoint_every: epochs between two checkpoints; one is written after the last epoch, too.
         resume: go on from the run's checkpoint if there is one. On a CPU the result is, to the bit,
             that of a run that was not interrupted.
@@ -105,15 +97,15 @@ def train_streaming(
     job = _Job(
         config=config,
         dataset=dataset,
-        logged=frozenset(_logged(log_epochs, config.epochs)),
+        logged=frozenset(logged_epochs(log_epochs, config.epochs)),
         checkpoint=_ready_checkpoint(config, checkpoints, resume),
         checkpoint_every=checkpoint_every,
         device=device,
         devices=devices,
-        loaders=_default_loaders(devices) if loaders is None else loaders,
+        loaders=max(1, len(os.sched_getaffinity(0)) // devices) if loaders is None else loaders,
         deterministic=deterministic,
     )
-    on_epoch = on_epoch or _nobody
+    on_epoch = on_epoch or (lambda epoch, members: None)
     return _train(job, on_epoch) if devices == 1 else in_processes(_train, job, devices, on_epoch)
 
 
@@ -123,7 +115,7 @@ def stream_step_seconds(
     """Seconds that one step takes, about: the slower of training and of decoding, each timed on one
     process of one device."""
     _check(config, dataset, device, devices)
-    loaders = _default_loaders(devices)
+    loaders = max(1, len(os.sched_getaffinity(0)) // devices)
     share = replace(config, batch_size=max(2, config.batch_size // devices))
     run = _Run(_Job(share, dataset, frozenset(), None, 1, device, 1, 0, False))
     batch = torch.arange(min(share.batch_size, len(dataset.train_y)))
@@ -171,18 +163,9 @@ def _ready_checkpoint(config: RunConfig, folder: str | Path | None, resume: bool
     return path
 
 
-def _default_loaders(devices: int) -> int:
-    return max(1, len(os.sched_getaffinity(0)) // devices)
-
-
-def _nobody(epoch: int, members: int) -> None:
-    """Listens to no epoch."""
-
-
 def _train(job: _Job, on_epoch: OnEpoch) -> tuple[list[dict], list[dict]]:
     """The run's records, in each of its processes."""
-    explained = _out_of_memory_explained([job.config])
-    with heap_kept(), _no_denormals(), _deterministic(job.deterministic), explained:
+    with training(job.config, 1, job.deterministic):
         run = _Run(job)
         run.begin()
         for epoch in range(run.epoch):
@@ -190,7 +173,8 @@ def _train(job: _Job, on_epoch: OnEpoch) -> tuple[list[dict], list[dict]]:
         while run.diverged is None and run.epoch < job.config.epochs:
             run.advance()
             on_epoch(run.epoch, 1)
-        return [run.record()], run.history
+        record = run_record(job.config, run.history, run.diverged, run.seconds)
+        return [record], run.history
 
 
 class _Run:
@@ -201,7 +185,7 @@ class _Run:
         self.job = job
         self.fabric = start_fabric(job.device, job.devices, config.precision == "float64")
         self.device = self.fabric.device
-        self.net = initial_network(config, dataset)
+        self.net = initial_network(config, dataset).to(memory_format=torch.channels_last)
         if self.device.type == "cuda" and job.devices > 1:
             self.net = nn.SyncBatchNorm.convert_sync_batchnorm(self.net)
         self.loss = self.fabric.setup_module(Loss(self.net, config.precision))
@@ -235,13 +219,14 @@ class _Run:
             if self.epoch in job.logged and self.diverged is None:
                 self._measure()
         due = self.epoch % job.checkpoint_every == 0 or self.epoch == job.config.epochs
-        if due and job.checkpoint is not None and self.diverged is None:
-            self._save()
+        first = self.fabric.global_rank == 0
+        if due and first and job.checkpoint is not None and self.diverged is None:
+            save_checkpoint(job.checkpoint, self._state())
 
     def _train_epoch(self) -> None:
         config, samples = self.job.config, len(self.job.dataset.train_y)
         batches = torch.randperm(samples, generator=self.order).split(config.batch_size)
-        shares = [self._share(batch) for batch in batches]
+        shares = [batch[self.fabric.global_rank :: self.job.devices] for batch in batches]
         inputs = self.feed.batches("train", shares, self.epoch if config.augment else None)
         schedule = config.schedule, self.epoch, len(batches), config.epochs
         factors = learning_rate_factors(*schedule).tolist()
@@ -256,7 +241,9 @@ class _Run:
         self.epoch += 1
         if not self.is_finite():
             self.diverged = self.epoch
-        self._agree_on_buffers()
+        if self.job.devices > 1:
+            for buffer in self.net.buffers():
+                torch.distributed.broadcast(buffer, 0)
 
     def step(self, x: Tensor, y: Tensor, batch_size: int) -> None:
         """One step on this process's share of a minibatch of ``batch_size``; the gradients of the
@@ -279,15 +266,6 @@ class _Run:
         yield
         self.seconds += time.perf_counter() - began
 
-    def _share(self, rows: Tensor) -> Tensor:
-        """This process's part of some rows."""
-        return rows[self.fabric.global_rank :: self.job.devices]
-
-    def _agree_on_buffers(self) -> None:
-        if self.job.devices > 1:
-            for buffer in self.net.buffers():
-                torch.distributed.broadcast(buffer, 0)
-
     def _measure(self) -> None:
         """Add a record to the history, or end the run if a feature is not finite."""
         values = self.meter.measure()
@@ -296,28 +274,42 @@ class _Run:
         else:
             self.history.append({"member": 0, "epoch": self.epoch} | values)
 
-    def _save(self) -> None:
-        if self.fabric.global_rank > 0:
-            return
-        content = {
+    def _state(self) -> dict:
+        """What a checkpoint holds."""
+        return {
             "config": self.job.config.identity(),
             "net": self.net.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "order": self.order.get_state(),
+            "epoch": self.epoch,
+            "history": self.history,
+            "seconds": self.seconds,
         }
-        content |= {"epoch": self.epoch, "history": self.history, "seconds": self.seconds}
-        save_checkpoint(self.job.checkpoint, content)
 
-    def record(self) -> dict:
-        """The run's record, of the form of ``train_members``."""
-        nothing = dict.fromkeys(MEASURED, float("nan"))
-        first = self.history[0] if self.history else nothing
-        last = nothing if self.diverged is not None else self.history[-1]
-        return (
-            asdict(self.job.config)
-            | {"status": "ok" if self.diverged is None else "diverged"}
-            | {"diverged_epoch": self.diverged}
-            | {key: last[key] for key in MEASURED}
-            | {f"{key}_init": first[key] for key in METRIC_KEYS}
-            | {"wall_time_s": self.seconds}
-        )
+
+class Loss(nn.Module):
+    """Summed cross-entropy of a minibatch: the one call that goes through Fabric."""
+
+    def __init__(self, net: models.Classifier, precision: str) -> None:
+        super().__init__()
+        self.net, self.low = net, precision == "bfloat16"
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.low):
+            features = self.net.body(x)
+        # W always in its own precision: the exact law of NC0 is about the last layer.
+        logits = self.net.fc(features.to(self.net.fc.weight.dtype))
+        return nn.functional.cross_entropy(logits, y, reduction="sum")
+
+
+def build_optimizer(config: RunConfig, net: nn.Module) -> optim.Optimizer:
+    """With weight decay on the parameters that are to decay."""
+    decays, named = models.decayed(net), dict(net.named_parameters())
+    groups = [
+        {"params": [p for name, p in named.items() if decays[name]]},
+        {"params": [p for name, p in named.items() if not decays[name]], "weight_decay": 0.0},
+    ]
+    groups = [group for group in groups if group["params"]]
+    share = None if optim.rule(config.optimizer).coupled_share is not None else config.coupled_share
+    numbers = (config.lr, config.momentum, config.weight_decay, share)
+    return optim.Optimizer(groups, config.optimizer, *numbers)

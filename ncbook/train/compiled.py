@@ -1,0 +1,288 @@
+"""Training steps compiled for this machine, kept in the user's cache folder for later processes.
+
+On a CPU a step is compiled ahead of time into a shared library. A process loads that in 20 ms,
+where torch.compile would trace the step again for 6 s, and checks no guards before each step. One
+library serves every optimizer, chunk size and batch size of a network. A GPU has torch.compile.
+"""
+
+import hashlib
+import logging
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import warnings
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import cache, partial
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+from ncbook import models, optim, private
+from ncbook.files import appear, flush
+
+CACHE = "TORCHINDUCTOR_CACHE_DIR"
+UNCOMPILED = "training without torch.compile (slower)"
+PROBE_BYTES = 2**23  # more than what one step's code takes
+PROBE_CODE = b"#include <vector>\nint probe() { return std::vector<int>(1).size(); }\n"
+# Without a GPU these warn that they have found none, or no compiler for one.
+UNWANTED = ("torch.utils.cpp_extension", "torch.utils.flop_counter")
+RECOMPILE_LIMIT = 64  # one long-lived process meets more than torch's default of 8 shapes
+# The code that only calls the kernels need not be fast: it compiles in two thirds of the time. And
+# no pool of compiling processes stays behind.
+OPTIONS = {"aot_inductor.compile_wrapper_opt_level": "O0", "compile_threads": 1}
+EXAMPLE_SIZES = (89, 97, 101, 103, 107, 109, 113)
+PROCESSOR = ("vendor_id", "cpu family", "model", "stepping", "flags", "CPU", "Features")
+
+Axis = tuple[int, str] | None  # a tensor's dimension that may have any size, and that size's name
+
+
+class UncompiledWarning(UserWarning):
+    """torch.compile lacks something that it needs."""
+
+
+class Compiled:
+    """``function``, which changes tensors in place and returns nothing, compiled at its first call.
+
+    Where that fails (no compiler, no disk left), a warning says why, and the function runs as it
+    is.
+
+    Args:
+        function: takes tensors, and dicts or tuples of them.
+        key: tells it from all other functions that the same code makes.
+        axes: of the tensors in each argument.
+        device: ``cpu`` or ``cuda``.
+    """
+
+    def __init__(
+        self, function: Callable, key: Sequence, axes: Sequence[Axis], device: str
+    ) -> None:
+        self.function, self.key, self.axes, self.device = function, key, axes, device
+        self._run: Callable | None = None
+
+    def __call__(self, *arguments) -> None:
+        if self._run is None:
+            ready = self._library if self.device == "cpu" else self._by_torch
+            self._run = ready(arguments) or self.function
+        self._run(*arguments)
+
+    def _by_torch(self, arguments: tuple) -> Callable | None:
+        return compile_or_warn(self.function) if can_compile(self.device) else None
+
+    def _library(self, arguments: tuple) -> Callable | None:
+        name = self._name(arguments)
+        run = _load(name)
+        if run is None and can_compile("cpu"):
+            try:
+                _keep(name, _compile(self.function, arguments, self.axes))
+                run = _load(name)
+            except Exception as error:  # Dynamo, Inductor and the C++ compiler have many kinds
+                _warn(str(error).partition("\n")[0])
+        return run and (lambda *arguments: run(pytree.tree_leaves(arguments)))
+
+    def _name(self, arguments: tuple) -> str:
+        """A hash of all that decides the library's code."""
+        tensors = [
+            (str(tensor.dtype), _fixed(tensor, axis))
+            for axis, argument in zip(self.axes, arguments, strict=True)
+            for tensor in pytree.tree_leaves(argument)
+        ]
+        parts = (_environment(), torch.get_num_threads(), self.key, self.axes, tensors)
+        return f"step-{hashlib.sha256(repr(parts).encode()).hexdigest()[:32]}"
+
+
+def _fixed(tensor: Tensor, axis: Axis) -> list[tuple[int, int]]:
+    """Sizes and strides that a library takes for granted."""
+    layout = list(zip(tensor.shape, tensor.stride(), strict=True))
+    if axis is None:
+        return layout
+    return layout[1:] if axis[0] == 0 else [(len(layout), axis[0])]
+
+
+@cache
+def _environment() -> tuple:
+    """The code that is compiled, what compiles it, and the processor that it is compiled for."""
+    sources = (optim.__file__, models.__file__, __file__, Path(__file__).with_name("step.py"))
+    code = hashlib.sha256(b"".join(Path(source).read_bytes() for source in sources)).hexdigest()
+    processor = [platform.processor()]
+    with suppress(OSError):
+        lines = Path("/proc/cpuinfo").read_text(errors="replace").split("\n\n")[0].splitlines()
+        processor = sorted(line for line in lines if line.startswith(PROCESSOR))
+    return code, torch.__version__, torch.backends.cpu.get_cpu_capability(), processor
+
+
+def _keep(name: str, library: str) -> None:
+    """Copy a library into the cache folder, under its name and the hash of its content."""
+    content = Path(library).read_bytes()
+    path = prepare_cache() / f"{name}-{hashlib.sha256(content).hexdigest()}.so"
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".part-", delete=False) as file:
+        file.write(content)
+        flush(file)
+    appear(file, path)
+
+
+def _load(name: str) -> Callable | None:
+    """The function in an undamaged library of this name, or None."""
+    for path in sorted(prepare_cache().glob(f"{name}-*.so")):
+        if hashlib.sha256(path.read_bytes()).hexdigest() == path.stem.rpartition("-")[2]:
+            with suppress(RuntimeError):  # no library at all
+                return torch._C._aoti.AOTIModelContainerRunnerCpu(str(path), 1).run
+        path.unlink(missing_ok=True)
+    return None
+
+
+def _compile(function: Callable, arguments: tuple, axes: Sequence[Axis]) -> str:
+    """The path of a shared library with this function."""
+    from unittest.mock import patch
+
+    from torch.fx.experimental.proxy_tensor import make_fx
+
+    _quieten_torch()
+    example = _example(arguments, axes)
+    flat, spec = pytree.tree_flatten(example)
+    sizes = tuple(
+        axis and {axis[0]: torch.export.Dim.DYNAMIC}
+        for axis, argument in zip(axes, example, strict=True)
+        for _ in pytree.tree_leaves(argument)
+    )
+
+    def on_flat(*flat: Tensor) -> tuple:
+        function(*pytree.tree_unflatten(flat, spec))
+        return ()
+
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        # torch's own cannot be traced for a batch of any size
+        with (
+            patch.object(nn.functional, "batch_norm", _batch_norm),
+            patch.object(nn.functional, "cross_entropy", _cross_entropy),
+        ):
+            graph = make_fx(on_flat, tracing_mode="symbolic")(*flat)
+        module = torch.export.export(graph, tuple(flat), dynamic_shapes=sizes).module()
+        return torch._inductor.aot_compile(module, tuple(flat), options=OPTIONS)
+
+
+def _example(arguments: tuple, axes: Sequence[Axis]) -> list:
+    """Arguments whose variable sizes are those of no other dimension: what is equal in the example
+    would be taken for equal in general."""
+    taken = {n for t in pytree.tree_leaves(arguments) for n in t.shape}
+    free = [n for n in EXAMPLE_SIZES if n not in taken]
+    sizes = dict(zip(sorted({axis[1] for axis in axes if axis}), free, strict=False))
+
+    def resized(axis: Axis, tensor: Tensor) -> Tensor:
+        if axis is None:
+            return tensor.clone()
+        shape = list(tensor.shape)
+        shape[axis[0]] = sizes[axis[1]]
+        if axis[0] > 0:
+            return torch.zeros(shape, dtype=tensor.dtype)
+        inner = tensor.stride()[1:]
+        outer = max((n * stride for n, stride in zip(shape[1:], inner, strict=True)), default=1)
+        return torch.empty_strided(shape, (outer, *inner), dtype=tensor.dtype).zero_()
+
+    pairs = zip(axes, arguments, strict=True)
+    return [pytree.tree_map(partial(resized, axis), argument) for axis, argument in pairs]
+
+
+def _batch_norm(x, running_mean, running_var, weight, bias, training, momentum, eps) -> Tensor:
+    """``nn.functional.batch_norm`` of (N, features) in training."""
+    mean, count = x.mean(0), x.shape[0]
+    centred = x - mean
+    variance = centred.square().mean(0)
+    unbiased = variance.detach() * count / (count - 1)
+    running_mean.mul_(1 - momentum).add_(momentum * mean.detach())
+    running_var.mul_(1 - momentum).add_(momentum * unbiased)
+    return centred * (variance + eps).rsqrt() * weight + bias
+
+
+def _cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """``nn.functional.cross_entropy`` of (N, K)."""
+    classes = torch.arange(logits.shape[1], device=logits.device)
+    chosen = torch.where(labels[:, None] == classes, logits.log_softmax(1), 0)
+    return -chosen.sum(1).mean()
+
+
+def compile_or_warn(function: Callable) -> Callable:
+    """``torch.compile``; where the compiler fails, a warning says so, and nothing is compiled."""
+    _quieten_torch()
+    limit = torch._dynamo.config.recompile_limit
+    torch._dynamo.config.recompile_limit = max(RECOMPILE_LIMIT, limit)
+    chosen = [torch.compile(function)]
+
+    def run(*arguments):
+        try:
+            return chosen[0](*arguments)
+        except (torch._dynamo.exc.TorchDynamoException, OSError) as error:  # before the first step
+            _warn(str(error).partition("\n")[0])
+            chosen[0] = function
+            return function(*arguments)
+
+    return run
+
+
+def _quieten_torch() -> None:
+    """Keep torch from looking for a GPU's compiler on a machine that has no GPU."""
+    if not torch.cuda.is_available():
+        # Where Triton is installed, torch imports and hashes all of it, 1.7 s.
+        sys.modules.setdefault("triton", None)
+        for name in UNWANTED:
+            logging.getLogger(name).setLevel(logging.ERROR)
+
+
+def prepare_cache() -> Path:
+    """The folder for what torch compiles, which it needs even where nothing is compiled.
+
+    Code is run from it. So where the user names no folder it is one that nobody else can write in,
+    which torch's own default may not be.
+    """
+    named = os.environ.get(CACHE)
+    if named:
+        try:
+            Path(named).mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=named):
+                return Path(named)
+        except OSError as error:
+            unusable = f"{CACHE}={named} cannot be written ({error.strerror})"
+    folder = private.folder("compiled")
+    os.environ[CACHE] = str(folder)
+    if named:
+        warnings.warn(f"{unusable}: {folder} is used instead", UncompiledWarning, stacklevel=1)
+    return folder
+
+
+def can_compile(device: str) -> bool:
+    """Whether torch.compile has what it needs; a warning says what it lacks."""
+    lacks = (_no_compiler() if device == "cpu" else None) or _no_room()
+    if lacks:
+        _warn(lacks)
+    return lacks is None
+
+
+def _warn(reason: str) -> None:
+    warnings.warn(f"{UNCOMPILED}: {reason}", UncompiledWarning, stacklevel=2)
+
+
+@cache
+def _no_compiler() -> str | None:
+    """Why no C++ program can be compiled: a compiler may be installed without all of its parts."""
+    compiler = os.environ.get("CXX") or ("clang++" if sys.platform == "darwin" else "g++")
+    command = [compiler, "-std=c++17", "-fPIC", "-shared", "-x", "c++", "-", "-o", os.devnull]
+    try:
+        subprocess.run(command, input=PROBE_CODE, capture_output=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return f"no working C++ compiler {compiler!r}; CXX names another"
+    return None
+
+
+def _no_room() -> str | None:
+    folder = prepare_cache()
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(bytes(PROBE_BYTES))
+    except OSError as error:
+        return f"{CACHE}={folder} cannot be written ({error.strerror})"
+    return None
