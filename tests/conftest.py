@@ -1,3 +1,5 @@
+import contextlib
+import re
 import shutil
 import signal
 import sys
@@ -41,9 +43,26 @@ def no_figure_stays_open():
 
 
 @pytest.fixture(autouse=True)
-def notices_go_to_standard_error(monkeypatch):
-    """Whatever a chapter that was executed in this process did with them."""
-    monkeypatch.setattr(notices.LOGGER, "handlers", [notices.Notices(notices._to_stderr)])
+def no_notice_is_overlooked(monkeypatch):
+    """A notice that a test does not expect is an error, as a warning is; but for downloads'."""
+    unexpected = []
+
+    def take(message, module):
+        unexpected.extend([message] * (module != "ncbook.data.downloads"))
+
+    handlers = [notices.Notices(take)]
+    monkeypatch.setattr(notices.LOGGER, "handlers", handlers)
+    yield
+    assert unexpected == []
+
+
+@contextlib.contextmanager
+def noticed(match=""):
+    """A notice in this block has these words; None: there may be any or none. The messages."""
+    found = []
+    with notices.passed_to(lambda message, _: found.append(message)):
+        yield found
+    assert match is None or any(re.search(match, message) for message in found), found
 
 
 def put_store(folder, runs, history=()):

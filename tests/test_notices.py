@@ -1,7 +1,6 @@
 """A message to the user is shown once, and where the user looks."""
 
 import logging
-import warnings
 
 import matplotlib as mpl
 import pandas as pd
@@ -13,6 +12,7 @@ STORE = logging.getLogger("ncbook.store.scan")
 
 
 def test_a_message_is_one_line_on_standard_error_and_once(capsys):
+    notices.pass_to(notices._to_stderr)
     for _ in range(2):
         STORE.warning("a\nb\x1b[31m: %s", "damaged")
     STORE.info("all is well")
@@ -20,6 +20,7 @@ def test_a_message_is_one_line_on_standard_error_and_once(capsys):
 
 
 def test_a_block_has_its_own_messages_and_leaves_the_rest_as_it_was(capsys):
+    notices.pass_to(notices._to_stderr)
     seen = []
     STORE.warning("before")
     with notices.passed_to(lambda *message: seen.append(message)):
@@ -43,7 +44,6 @@ def test_a_chapter_shows_them_on_its_page(monkeypatch):
     monkeypatch.setattr(figures.display, "display", lambda made: shown.append(made.data))
     monkeypatch.setattr(figures.display, "get_ipython", object)
     monkeypatch.setattr(figures.alt_text, "get_ipython", lambda: None)
-    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
     with mpl.rc_context():
         figures.start_chapter()
     STORE.warning("<a>.parquet: damaged")

@@ -9,13 +9,13 @@ import signal
 import stat
 import subprocess
 import sys
-import warnings
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from conftest import noticed
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -211,17 +211,14 @@ def test_a_row_that_cannot_be_true_is_left_out_and_named(tmp_path, columns, faul
     write_one(tmp_path, "sound")
     words = f"{file}: damaged, 1 run is left out, with {fault}: odd"
     for load in (store.load_runs, store.load_history):
-        with pytest.warns(store.DamagedFileWarning) as caught:
+        with noticed() as caught:
             assert set(load(tmp_path)["run_id"]) == {"sound"}
-        assert [str(warning.message) for warning in caught] == [words]
-    with pytest.warns(
-        store.DamagedFileWarning, match=f"{file}: .* to be trained again, with {fault}"
-    ):
+        assert caught == [words]
+    with noticed(f"{file}: .* to be trained again, with {fault}"):
         assert store.stored_ids(tmp_path) == {"sound"}  # the other is trained again …
 
     store.write(tmp_path, [make_run("odd", nc0=0.25)], make_history("odd"))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", store.DamagedFileWarning)
+    with noticed(None):
         assert store.load_runs(tmp_path, run_id="odd")["nc0"].tolist() == [0.25]  # … in its place
         store.compact(tmp_path)
         assert store.load_runs(tmp_path, run_id="odd")["nc0"].tolist() == [0.25]
@@ -229,7 +226,7 @@ def test_a_row_that_cannot_be_true_is_left_out_and_named(tmp_path, columns, faul
 
 def test_many_rows_of_one_fault_are_counted_and_some_named(tmp_path):
     store.write(tmp_path, [make_run(f"r{i}", nc0=-1.0) for i in range(5)])
-    with pytest.warns(store.DamagedFileWarning, match=r"5 runs are left out, .*: r0, r1, r2, …$"):
+    with noticed(r"5 runs are left out, .*: r0, r1, r2, …$"):
         assert store.load_runs(tmp_path).empty
 
 
@@ -463,10 +460,10 @@ def test_damaged_file_is_named_set_aside_and_written_again(tmp_path, damage):
     file = write_one(tmp_path, "broken")
     file.write_bytes(DAMAGE[damage](file.read_bytes()))
 
-    with pytest.warns(store.DamagedFileWarning, match=f"^{file}: damaged, its runs are left out$"):
+    with noticed(f"^{file}: damaged, its runs are left out$"):
         assert set(store.load_history(tmp_path)["run_id"]) == {"sound"}
     assert file.exists()  # reading changes nothing
-    with pytest.warns(store.DamagedFileWarning, match=f"{file}: damaged, set aside"):
+    with noticed(f"{file}: damaged, set aside"):
         moved = store.set_aside_damaged(tmp_path)
     assert moved == [file.with_name(file.name + ".damaged")]
     assert moved[0].exists()
@@ -520,17 +517,16 @@ def test_what_is_no_file_of_runs_is_named_and_changes_no_other(tmp_path, weird):
     before = contents(tmp_path)
     path = tmp_path / "runs" / "0.parquet"
     WEIRD[weird](path)
-    with pytest.warns(store.DamagedFileWarning) as caught:
+    with noticed() as caught:
         assert_same([store.load_history(tmp_path)], before[1:])
-    said = [str(warning.message) for warning in caught]
+    said = caught
     assert said == [f"{path}: damaged, its runs are left out"]
     if "history" not in weird:
-        with pytest.warns(store.DamagedFileWarning, match=f"^{path}: damaged, its runs are left"):
+        with noticed(f"^{path}: damaged, its runs are left"):
             assert store.stored_ids(tmp_path) == {"sound"}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", store.DamagedFileWarning)
+    with noticed(None):
         store.compact(tmp_path, at_least=2)
-    with pytest.warns(store.DamagedFileWarning, match=f"{path}: damaged, set aside"):
+    with noticed(f"{path}: damaged, set aside"):
         store.set_aside_damaged(tmp_path)
     assert_same(contents(tmp_path), before)
 
@@ -686,7 +682,7 @@ def test_an_unsound_row_is_not_stored_until_it_is_trained_again(tmp_path):
     file = write_one(tmp_path, "odd", nc0=-1.0)
     write_one(tmp_path, "sound")
     assert stored.among(["odd", "sound"]) == {"sound": "ok"}
-    with pytest.warns(store.DamagedFileWarning, match=f"{file}: .* to be trained again, .*: odd$"):
+    with noticed(f"{file}: .* to be trained again, .*: odd$"):
         stored.warn(["odd"])
     stored.warn(["sound"])  # of what is not asked for, nothing
     assert write_one(tmp_path, "odd", nc0=1.0) == file  # in the place of the other
@@ -704,8 +700,7 @@ def test_a_sound_row_wins_over_an_unsound_one_for_every_reader(tmp_path, new, wi
     )
     store.write(tmp_path, [make_run("odd", **new)], make_history("odd") if with_history else ())
     for _ in range(2):
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", store.DamagedFileWarning)
+        with noticed(None):
             (row,) = store.load_runs(tmp_path, run_id="odd").to_dict("records")
         assert row["status"] == new.get("status", "ok")
         assert store.Stored(tmp_path).among(["odd"]) == {"odd": row["status"]}
@@ -945,8 +940,7 @@ def test_files_that_are_compacted_while_they_are_read(small_files, monkeypatch, 
         return real(path)
 
     monkeypatch.setattr(tables, "is_file", is_file)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*older layout")
+    with noticed(None):
         read = READERS[name](small_files)
     assert next(count) > reads
     if isinstance(expected, pd.DataFrame):
@@ -961,10 +955,10 @@ def test_a_damaged_file_is_not_compacted(tmp_path, damage):
     file = paths["b"]
     file.write_bytes(DAMAGE[damage](file.read_bytes()))
     kept = file.read_bytes()
-    with pytest.warns(store.DamagedFileWarning, match=f"^{file}: damaged, not compacted"):
+    with noticed(f"^{file}: damaged, not compacted"):
         assert store.compact(tmp_path, at_least=2) == 2
     assert file.read_bytes() == kept
-    with pytest.warns(store.DamagedFileWarning, match="set aside"):
+    with noticed("set aside"):
         store.set_aside_damaged(tmp_path)
     assert set(store.load_history(tmp_path)["run_id"]) == {"a", "c"}
 
@@ -979,10 +973,10 @@ def test_a_damaged_large_file_costs_no_sound_copy(tmp_path, monkeypatch):
     large.write_bytes(DAMAGE["page of an epoch"](large.read_bytes()))
     shutil.copytree(tmp_path / "copy", tmp_path / "store", dirs_exist_ok=True)
     monkeypatch.setattr(writing, "LARGE_BYTES", 2 * large.stat().st_size)
-    with pytest.warns(store.DamagedFileWarning, match=str(large)):
+    with noticed(str(large)):
         store.compact(tmp_path / "store", at_least=2)
     assert large.exists()
-    with pytest.warns(store.DamagedFileWarning, match="set aside"):
+    with noticed("set aside"):
         store.set_aside_damaged(tmp_path / "store")
     assert_same(contents(tmp_path / "store"), before)
 
@@ -1027,9 +1021,9 @@ OLDER = "older layout"
 def test_a_store_of_the_old_layout_is_read_as_it_was(small_files):
     before = contents(small_files)
     make_old(small_files)
-    with pytest.warns(UserWarning, match=OLDER) as said:
+    with noticed(OLDER) as said:
         assert_same(contents(small_files), before)
-    assert {str(one.message) for one in said} == {
+    assert set(said) == {
         f"{small_files}/history: files of an older layout; the next sweep will convert them"
     }
     assert store.stored_ids(small_files) == set(before[0]["run_id"])
@@ -1039,14 +1033,20 @@ def test_a_store_of_the_old_layout_is_read_as_it_was(small_files):
 def test_a_writer_converts_the_old_layout(small_files, convert):
     before = contents(small_files)
     make_old(small_files)
-    with pytest.warns(UserWarning, match=f"^{small_files}: 11 files of an {OLDER} were converted$"):
+    with noticed(f"^{small_files}: 11 files of an {OLDER} were converted$"):
         convert(small_files)
     assert [path.name for path in small_files.iterdir()] == ["runs"]
     assert_same(contents(small_files), before)
     assert store.load_results_of_old_layout(small_files) == 0
 
 
-@pytest.mark.filterwarnings(f"ignore:.*{OLDER}")
+@pytest.fixture
+def any_notices():
+    with noticed(None):
+        yield
+
+
+@pytest.mark.usefixtures("any_notices")
 @pytest.mark.parametrize("call", [*range(12), 40, 41, 60, 61])
 def test_a_conversion_that_is_killed_anywhere(small_files, monkeypatch, call):
     before = contents(small_files)
@@ -1059,7 +1059,7 @@ def test_a_conversion_that_is_killed_anywhere(small_files, monkeypatch, call):
     assert_same(contents(small_files), before)
 
 
-@pytest.mark.filterwarnings(f"ignore:.*{OLDER}")
+@pytest.mark.usefixtures("any_notices")
 @pytest.mark.parametrize("kind", ["runs", "history"])
 def test_a_damaged_pair_of_the_old_layout_is_left_and_set_aside_whole(tmp_path, kind):
     names = {name: write_one(tmp_path, name).name for name in ("sound", "broken")}
@@ -1067,9 +1067,9 @@ def test_a_damaged_pair_of_the_old_layout_is_left_and_set_aside_whole(tmp_path, 
     file = tmp_path / kind / names["broken"]
     file.write_bytes(file.read_bytes()[:500])
     store.ensure_writable(tmp_path)
-    with pytest.warns(store.DamagedFileWarning, match=f"{file}: damaged, its runs are left out"):
+    with noticed(f"{file}: damaged, its runs are left out"):
         assert set(store.load_history(tmp_path)["run_id"]) == {"sound"}
-    with pytest.warns(store.DamagedFileWarning, match=f"{file}: damaged, set aside"):
+    with noticed(f"{file}: damaged, set aside"):
         store.set_aside_damaged(tmp_path)
     assert store.stored_ids(tmp_path) == {"sound"}
     write_one(tmp_path, "broken")

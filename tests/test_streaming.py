@@ -13,13 +13,13 @@ import psutil
 import pytest
 import torch
 import torchvision.datasets
+from conftest import noticed
 from PIL import Image
 from torchvision.transforms import v2
 
 from ncbook import data, store, sweep, theory
 from ncbook.train import (
     METRIC_KEYS,
-    CheckpointWarning,
     RunConfig,
     checkpoint_path,
     remove_checkpoint,
@@ -492,7 +492,7 @@ def test_a_damaged_checkpoint_is_set_aside(tree, tmp_path):
     spoilt = bytearray(path.read_bytes())
     spoilt[len(spoilt) // 2] ^= 1
     path.write_bytes(spoilt)
-    with pytest.warns(CheckpointWarning, match=r"is damaged: set aside as .*, the run starts anew"):
+    with noticed(r"is damaged: set aside as .*, the run starts anew"):
         record, _ = train(tree, options={"checkpoints": tmp_path}, epochs=1)
     assert numbers(record) == numbers(clean)
     assert path.with_name(f"{path.name}.aside").read_bytes() == spoilt
@@ -504,7 +504,7 @@ def test_a_checkpoint_of_another_run_is_set_aside(tree, tmp_path):
     mine, other = (checkpoint_path(config(tree, epochs=1, seed=s), tmp_path) for s in (0, 1))
     assert mine != other
     other.rename(mine)
-    with pytest.warns(CheckpointWarning, match="is of another run"):
+    with noticed("is of another run"):
         record, _ = train(tree, options={"checkpoints": tmp_path}, epochs=1)
     assert numbers(record) == numbers(train(tree, epochs=1)[0])
 

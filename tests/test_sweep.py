@@ -6,7 +6,6 @@ import itertools
 import platform
 import re
 import subprocess
-import warnings
 from collections import Counter
 from functools import cache
 from pathlib import Path
@@ -15,6 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from conftest import noticed
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from IPython.core.interactiveshell import InteractiveShell
@@ -468,7 +468,7 @@ def test_a_damaged_file_is_set_aside_and_its_runs_are_trained_again(tmp_path, mo
     run(kept, tmp_path)
     damaged.write_bytes(damaged.read_bytes()[:200])
     trained = record_training(monkeypatch)
-    with pytest.warns(store.DamagedFileWarning, match=re.escape(str(damaged))):
+    with noticed(re.escape(str(damaged))):
         report = run([*lost, *kept], tmp_path)
     assert Counter(trained) == Counter(lost)
     assert report.stored == 4
@@ -707,13 +707,12 @@ def test_a_run_whose_row_cannot_be_true_is_trained_again_and_so_said(tmp_path):
     file.unlink()
     name = sweep.run_id(config)
     said = f"1 run is to be trained again, with nc0 below 0: {name}"
-    with pytest.warns(store.DamagedFileWarning, match=said):
+    with noticed(said):
         assert sweep.missing([config], tmp_path) == [config]
     assert sweep.missing(small_grid()[1:2], tmp_path)  # of others, nothing is said
-    with pytest.warns(store.DamagedFileWarning, match=said):
+    with noticed(said):
         assert run([config], tmp_path).trained == {"ok": 1}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", store.DamagedFileWarning)
+    with noticed(None):
         assert store.load_runs(tmp_path)["nc0"].tolist() == [row["nc0"]]
         assert run([config], tmp_path).stored == 1
 

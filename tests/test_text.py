@@ -4,7 +4,6 @@ import dataclasses
 import inspect
 import json
 import re
-import warnings
 from pathlib import Path
 
 import jupytext
@@ -14,7 +13,7 @@ import pandas as pd
 import papermill
 import pytest
 from bs4 import BeautifulSoup
-from conftest import outputs, put_store
+from conftest import noticed, outputs, put_store
 from IPython.display import HTML, Markdown
 from markdown_it import MarkdownIt
 from matplotlib.figure import Figure
@@ -328,9 +327,9 @@ def test_damage_is_told_in_one_line_whatever_the_names_are(tmp_path):
     assert len(errors.splitlines()) == 1
     assert "left out" in errors
     assert all(map(is_plain, [*said.splitlines(), *errors.splitlines()]))
-    with pytest.warns(store.DamagedFileWarning) as caught:
+    with noticed() as caught:
         store.load_runs(folder)
-    assert all(is_plain(str(warning.message)) for warning in caught)
+    assert all(is_plain(message) for message in caught)
 
 
 @pytest.mark.parametrize("value", [*HOSTILE, "\udcff", "ü" * 300])
@@ -383,7 +382,6 @@ def page(shell, monkeypatch):
     def execute(name, folder, parameters=""):
         monkeypatch.setenv(store.RESULTS_VARIABLE, str(folder))
         monkeypatch.setenv(explore.STATIC_VARIABLE, "1")
-        monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
         shell.reset(new_session=True)
         first, *others = code(name)
         cells = (first, f"# Parameters\n{parameters}", *others)

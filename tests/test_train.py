@@ -20,12 +20,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conftest import noticed
 from torch import nn
 
 from ncbook import data, metrics, models, optim, store, theory
 from ncbook.train import (
     METRIC_KEYS,
-    CheckpointWarning,
     RunConfig,
     checkpoint,
     checkpoint_path,
@@ -323,9 +323,7 @@ def test_where_compiling_fails_training_goes_on_with_a_warning(libraries, monkey
 
     monkeypatch.setattr(compiled, "_compile", fails)
     c = config(width=0.3, optimizer="adam")
-    with pytest.warns(
-        compiled.UncompiledWarning, match=r"\(slower\): C\+\+ compile error$"
-    ) as seen:
+    with noticed(r"\(slower\): C\+\+ compile error$") as seen:
         (failed,), _ = train_members([c], digits(), compiled=True)
     (plain,), _ = train_members([c], digits(), compiled=False)
     assert len(seen) == 1
@@ -344,7 +342,7 @@ def test_without_a_compiler_training_is_plain_with_one_warning(
     monkeypatch.setenv("CXX", str(path))
     monkeypatch.setattr(compiled, "_no_compiler", compiled._no_compiler.__wrapped__)
     loop._step.cache_clear()
-    with pytest.warns(compiled.UncompiledWarning, match=r"no working C\+\+ compiler .*c") as seen:
+    with noticed(r"no working C\+\+ compiler .*c") as seen:
         (run,), _ = train_members([config(width=0.3)], digits(), compiled=True)
     assert len(seen) == 1
     assert run["status"] == "ok"
@@ -355,7 +353,7 @@ def test_a_cache_that_cannot_be_written_is_named_once_and_replaced(monkeypatch, 
     monkeypatch.setattr(compiled.private.tempfile, "tempdir", str(tmp_path))
     monkeypatch.setenv(compiled.CACHE, "/dev/null/x")
     named = f"^{compiled.CACHE}=/dev/null/x cannot be written .*: {tmp_path}/.* is used instead$"
-    with pytest.warns(compiled.UncompiledWarning, match=named) as seen:
+    with noticed(named) as seen:
         folder = compiled.prepare_cache()
     assert len(seen) == 1
     assert folder == compiled.prepare_cache() == Path(os.environ[compiled.CACHE])
@@ -368,7 +366,7 @@ def test_without_room_for_its_code_nothing_is_compiled(monkeypatch, tmp_path):
 
     monkeypatch.setenv(compiled.CACHE, str(tmp_path))
     monkeypatch.setattr(compiled, "bytes", full, raising=False)
-    with pytest.warns(compiled.UncompiledWarning, match=f"{tmp_path} .*No space left"):
+    with noticed(f"{tmp_path} .*No space left"):
         assert not compiled.can_compile("cuda")
 
 
@@ -969,9 +967,7 @@ NO_CHECKPOINTS = {
 def test_what_is_no_checkpoint_is_set_aside(tmp_path, make):
     path = checkpoint_path(RunConfig(), tmp_path)
     make(path)
-    with pytest.warns(
-        CheckpointWarning, match=f"^{path} is damaged: set aside as .*aside, the run"
-    ):
+    with noticed(f"^{path} is damaged: set aside as .*aside, the run"):
         assert checkpoint.load_checkpoint(path, RunConfig()) is None
     assert not os.path.lexists(path)
 

@@ -12,6 +12,5 @@ from ncbook.data.augment import augmented, check_augmentable
 from ncbook.data.builtin import UFM_CLASSES, UFM_SAMPLES
 from ncbook.data.dataset import UFM, DataNotFoundError, Dataset
 from ncbook.data.downloads import DATA_VARIABLE, data_dir
-from ncbook.data.folders import LeftOutWarning
 from ncbook.data.imagenet import IMAGENET_PREFIX, Streamed
 from ncbook.data.loading import NAMES, fingerprint, load, plain_name, validate_name

@@ -4,8 +4,8 @@
 """
 
 import hashlib
+import logging
 import os
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,6 +23,7 @@ from ncbook.data.downloads import data_dir
 from ncbook.data.walk import images_below, is_hidden
 from ncbook.paths import expanded
 
+LOG = logging.getLogger(__name__)
 FOLDER_PREFIX = "folder:"
 FOLDER_IMAGE_SIZE = 32  # pixels, by default: images of a folder vary in size
 TEST_FOLDERS = ("test", "val")  # the first that exists holds the test images
@@ -37,10 +38,6 @@ PIXELS_VARIABLE = "NCBOOK_MAX_PIXELS"  # of one image
 MOST_PIXELS = 89_478_485  # PIL's own limit, from which it warns
 PIXEL_BYTES = 9  # while an image is decoded and made RGB
 DECODING_SHARE = 1 / 4  # of the machine's memory, for one image on each core
-
-
-class LeftOutWarning(UserWarning):
-    """Some files in a data set's folder are not part of the data set."""
 
 
 @dataclass(frozen=True)
@@ -121,7 +118,7 @@ class Listing:
 
 
 def list_images(name: str, folders: ClassFolders) -> Listing:
-    """The images in the class folders of a data set, with a ``LeftOutWarning`` for other files.
+    """The images in the class folders of a data set, with a notice of the others.
 
     Raises:
         ValueError: a class without images, or a file or folder that cannot be read.
@@ -173,8 +170,7 @@ def _warn_left_out(name: str, root: Path, paths: list[str]) -> None:
         named = ", ".join(os.path.relpath(path, root) for path in sorted(paths)[:NAMED])
         more = ", …" if len(paths) > NAMED else ""
         what = "hidden, system or linked twice"
-        message = f"{name}: left out, as {what}: {len(paths)} ({named}{more})"
-        warnings.warn(message, LeftOutWarning, stacklevel=1)  # from one place: shown once
+        LOG.warning("%s: left out, as %s: %s (%s%s)", name, what, len(paths), named, more)
 
 
 # ------------------------------------------------------------ reading them

@@ -1,7 +1,6 @@
 """What a store has, as the explorer offers it; and what to do if it has nothing."""
 
 import shlex
-import warnings
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Self
@@ -36,7 +35,7 @@ def _has_files(folder: Path) -> bool:
 
 @dataclass(frozen=True)
 class StoreView:
-    """The runs of a store, and the warnings that came up while they were read. The column
+    """The runs of a store, and the notices that came up while they were read. The column
     ``recipe`` says in words which settings without a control of their own a run has."""
 
     folder: Path
@@ -48,24 +47,18 @@ class StoreView:
     def of(cls, folder: Path) -> Self:
         """Read a folder; one that cannot be read is an empty view with a complaint."""
         complaints: list[str] = []
-        with (
-            notices.passed_to(lambda message, _: complaints.append(message)),
-            warnings.catch_warnings(record=True) as caught,
-        ):
-            warnings.simplefilter("always")
+        with notices.passed_to(lambda message, _: complaints.append(message)):
             try:
                 runs = store.load_runs(folder)
             except (OSError, ValueError) as error:
                 runs, complaints = pd.DataFrame(), [f"{folder} cannot be read: {error}"]
-        complaints += dict.fromkeys(str(warning.message) for warning in caught)
         return cls(folder, _prepared(runs), tuple(complaints))
 
     def history(self, runs: pd.DataFrame) -> pd.DataFrame:
         """The epochs of some runs."""
         ids = tuple(runs["run_id"])
         if ids not in self._read:
-            with notices.passed_to(lambda *_: None), warnings.catch_warnings():
-                warnings.simplefilter("ignore", store.DamagedFileWarning)  # already a complaint
+            with notices.passed_to(lambda *_: None):  # already complaints
                 self._read[ids] = store.load_history(self.folder, run_id=list(ids))
         return self._read[ids]
 

@@ -1,8 +1,6 @@
 """What a notebook's page shows: words, tables and figures, the lines that train their runs, and
 which stored runs are missing from it."""
 
-import logging
-import warnings
 from collections.abc import Callable
 
 import matplotlib.pyplot as plt
@@ -24,7 +22,6 @@ def start_chapter() -> None:
     alt_text.use()
     if get_ipython() is not None:
         notices.pass_to(_show_notice)
-        _report_damage()
 
 
 def _show_notice(message: str, module: str) -> None:
@@ -32,19 +29,6 @@ def _show_notice(message: str, module: str) -> None:
         say_left_out(message)
     else:
         display(HTML(f"<p>{text.html(message)}</p>"))
-
-
-def _report_damage() -> None:
-    """Make notices of the store's warnings."""
-    show = warnings.showwarning
-
-    def showwarning(message, category, *where, **more):
-        if issubclass(category, store.DamagedFileWarning):
-            logging.getLogger(store.__name__).warning("%s", message)
-        else:
-            show(message, category, *where, **more)
-
-    warnings.showwarning = showwarning
 
 
 def say_left_out(why: str) -> None:

@@ -19,7 +19,7 @@ from ncbook.store.names import (
     run_id,
 )
 from ncbook.store.reading import Stored, export, load_history, load_runs, stored_ids, stored_in
-from ncbook.store.tables import DamagedFileWarning, list_files
+from ncbook.store.tables import list_files
 from ncbook.store.writing import (
     ResultsFolderError,
     compact,

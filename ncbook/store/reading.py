@@ -1,7 +1,6 @@
 """Frames of the runs that are stored and of their epochs, and which runs are stored."""
 
 import os
-import warnings
 from collections.abc import Collection, Iterable, Mapping
 from functools import lru_cache, partial
 from numbers import Real
@@ -38,7 +37,7 @@ def load_runs(results: str | Path | None = None, **filters: Any) -> pd.DataFrame
     Returns:
         At least the columns of ``RUN_COLUMNS``, sorted by ``SETTINGS`` and ``run_id``. A run that
         was stored twice is there once. A row that cannot be true, such as a negative NC0, is left
-        out, with a ``DamagedFileWarning``.
+        out, and a notice names it.
 
     Raises:
         ValueError: a filter that names no column, or whose value is not of the column's type.
@@ -140,7 +139,7 @@ def choose_runs(
     column is one of the history."""
     if old := [path for path in map(tables.old_history, files) if path.exists()]:
         said = f"{old[0].parent}: files of an older layout; the next sweep will convert them"
-        warnings.warn(text.line(said), stacklevel=2)
+        tables.LOG.warning("%s", text.line(said))
     table = padded(read_each(files, tables.read_runs), RUN_COLUMNS)
     rows = judged(table)
     _warn_of_faults(rows, "left out")
@@ -313,7 +312,7 @@ def stored_in(results: str | Path | None = None) -> Stored:
 
 def stored_ids(results: str | Path | None = None, *, retry_failed: bool = False) -> set[str]:
     """The ids of the runs that need not be trained again; see ``Stored.among``. What does not count
-    is named in a ``DamagedFileWarning``."""
+    is named in a notice."""
     stored = Stored(results)
     ids = set(stored.among(retry_failed=retry_failed))
     stored.warn()

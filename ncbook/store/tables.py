@@ -1,8 +1,8 @@
 """The files of a store, and what they hold: tables of runs and of epochs."""
 
 import contextlib
+import logging
 import os
-import warnings
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,15 +16,12 @@ from ncbook import text
 from ncbook.files import is_file
 from ncbook.store.names import HISTORY_COLUMNS, REAL, RUN_COLUMNS, TEXT, WHOLE, results_dir
 
+LOG = logging.getLogger(__name__)
 HISTORY = "history"
 FILE = "__file"  # the column of a table from several files that says where a row is from
 NO_EPOCHS = pa.table({"run_id": pa.array([], TEXT)})
 PLAIN = {"bool": pa.bool_(), "string": TEXT, "large_string": TEXT, "null": pa.null()}
 PLAIN |= {"double": REAL, "float": REAL} | {f"int{bits}": WHOLE for bits in (8, 16, 32, 64)}
-
-
-class DamagedFileWarning(UserWarning):
-    """A file of the store cannot be read, or holds rows that cannot be true."""
 
 
 class Damaged(OSError):
@@ -37,8 +34,7 @@ class Vanished(Exception):
 
 def warn_of_damage(path: Path | str, consequence: str = "its runs are left out") -> None:
     """Say that a file is damaged, and what is done about it."""
-    said = text.line(f"{path}: damaged, {consequence}")
-    warnings.warn(said, DamagedFileWarning, stacklevel=2)
+    LOG.warning("%s", text.line(f"{path}: damaged, {consequence}"))
 
 
 def list_files(results: str | Path | None = None) -> list[Path]:

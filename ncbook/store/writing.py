@@ -3,7 +3,6 @@
 import contextlib
 import os
 import stat
-import warnings
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -214,7 +213,7 @@ def load_results_of_old_layout(results: str | Path | None = None) -> int:
         with contextlib.suppress(OSError):
             (root / "history").rmdir()
         said = f"{root}: {count} files of an older layout were converted"
-        warnings.warn(text.line(said), stacklevel=2)
+        tables.LOG.warning("%s", text.line(said))
     return count
 
 

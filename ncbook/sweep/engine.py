@@ -2,7 +2,6 @@
 
 import multiprocessing
 import time
-import warnings
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -122,9 +121,7 @@ def load_data(config: RunConfig, device: str = "cpu") -> data.Dataset | data.Str
 @lru_cache(maxsize=1)  # each entry may be gigabytes
 def _load_data(name: str, listing: str | None, **options: Any) -> data.Dataset | data.Streamed:
     """``listing`` is part of the key: if it changes, the kept tensors are of other images."""
-    with warnings.catch_warnings():  # already shown when the folder was listed
-        warnings.simplefilter("ignore", data.LeftOutWarning)
-        return data.load(name, **options)
+    return data.load(name, **options)
 
 
 def estimate_seconds(

@@ -2,7 +2,6 @@
 
 import gc
 import threading
-import warnings
 
 from tqdm import tqdm
 
@@ -11,7 +10,8 @@ import ncbook.sweep  # noqa: E402, F401  here, before the first chunk: torch tak
 
 gc.freeze()
 gc.enable()
-from ncbook.train.compiled import UncompiledWarning  # noqa: E402
 
-warnings.simplefilter("ignore", UncompiledWarning)  # the sweep says it once, for all workers
+from ncbook import notices  # noqa: E402
+
+notices.pass_to(lambda *_: None)  # the sweep itself shows them once, for all workers
 tqdm.set_lock(threading.RLock())  # torch has bars; their lock for processes would outlive a kill

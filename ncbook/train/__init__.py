@@ -10,7 +10,7 @@ What it costs next to the plain loop: ``benchmarks/sweep_vs_loop.py``, ``benchma
 """
 
 from ncbook.parameters import PRECISIONS, check_whole
-from ncbook.train.checkpoint import CheckpointWarning, checkpoint_path, remove_checkpoint
+from ncbook.train.checkpoint import checkpoint_path, remove_checkpoint
 from ncbook.train.config import (
     GAMMA,
     MILESTONES,

@@ -8,8 +8,8 @@ damaged, or belongs to another run, is set aside with a warning and never traine
 import hashlib
 import io
 import json
+import logging
 import os
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +18,10 @@ import torch
 from ncbook.files import appear, flush, is_file
 from ncbook.train.config import RunConfig
 
+LOG = logging.getLogger(__name__)
 NAME_DIGITS = 16  # hexadecimal, of the config's hash
 CONTENT = {"config", "net", "optimizer", "order", "epoch", "history", "seconds"}
 DIGEST_BYTES = hashlib.sha256().digest_size
-
-
-class CheckpointWarning(UserWarning):
-    """A checkpoint that cannot be trained from was set aside."""
 
 
 def checkpoint_path(config: RunConfig, folder: str | Path) -> Path:
@@ -71,8 +68,7 @@ def load_checkpoint(path: Path, config: RunConfig) -> dict[str, Any] | None:
         return content
     aside = path.with_name(f"{path.name}.aside")
     os.replace(path, aside)
-    message = f"{path} is {reason}: set aside as {aside.name}, the run starts anew"
-    warnings.warn(message, CheckpointWarning, stacklevel=2)
+    LOG.warning("%s is %s: set aside as %s, the run starts anew", path, reason, aside.name)
     return None
 
 

@@ -25,6 +25,7 @@ from torch.utils import _pytree as pytree
 from ncbook import models, optim, private
 from ncbook.files import appear, flush
 
+LOG = logging.getLogger(__name__)
 CACHE = "TORCHINDUCTOR_CACHE_DIR"
 UNCOMPILED = "training without torch.compile (slower)"
 PROBE_BYTES = 2**23  # more than what one step's code takes
@@ -39,10 +40,6 @@ EXAMPLE_SIZES = (89, 97, 101, 103, 107, 109, 113)
 PROCESSOR = ("vendor_id", "cpu family", "model", "stepping", "flags", "CPU", "Features")
 
 Axis = tuple[int, str] | None  # a tensor's dimension that may have any size, and that size's name
-
-
-class UncompiledWarning(UserWarning):
-    """torch.compile lacks something that it needs."""
 
 
 class Compiled:
@@ -250,7 +247,7 @@ def prepare_cache() -> Path:
     folder = private.folder("compiled")
     os.environ[CACHE] = str(folder)
     if named:
-        warnings.warn(f"{unusable}: {folder} is used instead", UncompiledWarning, stacklevel=1)
+        LOG.warning("%s: %s is used instead", unusable, folder)
     return folder
 
 
@@ -263,7 +260,7 @@ def can_compile(device: str) -> bool:
 
 
 def _warn(reason: str) -> None:
-    warnings.warn(f"{UNCOMPILED}: {reason}", UncompiledWarning, stacklevel=2)
+    LOG.warning("%s: %s", UNCOMPILED, reason)
 
 
 @cache
