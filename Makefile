@@ -27,7 +27,7 @@ test: TESTS := -m "not slow"
 test test-all: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup --durations 15 $(TESTS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --durations 15 $(TESTS)
 
 # A cached page is not run again when ncbook/ changes, so each build starts from nothing.
 book: $(READY)

@@ -1,4 +1,5 @@
 import contextlib
+import functools
 import re
 import shutil
 import signal
@@ -12,20 +13,34 @@ from IPython.utils.capture import capture_output
 
 from ncbook import notices, store
 
-# In a shell's background job Ctrl-C is ignored, and all that the tests start would inherit that.
-signal.signal(signal.SIGINT, signal.default_int_handler)
-
 SECONDS = 600  # until something counts as hung; no test may need less, since a machine may be busy
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the markers
-def pytest_collection_modifyitems(items):
-    """Under ``-n``, tests that share a module's fixture go to one worker, and all others to any."""
-    for item in items:
-        fixtures = [f for found in item._fixtureinfo.name2fixturedefs.values() for f in found]
-        if any(fixture.scope == "module" for fixture in fixtures):
-            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Under ``-n``, a module with fixtures of its own goes to one worker, which makes them once;
+    all other tests go to any. Modules come first, so that single tests fill up the end."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFixtures(LoadScopeScheduling):
+        def _split_scope(self, nodeid):
+            path = nodeid.partition("::")[0]
+            return path if has_fixtures(config.rootpath / path) else nodeid
+
+    return ByFixtures(config, log)
+
+
+@functools.cache
+def has_fixtures(path):
+    return 'fixture(scope="module")' in path.read_text(encoding="utf-8")
+
+
+@pytest.fixture(autouse=True)
+def ctrl_c_is_an_interrupt():
+    """Here, and in all that tests start: a shell's background job ignores it, and dask_jobqueue
+    ends the process."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture

@@ -160,10 +160,9 @@ def started_scheduler(workers, tls=(), security=None):
     """Its address, and two processes: the scheduler, and the parent of all workers."""
     port = free_port()
     address = f"{'tls' if tls else 'tcp'}://127.0.0.1:{port}"
-    lines = (
-        ["dask_scheduler", "--protocol", address[:3], "--port", str(port)],
-        ["dask_worker", address, "--nthreads", "1", "--nworkers", str(workers)],
-    )
+    lines = [["dask_scheduler", "--protocol", address[:3], "--port", str(port)]]
+    if workers:
+        lines += [["dask_worker", address, "--nthreads", "1", "--nworkers", str(workers)]]
     common = ["--host", "127.0.0.1", "--no-dashboard", *tls]
     quiet = dict(stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=os.environ | LIGHT)
     started = [
@@ -172,9 +171,11 @@ def started_scheduler(workers, tls=(), security=None):
         )
         for name, *words in lines
     ]
-    with Client(address, timeout=SECONDS, security=security, set_as_default=False) as client:
-        client.wait_for_workers(workers, timeout=SECONDS)
-    yield address, started
-    for process in reversed(started):
-        process.kill()
-        process.wait(SECONDS)
+    try:
+        with Client(address, timeout=SECONDS, security=security, set_as_default=False) as client:
+            wait_until(lambda: len(client.nthreads()) == workers)
+        yield address, started
+    finally:
+        for process in reversed(started):
+            process.kill()
+            process.wait(SECONDS)

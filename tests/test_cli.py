@@ -203,10 +203,10 @@ def test_hidden_files_in_a_folder_are_said_in_one_line(tmp_path, monkeypatch):
 
 
 def test_a_scheduler_without_workers_is_refused_in_one_line(tmp_path, monkeypatch):
-    def look(address):
+    def refuse(address):
         raise sweep.SweepError(f"the scheduler at {address} has no workers; start some: dask")
 
-    monkeypatch.setattr("ncbook.sweep.request.look", look)
+    monkeypatch.setattr("ncbook.sweep.request.scheduler_workers", refuse)
     _, error = call("sweep", "--scheduler", "tcp://127.0.0.1:1", code=2)
     assert error == "ncbook: the scheduler at tcp://127.0.0.1:1 has no workers; start some: dask\n"
 
@@ -636,7 +636,7 @@ def test_a_scheduler_that_goes_away_stops_the_sweep_in_one_line(notebooks, monke
     def gone(address):
         raise sweep.SweepError(f"no Dask scheduler answers at {address!r}")
 
-    monkeypatch.setattr(sweep, "look", gone)
+    monkeypatch.setattr(sweep, "scheduler_workers", gone)
     notebooks.answers.append(train_one_and_fail)
     report, error = report_of(*GRID, "--scheduler", "tcp://somewhere:1", code=1)
     assert report == []
@@ -784,6 +784,7 @@ def test_ctrl_c_ends_all_processes_and_the_sweep_goes_on_later(tmp_path):
     assert not (tmp_path / "r" / "leases").exists()
 
 
+@pytest.mark.slow
 def test_kernels_and_workers_end_with_a_killed_sweep(tmp_path):
     with training_forever(tmp_path) as (process, processes):
         process.kill()

@@ -419,7 +419,6 @@ def test_a_stopped_sweep_goes_on_where_it_was(tmp_path, monkeypatch):
 
 
 def test_a_chunk_stopped_halfway_leaves_nothing(tmp_path, monkeypatch):
-
     def stopped(configs, dataset, *, on_epoch, **options):
         def stop(epoch, members):
             raise KeyboardInterrupt
@@ -680,7 +679,9 @@ def test_a_requests_rows_are_its_own(tmp_path):
     assert set(history["optimizer"]) == {"sgd"}
 
 
-@pytest.mark.parametrize("model", ["resnet9", "vgg9", "vit"])
+@pytest.mark.parametrize(
+    "model", ["vgg9", *(pytest.param(name, marks=pytest.mark.slow) for name in ("resnet9", "vit"))]
+)
 def test_networks_for_images_go_through_the_same_sweep(tmp_path, model):
     """Real MNIST where it is at hand, else the digits, made as large as the network wants."""
     there = (data.data_dir() / "MNIST" / "raw" / "train-images-idx3-ubyte").is_file()

@@ -12,6 +12,7 @@ import dask
 import psutil
 import pytest
 import torch
+from conftest import SECONDS
 from distributed import Client
 from sweeps import Disturbed, die, family, left_over, small_grid, wait_until, workers_below
 from tqdm import tqdm
@@ -24,10 +25,17 @@ from ncbook.train import RunConfig
 
 
 @pytest.fixture(scope="module")
-def workers():
-    """A client of two worker processes, as a sweep starts them."""
+def two_workers():
     with cluster.local(2) as client:
         yield client
+
+
+@pytest.fixture
+def workers(two_workers):
+    """A client of two worker processes, as a sweep starts them; both are there again, whatever an
+    earlier test did to them."""
+    two_workers.wait_for_workers(2, timeout=SECONDS)
+    return two_workers
 
 
 def part_of(*lrs):

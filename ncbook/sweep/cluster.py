@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import os
+import re
 import signal
 from collections.abc import Callable, Iterator
 from concurrent.futures import wait
@@ -16,7 +17,7 @@ from typing import Any
 import dask
 import torch
 
-from ncbook import __version__, private, text
+from ncbook import __version__, private
 
 CONNECT_SECONDS = 5.0  # to a scheduler
 WORKERS_SECONDS = 10.0  # for a scheduler's first worker
@@ -42,6 +43,8 @@ SCHEDULER_CONFIG = {  # of our own scheduler
     "distributed.worker.http.routes": [],
 }
 TLS = "DASK_DISTRIBUTED__COMM__TLS__"  # start of Dask's environment variables for certificates
+# Checked before Dask sees it: a client that cannot start may block the next one for seconds.
+ADDRESS = re.compile(r"(tcp|tls)://([^\s:/]+|\[[0-9a-fA-F:.]+\]):\d+")
 LOGGERS = ("distributed", "distributed.client", "tornado", "tornado.application", "asyncio")
 
 
@@ -215,21 +218,20 @@ def joined(address: str) -> Iterator:
     Raises:
         SweepError: no scheduler answers, or it has no workers.
     """
-    from distributed import Client, Security
+    from distributed import Client
 
     with _quiet():
         try:
-            if not address.startswith(("tcp://", "tls://")):
-                raise ValueError("unknown protocol")
-            # Security() is Dask's own TLS configuration.
-            options = {"timeout": CONNECT_SECONDS, "security": Security()}
-            client = Client(address, set_as_default=False, **options)
-        except (OSError, ValueError, TypeError, RuntimeError) as error:
+            if not ADDRESS.fullmatch(address):
+                raise ValueError(address)
+            security = _configured_security(address)
+            options = {"timeout": CONNECT_SECONDS, "set_as_default": False}
+            client = Client(address, security=security, **options)
+        except (OSError, ValueError):
             raise SweepError(
-                f"no Dask scheduler answers at {address!r}; valid: the address that `dask "
-                "scheduler` printed, tcp://HOST:PORT, or tls://HOST:PORT with the certificates "
-                f"that Dask's configuration names, or {TLS}CA_FILE, {TLS}CLIENT__CERT and "
-                f"{TLS}CLIENT__KEY ({text.line(error)})"
+                f"no Dask scheduler answers at {address!r}; valid: the address that "
+                "`dask scheduler` printed, tcp://HOST:PORT, or tls://HOST:PORT with a certificate "
+                "that it accepts"
             ) from None
         with client:
             try:
@@ -240,6 +242,30 @@ def joined(address: str) -> Iterator:
                     f"dask worker {address} --nthreads 1"
                 ) from None
             yield client
+
+
+def _configured_security(address: str):
+    """Dask's own TLS configuration.
+
+    Raises:
+        SweepError: this address cannot be joined with it.
+    """
+    from distributed import Security
+
+    try:
+        security = Security()
+        has_certificates = security.get_connection_args("client")["ssl_context"] is not None
+    except (OSError, ValueError) as error:
+        message = f"Dask's configuration distributed.comm.tls cannot be used: {error}"
+        raise SweepError(message) from None
+    if address.startswith("tls:") and not has_certificates:
+        raise SweepError(
+            f"{address} needs certificates: set {TLS}CA_FILE, {TLS}CLIENT__CERT and "
+            f"{TLS}CLIENT__KEY, or the same in Dask's configuration"
+        )
+    if address.startswith("tcp:") and security.require_encryption:
+        raise SweepError(f"Dask's configuration demands encryption, and {address} has none")
+    return security
 
 
 def scheduler_workers(address: str) -> Workers:

@@ -145,11 +145,13 @@ def _move_away(dead: Path, state: os.stat_result) -> bool:
     """
     moved = dead.with_name(f"{uuid.uuid4().hex}{NEW}")
     dead.rename(moved)
-    same = os.path.samestat(moved.lstat(), state)
+    found = moved.lstat()
+    # A new file may have the inode of a removed one, but not its time.
+    same = os.path.samestat(found, state) and found.st_mtime_ns == state.st_mtime_ns
     if not same:
         _link(moved, dead)
     with contextlib.suppress(OSError):  # a folder that is not empty
-        moved.rmdir() if stat.S_ISDIR(moved.lstat().st_mode) else moved.unlink()
+        moved.rmdir() if stat.S_ISDIR(found.st_mode) else moved.unlink()
     return same
 
 
