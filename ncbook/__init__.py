@@ -1,7 +1,8 @@
 """ncbook: the helper package of a notebook collection on optimizers and neural collapse.
 
-Modules in floors; each imports only from floors below its own:
-``metrics optim models data theory`` < ``train store`` < ``sweep`` < ``figures claims``.
+Rooms in floors; each imports only from floors below its own:
+``metrics optim models data theory stats`` < ``train store`` < ``sweep cli`` <
+``figures live explore pages``. ``parameters`` is the table of what a run can be asked for.
 """
 
 __version__ = "0.1.0"

@@ -56,6 +56,11 @@ def test_a_module_imports_from_below(path):
     assert {other for other in found if not is_allowed(room, other)} == set()
 
 
+def test_every_folder_is_a_package():
+    """Else an installed ncbook would lack it."""
+    assert [path for path in MODULES if not path.with_name("__init__.py").exists()] == []
+
+
 def lengths():
     """Lines of code of each function, without its docstring."""
     for path in MODULES:

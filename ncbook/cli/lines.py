@@ -1,4 +1,4 @@
-"""What the program says in addition to its answers: single lines on standard error."""
+"""Errors and notices of the command line as single lines on standard error, and its exit codes."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

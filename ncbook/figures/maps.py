@@ -1,4 +1,4 @@
-"""Maps: a metric at the end over momentum and weight decay."""
+"""Heatmaps: a metric at the end over momentum and weight decay, a panel a metric."""
 
 from collections.abc import Sequence
 

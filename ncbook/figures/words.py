@@ -1,4 +1,4 @@
-"""Sentences about runs: captions, counts, verdicts, findings."""
+"""Sentences about runs: captions, counts, and whether an optimizer collapsed."""
 
 from collections.abc import Sequence
 

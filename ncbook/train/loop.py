@@ -1,4 +1,7 @@
-"""Train a chunk of members and measure them while they train."""
+"""Train a chunk of members and measure them while they train.
+
+A member whose numbers are no longer finite has diverged: it is frozen at the end of that epoch.
+"""
 
 from __future__ import annotations
 

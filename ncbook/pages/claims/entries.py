@@ -1,4 +1,4 @@
-"""The file of claims, read and checked."""
+"""The file of claims, with our verdict on each and the evidence, read and checked."""
 
 import re
 from dataclasses import MISSING, dataclass, fields
