@@ -64,13 +64,13 @@ def train_blocks(options: Options, notebooks: str | None, as_json: bool) -> bool
             trained; nothing was trained or made.
         KeyboardInterrupt: Ctrl-C; nothing that ended is lost, and all processes have ended.
     """
-    asked = blocks.read(options)
-    notebook.check_source()
-    blocks.check_data(asked)
-    folder = expanded(notebooks, "notebooks") if notebooks else asked.results / "notebooks"
-    _make_folders(asked.results, folder.absolute())
-    store.set_aside_damaged(asked.results)
     with _one_interrupt():
+        asked = blocks.read(options)
+        notebook.check_source()
+        blocks.check_data(asked)
+        folder = expanded(notebooks, "notebooks") if notebooks else asked.results / "notebooks"
+        _make_folders(asked.results, folder.absolute())
+        store.set_aside_damaged(asked.results)
         done, stop = _sweep(asked, folder.absolute())
     _report(asked, done, as_json)
     if stop:
