@@ -133,7 +133,7 @@ def report_reading(results: Path, repeat: int) -> None:
     report("load_runs, one data set and model", partial(store.load_runs, results, **FILTER), repeat)
     report("load_history, one block", partial(store.load_history, results, **FIRST_BLOCK), repeat)
     report("stored_ids", partial(store.stored_ids, results), repeat)
-    report("set_aside_damaged (reads all)", partial(store.set_aside_damaged, results), repeat)
+    report("set_aside_damaged", partial(store.set_aside_damaged, results), repeat)
 
 
 FILTER = {name: BLOCK[name] for name in ("dataset", "model")}

@@ -1,9 +1,8 @@
-"""Files that appear whole, and files that may be anything: what the store and training share."""
+"""Files that appear whole: what the store and training share."""
 
 import contextlib
 import errno
 import os
-import stat
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -53,11 +52,3 @@ def sync_folder(folder: Path) -> None:
     except OSError as error:
         if error.errno not in NO_FOLDER_SYNC:
             raise
-
-
-def is_file(path: str | Path) -> bool:
-    """Whether it is a regular file, or a link to one: another thing may block who opens it."""
-    try:
-        return stat.S_ISREG(os.stat(path).st_mode)
-    except OSError:
-        return False

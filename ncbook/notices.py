@@ -38,12 +38,7 @@ def pass_to(show: Show) -> None:
 
 @contextmanager
 def passed_to(show: Show) -> Iterator[None]:
-    """The same within a block; afterwards messages go where they went before.
-
-    >>> with passed_to(lambda message, module: print(f"{module}: {message}")):
-    ...     logging.getLogger("ncbook.store").warning("a.parquet: damaged")
-    ncbook.store: a.parquet: damaged
-    """
+    """The same within a block; afterwards messages go where they went before."""
     before = LOGGER.handlers
     pass_to(show)
     try:

@@ -4,18 +4,11 @@ from pathlib import Path
 
 
 def expanded(path: str | Path, name: str) -> Path:
-    """A path with ``~`` or ``~user`` replaced by that user's home folder.
+    """A path with ``~`` or ``~user`` replaced by that user's home folder; a ``ValueError`` that
+    says what the path is (``name``) if that folder is not known.
 
-    Args:
-        path: as it was written.
-        name: what it is, for the message: a parameter or an environment variable.
-
-    Raises:
-        ValueError: the user, or the home folder of this one, is not known.
-
-    Example:
-        >>> expanded("images/train", "out")
-        PosixPath('images/train')
+    >>> expanded("images/train", "out")
+    PosixPath('images/train')
     """
     try:
         return Path(path).expanduser()

@@ -16,17 +16,13 @@ def folder(name: str) -> Path:
     Raises:
         OSError: it cannot be made, or another user could write there.
     """
-    user = os.getuid() if os.name == "posix" else "user"  # a folder of Windows is the user's own
-    top = Path(tempfile.gettempdir()) / f"ncbook-{user}"
+    posix = os.name == "posix"  # a folder of Windows is the user's own
+    top = Path(tempfile.gettempdir()) / f"ncbook-{os.getuid() if posix else 'user'}"
     with suppress(FileExistsError):
         top.mkdir(mode=0o700)
-    if os.name == "posix" and not _is_ours(top.lstat()):
+    found, others = top.lstat(), stat.S_IWGRP | stat.S_IWOTH
+    ours = stat.S_ISDIR(found.st_mode) and not found.st_mode & others
+    if posix and not (ours and found.st_uid == os.getuid()):
         raise OSError(f"{top} is not a folder of this user alone: remove it, or set TMPDIR")
     (top / name).mkdir(exist_ok=True)
     return top / name
-
-
-def _is_ours(found: os.stat_result) -> bool:
-    others = stat.S_IWGRP | stat.S_IWOTH
-    ours = found.st_uid == os.getuid() and not found.st_mode & others
-    return stat.S_ISDIR(found.st_mode) and ours

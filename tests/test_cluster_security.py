@@ -164,7 +164,7 @@ def test_a_scheduler_with_tls_trains_for_who_has_its_certificate(shared, certifi
 
 
 def test_an_address_with_tls_needs_certificates():
-    with pytest.raises(SweepError, match=r"^tls://127.0.0.1:1 needs certificates: set DASK_DIST"):
+    with pytest.raises(SweepError, match=r"DASK_DISTRIB.*perhaps check your TLS configuration"):
         sweep.scheduler_workers("tls://127.0.0.1:1")
 
 
@@ -172,7 +172,7 @@ def test_a_certificate_that_is_not_there_is_named(tmp_path):
     missing = str(tmp_path / "ca.pem")
     with (
         configured((missing, missing)),
-        pytest.raises(SweepError, match=r"Dask's configuration distributed.comm.tls cannot be"),
+        pytest.raises(SweepError, match=r"distributed.comm.tls.*No such file or directory"),
     ):
         sweep.scheduler_workers("tls://127.0.0.1:1")
 
@@ -180,7 +180,7 @@ def test_a_certificate_that_is_not_there_is_named(tmp_path):
 def test_an_address_without_tls_is_refused_where_encryption_is_demanded():
     with (
         dask.config.set({"distributed.comm.require-encryption": True}),
-        pytest.raises(SweepError, match=r"demands encryption, and tcp://127.0.0.1:1 has none"),
+        pytest.raises(SweepError, match=r"encryption required by Dask configuration"),
     ):
         sweep.scheduler_workers("tcp://127.0.0.1:1")
 

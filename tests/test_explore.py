@@ -2,6 +2,7 @@
 
 import dataclasses
 import html
+import shutil
 from html import unescape
 from pathlib import Path
 
@@ -283,7 +284,7 @@ def test_a_file_in_the_folders_place_and_no_folder_are_empty_stores(tmp_path):
 def test_reload_reads_what_has_come_and_tells_of_damage(results, tmp_path):
     window = explore.explorer(tmp_path)
     assert window.run.picture.figure is None
-    store.merge(results, tmp_path)
+    shutil.copytree(results, tmp_path, dirs_exist_ok=True)
     (tmp_path / "runs" / "damaged.parquet").write_bytes(b"not parquet")
     window.reload.click()
     assert window.run.picture.figure is not None
@@ -296,7 +297,7 @@ def test_ones_own_runs_come_before_the_published_ones(results, tmp_path, monkeyp
     monkeypatch.setattr(view, "PUBLISHED", results)
     monkeypatch.setenv(store.RESULTS_VARIABLE, str(tmp_path))
     assert list(view.folders().values()) == [results, tmp_path]  # one's own is empty
-    store.merge(results, tmp_path)
+    shutil.copytree(results, tmp_path, dirs_exist_ok=True)
     assert list(view.folders().values()) == [tmp_path, results]
     assert list(view.folders("asked").values()) == [Path("asked")]
 

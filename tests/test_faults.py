@@ -179,6 +179,7 @@ def test_a_disk_that_refuses_ends_the_sweep_in_one_line(
     monkeypatch, disk, undisturbed, refuse, relent, reason
 ):
     results, configs = disk / "r", small_grid(**WHILE_ON)
+    monkeypatch.setattr(leases, "EXPIRY", 2.0)
     monkeypatch.setattr(leases, "HEARTBEAT", 0.1)
     with monkeypatch.context() as worker:
         worker.setattr(engine, "_train_chunk", Disturbed(stored_files, refuse))
@@ -190,7 +191,7 @@ def test_a_disk_that_refuses_ends_the_sweep_in_one_line(
         assert part in str(ended.value)
     assert "\n" not in str(ended.value)
     assert 0 < len(have) < len(configs)
-    wait_until(lambda: not leases.running(results))  # given back as soon as the disk lets us
+    wait_until(lambda: not leases.running(results))
     report = sweep.run(configs, results, workers=1, progress=False)
     assert (report.stored, report.trained) == (len(have), {"ok": len(configs) - len(have)})
     assert rows_in_files(results) == Counter(ids_of(configs))
@@ -207,7 +208,7 @@ def test_a_file_that_is_cut_in_half_meanwhile_is_set_aside(tmp_path, monkeypatch
         lost[file] = set(pd.read_parquet(file)["run_id"])
         os.truncate(file, file.stat().st_size // 2)
 
-    with monkeypatch.context() as worker:
+    with monkeypatch.context() as worker, noticed("damaged, its runs are left out"):
         worker.setattr(engine, "_train_chunk", Disturbed(stored_files, cut))
         sweep.run(configs, results, workers=1, progress=False)
     ((file, ids),) = lost.items()

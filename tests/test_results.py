@@ -9,7 +9,7 @@ import pytest
 from scipy import optimize, special, stats
 
 from ncbook import store, sweep
-from ncbook.store.names import GAUGE
+from ncbook.store.tables import GAUGE
 from ncbook.train import METRIC_KEYS, RunConfig
 
 PUBLISHED = Path(__file__).parents[1] / "book" / "results"

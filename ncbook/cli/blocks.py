@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from ncbook import store, sweep
-from ncbook.cli.lines import say
 from ncbook.cli.options import NAMED, OF_RUNS, Options, listed
 from ncbook.parameters import BY_NAME, PLACE
 from ncbook.sweep.engine import CHUNK
-from ncbook.sweep.memory import check_memory
+from ncbook.sweep.machine import check_memory
 from ncbook.train import RunConfig, check_samples, repays_compiling
 
 ALL = "all"  # for an optimizer: the paper's six
@@ -119,6 +118,3 @@ def check_data(asked: Asked) -> None:
             members = min(CHUNK, len(block.runs))
             check_memory(block.config, members, dataset, asked.device, asked.workers)
             repays_compiling(block.config, dataset, asked.device)  # warns once, for all workers
-    configs = [config for block in asked.blocks for config in block.runs.values()]
-    if old := sweep.stored_without_listing(configs, asked.results):
-        say(f"{old} such runs are stored from before runs recorded their images: trained again")

@@ -136,7 +136,7 @@ def _sweep(asked: Asked, folder: Path) -> tuple[dict[Block, Done], str | None]:
             show.board(len(todo), sum(map(len, todo.values()))) as board,
             _workers(asked, todo.values()) as place,
         ):
-            trainer = _Trainer(asked, folder, *place, store.stored_in(asked.results), board)
+            trainer = _Trainer(asked, folder, *place, board)
             for block in todo:
                 board.begin(block.label)
                 done[block] = trainer.train(block)
@@ -170,7 +170,6 @@ class _Trainer:
     folder: Path
     place: dict[str, Any]
     environment: dict[str, str]
-    stored: store.Stored
     board: show.Board
 
     def train(self, block: Block) -> Done:
@@ -179,10 +178,10 @@ class _Trainer:
         Raises:
             OSError, sweep.SweepError: the store or the scheduler is gone: all others would fail.
         """
-        began, before = time.perf_counter(), self.stored.among(block.runs)
+        began, before = time.perf_counter(), store.statuses(self.asked.results, block.runs)
         output = self.folder / _file_name(block)
         failure, tries = self._execute(block, output, len(before))
-        now = self.stored.among(block.runs)
+        now = store.statuses(self.asked.results, block.runs)
         left = len(block.runs) - len(now)
         reason = failure.reason if failure else _why_left(block) if left else None
         new = Counter(status for i, status in now.items() if i not in before)
@@ -208,7 +207,7 @@ class _Trainer:
 
         def look() -> None:
             with suppress(OSError):
-                self.board.runs(len(self.stored.among(block.runs)) - before)
+                self.board.runs(len(store.statuses(self.asked.results, block.runs)) - before)
 
         for tries in range(1, 2 + AGAIN):
             failure = notebook.execute(parameters, output, self.environment, look)

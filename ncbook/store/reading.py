@@ -1,9 +1,7 @@
 """Frames of the runs that are stored and of their epochs, and which runs are stored."""
 
-import os
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from functools import lru_cache, partial
-from numbers import Real
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -16,52 +14,42 @@ import pyarrow.parquet as pq
 
 from ncbook import text
 from ncbook.files import appear, flush, staged
+from ncbook.parameters import plain
 from ncbook.paths import expanded
-from ncbook.store import names, tables
-from ncbook.store.names import DONE, RUN_COLUMNS, SETTINGS, TEXT, WHOLE, plain, results_dir
-from ncbook.store.tables import FILE, consistently, padded, read_each, warn_of_damage
+from ncbook.store import tables
+from ncbook.store.tables import DONE, FILE, RUN_COLUMNS, SETTINGS, TEXT, WHOLE, consistently
 
-STATUSES = (*DONE, names.FAILED)
+STATUSES = (*DONE, tables.FAILED)
 NOT_NEGATIVE = ("train_loss", "test_loss", "nc0", "nc1", "nc2", "nc3")
 SHARES = ("train_acc", "test_acc", "nc4")
+JUDGED = ("run_id", "status", *NOT_NEGATIVE, *SHARES)
 NAMED = 3  # runs of a file with the same fault that a warning names
 
 
 def load_runs(results: str | Path | None = None, **filters: Any) -> pd.DataFrame:
-    """All stored runs that pass the filters, one row a run.
+    """All stored runs that pass the filters, one row a run, with at least ``RUN_COLUMNS``, sorted
+    by ``SETTINGS`` and ``run_id``. A run that was stored twice is there once. A row that cannot be
+    true, such as a negative NC0, is left out, and a notice names it.
 
     Args:
         results: the results folder (see ``results_dir``); one that does not exist has no runs.
         filters: ``column=value``, or ``column=[value, ...]`` for any of these; None is no filter.
 
-    Returns:
-        At least the columns of ``RUN_COLUMNS``, sorted by ``SETTINGS`` and ``run_id``. A run that
-        was stored twice is there once. A row that cannot be true, such as a negative NC0, is left
-        out, and a notice names it.
-
     Raises:
         ValueError: a filter that names no column, or whose value is not of the column's type.
 
     Example:
-        >>> runs = load_runs("nowhere", optimizer="adamw", weight_decay=[0, 5e-4])
-        >>> len(runs), runs.columns[0]
-        (0, 'run_id')
+        >>> len(load_runs("nowhere", optimizer="adamw", weight_decay=[0, 5e-4]))
+        0
     """
     return _frame(consistently(results, partial(choose_runs, filters=filters)))
 
 
 def load_history(results: str | Path | None = None, **filters: Any) -> pd.DataFrame:
-    """The epochs of all stored runs that pass the filters, one row a run and logged epoch.
+    """The epochs of all stored runs that pass the filters: ``run_id``, ``SETTINGS``, ``epoch`` and
+    what was logged, one row a run and logged epoch, sorted by settings, run and epoch.
 
-    Args:
-        filters: as in ``load_runs``, where they choose the runs; or by a column that only the
-            history has, such as ``epoch=[0, 200]``, where they choose the rows.
-
-    Returns:
-        ``run_id``, ``SETTINGS``, ``epoch`` and what was logged, sorted by settings, run and epoch.
-
-    Raises:
-        ValueError: a filter that names no column, or whose value is not of the column's type.
+    Filters and errors are those of ``load_runs``; or ``epoch=[0, 200]`` and the like choose rows.
     """
     return _frame(consistently(results, partial(choose_history, filters=filters)))
 
@@ -93,25 +81,13 @@ WRITERS = {".parquet": partial(pq.write_table, compression="zstd"), ".csv": _wri
 def export(
     path: str | Path, results: str | Path | None = None, *, history: bool = False, **filters: Any
 ) -> Path:
-    """Write the runs that pass the filters to one file, which appears whole or not at all.
-
-    A Parquet file holds every text as it is stored. In a CSV file a text that begins with one of
-    ``= + - @ '``, a tab or a break has an apostrophe before it, so that no spreadsheet computes it:
-    to get the text back, remove one leading apostrophe.
-
-    Args:
-        path: the file, ``.parquet`` or ``.csv``; an existing one is replaced.
-        history: write the epochs of the runs, one row a run and logged epoch.
-        filters: as in ``load_runs``, or with ``history`` as in ``load_history``.
+    """Write what ``load_runs`` has, or with ``history`` what ``load_history`` has, to a file that
+    ends in ``.parquet`` or ``.csv``, which appears whole or not at all. In a CSV file an apostrophe
+    keeps a text that begins with one of ``= + - @ '``, a tab or a break from being a formula.
 
     Raises:
         ValueError: another suffix, a filter that names no column, or nothing that passes.
         OSError: the file cannot be written.
-
-    Example:
-        >>> export("adamw.csv", "nowhere", optimizer="adamw")
-        Traceback (most recent call last):
-        ValueError: no run in nowhere has optimizer='adamw'
     """
     path = expanded(path, "file")
     if path.suffix.lower() not in WRITERS:
@@ -121,9 +97,9 @@ def export(
         with staged(path) as file:  # first, so that a place that refuses does so before the work
             table = consistently(results, partial(choose, filters=filters)).drop([FILE])
             if not len(table):
-                asked = ", ".join(f"{n}={v!r}" for n, v in filters.items() if v is not None)
+                asked = ", ".join(f"{name}={value!r}" for name, value in filters.items())
                 has = f" has {asked}" if asked else ""
-                raise ValueError(f"no {what} in {results_dir(results)}{has}")
+                raise ValueError(f"no {what} in {tables.results_dir(results)}{has}")
             WRITERS[path.suffix.lower()](table, file)
             flush(file)
             appear(file, path)
@@ -132,40 +108,29 @@ def export(
     return path
 
 
-def choose_runs(
-    files: list[Path], filters: Mapping[str, Any], of_history: bool = False
-) -> pa.Table:
-    """The runs that pass, each once, sorted, with FILE. With ``of_history``, a filter that names no
-    column is one of the history."""
-    if old := [path for path in map(tables.old_history, files) if path.exists()]:
-        said = f"{old[0].parent}: files of an older layout; the next sweep will convert them"
-        tables.LOG.warning("%s", text.line(said))
-    table = padded(read_each(files, tables.read_runs), RUN_COLUMNS)
+def choose_runs(files: list[Path], filters: Mapping[str, Any], check: bool = True) -> pa.Table:
+    """The runs that pass, each once, sorted, with FILE; ``check`` that filters name columns."""
+    table = tables.padded(tables.read_each(files, tables.read_runs), RUN_COLUMNS)
     rows = judged(table)
     _warn_of_faults(rows, "left out")
-    passing = best_rows(rows, files) & rows["fault"].isna().to_numpy()
-    for name, value in filters.items():
-        if name in table.column_names:
-            passing &= _holds(table, name, value)
-        elif not of_history:
-            raise _unknown_column(name, table.column_names)
-    table = table.filter(pa.array(passing))
+    if check:
+        _check_columns(filters, table.column_names)
+    sound = best_rows(rows) & rows["fault"].isna().to_numpy()
+    table = table.filter(pa.array(sound & _passing(table, filters)))
     return table.sort_by([(name, "ascending") for name in (*SETTINGS, "run_id")])
 
 
 def choose_history(files: list[Path], filters: Mapping[str, Any]) -> pa.Table:
     """The epochs that pass of the runs that pass, with the settings of the runs and FILE."""
-    runs = choose_runs(files, filters, of_history=True)
+    runs = choose_runs(files, filters, check=False)
     chosen = set(runs[FILE].unique().to_pylist())
     # With no run chosen, all files: the filters are checked against their columns.
     part = [path for path in files if str(path) in chosen] or files
-    table = padded(read_each(part, tables.read_history), names.HISTORY_COLUMNS)
+    table = tables.padded(tables.read_each(part, tables.read_history), tables.HISTORY_COLUMNS)
+    _check_columns(filters, runs.column_names + table.column_names)
+    own = {name: value for name, value in filters.items() if name not in runs.column_names}
     table = epochs_of(runs, table)
-    for name, value in filters.items():
-        if name in table.column_names and name not in runs.column_names:
-            table = table.filter(pa.array(_holds(table, name, value)))
-        elif name not in runs.column_names:
-            raise _unknown_column(name, runs.column_names + table.column_names)
+    table = table.filter(pa.array(_passing(table, own)))
     owner = pc.index_in(table["run_id"], runs["run_id"].combine_chunks())
     for place, name in enumerate(n for n in SETTINGS if n not in table.column_names):
         table = table.add_column(1 + place, name, runs[name].take(owner))
@@ -173,57 +138,40 @@ def choose_history(files: list[Path], filters: Mapping[str, Any]) -> pa.Table:
 
 
 def epochs_of(runs: pa.Table, history: pa.Table) -> pa.Table:
-    """The epochs that are from the same file as the row of their run: a run that was stored twice
-    has two histories."""
+    """The epochs from the file of their run's row: a run that was stored twice has them twice."""
     owner = pc.index_in(history["run_id"], runs["run_id"].combine_chunks())
     return history.filter(pc.equal(runs[FILE].take(owner), history[FILE]))
 
 
-def best_rows(rows: pd.DataFrame, files: list[Path]) -> np.ndarray:
-    """Which of some judged rows count. Of a run that was stored twice, say by two sweeps, one does:
-    a sound row before another, of a run that is done before one that is not, with epochs before
-    without."""
-    again = rows["run_id"].duplicated(keep=False)
-    best, rows = ~again.to_numpy(), rows[again]
-    if len(rows):
-        part = [path for path in files if str(path) in set(rows[FILE])]
-        logged = read_each(part, tables.read_history, lambda path: None).group_by(["run_id", FILE])
-        logged = logged.aggregate([]).to_pandas().assign(logged=1)
-        with_history = rows.merge(logged, "left", ["run_id", FILE])["logged"].eq(1).to_numpy()
-        priority = (2 * rows["status"].isin(DONE) + with_history).where(rows["fault"].isna(), -1)
-        rows = rows.assign(priority=-priority).sort_values(["priority", FILE])
-        best[rows.index[~rows["run_id"].duplicated()]] = True
-    return best
+def _check_columns(filters: Iterable[str], names: list[str]) -> None:
+    if unknown := [name for name in filters if name not in names]:
+        columns = ", ".join(name for name in dict.fromkeys(names) if name != FILE)
+        raise ValueError(f"no column {unknown[0]!r} here to filter by; there are: {columns}")
 
 
-def _unknown_column(name: str, valid: Iterable[str]) -> ValueError:
-    listed = ", ".join(n for n in dict.fromkeys(valid) if n != FILE)
-    return ValueError(f"no column {name!r} in this store to filter by; its columns: {listed}")
+def _passing(table: pa.Table, filters: Mapping[str, Any]) -> np.ndarray:
+    """Which rows hold the value, or one of the values, of each filter by one of the columns."""
+    passing = np.ones(len(table), bool)
+    for name in [n for n in filters if n in table.column_names and filters[n] is not None]:
+        column, value = table[name], filters[name]
+        many = isinstance(value, Iterable) and not isinstance(value, str)
+        try:
+            wanted = pa.array([plain(item) for item in value] if many else [plain(value)])
+            if pa.types.is_null(column.type):
+                column = column.cast(wanted.type)
+            passing &= pc.is_in(column, wanted.cast(column.type)).to_numpy()
+        except (pa.ArrowException, OverflowError):
+            held = f"column {name!r} holds values of type {column.type}"
+            raise ValueError(f"{held}, and cannot be {value!r}") from None
+    return passing
 
 
-def _holds(table: pa.Table, name: str, value: Any) -> np.ndarray:
-    """Which rows hold the value, or one of the values, of a filter; or a ``ValueError``."""
-    column, value = table[name], plain(value)
-    if value is None:
-        return np.ones(len(column), bool)
-    many = isinstance(value, Iterable) and not isinstance(value, str | bytes | Mapping)
-    wanted = [plain(item) for item in value] if many else [value]
-    if column.type == pa.null():
-        return np.zeros(len(column), bool)
-    kinds = {TEXT: (str, "strings"), pa.bool_(): (bool, "true or false")}
-    kind, words = kinds.get(column.type, (Real, "numbers"))
-    for item in wanted:
-        if not isinstance(item, kind) or (isinstance(item, bool) and kind is not bool):
-            raise ValueError(f"column {name!r} holds {words}, and cannot be {item!r}")
-    if column.type == WHOLE:
-        wanted = [int(item) for item in wanted if abs(item) < 2**63 and item == int(item)]
-    return pc.is_in(column, pa.array(wanted, column.type)).to_numpy()
+# ------------------------------------------------------------ which rows count
 
 
 def judged(table: pa.Table) -> pd.DataFrame:
     """``run_id``, FILE, ``status`` and ``fault`` of each row: why it cannot be true, or None."""
-    rows = padded(table, RUN_COLUMNS)
-    rows = rows.select(["run_id", FILE, "status", *NOT_NEGATIVE, *SHARES]).to_pandas()
+    rows = tables.padded(table, RUN_COLUMNS).select([*JUDGED, FILE]).to_pandas()
     lost, ok = rows.isna(), rows["status"] == "ok"
     # A row without NC1 was not written by a training, and need not have the others. NC1 is 0 where
     # M = 0, and NC0 where W = 0; NC2 and NC3 are numbers elsewhere.
@@ -244,76 +192,40 @@ def _warn_of_faults(rows: pd.DataFrame, consequence: str) -> None:
     for (path, fault), ids in rows[rows["fault"].notna()].groupby([FILE, "fault"])["run_id"]:
         some = ", ".join(sorted(ids)[:NAMED]) + (", …" if len(ids) > NAMED else "")
         runs = "1 run is" if len(ids) == 1 else f"{len(ids)} runs are"
-        warn_of_damage(path, f"{runs} {consequence}, with {fault}: {some}")
+        tables.warn_of_damage(path, f"{runs} {consequence}, with {fault}: {some}")
 
 
-class Stored:
-    """The runs of one store that need not be trained again.
-
-    A file is read once, unless it is replaced: to ask again costs a look at the folder.
-    """
-
-    def __init__(self, results: str | Path | None = None) -> None:
-        self.results = results_dir(results)
-        self._marks: dict[Path, tuple] = {}  # what tells a file from another that took its name
-        self._damaged: list[Path] = []
-        self._rows = judged(read_each([], tables.read_runs))
-
-    def among(
-        self, run_ids: Collection[str] | None = None, *, retry_failed: bool = False
-    ) -> dict[str, str]:
-        """Status by id, of those of some runs, or of all, that are done (ok or diverged) or failed;
-        with ``retry_failed``, only of those done. A row that cannot be true does not count."""
-        consistently(self.results, self._look)
-        rows, found = self._rows[self._rows["fault"].isna()], {}
-        if run_ids is not None:
-            wanted = set(run_ids)
-            rows = rows.loc[[i in wanted for i in rows["run_id"].tolist()]]
-        for status in (names.FAILED, *DONE)[retry_failed:]:
-            found |= dict.fromkeys(rows["run_id"][rows["status"] == status].tolist(), status)
-        return found
-
-    def warn(self, run_ids: Collection[str] | None = None) -> None:
-        """Name what was read and does not count: damaged files, and rows that cannot be true, of
-        all runs or of some."""
-        sound = self.among()
-        rows = self._rows[self._rows["fault"].notna()]
-        for path in self._damaged:
-            warn_of_damage(path)
-        asked = set(rows["run_id"] if run_ids is None else run_ids) - sound.keys()
-        _warn_of_faults(rows.loc[[i in asked for i in rows["run_id"]]], "to be trained again")
-
-    def _look(self, files: list[Path]) -> None:
-        """Read the files that are new, and forget those that are gone."""
-        try:
-            states = {path: os.lstat(path) for path in files}
-        except FileNotFoundError:
-            raise tables.Vanished from None
-        marks = {path: (s.st_ino, s.st_mtime_ns, s.st_size) for path, s in states.items()}
-        if marks == self._marks:
-            return
-        new = [path for path, mark in marks.items() if self._marks.get(path) != mark]
-        damaged: list[Path] = []
-        rows = judged(read_each(new, tables.read_runs, damaged.append))
-        same = {str(path) for path in marks.keys() - set(new)}
-        kept = self._rows.loc[[name in same for name in self._rows[FILE].tolist()]]
-        self._damaged = [path for path in self._damaged if path in marks and path not in new]
-        self._damaged += damaged
-        self._rows, self._marks = pd.concat([kept, rows]), marks
+def best_rows(rows: pd.DataFrame) -> np.ndarray:
+    """Which of some judged rows count. Of a run that was stored twice, say by two sweeps, one does:
+    a sound row before another, then one of a run that is done before one that is not."""
+    again = rows["run_id"].duplicated(keep=False)
+    rows = rows[again]
+    rows = rows.assign(unsound=rows["fault"].notna(), undone=~rows["status"].isin(DONE))
+    rows = rows.sort_values(["unsound", "undone", FILE]).drop_duplicates("run_id")
+    return (~again | again.index.isin(rows.index)).to_numpy()
 
 
-_kept = lru_cache(maxsize=4)(Stored)
+def judged_columns(path: Path) -> pa.Table:
+    """What ``judged`` needs of a file, which is read once, unless it is replaced."""
+    state = path.lstat()
+    return _judged_columns(path, state.st_ino, state.st_mtime_ns, state.st_size)
 
 
-def stored_in(results: str | Path | None = None) -> Stored:
-    """The ``Stored`` of a store, kept for as long as this process lives."""
-    return _kept(results_dir(results).absolute())
+@lru_cache(maxsize=2**16)  # files, of some kB each
+def _judged_columns(path: Path, *_: int) -> pa.Table:
+    return tables.padded(tables.read_runs(path), RUN_COLUMNS).select(JUDGED)
 
 
-def stored_ids(results: str | Path | None = None, *, retry_failed: bool = False) -> set[str]:
-    """The ids of the runs that need not be trained again; see ``Stored.among``. What does not count
-    is named in a notice."""
-    stored = Stored(results)
-    ids = set(stored.among(retry_failed=retry_failed))
-    stored.warn()
-    return ids
+def statuses(results: str | Path | None = None, run_ids: Iterable[str] | None = None) -> dict:
+    """Status by id, of those of some runs, or of all, that are done (ok or diverged) or failed.
+    What does not count is named in a notice. To ask again costs a look at the folder."""
+    rows = judged(consistently(results, partial(tables.read_each, read=judged_columns)))
+    rows = rows if run_ids is None else rows[rows["run_id"].isin(list(run_ids))]
+    sound = rows[rows["fault"].isna()].sort_values("status", key=lambda s: s.isin(DONE))
+    _warn_of_faults(rows[~rows["run_id"].isin(sound["run_id"])], "to be trained again")
+    return dict(zip(sound["run_id"], sound["status"], strict=True))  # of two, the last
+
+
+def stored_ids(results: str | Path | None = None) -> set[str]:
+    """The ids of the runs that are done or failed."""
+    return set(statuses(results))

@@ -1,6 +1,8 @@
-"""The files of a store, and what they hold: tables of runs and of epochs."""
+"""What a store is made of: ids of runs, columns, and files that hold tables of runs and epochs."""
 
 import contextlib
+import hashlib
+import json
 import logging
 import os
 from collections.abc import Callable, Iterable, Mapping
@@ -13,27 +15,80 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ncbook import text
-from ncbook.files import is_file
-from ncbook.store.names import HISTORY_COLUMNS, REAL, RUN_COLUMNS, TEXT, WHOLE, results_dir
+from ncbook.parameters import FIELDS, plain
+from ncbook.paths import expanded
 
 LOG = logging.getLogger(__name__)
+RESULTS_VARIABLE = "NCBOOK_RESULTS"
+DONE = ("ok", "diverged")  # the statuses of a run that need not be trained again
+FAILED = "failed"  # the status of a run that was given up; its column ``reason`` says why
+
+GAUGE = ("w_norm", "gauge_share", "nc2w_centred", "nc2m_centred", "nc3_centred")
+METRICS = ("train_loss", "test_loss", "nc0", "nc1", "nc2", "nc2n", "nc2a", "nc2w", "nc2wn", "nc2wa")
+METRICS += ("nc2m", "nc3", "nc4", "nc1_quotient", "cdnv", *GAUGE)
+MADE_BY = ("ncbook_version", "git_commit", "torch_version", "python_version", "device", "processor")
+
+TEXT, REAL, WHOLE = pa.string(), pa.float64(), pa.int64()
+TYPES = {"name": TEXT, "number": REAL, "whole": WHOLE, "flag": pa.bool_()}
+# What every frame of runs has; a store that was filled before a column came has nulls there.
+RUN_COLUMNS = {
+    "run_id": TEXT,
+    **{field: TYPES[row.kind] for field, row in FIELDS.items()},
+    "status": TEXT,
+    **dict.fromkeys(("train_acc", "test_acc"), REAL),
+    "reason": TEXT,
+    "diverged_epoch": WHOLE,
+    **dict.fromkeys((*METRICS, "w_sv_min", "w_sv_mean", "m_sv_min", "m_sv_mean"), REAL),
+    **{f"{name}_init": REAL for name in METRICS if not name.endswith("_loss")},
+    "wall_time_s": REAL,
+    **dict.fromkeys((*MADE_BY, "created_at"), TEXT),
+}
+HISTORY_COLUMNS = {"run_id": TEXT, "epoch": WHOLE, **dict.fromkeys(GAUGE, REAL)}
+# The columns of runs that load_history puts beside each epoch, and the order of rows everywhere.
+SETTINGS = ("dataset", "model", "optimizer", "lr", "momentum", "weight_decay", "seed")
 HISTORY = "history"
 FILE = "__file"  # the column of a table from several files that says where a row is from
 NO_EPOCHS = pa.table({"run_id": pa.array([], TEXT)})
-PLAIN = {"bool": pa.bool_(), "string": TEXT, "large_string": TEXT, "null": pa.null()}
-PLAIN |= {"double": REAL, "float": REAL} | {f"int{bits}": WHOLE for bits in (8, 16, 32, 64)}
+# What reading a damaged file raises.
+UNREADABLE = (OSError, ValueError, LookupError, TypeError, AttributeError, pa.ArrowException)
 
 
-class Damaged(OSError):
-    """A file that cannot be read, its argument."""
+def run_id(config: Mapping[str, Any]) -> str:
+    """Hash the whole configuration of a run: sha256 of its JSON with sorted keys, 16 digits: among
+    100,000 runs, two share an id with probability 3e-10.
+
+    Equal numbers give equal ids (0 and 0.0, 1e-3 and 0.001), a bool is no number.
+
+    Raises:
+        ValueError, TypeError: a number that is not finite, or a value that JSON cannot hold.
+
+    >>> run_id({"lr": 1e-3, "seed": 0}) == run_id({"seed": 0.0, "lr": 0.001})
+    True
+    """
+    options = {"sort_keys": True, "separators": (",", ":"), "allow_nan": False}
+    content = json.dumps(_canonical(config), **options)
+    return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
-class Vanished(Exception):
-    """A file that was listed is gone: it was compacted or set aside."""
+def _canonical(value: Any) -> Any:
+    value = plain(value)
+    if isinstance(value, Mapping):
+        return {key: _canonical(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_canonical(item) for item in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def results_dir(results: str | Path | None = None) -> Path:
+    """The results folder: the argument, else ``NCBOOK_RESULTS``, else ``./results``."""
+    name = "results" if results else RESULTS_VARIABLE
+    return expanded(results or os.environ.get(RESULTS_VARIABLE) or "results", name)
+
+
+# ------------------------------------------------------------ files
 
 
 def warn_of_damage(path: Path | str, consequence: str = "its runs are left out") -> None:
-    """Say that a file is damaged, and what is done about it."""
     LOG.warning("%s", text.line(f"{path}: damaged, {consequence}"))
 
 
@@ -42,15 +97,10 @@ def list_files(results: str | Path | None = None) -> list[Path]:
     return sorted(results_dir(results).glob("runs/*.parquet"))
 
 
-def old_history(path: Path) -> Path:
-    """Where the epochs of a file of runs are, if it is of the old layout."""
-    return path.parents[1] / "history" / path.name
-
-
 def consistently(results: str | Path | None, read: Callable[[list[Path]], Any]) -> Any:
-    """``read`` the files of a store; again if some were removed meanwhile."""
+    """``read`` the files of a store; again if some were compacted or set aside meanwhile."""
     while True:
-        with contextlib.suppress(Vanished):
+        with contextlib.suppress(FileNotFoundError):
             return read(list_files(results))
 
 
@@ -59,29 +109,18 @@ def read_each(
     read: Callable[[Path], pa.Table],
     on_damage: Callable[[Path], object] = warn_of_damage,
 ) -> pa.Table:
-    """The rows of all files, with FILE; without damaged ones, for each of which ``on_damage`` is
-    called. A column that holds texts here and numbers there holds texts.
-
-    Raises:
-        Vanished: a file is gone.
-    """
+    """The rows of all files, with FILE, but for damaged ones, which go to ``on_damage``; a
+    ``FileNotFoundError`` if one was compacted or set aside."""
     tables = [NO_EPOCHS.append_column(FILE, pa.array([], TEXT))]
     for path in files:
         try:
             table = read(path)
             tables.append(table.append_column(FILE, pa.repeat(str(path), len(table))))
-        except Damaged as error:
-            if not os.path.lexists(error.args[0]):
-                raise Vanished from None
-            on_damage(error.args[0])
-    try:
-        return pa.concat_tables(tables, promote_options="permissive")
-    except pa.ArrowException:
-        known = RUN_COLUMNS | HISTORY_COLUMNS
-        for place, table in enumerate(tables):
-            types = [(f.name, f.type if f.name in known else TEXT) for f in table.schema]
-            tables[place] = table.cast(pa.schema(types))
-        return pa.concat_tables(tables, promote_options="permissive")
+        except FileNotFoundError:
+            raise
+        except UNREADABLE:
+            on_damage(path)
+    return pa.concat_tables(tables, promote_options="permissive")
 
 
 def padded(table: pa.Table, columns: Mapping[str, pa.DataType]) -> pa.Table:
@@ -92,69 +131,46 @@ def padded(table: pa.Table, columns: Mapping[str, pa.DataType]) -> pa.Table:
 
 
 def read_runs(path: Path) -> pa.Table:
-    """The runs of one file without their epochs.
-
-    Raises:
-        Damaged: it is no such file, has no ids or one twice, or a column of a wrong type.
-    """
+    """The runs of one file without their epochs; an ``UNREADABLE`` error if it is damaged."""
     with _opened(path) as file:
         names = [name for name in file.schema_arrow.names if name != HISTORY]
-        table = _checked(file.read(columns=names), RUN_COLUMNS)
-        if len(set(table["run_id"].to_pylist())) < len(table):
-            raise Damaged(path)
-        return table
+        table = _typed(file.read(columns=names), RUN_COLUMNS)
+    if len(set(table["run_id"].to_pylist()) - {None}) < len(table):
+        raise ValueError("an id is missing, or there twice")
+    return table
 
 
 def read_history(path: Path) -> pa.Table:
-    """The epochs of the runs of one file, one row a run and epoch; or ``Damaged``."""
-    old = old_history(path) if old_history(path).exists() else None  # conversion removes it last
+    """The epochs of the runs of one file, one row a run and epoch; errors as of ``read_runs``."""
+    old = old_history(path)
+    is_old = old.exists()  # before the file is read: its conversion removes it last
     with _opened(path) as file:
-        if HISTORY in file.schema_arrow.names:
-            table = file.read(columns=["run_id", HISTORY])
-            lists = table[HISTORY].combine_chunks()
-            if pa.types.is_null(lists.type):
-                return NO_EPOCHS
-            rows = pa.Table.from_struct_array(pc.list_flatten(lists))
-            ids = table["run_id"].take(pc.list_parent_indices(lists))
-            return _checked(rows.add_column(0, "run_id", ids), HISTORY_COLUMNS)
-    if old is None:
-        return NO_EPOCHS
-    with _opened(old) as file:
-        return _checked(file.read(), HISTORY_COLUMNS)
+        if HISTORY not in file.schema_arrow.names:
+            return _typed(pq.ParquetFile(old).read(), HISTORY_COLUMNS) if is_old else NO_EPOCHS
+        table = file.read(columns=["run_id", HISTORY])
+        lists = table[HISTORY].combine_chunks()
+        if pa.types.is_null(lists.type):
+            return NO_EPOCHS
+        rows = pa.Table.from_struct_array(pc.list_flatten(lists))
+        ids = table["run_id"].take(pc.list_parent_indices(lists))
+        return _typed(rows.add_column(0, "run_id", ids), HISTORY_COLUMNS)
 
 
-@contextlib.contextmanager
-def _opened(path: Path):
-    """A Parquet file; what goes wrong with it in this block is ``Damaged``."""
-    if not is_file(path):  # a pipe would block
-        raise Damaged(path)
-    try:
-        with pq.ParquetFile(path, pre_buffer=False) as file:
-            schema = file.schema_arrow
-            nested = schema.field(HISTORY).type if HISTORY in schema.names else pa.null()
-            if nested != pa.null() and not pa.types.is_struct(nested.value_type):
-                raise Damaged(path)
-            yield file
-    except (OSError, ValueError, LookupError, AttributeError, pa.ArrowException):
-        raise Damaged(path) from None
+def old_history(path: Path) -> Path:
+    """Where an older version has put the epochs of a file of runs."""
+    return path.parents[1] / "history" / path.name
 
 
-def _checked(table: pa.Table, known: Mapping[str, pa.DataType]) -> pa.Table:
-    """The table with columns of bool, int64, float64, string or null, and known ones of their
-    type, or of another type of number; an error where that cannot be."""
-    names = table.column_names
-    if len(set(names)) < len(names) or table["run_id"].null_count:
-        raise ValueError("a column is there twice, or an id is missing")
-    for place, (name, held) in enumerate(zip(names, table.schema.types, strict=True)):
-        plain = PLAIN[str(held)]
-        wanted = known.get(name, plain)
-        if plain != pa.null() and (plain == TEXT) != (wanted == TEXT):
-            raise ValueError(f"{name} is {held}")
-        if held != wanted:
-            column = table[place].cast(plain)
-            with contextlib.suppress(pa.ArrowInvalid):  # 0.5 among whole numbers stays 0.5
-                column = column.cast(wanted)
-            table = table.set_column(place, name, column)
+def _opened(path: Path) -> pq.ParquetFile:
+    if os.path.lexists(path) and not os.path.isfile(path):  # a pipe would block
+        raise ValueError("no file")
+    return pq.ParquetFile(path, pre_buffer=False)
+
+
+def _typed(table: pa.Table, known: Mapping[str, pa.DataType]) -> pa.Table:
+    """The table with its known columns of their type; an error where that cannot be."""
+    types = [(field.name, known.get(field.name, field.type)) for field in table.schema]
+    table = table.cast(pa.schema(types))
     table.validate(full=True)
     return table
 

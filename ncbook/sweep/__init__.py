@@ -14,7 +14,6 @@ from ncbook.sweep.engine import (
     missing,
     run,
     run_id,
-    stored_without_listing,
 )
 from ncbook.sweep.grids import GRIDS, MIXED_GRIDS, Grid, grid
 from ncbook.sweep.leases import running
@@ -27,6 +26,5 @@ from ncbook.sweep.request import (
     duration,
     load_history,
     load_runs,
-    preflight,
     read,
 )

@@ -8,16 +8,15 @@ import signal
 from collections.abc import Callable, Iterator
 from concurrent.futures import wait
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
-from importlib.util import find_spec
+from functools import partial
 from multiprocessing import resource_tracker
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import dask
 import torch
 
-from ncbook import __version__, private
+from ncbook import __version__, private, text
 
 CONNECT_SECONDS = 5.0  # to a scheduler
 WORKERS_SECONDS = 10.0  # for a scheduler's first worker
@@ -27,8 +26,7 @@ LOCAL_HOST = "127.0.0.1"
 DASHBOARD_VARIABLE = "NCBOOK_DASHBOARD"  # the dashboard's port on this machine; off if not set
 SCHEDULER_CONFIG = {  # of our own scheduler
     "distributed.scheduler.allowed-failures": 0,  # we count the deaths, and try again ourselves
-    # A worker that compiles may hold Python's lock, and a busy machine may delay a process, for
-    # longer than Dask's limits; the same holds for a worker that starts again.
+    # A worker that compiles or starts, or a busy machine, may be silent for longer than by default.
     "distributed.scheduler.worker-ttl": None,
     "distributed.deploy.lost-worker-timeout": "1000 days",
     "distributed.comm.timeouts.connect": "120s",
@@ -55,8 +53,7 @@ class SweepError(RuntimeError):
         return [f"{type(self).__name__}: {self}"]
 
 
-@dataclass(frozen=True)
-class Workers:
+class Workers(NamedTuple):
     """What a scheduler has: threads that each train a chunk at a time, and GPUs per worker."""
 
     address: str
@@ -75,10 +72,6 @@ def local(workers: int, device: str = "cpu") -> Iterator:
     Whoever reaches a scheduler or a worker can run code in it, and any user of this machine reaches
     its ports. So ours accept TLS only, with a key that is made here, stays in memory, and goes to
     the workers through pipes.
-
-    Args:
-        workers: how many.
-        device: ``cpu``; ``cuda``, all GPUs; or ``cuda:N``, that one.
     """
     # 0.3 s that few commands need
     from distributed import Client, Nanny, Scheduler, Security, SpecCluster
@@ -88,18 +81,13 @@ def local(workers: int, device: str = "cpu") -> Iterator:
     scheduler = {"cls": Scheduler, "options": place | _dashboard()}
     options = {"nthreads": 1, "preload": [f"{__package__}.worker"]} | place | quiet
     options["memory_limit"] = 0  # the system knows better than Dask when to kill
-    specs = {
-        i: {"cls": Nanny, "options": options | {"env": _gpu_of(i, device)}} for i in range(workers)
-    }
-    with (
-        _quiet(),
-        # A private folder, because Python imports code from it.
-        dask.config.set(SCHEDULER_CONFIG | {"temporary-directory": str(private.folder("dask"))}),
-        ExitStack() as stack,
-    ):
-        cluster = _started(
-            lambda: SpecCluster(scheduler=scheduler, **secure, **quiet), specs, stack
-        )
+    gpus = [{"env": _gpu_of(i, device)} for i in range(workers)]
+    specs = {i: {"cls": Nanny, "options": options | gpu} for i, gpu in enumerate(gpus)}
+    # A private folder, because Python imports code from it.
+    config = SCHEDULER_CONFIG | {"temporary-directory": str(private.folder("dask"))}
+    with _quiet(), dask.config.set(config), ExitStack() as stack:
+        make = partial(SpecCluster, scheduler=scheduler, **secure, **quiet)
+        cluster = _started(make, specs, stack)
         client = stack.enter_context(Client(cluster, set_as_default=False))
         stack.callback(_kill_workers, cluster)  # else the client would wait for their tasks
         yield client
@@ -110,20 +98,15 @@ def _dashboard() -> dict[str, Any]:
     port = os.environ.get(DASHBOARD_VARIABLE, "")
     if port and not (port.isdecimal() and int(port) < 2**16):
         raise SweepError(f"{DASHBOARD_VARIABLE} must be a port, 0 to 65535, got {port!r}")
-    if port and find_spec("bokeh") is None:
-        raise SweepError(f"{DASHBOARD_VARIABLE} is set, and the dashboard needs: pip install bokeh")
     return {"dashboard": bool(port), "dashboard_address": f"{LOCAL_HOST}:{port or 0}"}
 
 
 def credentials(client) -> dict[str, str]:
     """Environment variables with which another process of this user can join the scheduler of
     ``local``; Dask reads them. Other users cannot read them there."""
-    security = client.security
-    return {
-        f"{TLS}CA_FILE": security.tls_ca_file,
-        f"{TLS}CLIENT__CERT": security.tls_client_cert,
-        f"{TLS}CLIENT__KEY": security.tls_client_key,
-    }
+    names = {"CA_FILE": "tls_ca_file", "CLIENT__CERT": "tls_client_cert"}
+    names["CLIENT__KEY"] = "tls_client_key"
+    return {f"{TLS}{name}": getattr(client.security, field) for name, field in names.items()}
 
 
 def device_in_worker(device: str) -> str:
@@ -149,29 +132,24 @@ def _started(make: Callable, specs: dict[int, dict], stack: ExitStack):
                 cluster = stack.enter_context(make())
                 stack.callback(_kill_workers, cluster)
             cluster.worker_spec.update(specs)
-            _start_workers(cluster)
-            return cluster
+            starting = cluster._correct_state_internal()  # takes seconds: workers import torch
+            start = asyncio.run_coroutine_threadsafe(starting, cluster.loop.asyncio_loop)
+            try:
+                start.result()
+                return cluster
+            finally:
+                while not wait([start], POLL_SECONDS).done:  # interrupted
+                    _kill_workers(cluster)
         except (RuntimeError, OSError) as error:
             reason = repr(error)
             stack.close()
     raise SweepError(f"the worker processes could not be started: {reason}")
 
 
-def _start_workers(cluster) -> None:
-    """Takes seconds, since workers import torch. If interrupted, workers that are starting end."""
-    starting = cluster._correct_state_internal()
-    start = asyncio.run_coroutine_threadsafe(starting, cluster.loop.asyncio_loop)
-    try:
-        start.result()
-    finally:
-        while not wait([start], POLL_SECONDS).done:
-            _kill_workers(cluster)
-
-
 @contextmanager
 def _interrupts_blocked() -> Iterator[None]:
-    """Delay Ctrl-C to the end of the block, because half a scheduler cannot be closed. Threads that
-    start in the block, and so all worker processes, never receive it: the sweep ends them."""
+    """Delay Ctrl-C to the end of the block: half a scheduler cannot be closed. Threads that start
+    in the block, and so all worker processes, never receive it: the sweep ends them."""
     resource_tracker.ensure_running()  # if it started later, that would unblock SIGINT again
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
@@ -193,16 +171,16 @@ def _kill_workers(cluster) -> None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep the libraries' long logs out of notebooks, as our own messages say what matters; and in
-    the end remove what Dask sets in this environment for its workers, such as OMP_NUM_THREADS."""
-    loggers = [logging.getLogger(name) for name in LOGGERS]
-    levels, variables = [logger.level for logger in loggers], set(os.environ)
-    for logger in loggers:
+    """Keep the libraries' long logs out of notebooks; in the end remove what Dask sets in this
+    environment for its workers, such as OMP_NUM_THREADS."""
+    levels = {logger: logger.level for logger in map(logging.getLogger, LOGGERS)}
+    variables = set(os.environ)
+    for logger in levels:
         logger.setLevel(logging.CRITICAL)
     try:
         yield
     finally:
-        for logger, level in zip(loggers, levels, strict=True):
+        for logger, level in levels.items():
             logger.setLevel(level)
         for name in os.environ.keys() - variables:
             del os.environ[name]
@@ -223,15 +201,13 @@ def joined(address: str) -> Iterator:
     with _quiet():
         try:
             if not ADDRESS.fullmatch(address):
-                raise ValueError(address)
-            security = _configured_security(address)
-            options = {"timeout": CONNECT_SECONDS, "set_as_default": False}
-            client = Client(address, security=security, **options)
-        except (OSError, ValueError):
+                raise ValueError("this is no such address")
+            client = Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
+        except (OSError, ValueError, TypeError, RuntimeError) as error:  # also on certificates
             raise SweepError(
-                f"no Dask scheduler answers at {address!r}; valid: the address that "
-                "`dask scheduler` printed, tcp://HOST:PORT, or tls://HOST:PORT with a certificate "
-                "that it accepts"
+                f"no Dask scheduler answers at {address!r}; valid: the address that `dask "
+                "scheduler` printed, tcp://HOST:PORT, or tls://HOST:PORT with Dask's "
+                f"distributed.comm.tls, or {TLS}*, set ({text.line(error)})"
             ) from None
         with client:
             try:
@@ -244,61 +220,28 @@ def joined(address: str) -> Iterator:
             yield client
 
 
-def _configured_security(address: str):
-    """Dask's own TLS configuration.
-
-    Raises:
-        SweepError: this address cannot be joined with it.
-    """
-    from distributed import Security
-
-    try:
-        security = Security()
-        has_certificates = security.get_connection_args("client")["ssl_context"] is not None
-    except (OSError, ValueError) as error:
-        message = f"Dask's configuration distributed.comm.tls cannot be used: {error}"
-        raise SweepError(message) from None
-    if address.startswith("tls:") and not has_certificates:
-        raise SweepError(
-            f"{address} needs certificates: set {TLS}CA_FILE, {TLS}CLIENT__CERT and "
-            f"{TLS}CLIENT__KEY, or the same in Dask's configuration"
-        )
-    if address.startswith("tcp:") and security.require_encryption:
-        raise SweepError(f"Dask's configuration demands encryption, and {address} has none")
-    return security
-
-
-def scheduler_workers(address: str) -> Workers:
-    """The workers of the scheduler at ``address``.
+def scheduler_workers(address: str, results: Path | str = "") -> Workers:
+    """The workers of the scheduler at ``address``, which all must see the results folder, if given.
 
     Raises:
         SweepError: no scheduler answers, it has no workers, or they cannot run this ncbook.
     """
     with joined(address) as client:
-        return workers_of(client, address)
-
-
-def workers_of(client, address: str, results: Path | str = "") -> Workers:
-    """The workers of a client's scheduler, which all must see the results folder, if given.
-
-    Raises:
-        SweepError: see ``scheduler_workers``; or some do not see the folder.
-    """
-    try:
-        found = client.run(_what_it_has, str(results))
-    except (ImportError, AttributeError) as error:
-        raise SweepError(f"the workers of {address} cannot import ncbook: {error}") from None
-    versions, gpus, _ = zip(*found.values(), strict=True)
-    if set(versions) != {__version__}:
-        theirs = ", ".join(sorted(set(versions)))
+        try:
+            found = client.run(_what_it_has, str(results))
+        except (ImportError, AttributeError) as error:
+            raise SweepError(f"the workers of {address} cannot import ncbook: {error}") from None
+        count = sum(client.nthreads().values())
+    versions, gpus, sights = zip(*found.values(), strict=True)
+    if other := set(versions) - {__version__}:
+        theirs = ", ".join(sorted(other))
         raise SweepError(f"the workers of {address} run ncbook {theirs}, and this is {__version__}")
-    blind = [worker for worker, (*_, sees) in found.items() if not sees]
-    if blind:
+    if not all(sights):
         raise SweepError(
-            f"{len(blind)} of the workers, such as {blind[0]}, see no folder {results}: results "
-            "must be a folder that all machines share"
+            f"{sights.count(False)} of the workers, such as {list(found)[sights.index(False)]}, "
+            f"see no folder {results}: results must be a folder that all machines share"
         )
-    return Workers(address, sum(client.nthreads().values()), min(gpus))
+    return Workers(address, count, min(gpus))
 
 
 def _what_it_has(folder: str) -> tuple[str, int, bool]:

@@ -4,31 +4,27 @@ import multiprocessing
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache, partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import psutil
 import torch
+from dask.system import cpu_count
 
 from ncbook import data, models, store, train
 from ncbook.sweep import cluster, leases, tasks
 from ncbook.sweep.cluster import SweepError
-from ncbook.sweep.memory import check_memory, gpu_count
-from ncbook.sweep.progress import Advance, progress_bar
-from ncbook.sweep.provenance import provenance
-from ncbook.sweep.tasks import Outcome
+from ncbook.sweep.machine import check_memory, gpu_count, provenance
+from ncbook.sweep.tasks import Advance, Outcome
 from ncbook.train import RunConfig, check_whole
 
 START_SECONDS = 15.0  # workers that import torch, and compile
-
 # Members that train together. One go on one core, Adam: 0.42 ms a member and step for 3 members,
 # 0.39 for 9, 0.40 for 18, 0.39 for 27; 9 give two workers six chunks each of the paper's grid.
 CHUNK = 9
-CAN_PIN = hasattr(psutil.Process, "cpu_affinity")  # not on a Mac
 POLL_SECONDS = 1.0  # between looks at what another sweep on the same store is training
 CHECKPOINTS = "checkpoints"  # folder in the store, for streamed runs
 COMPACT_EVERY = 256  # chunks, so that readers of the store always meet few files
@@ -47,25 +43,16 @@ def missing(
     configs: Collection[RunConfig], results: str | Path | None = None, *, retry_failed: bool = False
 ) -> list[RunConfig]:
     """Those of ``configs`` that the store lacks; with ``retry_failed`` also those that were given
-    up. A stored row that cannot be true counts as missing, with a warning."""
-    wanted = _by_id(configs)
-    stored = store.stored_in(results)
-    have = stored.among(wanted, retry_failed=retry_failed)
-    stored.warn(wanted)
-    return [config for i, config in wanted.items() if i not in have]
-
-
-def stored_without_listing(configs: Sequence[RunConfig], results: str | Path | None = None) -> int:
-    """How many of these runs are stored from before a run recorded its images. They are kept, but
-    nobody knows whether they were trained on the same images."""
-    old = _by_id(replace(config, data_listing="") for config in configs if config.data_listing)
-    return len(old.keys() & store.stored_ids(results)) if old else 0
+    up. A stored row that cannot be true counts as missing, with a notice."""
+    wanted, again = _by_id(configs), store.FAILED if retry_failed else None
+    statuses = store.statuses(results, wanted)
+    return [config for i, config in wanted.items() if statuses.get(i, again) == again]
 
 
 def chunks(configs: Sequence[RunConfig], workers: int = 1, size: int = CHUNK) -> list[list]:
-    """Split into groups that can train together, of at most ``size`` members, as equal in size and
-    as evenly divisible among the workers as possible. Where members train one after another, a
-    chunk is one run, so that it is stored as soon as it ends."""
+    """Groups that can train together, of at most ``size`` members, as equal in size and as evenly
+    divisible among the workers as possible. Where members train one after another, a chunk is one
+    run, so that it is stored as soon as it ends."""
     groups: dict[RunConfig, list[RunConfig]] = {}
     for config in configs:
         groups.setdefault(config.shared(), []).append(config)
@@ -84,17 +71,13 @@ def _together(config: RunConfig) -> bool:
 
 
 def default_workers(device: str) -> int:
-    """One process, with one thread, for each core that this process may use; or one for each GPU
-    (``cuda:1`` is one GPU)."""
-    if device == "cpu":
-        return len(psutil.Process().cpu_affinity()) if CAN_PIN else psutil.cpu_count() or 1
-    return gpu_count(device)
+    """One process for each core that this process may use, or for each GPU (``cuda:1`` is one)."""
+    return cpu_count() if device == "cpu" else gpu_count(device)
 
 
 def _threads_for(config: RunConfig, at_once: int) -> int:
     """CPU threads for each of so many chunks that train at once. Members that train together gain
-    nothing by more than one, and with one are the same to the bit however they are split; other
-    runs share the cores equally."""
+    nothing by more than one; other runs share the cores equally."""
     return 1 if _together(config) else max(1, default_workers("cpu") // at_once)
 
 
@@ -113,22 +96,21 @@ def _threads(device: str, count: int) -> Iterator[None]:
 def load_data(config: RunConfig, device: str = "cpu") -> data.Dataset | data.Streamed:
     """The tensors that a run trains on; kept, since a worker trains many chunks of one sweep."""
     seed = 0 if config.train_size is None else config.seed  # only draws the subset
-    subset = {"train_size": config.train_size, "seed": seed}
-    size = models.image_size(config.model)
-    return _load_data(config.dataset, config.data_listing, image_size=size, device=device, **subset)
+    options = {"train_size": config.train_size, "seed": seed, "device": device}
+    options["image_size"] = models.image_size(config.model)
+    return _load_data(config.dataset, config.data_listing, **options)
 
 
-@lru_cache(maxsize=1)  # each entry may be gigabytes
+@lru_cache(maxsize=1)  # of gigabytes; if the listing changes, they are of other images
 def _load_data(name: str, listing: str | None, **options: Any) -> data.Dataset | data.Streamed:
-    """``listing`` is part of the key: if it changes, the kept tensors are of other images."""
     return data.load(name, **options)
 
 
 def estimate_seconds(
     configs: Sequence[RunConfig], device: str, workers: int, scheduler: str | None = None
 ) -> float:
-    """About how long ``run`` would take: a few steps of one chunk, timed and multiplied; timed on
-    one of the scheduler's workers, if there is a scheduler."""
+    """About how long ``run`` would take: a few steps of one chunk, timed, on one of the scheduler's
+    workers if there is one, and multiplied."""
     if not configs:
         return 0.0
     if scheduler:
@@ -149,7 +131,7 @@ def estimate_seconds(
 
 @dataclass(frozen=True)
 class Report:
-    """What ``run`` did: runs found in the store, runs trained by status, seconds."""
+    """What ``run`` did: runs found in the store, runs trained by status."""
 
     stored: int
     trained: Counter
@@ -160,10 +142,8 @@ class Report:
         if not self.trained:
             return f"All {self.stored} runs were in the store; none was trained."
         parts = ", ".join(f"{count} {status}" for status, count in self.trained.items())
-        return (
-            f"Trained {self.trained.total()} runs ({parts}) in {self.seconds:.0f} s; "
-            f"{self.stored} were in the store already."
-        )
+        trained = f"Trained {self.trained.total()} runs ({parts}) in {self.seconds:.0f} s"
+        return f"{trained}; {self.stored} were in the store already."
 
 
 def run(
@@ -180,26 +160,19 @@ def run(
 ) -> Report:
     """Train what the store lacks; each chunk is stored as it ends, so a stopped sweep can go on.
 
-    Any number of sweeps may work on one store at the same time: each run is trained by one of them.
-    A worker process may die: its chunk is trained again. A run that kills its worker every time is
-    stored as ``failed``, with the reason.
+    Any number of sweeps may work on one store at once: each run is trained by one of them. A run
+    that kills its worker process every time is stored as ``failed``, with the reason.
 
     Args:
-        configs: the runs wanted.
-        results: the store's folder; see ``store.results_dir``. A scheduler's workers must see it
-            under the same path.
-        log_epochs: epochs to measure at; see ``train.train_members``.
-        device: ``cpu`` or a CUDA device.
+        results: see ``store.results_dir``; a scheduler's workers must see it under the same path.
+        log_epochs, deterministic: see ``train.train_members``.
         workers: processes, each with one thread; default ``default_workers``. One trains in this
             process.
         scheduler: address of a Dask scheduler, whose workers then do the work.
-        deterministic: see ``train.train_members``.
         retry_failed: train those again that were given up.
-        progress: show a bar.
 
     Raises:
-        ValueError, OSError, data.DataNotFoundError: bad input, an unwritable store or no data;
-            before any training.
+        ValueError, OSError, data.DataNotFoundError: bad input, an unwritable store or no data.
         SweepError: no scheduler or workers; or what stopped the training, in one line.
     """
     began = time.perf_counter()
@@ -213,23 +186,18 @@ def run(
     task = partial(_train_chunk, results=results, retry_failed=retry_failed, **options)
     trained: Counter = Counter()
     try:
-        with (
-            _one_line_errors(results),
-            _workers(todo, device, workers, scheduler, results) as (client, at_once, place),
-            progress_bar(len(todo), progress) as advance,
-        ):
-            train_parts = partial(tasks.train_chunks, client, partial(task, **place))
-            for outcome in _outcomes(todo, at_once, train_parts, results, advance):
-                trained.update(outcome.trained)
+        with _one_line_errors(results):
+            made, at_once, place = _trainers(todo, device, workers, scheduler, results)
+            with made as client, tasks.progress_bar(len(todo), progress) as advance:
+                train_parts = partial(tasks.train_chunks, client, partial(task, **place))
+                for outcome in _outcomes(todo, at_once, train_parts, results, advance):
+                    trained.update(outcome.trained)
     finally:
-        _tidy(leases.clear_dead, results)
-    _tidy(store.compact, results)
+        with suppress(OSError):  # a disk that refuses this fails no sweep
+            leases.clear_dead(results)
+    with suppress(OSError):
+        store.compact(results)
     return Report(len(configs) - trained.total(), trained, time.perf_counter() - began)
-
-
-def _tidy(clean: Callable, results: Path) -> None:
-    with suppress(OSError):  # a disk that refuses this fails no sweep
-        clean(results)
 
 
 def _check_data_and_memory(
@@ -250,33 +218,23 @@ def _one_line_errors(results: Path) -> Iterator[None]:
     try:
         yield
     except (MemoryError, OSError, data.DataNotFoundError) as error:
-        what = str(error) or type(error).__name__
-        if isinstance(error, OSError) and error.filename is None:  # a full disk names no file
-            what += f": {results}"
-        raise SweepError(what) from None
+        raise SweepError(f"{error or type(error).__name__}: {results}") from None
 
 
-# ------------------------------------------------------------ who trains
-
-
-@contextmanager
-def _workers(
+def _trainers(
     todo: list[RunConfig], device: str, workers: int, scheduler: str | None, results: Path
-) -> Iterator[tuple[Any, int, dict]]:
-    """A client with workers, or None if this process trains; how many chunks train at once; and
-    each chunk's device and threads."""
-    at_once = min(workers, len(chunks(todo, workers)))
+) -> tuple[AbstractContextManager, int, dict]:
+    """Makes a client with workers, or None if this process trains; how many chunks train at once;
+    and each chunk's device and threads."""
+    at_once = max(1, min(workers, len(chunks(todo, workers))))
     threads = _threads_for(todo[0], at_once) if todo else 1
+    there = {"device": cluster.device_in_worker(device), "threads": threads}
     if scheduler and todo:
-        with cluster.joined(scheduler) as client:
-            count = cluster.workers_of(client, scheduler, results).count
-            yield client, count, {"device": cluster.device_in_worker(device), "threads": 1}
-    elif at_once > 1:
-        with cluster.local(at_once, device) as client:
-            place = {"device": cluster.device_in_worker(device), "threads": threads}
-            yield client, at_once, place
-    else:
-        yield None, 1, {"device": device, "threads": threads}
+        count = cluster.scheduler_workers(scheduler, results).count
+        return cluster.joined(scheduler), count, there | {"threads": 1}
+    if at_once > 1:
+        return cluster.local(at_once, device), at_once, there
+    return nullcontext(), 1, there | {"device": device}
 
 
 def _outcomes(
@@ -288,32 +246,20 @@ def _outcomes(
         for count, outcome in enumerate(train_parts(chunks(todo, at_once), advance), start=1):
             busy += outcome.busy
             if outcome.fatal:
-                outcome.trained += _give_up(outcome.fatal, results)
+                given_up = {"status": store.FAILED, "reason": tasks.DIED}
+                records = [{"run_id": run_id(c)} | asdict(c) | given_up for c in outcome.fatal]
+                store.write(results, records)
+                outcome.trained[store.FAILED] += len(records)
             advance(outcome.stored)
             yield outcome
             if count % COMPACT_EVERY == 0:
-                _tidy(store.compact, results)
-        todo = _wait_for_others(busy, results, advance)
-
-
-def _wait_for_others(busy: list[RunConfig], results: Path, advance: Advance) -> list[RunConfig]:
-    """Wait until nobody trains one of these runs any more; those that are still not stored."""
-    while busy:
-        stored = store.stored_in(results).among(_by_id(busy))
-        advance(len(stored))
-        busy = [config for i, config in _by_id(busy).items() if i not in stored]
-        if _by_id(busy).keys() - leases.running(results):
-            break
-        time.sleep(POLL_SECONDS)
-    return busy
-
-
-def _give_up(configs: list[RunConfig], results: Path) -> Counter:
-    """Store runs that cannot be trained as failed."""
-    failed = {"status": store.FAILED, "reason": tasks.DIED}
-    records = [{"run_id": i} | asdict(c) | failed for i, c in _by_id(configs).items()]
-    store.write(results, records)
-    return Counter({store.FAILED: len(records)})
+                with suppress(OSError):
+                    store.compact(results)
+        todo = missing(busy, results)
+        while todo and _by_id(todo).keys() <= leases.running(results):
+            time.sleep(POLL_SECONDS)
+            todo = missing(busy, results)
+        advance(len(busy) - len(todo))
 
 
 # ------------------------------------------------------------ in a worker
@@ -333,10 +279,9 @@ def _train_chunk(
     wanted = _by_id(part)
     configs = {i: asdict(config) for i, config in wanted.items()}
     with leases.taken(results, wanted, configs) as ids:
-        stored = store.stored_in(results).among(ids, retry_failed=retry_failed)
-        mine = {i: wanted[i] for i in ids if i not in stored}
+        mine = _by_id(missing([wanted[i] for i in ids], results, retry_failed=retry_failed))
         busy = [config for i, config in wanted.items() if i not in ids]
-        outcome = Outcome(stored=len(stored), busy=busy)
+        outcome = Outcome(stored=len(ids) - len(mine), busy=busy)
         if mine:
             options["on_epoch"] = lambda epoch, members: advance(members / part[0].epochs)
             with _threads(device, threads):

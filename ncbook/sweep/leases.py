@@ -1,8 +1,7 @@
 """Leases: which runs are being trained now, so that several sweeps on one store share the work.
 
-A lease saves work, not data: the store drops duplicates, so a run that is trained twice costs time
-and nothing else. The protocol prevents double work whenever sweeps start, end, or die; it does not
-try to prevent it where three of them meet within a few microseconds.
+The store drops duplicates, so a run that is trained twice costs time and nothing else. The protocol
+prevents this whenever sweeps start, end, or die, but for three that meet within microseconds.
 
 While a chunk of runs trains, ``results/leases/`` holds one small file that says who trains it (its
 owner: host, process and the configs of the runs), once as ``<unique name>.owner``, and once more as
@@ -10,22 +9,20 @@ owner: host, process and the configs of the runs), once as ``<unique name>.owner
 every file system, and with all of its content. All names lead to the same file, so one heartbeat,
 which sets its time of change, keeps all leases of the chunk alive.
 
-An owner is dead if its process is gone or, on another host, if its last heartbeat is ``EXPIRY``
-seconds old by the clock of the file system. Whatever else lies in place of a lease (another text, a
-folder, a pipe) counts as dead, too. Whoever wants a dead owner's run first moves its lease away by
-a rename, in which one of many succeeds. The folder is removed with the last lease.
+An owner is dead if its last heartbeat is ``EXPIRY`` seconds old by the clock of the file system, or
+if it is a process of this host that is gone; so is any other file. Whoever wants a dead owner's run
+moves its lease away by a rename, in which one of many succeeds.
 """
 
-import contextlib
 import json
 import os
 import platform
-import stat
 import tempfile
 import threading
 import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 
@@ -38,18 +35,14 @@ HEARTBEAT = 5.0  # seconds between heartbeats
 EXPIRY = 60.0  # seconds; longer than a network file system or a whole process may stall
 START_TOLERANCE = 5.0  # seconds that two readings of a process's start time may differ by
 LOCK, OWNER, NEW = ".lock", ".owner", ".new"
-SCALARS = (str, int, float, type(None))
 
 
-@contextlib.contextmanager
+@contextmanager
 def taken(
     results: str | Path | None, run_ids: Iterable[str], configs: Mapping[str, Mapping] | None = None
 ) -> Iterator[list[str]]:
-    """Take the leases of those runs that nobody else is training; yield their ids.
-
-    They are given back when the block ends. ``configs``, by run id, is what ``training`` tells
-    others about the runs.
-    """
+    """Take the leases of those runs that nobody else is training, for this block; yield their ids.
+    ``configs``, by run id, is what ``training`` tells others about the runs."""
     folder = store.results_dir(results) / FOLDER
     owner = _write_owner(folder, configs or {})
     over = threading.Event()
@@ -58,15 +51,14 @@ def taken(
     locks: list[Path] = []
     try:
         now = owner.stat().st_mtime
-        for run_id in run_ids:
-            lock = folder / f"{run_id}{LOCK}"
-            if _take(lock, owner, now):
-                locks.append(lock)
+        wanted = [folder / f"{run_id}{LOCK}" for run_id in run_ids]
+        locks += (lock for lock in wanted if _take(lock, owner, now))
         yield [lock.stem for lock in locks]
     finally:
         over.set()
         heart.join()
-        _give_back(owner, locks)
+        with suppress(OSError):  # if the disk refuses, they expire
+            _give_back(owner, locks)
 
 
 def running(results: str | Path | None) -> set[str]:
@@ -78,25 +70,21 @@ def training(results: str | Path | None) -> dict[str, dict]:
     """The runs that are being trained now, by anyone: config by run id, empty if unknown."""
     folder = store.results_dir(results) / FOLDER
     now = _file_system_time(folder)
-    found = {}
-    for lock in folder.glob(f"*{LOCK}"):
-        if owner := _living_owner(lock, now):
-            config = owner["runs"].get(lock.stem, {})
-            found[lock.stem] = {k: v for k, v in config.items() if isinstance(v, SCALARS)}
-    return found
+    owners = {lock.stem: _living_owner(lock, now) for lock in folder.glob(f"*{LOCK}")}
+    return {i: owner["runs"].get(i, {}) for i, owner in owners.items() if owner}
 
 
 def clear_dead(results: str | Path | None) -> None:
-    """Remove the files of dead owners. They block nobody, but this leaves the folder tidy."""
+    """Remove the files of dead owners, which block nobody, and the folder if it is empty."""
     folder = store.results_dir(results) / FOLDER
     now = _file_system_time(folder)
     for path in folder.glob("*"):
-        with contextlib.suppress(FileNotFoundError):
-            state = path.lstat()
-            being_written = path.suffix == NEW and abs(now - state.st_mtime) < EXPIRY
+        with suppress(FileNotFoundError):
+            being_written = path.suffix == NEW and abs(now - path.lstat().st_mtime) < EXPIRY
             if not being_written and not _living_owner(path, now):
-                _move_away(path, state)
-    _remove_if_empty(folder)
+                _remove_dead(path, now)
+    with suppress(OSError):  # not empty
+        folder.rmdir()
 
 
 # ------------------------------------------------------------ taking and giving back
@@ -104,14 +92,13 @@ def clear_dead(results: str | Path | None) -> None:
 
 def _write_owner(folder: Path, configs: Mapping[str, Mapping]) -> Path:
     """A new owner's file, which appears whole."""
-    text = json.dumps(_this_process() | {"runs": dict(configs)})
     owner = folder / f"{uuid.uuid4().hex}{OWNER}"
-    new = owner.with_suffix(NEW)
     while True:
-        with contextlib.suppress(FileNotFoundError):  # another's end removed the empty folder
+        with suppress(FileNotFoundError):  # another's end removed the empty folder
             folder.mkdir(parents=True, exist_ok=True)
+            new = owner.with_suffix(NEW)
             try:
-                new.write_text(text)
+                new.write_text(json.dumps(_this_process() | {"runs": dict(configs)}))
                 return new.rename(owner)
             finally:
                 new.unlink(missing_ok=True)
@@ -119,60 +106,38 @@ def _write_owner(folder: Path, configs: Mapping[str, Mapping]) -> Path:
 
 def _take(lock: Path, owner: Path, now: float) -> bool:
     """Whether the lease is ours now."""
-    if _link(owner, lock):
-        return True
-    with contextlib.suppress(FileNotFoundError):  # given back, or another moved it away
-        state = lock.lstat()
-        return not _living_owner(lock, now) and _move_away(lock, state) and _link(owner, lock)
+    with suppress(FileNotFoundError):  # another moved a dead one away
+        return _link(owner, lock) or (
+            not _living_owner(lock, now) and _remove_dead(lock, now) and _link(owner, lock)
+        )
     return False
 
 
 def _link(owner: Path, lock: Path) -> bool:
-    with contextlib.suppress(FileExistsError):
+    with suppress(FileExistsError):
         os.link(owner, lock)
         return True
     return False
 
 
-def _move_away(dead: Path, state: os.stat_result) -> bool:
-    """Remove a dead lease, unless another has already done so: one of many succeeds.
-
-    If the name leads to another file by now, that is the lease of someone who was faster, and it
-    returns to its place.
-
-    Raises:
-        FileNotFoundError: someone else has moved it.
-    """
-    moved = dead.with_name(f"{uuid.uuid4().hex}{NEW}")
-    dead.rename(moved)
-    found = moved.lstat()
-    # A new file may have the inode of a removed one, but not its time.
-    same = os.path.samestat(found, state) and found.st_mtime_ns == state.st_mtime_ns
-    if not same:
+def _remove_dead(dead: Path, now: float) -> bool:
+    """Remove a dead lease; a ``FileNotFoundError`` if another has done so: one of many succeeds. If
+    the name leads to a living owner by now, someone was faster, and the lease returns there."""
+    moved = dead.rename(dead.with_name(f"{uuid.uuid4().hex}{NEW}"))
+    faster = _living_owner(moved, now) is not None
+    if faster:
         _link(moved, dead)
-    with contextlib.suppress(OSError):  # a folder that is not empty
-        moved.rmdir() if stat.S_ISDIR(found.st_mode) else moved.unlink()
-    return same
+    moved.unlink()
+    return not faster
 
 
 def _give_back(owner: Path, locks: list[Path]) -> None:
-    """Remove our files; if the disk refuses, again and again until it does not."""
-    try:
-        for lock in locks:
-            with contextlib.suppress(FileNotFoundError):
-                if lock.samefile(owner):  # else another took us for dead
-                    lock.unlink()
-        owner.unlink(missing_ok=True)
-        _remove_if_empty(owner.parent)
-    except OSError:
-        again = threading.Timer(HEARTBEAT, _give_back, [owner, locks])
-        again.daemon = True
-        again.start()
-
-
-def _remove_if_empty(folder: Path) -> None:
-    with contextlib.suppress(OSError):
-        folder.rmdir()
+    for lock in locks:
+        with suppress(FileNotFoundError):
+            if lock.samefile(owner):  # else another took us for dead
+                lock.unlink()
+    owner.unlink(missing_ok=True)
+    owner.parent.rmdir()  # an error if it is not empty
 
 
 # ------------------------------------------------------------ life and death
@@ -181,22 +146,19 @@ def _remove_if_empty(folder: Path) -> None:
 def _living_owner(path: Path, now: float) -> dict | None:
     """What the file of a living owner says; None for any other file."""
     try:
-        # Do not wait for the other end of a pipe.
-        with open(path, opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
-            state = os.fstat(file.fileno())
-            owner = json.load(file) if stat.S_ISREG(state.st_mode) else {}
-        well_formed = all(isinstance(config, dict) for config in owner["runs"].values())
-        return owner if well_formed and _is_alive(owner, abs(now - state.st_mtime)) else None
-    except (
-        *(OSError, psutil.Error),  # a folder, a loop of links; no such process
-        *(ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError),
-    ):
+        if not os.path.isfile(path):  # a pipe would block
+            return None
+        owner = json.loads(path.read_text())
+        beats = abs(now - path.stat().st_mtime) < EXPIRY
+        return owner if beats and _is_running(owner) else None
+    except (OSError, psutil.Error, ValueError, LookupError, TypeError, ArithmeticError):
         return None
 
 
-def _is_alive(owner: Mapping, silent_seconds: float) -> bool:
+def _is_running(owner: Mapping) -> bool:
+    """Whether a process of this host still is; that of another host may be."""
     if owner["host"] != _host():
-        return silent_seconds < EXPIRY
+        return True
     process = psutil.Process(owner["pid"])
     same = abs(process.create_time() - owner["started"]) < START_TOLERANCE
     return same and process.status() != psutil.STATUS_ZOMBIE
@@ -213,7 +175,7 @@ def _file_system_time(folder: Path) -> float:
 
 def _beat(owner: Path, over: threading.Event) -> None:
     while not over.wait(HEARTBEAT):
-        with contextlib.suppress(OSError):  # a full disk or a missing server: try again
+        with suppress(OSError):  # a full disk or a missing server: try again
             os.utime(owner)
 
 
@@ -226,7 +188,7 @@ def _this_process() -> dict:
 def _host() -> str:
     """This machine since it booted, and its namespace of process numbers (containers)."""
     parts = [platform.node()]
-    with contextlib.suppress(OSError):
+    with suppress(OSError):
         parts.append(Path("/proc/sys/kernel/random/boot_id").read_text().strip())
         parts.append(str(os.stat("/proc/self/ns/pid").st_ino))
     return " ".join(parts)

@@ -5,10 +5,8 @@ values; so the notebook passes everything through ``check``.
 """
 
 import ast
-import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -17,28 +15,22 @@ import torch
 from ncbook import data, parameters, store, text
 from ncbook.parameters import AXES, BY_NAME, FIELDS
 from ncbook.sweep.cluster import SweepError, scheduler_workers
-from ncbook.sweep.engine import (
-    default_workers,
-    estimate_seconds,
-    load_data,
-    missing,
-    run_id,
-    stored_without_listing,
-)
+from ncbook.sweep.engine import default_workers, estimate_seconds, load_data, missing, run_id
 from ncbook.sweep.grids import grid
 from ncbook.train import RunConfig, check_samples
 
 PARAMETERS = tuple(BY_NAME)
 OPTIMIZER = "adamw"  # if none is asked for
 INJECTED = "# Parameters"  # how papermill begins the cell that it adds
+# The parameters that users set, and that decide a run's result, by field.
+OF_RUN = {field: row for field, row in FIELDS.items() if row.group}
 SAID = ("optimizer", "dataset", "model", "epochs", "batch_size")  # in a description's first lines
 
 
 class ParameterError(ValueError):
     """A parameter that cannot be used; a notebook shows its one line and no traceback."""
 
-    def _render_traceback_(self) -> list[str]:
-        return [f"{type(self).__name__}: {self}"]
+    _render_traceback_ = SweepError._render_traceback_
 
 
 @dataclass(frozen=True)
@@ -55,11 +47,9 @@ class Request:
 
 
 def check(namespace: Mapping[str, Any]) -> Request:
-    """Read the parameters from a notebook's ``globals()``; an empty one takes the paper's value.
-
-    Lists may be given as lists, as one number, or as text: ``0.001``, ``[0.001, 0.01]``,
-    ``"0.001, 0.01"``, ``"1e-3"``. The data set is loaded and the results folder is created, so
-    that a missing one is found before any work.
+    """Read the parameters from a notebook's ``globals()``; an empty one takes the paper's value,
+    and a list may be text or one number. The data set is loaded and the results folder is created,
+    so that a missing one is found before any work.
 
     Raises:
         ParameterError: one line that names the value, and what is valid.
@@ -68,21 +58,12 @@ def check(namespace: Mapping[str, Any]) -> Request:
         for name in _injected_names(namespace.get("In", ())):
             parameters.check_name(name)
         request = read(namespace)
-        preflight(request)
+        first = request.configs[0]
+        check_samples(first, load_data(first, "cpu" if request.scheduler else request.device))
+        store.ensure_writable(request.results)
     except (ValueError, OSError, data.DataNotFoundError, SweepError) as error:
         raise ParameterError(str(error)) from None
     return request
-
-
-def preflight(request: Request) -> None:
-    """Load a request's data and make its results folder.
-
-    Raises:
-        ValueError, data.DataNotFoundError, store.ResultsFolderError: what is wrong.
-    """
-    first = request.configs[0]
-    check_samples(first, load_data(first, "cpu" if request.scheduler else request.device))
-    store.ensure_writable(request.results)
 
 
 def _injected_names(cells: Sequence[str]) -> list[str]:
@@ -99,27 +80,14 @@ def read(namespace: Mapping[str, Any]) -> Request:
         ValueError, SweepError: as of ``check``.
     """
     given = parameters.read(namespace)
-    of_run = {row.name if row.many else name: given[row.name] for name, row in _of_run().items()}
-    optimizer = of_run.pop("optimizer") or OPTIMIZER
-    configs = grid(optimizer, **{k: v for k, v in of_run.items() if v is not None})
+    of_run = {row.name if row.many else field: given[row.name] for field, row in OF_RUN.items()}
+    configs = grid(**{"optimizer": OPTIMIZER} | {k: v for k, v in of_run.items() if v is not None})
     outside = [epoch for epoch in given["log_epochs"] if not 0 <= epoch <= configs[0].epochs]
     if outside:
         raise ValueError(f"log_epochs must lie in 0..{configs[0].epochs}, got {outside}")
     device, workers = _place(given["device"], given["workers"], given["scheduler"])
-    return Request(
-        configs,
-        given["results"],
-        given["log_epochs"] or None,
-        device,
-        workers,
-        bool(given["deterministic"]),
-        given["scheduler"],
-    )
-
-
-def _of_run() -> dict[str, parameters.Parameter]:
-    """The parameters that users set, and that decide a run's result, by field."""
-    return {field: row for field, row in FIELDS.items() if row.group}
+    measured = given["log_epochs"] or None, device, workers, bool(given["deterministic"])
+    return Request(configs, given["results"], *measured, given["scheduler"])
 
 
 def _place(device: str | None, workers: int | None, scheduler: str | None) -> tuple[str, int]:
@@ -146,46 +114,32 @@ def _device(device: str | None, gpus: int) -> str:
 def describe(request: Request) -> str:
     """Markdown: what a sweep will train, what the store has, and about how long it will take."""
     first, todo = request.configs[0], missing(request.configs, request.results)
+    folder = request.results or store.results_dir()
     lines = [
         f"**{len(request.configs)} runs** of {first.optimizer} on {text.html(first.dataset)} "
         f"({first.model}), {first.epochs} epochs each in batches of {first.batch_size}, stored in "
-        f"<code>{text.html(_shortest(store.results_dir(request.results)))}</code>.",
+        f"<code>{text.html(folder)}</code>.",
         "",
         *_values(request.configs),
     ]
-    if todo:
-        workers = "1 worker" if request.workers == 1 else f"{request.workers} workers"
-        whose = f" of {text.html(request.scheduler)}" if request.scheduler else ""
-        seconds = estimate_seconds(todo, request.device, request.workers, request.scheduler)
-        about = f"about {duration(seconds)} on {request.device} with {workers}{whose}"
-        lines.append(f"- to train: {len(todo)}, {about}")
-    else:
-        lines.append("- to train: none, all of them are in the store")
-    if old := stored_without_listing(request.configs, request.results):
-        lines.append(
-            f"- {old} such runs are stored from before a run recorded its images: they stay, and "
-            "are not taken for these"
-        )
-    return "\n".join(lines)
+    if not todo:
+        return "\n".join([*lines, "- to train: none, all of them are in the store"])
+    workers = "1 worker" if request.workers == 1 else f"{request.workers} workers"
+    whose = f" of {text.html(request.scheduler)}" if request.scheduler else ""
+    seconds = estimate_seconds(todo, request.device, request.workers, request.scheduler)
+    about = f"about {duration(seconds)} on {request.device} with {workers}{whose}"
+    return "\n".join([*lines, f"- to train: {len(todo)}, {about}"])
 
 
-def _values(configs: Sequence[RunConfig]) -> list[str]:
+def _values(configs: Sequence[RunConfig]) -> Iterator[str]:
     """A line for each axis, and for each other parameter that has not its usual value."""
-    lines = []
-    for field, row in _of_run().items():
-        values = dict.fromkeys(getattr(config, field) for config in configs)
-        if field not in SAID and (row in AXES or not _is_usual(configs[0], field)):
+    for field, row in OF_RUN.items():
+        if field in SAID:
+            continue
+        if row in AXES or replace(configs[0], **{field: row.default}) != configs[0]:
+            values = dict.fromkeys(getattr(config, field) for config in configs)
             shown = (f"{v:g}" if isinstance(v, float) else str(v) for v in values)
-            lines.append(f"- {row.label}: {', '.join(shown)}")
-    return lines
-
-
-def _is_usual(config: RunConfig, field: str) -> bool:
-    return replace(config, **{field: FIELDS[field].default}) == config
-
-
-def _shortest(path: Path) -> str:
-    return min(str(path.absolute()), os.path.relpath(path), key=len)
+            yield f"- {row.label}: {', '.join(shown)}"
 
 
 def duration(seconds: float) -> str:
@@ -197,18 +151,13 @@ def duration(seconds: float) -> str:
     return f"{seconds / 3600:.1f} hours"
 
 
-def load_runs(request: Request) -> pd.DataFrame:
-    """The request's runs from the store, one row a run."""
-    return _as_asked(store.load_runs, request)
+def load_runs(request: Request, load: Callable = store.load_runs) -> pd.DataFrame:
+    """The request's runs from the store, one row a run, with the data set's name as it was asked
+    for: a folder may have been trained on under another path."""
+    rows = load(request.results, run_id=[run_id(config) for config in request.configs])
+    return rows.assign(dataset=request.configs[0].dataset)
 
 
 def load_history(request: Request) -> pd.DataFrame:
-    """The request's runs from the store, one row a run and logged epoch."""
-    return _as_asked(store.load_history, request)
-
-
-def _as_asked(load: Callable[..., pd.DataFrame], request: Request) -> pd.DataFrame:
-    """Rows with the data set's name as it was asked for: a folder may have been trained on under
-    another path."""
-    rows = load(request.results, run_id=[run_id(config) for config in request.configs])
-    return rows.assign(dataset=request.configs[0].dataset)
+    """The same, one row a run and logged epoch."""
+    return load_runs(request, store.load_history)

@@ -1,22 +1,30 @@
-"""Chunks as tasks, in this process or on a Dask cluster whose workers may die at any time."""
+"""Chunks as tasks, in this process or on a Dask cluster whose workers may die at any time; and the
+bar that shows their progress."""
 
+import io
+import sys
 import time
 import uuid
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from queue import SimpleQueue
 
+from IPython import get_ipython
+from IPython.display import display
+from tqdm import tqdm
+
 from ncbook.sweep.cluster import SweepError
-from ncbook.sweep.progress import Advance
 from ncbook.train import RunConfig
 
 TRIES = 3  # of a chunk whose worker dies; after that, of each of its runs alone
 LOOK_SECONDS = 0.5  # between looks at the progress and at the workers
+PROGRESS_SECONDS = 2.0  # between redraws of the bar; fewer would flood an output notebook
 REPORT_SECONDS = 0.5  # between a worker's reports on the progress of its chunk
 GONE_SECONDS = 300.0  # without workers; one of our own is back within a minute, or never
+GO_ON = "what was trained is stored: begin again, and it goes on"
 DIED = f"its worker process died {TRIES} times while training it alone (out of memory?)"
 
 
@@ -30,7 +38,9 @@ class Outcome:
     fatal: list[RunConfig] = field(default_factory=list)  # given up: they kill their worker
 
 
+Advance = Callable[[float], None]  # takes the work done, in runs
 Task = Callable[..., Outcome]  # takes a chunk, and ``advance=``
+Attempt = tuple[list[RunConfig], int]  # a chunk, and how often its worker may still die
 
 
 def train_chunks(
@@ -39,50 +49,35 @@ def train_chunks(
     """Each chunk's outcome as it ends: on the client's workers or, without a client, here.
 
     A chunk whose worker dies is tried again, up to ``TRIES`` times; then each of its runs is tried
-    alone, and one that keeps killing its worker is given up: ``fatal``. What a task raises is
-    raised here, and the chunks that are still training are stopped.
-
-    Raises:
-        SweepError: the scheduler is gone; or all workers, if these are our own.
+    alone, and one that keeps killing its worker is given up: ``fatal``. What a task raises, or a
+    ``SweepError`` if all is gone that could train, ends the chunks that are still training.
     """
     if client is None:
         yield from (task(part, advance=advance) for part in parts)
         return
-    waiting = deque(_Attempt(list(part)) for part in parts)
+    waiting = deque((list(part), TRIES) for part in parts)
     in_flight = InFlight(client, task, advance)
     try:
         while waiting or in_flight.attempts:
             room = in_flight.wait_for_workers() - len(in_flight.attempts)
             for _ in range(min(room, len(waiting))):
                 in_flight.submit(waiting.popleft())
-            for attempt, outcome in in_flight.collect():
-                again = [] if outcome else attempt.after_death()
-                waiting.extend(again)
-                if not again:
-                    yield outcome or Outcome(fatal=attempt.part)
+            for (part, tries), outcome in in_flight.collect():
+                if outcome:
+                    yield outcome
+                elif tries > 1:
+                    waiting.append((part, tries - 1))
+                elif len(part) > 1:
+                    waiting.extend(([config], TRIES) for config in part)
+                else:
+                    yield Outcome(fatal=part)
     finally:
         in_flight.stop()
 
 
-@dataclass(frozen=True)
-class _Attempt:
-    """A chunk, and how many workers have died while training it."""
-
-    part: list[RunConfig]
-    deaths: int = 0
-
-    def after_death(self) -> list["_Attempt"]:
-        """What to try next; nothing if all has been tried."""
-        if self.deaths + 1 < TRIES:
-            return [_Attempt(self.part, self.deaths + 1)]
-        return [_Attempt([config]) for config in self.part] if len(self.part) > 1 else []
-
-
 class InFlight:
-    """The chunks that the scheduler has: no more than there are threads.
-
-    So a worker has one chunk at a time, and its death is blamed on that chunk alone.
-    """
+    """The chunks that the scheduler has: no more than there are threads. So a worker has one chunk
+    at a time, and its death is blamed on that chunk alone."""
 
     def __init__(self, client, task: Task, advance: Advance) -> None:
         self.client, self.task, self.advance = client, task, advance
@@ -96,20 +91,17 @@ class InFlight:
         limit = time.monotonic() + GONE_SECONDS
         while not (threads := sum(self.client.nthreads().values())) and self.client.cluster:
             if time.monotonic() > limit:
-                raise SweepError(
-                    "the worker processes are gone, and cannot be started again (no memory or "
-                    "disk left?); what was trained is stored: begin again, and it goes on"
-                )
+                raise SweepError(f"the worker processes are gone (out of memory?); {GO_ON}")
             time.sleep(LOOK_SECONDS)
         return max(1, threads)
 
-    def submit(self, attempt: _Attempt) -> None:
+    def submit(self, attempt: Attempt) -> None:
         """Give a chunk to the scheduler."""
-        arguments = (self.task, attempt.part, self.topic)
+        arguments = (self.task, attempt[0], self.topic)
         future = self.client.submit(_train_in_worker, *arguments, pure=False)
         self.attempts[future] = attempt
 
-    def collect(self) -> list[tuple[_Attempt, Outcome | None]]:
+    def collect(self) -> list[tuple[Attempt, Outcome | None]]:
         """What ends within ``LOOK_SECONDS``: each outcome, or None if the worker died."""
         from distributed import wait
 
@@ -121,23 +113,19 @@ class InFlight:
                 self.advance(self.reports.get())
             return [(self.attempts.pop(future), _outcome(future)) for future in ended]
         except CancelledError:
-            raise SweepError(
-                "the scheduler is gone; what was trained is stored: begin again, and it goes on"
-            ) from None
+            raise SweepError(f"the scheduler is gone; {GO_ON}") from None
 
     def stop(self) -> None:
         """Processes of our own end anyway; workers of others stop what they train for us."""
-        if self.client.status != "running":
-            return
-        self.client.unsubscribe_topic(self.topic)
-        if self.attempts:
-            self.client.run(_stop, self.topic, wait=False)
-            self.client.cancel(list(self.attempts), force=True)
+        if self.client.status == "running":
+            self.client.unsubscribe_topic(self.topic)
+            if self.attempts:
+                self.client.run(_stop, self.topic, wait=False)
+                self.client.cancel(list(self.attempts), force=True)
 
 
 def _outcome(future) -> Outcome | None:
-    """The result, or None if the worker died. If it died after the end of the chunk, and took the
-    result with it, the scheduler repeats the chunk, which finds its runs stored."""
+    """The result, or None if the worker died. A chunk that it had stored finds its runs stored."""
     from distributed import KilledWorker
 
     with suppress(KilledWorker):
@@ -171,3 +159,33 @@ def _train_in_worker(task: Task, part: list[RunConfig], topic: str) -> Outcome:
     outcome = task(part, advance=report)
     worker.log_event(topic, unsent)
     return outcome
+
+
+# ------------------------------------------------------------ the bar
+
+
+@contextmanager
+def progress_bar(total: int, shown: bool) -> Iterator[Advance]:
+    """A bar in an output of its own in a notebook, else on standard output."""
+    in_notebook = getattr(get_ipython(), "kernel", None) is not None
+    layout = "{percentage:3.0f}%|{bar:30}| {n:.0f}/{total} runs [{elapsed}<{remaining}]"
+    options = {"mininterval": PROGRESS_SECONDS, "bar_format": layout}
+    options["file"] = _OneOutput() if in_notebook else sys.stdout
+    with tqdm(total=total, disable=not (shown and total), **options) as bar:
+        yield lambda runs: bar.update(min(runs, total - bar.n))
+
+
+class _OneOutput(io.TextIOBase):
+    """A notebook output that each line replaces; papermill would save one output for each line."""
+
+    encoding = "utf-8"
+    handle = None
+
+    def write(self, text: str) -> int:
+        if line := text.strip("\r\n"):
+            shown = {"text/plain": line}
+            if self.handle is None:
+                self.handle = display(shown, raw=True, display_id=True)
+            else:
+                self.handle.update(shown, raw=True)
+        return len(text)

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from ncbook.files import appear, flush, is_file
+from ncbook.files import appear, flush
 from ncbook.train.config import RunConfig
 
 LOG = logging.getLogger(__name__)
@@ -74,7 +74,7 @@ def load_checkpoint(path: Path, config: RunConfig) -> dict[str, Any] | None:
 
 def _read(path: Path) -> dict[str, Any] | None:
     """What ``save_checkpoint`` was given; None if the file holds something else."""
-    raw = path.read_bytes() if is_file(path) else b""
+    raw = path.read_bytes() if os.path.isfile(path) else b""
     if hashlib.sha256(raw[DIGEST_BYTES:]).digest() != raw[:DIGEST_BYTES]:
         return None
     try:
