@@ -9,7 +9,7 @@ import difflib
 import math
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from numbers import Integral, Real
@@ -19,7 +19,7 @@ LARGEST_WHOLE = 2**63 - 1  # what 64 bits hold: a column of the store, torch's g
 LEAST_WIDTH = 1 / 64  # below it a hidden layer would have one unit or none
 NAME, NUMBER, WHOLE, FLAG = "name", "number", "whole", "flag"
 GRID, TRAINING, PLACE, MEASURING = "Grid", "Training", "Place", "Measuring"
-WORDS = {NUMBER: "a number", WHOLE: "a whole number", FLAG: "true or false"}
+WORDS = {NAME: "a name", NUMBER: "a number", WHOLE: "a whole number", FLAG: "true or false"}
 NEVER = object()  # not even None
 BOOLEANS = {"true": True, "false": False}
 
@@ -55,35 +55,26 @@ def items(value: Any) -> list[Any]:
     return list(value) if isinstance(value, list | tuple) else [value]
 
 
-@dataclass(frozen=True)
-class Range:
-    """Valid numbers: in words, and as a test."""
-
-    words: str
-    holds: Callable[[float], bool]
-
-
-POSITIVE = Range("a finite number > 0", lambda value: 0 < value < math.inf)
-NOT_NEGATIVE = Range("a finite number >= 0", lambda value: 0 <= value < math.inf)
-FACTOR = Range("a number in [0, 1)", lambda value: 0 <= value < 1)
-SHARE = Range("a number in [0, 1]", lambda value: 0 <= value <= 1)
-SCALE = Range(
-    f"a finite number of at least {LEAST_WIDTH}", lambda value: LEAST_WIDTH <= value < math.inf
-)
+# Valid numbers: in words, and as a test.
+POSITIVE = "a finite number > 0", lambda value: 0 < value < math.inf
+NOT_NEGATIVE = "a finite number >= 0", lambda value: 0 <= value < math.inf
+FACTOR = "a number in [0, 1)", lambda value: 0 <= value < 1
+SHARE = "a number in [0, 1]", lambda value: 0 <= value <= 1
+SCALE = f"a finite number of at least {LEAST_WIDTH}", lambda value: LEAST_WIDTH <= value < math.inf
 
 
 @dataclass(frozen=True)
-class Parameter:
+class Row:
     """A row of ``TABLE``.
 
     Args:
         name: of the notebook's parameter, and, with dashes, of the option.
-        kind: ``NAME``, ``NUMBER``, ``WHOLE`` or ``FLAG``.
         group: panel of ``--help``; those of ``GRID`` and ``TRAINING`` decide a run's result. None:
             of no option, but filled in.
         help: what it is; its label ends before the first parenthesis.
         default: of ``RunConfig``; None is valid if it is the default.
-        valid: names (``PATH`` at the end of one stands for any path), numbers or whole numbers.
+        valid: names (``PATH`` at the end of one stands for any path), a pair such as ``POSITIVE``,
+            or a range of whole numbers.
         empty: what an empty value means, in Markdown; by default the default.
         field: of ``RunConfig``, and column of the store; by default the name, or its singular.
         many: whether a request may have several values: an axis of the grid.
@@ -98,7 +89,7 @@ class Parameter:
     group: str | None
     help: str
     default: Any = None
-    valid: tuple[str, ...] | Range | range | None = None
+    valid: tuple | range | None = None
     empty: str = ""
     field: str = ""
     many: bool = False
@@ -121,34 +112,30 @@ class Parameter:
         number = is_number(self.default)
         return self.empty or (f"{self.default:g}" if number else f"`{str(self.default).lower()}`")
 
-    # ------------------------------------------------------------ values of a config
-
     def typed(self, value: Any) -> Any:
-        """The value as the one type of its field, so that equal configs are one run in every
+        """A config's value as the one type of its field, so that equal configs are one run in every
         respect; what is no number stays as it is, for ``check`` to refuse."""
         value = plain(value)
-        if not is_number(value) or self.kind not in (NUMBER, WHOLE):
-            return value
-        if self.kind == WHOLE:
-            return int(value) if isinstance(value, Integral) else value
-        try:
-            return float(value) + 0.0  # 0.0 for -0.0
-        except OverflowError:
-            return math.inf
+        if self.kind == NUMBER and is_number(value):
+            # 0.0 for -0.0; an int may be too large for a float.
+            return math.inf if abs(value) > sys.float_info.max else float(value) + 0.0
+        return int(value) if self.kind == WHOLE and is_number(value, Integral) else value
 
     def check(self, value: Any) -> None:
-        """Raise ``ValueError``, naming the value and what is valid, unless it can be used."""
+        """Raise ``ValueError`` unless a config may have the value, naming it and what is valid."""
         if value is None and self.default is None:
             return
-        if isinstance(self.valid, range):
-            check_whole(self.field, value, self.valid[0], self.valid[-1])
-        elif isinstance(self.valid, tuple):
+        if self.kind == NAME and self.valid:
             self.check_known(value)
-        elif isinstance(self.valid, Range) and not (is_number(value) and self.valid.holds(value)):
-            words = self.valid.words + (", or None" if self.default is None else "")
-            raise ValueError(f"{self.field} must be {words}, got {value!r}")
+        elif self.kind == WHOLE:
+            check_whole(self.field, value, self.valid[0], self.valid[-1])
         elif self.kind == FLAG and not isinstance(value, bool):
             raise ValueError(f"{self.field} must be true or false, got {value!r}")
+        elif self.kind == NUMBER:
+            words, holds = self.valid
+            if not (is_number(value) and holds(value)):
+                words += ", or None" if self.default is None else ""
+                raise ValueError(f"{self.field} must be {words}, got {value!r}")
 
     def check_known(self, value: Any) -> None:
         """Raise ``ValueError``, naming the valid ones, unless the name is one of them."""
@@ -156,38 +143,22 @@ class Parameter:
         if value not in self.valid and not str(value).startswith(prefixes):
             raise ValueError(f"unknown {self.field} {value!r}; valid: {', '.join(self.valid)}")
 
-    # ------------------------------------------------------------ values as users write them
-
     def read(self, value: Any) -> Any:
-        """The value of a notebook's parameter or an option: a tuple if there may be many, else one
-        value, or None if it is empty.
-
-        Raises:
-            ValueError: it is not of the parameter's kind.
-        """
-        if self.many:
-            return tuple(map(self.read_one, items(value)))
+        """A notebook's or an option's value: a tuple if there may be many, else one value, or None
+        if it is empty. Raises ``ValueError`` if it is not of the parameter's kind."""
         if self.kind in (NAME, FLAG):
             return None if value in (None, "") else self.read_one(value)
-        found = items(value)
+        found = tuple(map(self.read_one, items(value)))
+        if self.many:
+            return found
         if len(found) > 1:
             raise ValueError(f"{self.name} must be {WORDS[self.kind]}, got {value!r}")
-        return self.read_one(found[0]) if found else None
+        return found[0] if found else None
 
     def read_one(self, value: Any) -> Any:
-        """One value, of this parameter's kind.
-
-        Raises:
-            ValueError: it is not of the parameter's kind.
-        """
-        if self.kind == NAME:
-            if not isinstance(value, str | os.PathLike):
-                raise ValueError(f"{self.name} must be a name, got {value!r}")
-            return str(value)
+        """One value; ``ValueError`` if it is not of the parameter's kind."""
         try:
-            if self.kind == FLAG:
-                return value if isinstance(value, bool) else BOOLEANS[value.strip().lower()]
-            return _whole(value) if self.kind == WHOLE else _number(value)
+            return READERS[self.kind](value)
         except (TypeError, AttributeError, LookupError, ValueError, ArithmeticError):
             words = f"{WORDS[self.kind][2:]}s" if self.many else WORDS[self.kind]
             raise ValueError(f"{self.name} must be {words}, got {value!r}") from None
@@ -205,12 +176,14 @@ def _number(value: Any) -> int | float:
 
 def _whole(value: Any) -> int:
     """An int, also from ``5.0`` or ``"5"``."""
-    number = _number(value)
-    if not float(number).is_integer():
+    number = Fraction(_number(value))
+    if number.denominator != 1:
         raise ValueError
     return int(number)
 
 
+READERS = {NAME: os.fspath, NUMBER: _number, WHOLE: _whole}
+READERS[FLAG] = lambda value: BOOLEANS[str(value).strip().lower()]
 OPTIMIZERS = ("sgd", "sgdw", "adam", "adamw", "signum", "signumw")
 OPTIMIZERS += ("sgd_mixed", "adam_mixed", "signum_mixed")
 DATA = ("digits", "gaussians", "ufm", "mnist", "fashion_mnist", "cifar10")
@@ -222,6 +195,7 @@ FROM_0, FROM_1, FROM_2 = (range(least, LARGEST_WHOLE + 1) for least in range(3))
 DEPTHS = range(1, 1001)  # each layer is a module of its own, and takes time to build
 OWN = {"many": True, "shared": False}  # an axis along which the runs of a chunk may differ
 PAPERS = "the paper's"
+ALL = "all samples"
 SHARES = "0, 0.1, ..., 1"
 MOMENTA = "0, 0.5, 0.7, 0.9, 0.95, 0.98"
 STEP = "`step`; for a vit `cosine`"
@@ -229,54 +203,32 @@ LOGGED = "0, 1, 2, 5, ..., the last"
 RESULTS = "`NCBOOK_RESULTS`, else `./results`"
 
 TABLE = (
-    Parameter("optimizer", NAME, GRID, "update rule", "sgd", OPTIMIZERS, "`adamw`", shared=False),
-    Parameter("dataset", NAME, GRID, "data (PATH: here or in NCBOOK_DATA)", "digits", DATA),
-    Parameter("model", NAME, GRID, "network (ufm: with data ufm alone)", "mlp", MODELS),
-    Parameter("seeds", WHOLE, GRID, "seeds (of weights, batches, subset)", 0, FROM_0, many=True),
-    Parameter("lrs", NUMBER, GRID, "learning rates", 0.01, POSITIVE, PAPERS, **OWN),
-    Parameter("weight_decays", NUMBER, GRID, "weight decays", 5e-4, NOT_NEGATIVE, PAPERS, **OWN),
-    Parameter(
-        "momenta", NUMBER, GRID, "momenta (Adam: beta 1)", 0.9, FACTOR, MOMENTA, "momentum", **OWN
-    ),
-    Parameter(
-        "coupled_shares", NUMBER, GRID, "coupled share (if mixed)", None, SHARE, SHARES, **OWN
-    ),
-    Parameter("epochs", WHOLE, TRAINING, "passes over the training set", 200, FROM_1),
-    Parameter("batch_size", WHOLE, TRAINING, "samples a step", 128, FROM_2),
-    Parameter(
-        "train_size",
-        WHOLE,
-        TRAINING,
-        "size of a class-balanced subset",
-        None,
-        FROM_1,
-        "all samples",
-    ),
-    Parameter("width", NUMBER, TRAINING, "factor on the layers' widths (such as 1/8)", 1.0, SCALE),
-    Parameter(
-        "depth", WHOLE, TRAINING, "mlp layers, vit blocks", None, DEPTHS, "3, and 6", before=None
-    ),
-    Parameter(
-        "precision", NAME, TRAINING, "format of hidden layers' numbers", "float32", PRECISIONS
-    ),
-    Parameter(
+    Row("optimizer", NAME, GRID, "update rule", "sgd", OPTIMIZERS, "`adamw`", shared=False),
+    Row("dataset", NAME, GRID, "data (PATH: here or in NCBOOK_DATA)", "digits", DATA),
+    Row("model", NAME, GRID, "network (ufm: with data ufm alone)", "mlp", MODELS),
+    Row("seeds", WHOLE, GRID, "seeds (of weights, batches, subset)", 0, FROM_0, many=True),
+    Row("lrs", NUMBER, GRID, "learning rates", 0.01, POSITIVE, PAPERS, **OWN),
+    Row("weight_decays", NUMBER, GRID, "weight decays", 5e-4, NOT_NEGATIVE, PAPERS, **OWN),
+    Row("momenta", NUMBER, GRID, "momenta (Adam: beta 1)", 0.9, FACTOR, MOMENTA, "momentum", **OWN),
+    Row("coupled_shares", NUMBER, GRID, "coupled share (if mixed)", None, SHARE, SHARES, **OWN),
+    Row("epochs", WHOLE, TRAINING, "passes over the training set", 200, FROM_1),
+    Row("batch_size", WHOLE, TRAINING, "samples a step", 128, FROM_2),
+    Row("train_size", WHOLE, TRAINING, "size of a class-balanced subset", None, FROM_1, ALL),
+    Row("width", NUMBER, TRAINING, "factor on the layers' widths (such as 1/8)", 1.0, SCALE),
+    Row("depth", WHOLE, TRAINING, "mlp layers, vit blocks", None, DEPTHS, "3, and 6", before=None),
+    Row("precision", NAME, TRAINING, "format of hidden layers' numbers", "float32", PRECISIONS),
+    Row(
         "schedule", NAME, TRAINING, "learning rate over time", None, SCHEDULES, STEP, before="step"
     ),
-    Parameter(
-        "clip", NUMBER, TRAINING, "largest gradient norm", None, POSITIVE, "no limit", before=None
-    ),
-    Parameter("augment", FLAG, TRAINING, "random crops and flips of images", False, before=False),
-    Parameter(
-        "log_epochs", WHOLE, MEASURING, "epochs to measure at", None, FROM_0, LOGGED, many=True
-    ),
-    Parameter("deterministic", FLAG, MEASURING, "deterministic algorithms on a GPU", False),
-    Parameter("results", NAME, PLACE, "folder of the store", empty=RESULTS, metavar="FOLDER"),
-    Parameter("workers", WHOLE, PLACE, "processes", None, FROM_1, "one a core, or one a GPU"),
-    Parameter(
-        "scheduler", NAME, PLACE, "Dask scheduler to use", empty="this machine", metavar="ADDRESS"
-    ),
-    Parameter("device", NAME, PLACE, "`cpu`, `cuda` or `cuda:1`", empty="a GPU if there is one"),
-    Parameter("data_listing", NAME, None, "fingerprint of a folder's images"),
+    Row("clip", NUMBER, TRAINING, "largest gradient norm", None, POSITIVE, "no limit", before=None),
+    Row("augment", FLAG, TRAINING, "random crops and flips of images", False, before=False),
+    Row("log_epochs", WHOLE, MEASURING, "epochs to measure at", None, FROM_0, LOGGED, many=True),
+    Row("deterministic", FLAG, MEASURING, "deterministic algorithms on a GPU", False),
+    Row("results", NAME, PLACE, "folder of the store", empty=RESULTS, metavar="FOLDER"),
+    Row("workers", WHOLE, PLACE, "processes", None, FROM_1, "one a core, or one a GPU"),
+    Row("scheduler", NAME, PLACE, "Dask scheduler to use", empty="this machine", metavar="ADDRESS"),
+    Row("device", NAME, PLACE, "`cpu`, `cuda` or `cuda:1`", empty="a GPU if there is one"),
+    Row("data_listing", NAME, None, "fingerprint of a folder's images"),
 )
 BY_NAME = {row.name: row for row in TABLE if row.group}  # those that users set
 FIELDS = {row.field: row for row in TABLE if row.group in (GRID, TRAINING, None)}  # of a run
@@ -292,11 +244,7 @@ def check_name(name: str) -> None:
 
 
 def read(given: Mapping[str, Any]) -> dict[str, Any]:
-    """All parameters as ``Parameter.read`` has them; one that is not given is empty.
-
-    Raises:
-        ValueError: a value that is not of its parameter's kind.
-    """
+    """All parameters as ``Row.read`` has them; one that is not given is empty."""
     return {name: row.read(given.get(name)) for name, row in BY_NAME.items()}
 
 
@@ -304,7 +252,7 @@ def documented() -> str:
     """A Markdown table of all parameters."""
     lines = ["| parameter | meaning | empty means |", "|---|---|---|"]
     for row in BY_NAME.values():
-        names = row.valid if isinstance(row.valid, tuple) else ()
+        names = row.valid or () if row.kind == NAME else ()
         meaning = ": ".join(filter(None, (row.help, " ".join(f"`{name}`" for name in names))))
         lines.append(f"| `{row.name}` | {meaning} | {row.usual} |")
     return "\n".join(lines)

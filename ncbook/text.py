@@ -28,11 +28,8 @@ def line(value: object, longest: int = LONGEST) -> str:
     if len(text) > longest:
         text = f"{text[: longest // 2]}…{text[-(longest // 2) :]}"
     text = BREAKS.sub(" ", text).strip()
-    return "".join(c if c.isprintable() or c in KEPT else _spelt(c) for c in text)
-
-
-def _spelt(character: str) -> str:
-    return character.encode("unicode_escape").decode()
+    shown = (c if c.isprintable() or c in KEPT else ascii(c)[1:-1] for c in text)
+    return "".join(shown)
 
 
 def html(value: object, longest: int = LONGEST) -> str:

@@ -38,9 +38,10 @@ def has_fixtures(path):
 
 @pytest.fixture(autouse=True)
 def ctrl_c_is_an_interrupt():
-    """Here, and in all that tests start: a shell's background job ignores it, and dask_jobqueue
-    ends the process."""
+    """Here, and in all that tests start: a shell's background job ignores it, dask_jobqueue ends
+    the process, and after a stop our own commands ignore another, SIGTERM too."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 @pytest.fixture

@@ -26,7 +26,7 @@ from sweeps import LAST_BITS, LIGHT, assert_same_rows, family, left_over, wait_u
 from typer.testing import CliRunner
 
 from ncbook import __version__, store, sweep
-from ncbook.cli import app, blocks, notebook, planning, show, sweeping
+from ncbook.cli import app, blocks, notebook, show, sweeping
 from ncbook.cli.notebook import Failure
 from ncbook.sweep import cluster, leases
 
@@ -192,7 +192,7 @@ def test_a_folder_that_changes_while_it_is_swept_is_named(tmp_path, monkeypatch)
 
 
 def test_hidden_files_in_a_folder_are_said_in_one_line(tmp_path, monkeypatch):
-    monkeypatch.setattr(planning, "estimate", lambda *_: {})
+    monkeypatch.setattr(sweeping, "estimate", lambda *_: {})
     write_pictures(tmp_path / "x")
     (tmp_path / "x" / "train" / "a" / "@eaDir").mkdir()
     chosen = ("--lrs", "0.01", "--momenta", "0.9", "--batch-size", "4")
@@ -215,8 +215,8 @@ def test_a_scheduler_without_workers_is_refused_in_one_line(tmp_path, monkeypatc
 def test_a_folder_that_cannot_be_made_is_one_line(tmp_path, option):
     (tmp_path / "file").touch()
     _, error = call("sweep", *GRID, option, tmp_path / "file" / "folder", code=2)
-    what = option.removeprefix("--")
-    assert error.startswith(f"ncbook: the {what} folder {tmp_path}/file/folder cannot be written (")
+    assert error.startswith("ncbook: ")
+    assert f"{tmp_path}/file/folder" in error
     assert error.count("\n") == 1
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
@@ -241,7 +241,7 @@ def test_a_full_disk_is_one_line(tmp_path, monkeypatch):
 def test_without_its_notebook_the_package_says_so(tmp_path, monkeypatch):
     monkeypatch.setattr(notebook, "SOURCE", tmp_path / "sweep.ipynb")
     _, error = call("sweep", *GRID, code=2)
-    assert error.startswith(f"ncbook: no notebook {tmp_path}/sweep.ipynb: ncbook must be installed")
+    assert error.startswith(f"ncbook: no notebook {tmp_path}/sweep.ipynb: install ncbook from")
 
 
 # ------------------------------------------------------------ blocks
@@ -254,7 +254,7 @@ def asked(*options):
 
 def test_a_block_is_a_data_set_model_optimizer_and_learning_rate():
     found = asked("--optimizer", "all", "--dataset", "digits,gaussians", "--lrs", "0.1,0.2,0.1")
-    names = [(b.dataset, b.model, b.optimizer, b.lr) for b in found.blocks]
+    names = [tuple(block.names.values()) for block in found.blocks]
     assert names == [
         (dataset, "mlp", optimizer, lr)
         for dataset in ("digits", "gaussians")
@@ -272,11 +272,6 @@ def test_the_notebook_makes_the_runs_of_its_block():
         request = sweep.read(block.parameters)
         assert {sweep.run_id(config) for config in request.configs} == block.runs.keys()
         assert (request.log_epochs, request.deterministic) == ((0, 7), True)
-
-
-def test_the_grid_of_status_is_the_same_wherever_it_is_trained():
-    options = {"optimizer": "sgd", "workers": "0", "device": "nowhere", "log_epochs": "x"}
-    assert blocks.read_grid(options) == blocks.read({"optimizer": "sgd"}).blocks
 
 
 def test_executed_notebooks_have_names_of_their_own():
@@ -311,7 +306,7 @@ def test_a_plan_leaves_out_what_is_stored(tmp_path, monkeypatch):
 
     def estimate(configs, *place):
         timed.append(configs)
-        return planning.START_SECONDS + 100.0 * len(configs)
+        return sweeping.START_SECONDS + 100.0 * len(configs)
 
     monkeypatch.setattr(sweep, "estimate_seconds", estimate)
     said, _ = call("plan", *GRID, "--optimizer", "sgd,sgdw,adam", "--json")
@@ -319,13 +314,14 @@ def test_a_plan_leaves_out_what_is_stored(tmp_path, monkeypatch):
     left = [(b["optimizer"], b["lr"], b["to_train"]) for b in answer["blocks"]]
     assert left[:3] == [("sgd", 0.01, 0), ("sgd", 0.05, 1), ("sgdw", 0.01, 2)]
     assert answer["blocks"][0]["seconds"] == 0
-    assert answer["blocks"][1]["seconds"] == planning.NOTEBOOK_SECONDS + 100
+    assert answer["blocks"][1]["seconds"] == sweeping.NOTEBOOK_SECONDS + 100
     assert [configs[0].direction for configs in timed] == ["sgd", "adam"]  # one timing each
     assert answer["total"] == {
         "wanted": 12,
         "stored": 3,
         "to_train": 9,
-        "seconds": planning.START_SECONDS + 5 * planning.NOTEBOOK_SECONDS + 900,
+        "seconds": sweeping.START_SECONDS + 5 * sweeping.NOTEBOOK_SECONDS + 900,
+        "time": "16 minutes",
     }
 
 
@@ -343,13 +339,16 @@ def test_a_plan_is_a_table_of_80_columns(monkeypatch):
 
 
 def test_no_row_is_broken_and_the_ends_of_long_names_are_kept(capsys):
-    long = "folder:a-data-set-with-a-name-that-no-table-of-80-columns-can-hold resnet9 sgd 0.01"
-    show.table(sweeping.COLUMNS, [(long, 1, 2, 3, 4, 5)] * 3, ("all", 10**6, 1, 1, 1, 10**6))
+    names = {"model": "resnet9", "optimizer": "sgd", "lr": 0.01}
+    names["dataset"] = "folder:a-data-set-with-a-name-that-no-table-of-80-columns-can-hold"
+    row = names | dict(zip(sweeping.COLUMNS, (10**6 - 2, 0, 0, 0, 5.4), strict=True))
+    ones = dict.fromkeys(sweeping.COLUMNS, 1)
+    show.blocks({"blocks": [row, names | ones, names | ones]}, sweeping.COLUMNS, as_json=False)
     lines = [line for line in capsys.readouterr().out.splitlines() if line.strip()]
     assert len(lines) == 6
     assert max(map(len, lines)) <= WIDTH
     assert all(line.split()[-7:-5] == ["sgd", "0.01"] for line in lines[2:5])
-    assert lines[-1].split() == ["all", "1000000", "1", "1", "1", "1000000"]
+    assert lines[-1].split() == ["all", "1000000", "2", "2", "2", "7"]
 
 
 # ------------------------------------------------------------ status
@@ -577,7 +576,7 @@ def test_a_sweep_ends_with_a_table(notebooks):
     notebooks.answers.append(diverge)
     said, _ = call("sweep", *GRID)
     lines = [line.split() for line in said.splitlines() if line.strip()]
-    assert lines[0] == list(sweeping.COLUMNS)
+    assert lines[0] == ["block", *sweeping.COLUMNS]
     *first, _seconds = lines[2]
     assert " ".join(first) == "digits mlp sgd 0.01 1 0 1 1"
     assert " ".join(lines[-1][:-1]) == "all 7 0 1 1"
@@ -601,7 +600,7 @@ def test_a_notebook_that_always_fails_is_reported_and_the_rest_completes(tmp_pat
     assert Path(path).parent == tmp_path / "kept"
     assert error.count("trying again") == 3
     assert (
-        "[1/4] digits mlp sgd 0.01: failed after 4 tries, 1 of 2 runs are left: its kernel died; "
+        "[1/4] digits mlp sgd 0.01: failed at try 4, 1 of 2 runs are left: its kernel died; "
         f"see {path}"
     ) in error.splitlines()
 
@@ -610,7 +609,7 @@ def test_what_a_notebook_would_say_again_is_not_tried_again(notebooks):
     notebooks.answers.append(lambda r: train_one_and_fail(r, "ValueError: no", hopeless=True))
     report, error = report_of(*GRID, code=1)
     assert [b["tries"] for b in report] == [1, 1, 1, 1]
-    assert "failed after 1 try, 1 of 2 runs are left: ValueError: no; see" in error
+    assert "failed at try 1, 1 of 2 runs are left: ValueError: no; see" in error
 
 
 def test_a_disk_that_fills_up_stops_the_sweep_in_one_line(tmp_path, notebooks, monkeypatch):
@@ -647,18 +646,17 @@ def test_a_scheduler_that_goes_away_stops_the_sweep_in_one_line(notebooks, monke
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_stop_is_one_line_and_the_handlers_are_as_before(notebooks, number):
+def test_a_stop_is_one_line_and_a_second_is_ignored(notebooks, number):
     def interrupt(request):
         signal.raise_signal(number)
 
     notebooks.answers.append(interrupt)
-    before = signal.getsignal(number)
     said, error = call("sweep", *GRID, "--json", code=130)
     assert said == ""
     assert error == (
         "ncbook: stopped; all that ended is stored, and the same command goes on from there\n"
     )
-    assert signal.getsignal(number) is before
+    signal.raise_signal(number)
 
 
 def test_a_damaged_file_is_set_aside_and_its_runs_are_trained_again(tmp_path, notebooks):

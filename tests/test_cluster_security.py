@@ -19,7 +19,7 @@ from distributed import Security
 from sweeps import family, started_scheduler
 
 from ncbook import private, sweep
-from ncbook.cli import notebook_process
+from ncbook.cli import notebook
 from ncbook.sweep import SweepError, cluster
 
 ROOT = Path(__file__).parents[1]
@@ -221,7 +221,7 @@ def test_kernels_are_of_this_python_whatever_a_kernelspec_says(tmp_path, monkeyp
     spec.parent.mkdir(parents=True)
     spec.write_text(json.dumps({"argv": ["/no/python"], "display_name": "", "language": "python"}))
     monkeypatch.setenv("JUPYTER_PATH", str(tmp_path))
-    manager = notebook_process.Kernel(kernel_name="python3")
+    manager = notebook.kernel_class()(kernel_name="python3")
     command = manager.format_kernel_cmd()
     assert command[0] == sys.executable
     assert "ipykernel_launcher" in command

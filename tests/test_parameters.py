@@ -120,7 +120,7 @@ def test_the_documented_parameters_are_the_tables(path):
 
 
 ROW = """
-    Parameter(
+    Row(
         "noises", NUMBER, GRID, "label noise (a share)", 0.0, SHARE, many=True, before=0.0
     ),
 """

@@ -106,7 +106,7 @@ def test_the_listing_is_that_of_an_image_folder(tree):
         reference = torchvision.datasets.ImageFolder(tree / folder)
         paths = [streamed.path(split, i) for i in range(len(reference))]
         assert [str(path) for path in paths] == [path for path, _ in reference.samples]
-        assert streamed.labels[split].tolist() == reference.targets
+        assert getattr(streamed, f"{split}_y").tolist() == reference.targets
     assert list(streamed.class_names) == reference.classes
     assert streamed.num_classes == CLASSES
     assert streamed.input_shape == (3, SIDE, SIDE)
@@ -262,7 +262,7 @@ def held(streamed):
     """The same images as tensors, for ``train_members``."""
 
     def pixels(split):
-        return torch.stack([streamed.image(split, i) for i in range(len(streamed.labels[split]))])
+        return torch.stack([streamed.image(split, i) for i in range(len(streamed.files[split]))])
 
     mean, std = (255 * torch.tensor(v) for v in ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]))
     return data.Dataset(
@@ -271,7 +271,6 @@ def held(streamed):
         streamed.train_y,
         pixels("test"),
         streamed.test_y,
-        streamed.num_classes,
         streamed.class_names,
         mean,
         std,

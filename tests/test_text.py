@@ -337,7 +337,8 @@ def test_an_executed_notebook_has_a_name_that_a_file_can_have(value, tmp_path):
     block = sweeping.blocks.read(
         {"dataset": "digits", "optimizer": "adam", "lrs": "0.01", "results": str(tmp_path)}
     ).blocks[0]
-    name = sweeping._file_name(dataclasses.replace(block, dataset=f"folder:{value}"))
+    names = block.names | {"dataset": f"folder:{value}"}
+    name = sweeping._file_name(dataclasses.replace(block, names=names))
     assert re.fullmatch(r"[\w.-]+", name)
     (tmp_path / name).touch()
 

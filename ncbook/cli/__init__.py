@@ -1,17 +1,15 @@
 """The command line: ``ncbook sweep``, ``plan``, ``status`` and ``export``.
 
-Each command's module is imported when it runs: torch takes seconds, and ``--help`` needs none of
-it.
+Each command's module is imported when it runs: ``--help`` needs no torch, which takes seconds.
 """
 
-import signal
 from typing import Annotated
 
 import typer
 
 from ncbook import __version__
-from ncbook.cli.lines import INTERRUPTED, STOPPED_SWEEP
 from ncbook.cli.options import OF_RUNS, Options, takes
+from ncbook.cli.show import STOPPED_SWEEP
 from ncbook.parameters import BY_NAME, PLACE
 
 app = typer.Typer(
@@ -22,9 +20,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-Json = Annotated[
-    bool, typer.Option("--json", help="answer for programs, alone on stdout", metavar="")
-]
+Json = Annotated[bool, typer.Option("--json", help="for programs, alone on stdout", metavar="")]
 Notebooks = Annotated[
     str | None,
     typer.Option(
@@ -42,14 +38,11 @@ def _version(wanted: bool) -> None:
         raise typer.Exit
 
 
-Version = Annotated[
-    bool,
-    typer.Option("--version", help="show it", metavar="", callback=_version, is_eager=True),
-]
+ONLY_VERSION = typer.Option("--version", help="show it", callback=_version, is_eager=True)
 
 
 @app.callback()
-def ncbook(version: Version = False) -> None:
+def ncbook(version: Annotated[bool, ONLY_VERSION] = False) -> None:
     """Train grids of hyperparameters, and measure how far neural collapse goes in each run."""
 
 
@@ -76,9 +69,9 @@ def plan(options: Options, as_json: Json = False) -> None:
     The options are those of `sweep`. A few steps are timed, on this device. Nothing is trained or
     written; a data set that is missing is downloaded.
     """
-    from ncbook.cli import planning
+    from ncbook.cli import sweeping
 
-    planning.plan(options, as_json)
+    sweeping.plan(options, as_json)
 
 
 @app.command()
@@ -110,9 +103,4 @@ def export(out: Out, options: Options, status: Status = None, force: Force = Fal
 
 def main() -> None:
     """The program ``ncbook``."""
-    try:
-        app(prog_name="ncbook")
-    except SystemExit as end:
-        if end.code == INTERRUPTED:  # another Ctrl-C must not spoil the end
-            signal.signal(signal.SIGINT, signal.SIG_IGN)
-        raise
+    app(prog_name="ncbook")

@@ -1,41 +1,37 @@
-"""One execution of the sweep's notebook, in a process that ends when this one does."""
+"""One execution of the sweep's notebook, in a process that ends when this one does.
+
+The process, which runs this module, is told what to execute by one line of JSON on its standard
+input; if that fails, it answers with one on its standard output.
+"""
 
 import json
+import logging
 import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import psutil
 
 import ncbook
 
 SOURCE = Path(ncbook.__file__).parents[1] / "notebooks" / "sweep.ipynb"
-PROGRAM = "ncbook.cli.notebook_process"
-LOOK_SECONDS = 1.0  # between looks at what it has done
 STOP_SECONDS = 5.0  # for a kernel to stop its chunks on the workers, before it is killed
+START_SECONDS = 300  # until a kernel counts as dead: a busy machine takes long to import torch
 DIED = "its kernel died (killed, or out of memory?)"
+HOPELESS = ("ParameterError", "ValueError")  # what a notebook would say again
 
 
-@dataclass(frozen=True)
-class Failure:
+class Failure(NamedTuple):
     """Why a notebook did not get to its end, in one line; and whether it would say so again."""
 
     reason: str
     hopeless: bool = False
-
-
-def check_source() -> None:
-    """Raise ``FileNotFoundError`` unless the notebook is there: the package alone lacks it."""
-    if not SOURCE.is_file():
-        raise FileNotFoundError(
-            f"no notebook {SOURCE}: ncbook must be installed from its folder, pip install -e ."
-        )
 
 
 def execute(
@@ -44,17 +40,10 @@ def execute(
     environment: Mapping[str, str],
     while_it_runs: Callable[[], None],
 ) -> Failure | None:
-    """Execute the sweep's notebook; an exception in the meantime stops it.
-
-    Args:
-        parameters: the notebook's.
-        output: where the executed notebook is kept.
-        environment: variables for its kernel, in addition to ours.
-        while_it_runs: called every ``LOOK_SECONDS``.
-    """
-    request = {"source": str(SOURCE), "output": str(output), "parameters": dict(parameters)}
+    """Execute the sweep's notebook, with more variables in its kernel's environment, and keep it in
+    ``output``. An exception of ``while_it_runs``, called each second, stops it."""
     with subprocess.Popen(
-        [sys.executable, "-m", PROGRAM],
+        [sys.executable, "-m", "ncbook.cli.notebook"],
         env=os.environ | environment,
         stdin=subprocess.PIPE,  # open as long as we live
         stdout=subprocess.PIPE,
@@ -63,18 +52,18 @@ def execute(
         start_new_session=True,  # Ctrl-C is for us alone
     ) as process:
         try:
-            process.stdin.write(f"{json.dumps(request)}\n")
+            process.stdin.write(f"{json.dumps([str(output), dict(parameters)])}\n")
             process.stdin.flush()
             while process.poll() is None:
                 with suppress(subprocess.TimeoutExpired):
-                    process.wait(LOOK_SECONDS)
+                    process.wait(1.0)
                 while_it_runs()
         except BaseException:
             _stop(process)
             raise
         answer = process.stdout.read()
     if answer:
-        return Failure(**json.loads(answer))
+        return Failure(*json.loads(answer))
     return Failure(DIED) if process.returncode else None
 
 
@@ -89,3 +78,61 @@ def _stop(process: subprocess.Popen) -> None:
                     member.send_signal(number)
             psutil.wait_procs(family, STOP_SECONDS)
     process.kill()
+
+
+# ------------------------------------------------------------ in the process
+
+
+def main() -> None:
+    """Execute the notebook that standard input asks for."""
+    output, parameters = json.loads(sys.stdin.readline())
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    answers = os.fdopen(os.dup(sys.stdout.fileno()), "w")
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the kernel inherits it
+    logging.disable()
+    if failure := _failure_of(output, parameters):
+        answers.write(json.dumps(failure))
+        answers.close()
+
+
+def _end_with_parent() -> None:
+    sys.stdin.read()
+    os._exit(1)  # and the kernel with it
+
+
+def _failure_of(output: str, parameters: dict[str, Any]) -> Failure | None:
+    import papermill
+    from nbclient.exceptions import DeadKernelError
+
+    try:
+        papermill.execute_notebook(
+            # To papermill, braces in a path are parameters.
+            *(str(path).replace("{", "{{").replace("}", "}}") for path in (SOURCE, output)),
+            parameters,
+            progress_bar=False,
+            start_timeout=START_SECONDS,
+            kernel_manager_class=kernel_class(),
+        )
+    except papermill.PapermillExecutionError as error:
+        return Failure(f"{error.ename}: {error.evalue}", error.ename in HOPELESS)
+    except DeadKernelError:
+        return Failure(DIED)
+    except Exception as error:
+        return Failure(f"{type(error).__name__}: {error}")
+    return None
+
+
+def kernel_class() -> type:
+    """A kernel of this Python, which has ncbook, whatever a kernelspec of the user's says."""
+    from ipykernel.kernelspec import get_kernel_dict
+    from jupyter_client import AsyncKernelManager
+    from jupyter_client.kernelspec import KernelSpec
+
+    class Kernel(AsyncKernelManager):
+        kernel_spec = KernelSpec(**get_kernel_dict())
+
+    return Kernel
+
+
+if __name__ == "__main__":
+    main()

@@ -7,8 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from ncbook.cli.lines import one_line_errors
-from ncbook.parameters import BY_NAME, FLAG, GRID, NAME, TRAINING, Parameter
+from ncbook.cli.show import one_line_errors
+from ncbook.parameters import BY_NAME, FLAG, GRID, NAME, TRAINING, Row
 
 Options = Mapping[str, Any]  # text or a flag, by the parameter's name; None: not given
 NAMED = ("dataset", "model", "optimizer")  # the command line takes lists of these, too
@@ -25,7 +25,9 @@ def takes(names: Iterable[str], stopped: str = "stopped") -> Callable[[Callable]
         @wraps(command)
         def taking(**values: Any) -> None:
             with one_line_errors(stopped):
-                _check_filled(values)
+                for name, value in values.items():  # such as an unset variable of a shell
+                    if isinstance(value, str) and not value.strip(" ,[]()"):
+                        raise ValueError(f"{name} is empty: leave it out, or give it a value")
                 command(options={name: values.pop(name) for name in names}, **values)
 
         signature = inspect.signature(command, eval_str=True)
@@ -38,15 +40,8 @@ def takes(names: Iterable[str], stopped: str = "stopped") -> Callable[[Callable]
     return decorate
 
 
-def _check_filled(values: Mapping[str, Any]) -> None:
-    """Raise ``ValueError`` for an option without a value, such as an unset variable of a shell."""
-    for name, value in values.items():
-        if isinstance(value, str) and not value.strip(" ,[]()"):
-            raise ValueError(f"{name} is empty: leave it out, or give it a value")
-
-
-def _declared(row: Parameter) -> inspect.Parameter:
-    names = " ".join(row.valid) if isinstance(row.valid, tuple) else ""
+def _declared(row: Row) -> inspect.Parameter:
+    names = " ".join(row.valid or ()) if row.kind == NAME else ""
     listed = row.many or row.name in NAMED
     metavar = "LIST" if listed else "NAME" if row.kind == NAME else "NUMBER"
     usual = "" if row.kind == FLAG else f" [{row.usual}]"

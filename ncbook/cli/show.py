@@ -1,45 +1,95 @@
-"""Answers on standard output: tables for people, JSON for programs. Bars on standard error."""
+"""What the commands say: tables for people and JSON for programs on standard output; errors and
+notices on standard error."""
 
 import json
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+import signal
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from pathlib import Path
+from typing import Any, NoReturn
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.table import Column
 
-from ncbook import text
+from ncbook import notices, text
 
-BAR_WIDTH = 20
-LABEL_WIDTH = 36  # next to a bar: all of it in 80 columns
+BAD_INPUT, INTERRUPTED = 2, 130  # exit codes; the second is 128 + SIGINT, as in shells
+STOPPED_SWEEP = "all that ended is stored, and the same command goes on from there"
+# Errors shown as lines, by name, since importing their classes takes seconds.
+ERRORS = ("DataNotFoundError", "SweepError")
 GAP = "  "  # between two columns of a table
-REDRAWS = 2  # a second: more is traffic on a remote terminal
 
 
-def as_json(answer: Any) -> None:
-    """On standard output, for a program."""
-    typer.echo(json.dumps(answer, indent=2))
+def say(what: object) -> None:
+    """Print one line on standard error, whatever the text contains."""
+    typer.echo(f"ncbook: {text.line(what)}", err=True)
 
 
 def line(what: str) -> None:
-    """On standard output."""
+    """Print one line on standard output."""
     typer.echo(text.line(what))
 
 
-def table(columns: Sequence[str], rows: Iterable[Sequence], total: Sequence) -> None:
-    """The first column holds names, all others numbers; a long name loses its beginning."""
-    cells = [list(map(_cell, row)) for row in (columns, *rows, total)]
+@contextmanager
+def one_line_errors(stopped: str) -> Iterator[None]:
+    """Show errors that a user can cause, and a stop, as one line, and end with an exit code."""
+    _heed_one_stop()
+    try:
+        with notices.passed_to(lambda message, _: say(f"warning: {message}")):
+            yield
+    except KeyboardInterrupt:
+        say(stopped)
+        raise typer.Exit(INTERRUPTED) from None
+    except Exception as error:
+        if not isinstance(error, ValueError | OSError) and type(error).__name__ not in ERRORS:
+            raise
+        say(str(error) or type(error).__name__)
+        raise typer.Exit(BAD_INPUT) from None
+
+
+def _heed_one_stop() -> None:
+    """From now on the first Ctrl-C or SIGTERM is a ``KeyboardInterrupt``, and further ones are
+    ignored, since a stop takes seconds. One that is ignored already, as Ctrl-C of a job in the
+    background, still is."""
+    both = (signal.SIGINT, signal.SIGTERM)
+    heard = [number for number in both if signal.getsignal(number) is not signal.SIG_IGN]
+
+    def interrupt(*_: Any) -> NoReturn:
+        for number in heard:
+            signal.signal(number, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    for number in heard:
+        signal.signal(number, interrupt)
+
+
+def label(names: Mapping[str, Any]) -> str:
+    """``digits mlp adamw 0.001``; of a folder its last name."""
+    kind, colon, path = names["dataset"].partition(":")
+    dataset = f"{kind}:{Path(path).name}" if colon else kind
+    rate = f" {names['lr']:g}" if "lr" in names else ""
+    return text.line(f"{dataset} {names['model']} {names['optimizer']}{rate}")
+
+
+def blocks(answer: Mapping[str, Any], columns: Sequence[str], as_json: bool) -> None:
+    """Print an answer about its ``blocks``: as JSON, or as a table of some columns, with their
+    ``total`` or sums in the last row. A long label loses its beginning."""
+    if as_json:
+        typer.echo(json.dumps(answer, indent=2))
+        return
+    rows = answer["blocks"]
+    total = answer.get("total") or {name: sum(row[name] for row in rows) for name in columns}
+    cells = [["block", *(name.replace("_", " ") for name in columns)]]
+    cells += [[label(row), *(_cell(row[name]) for name in columns)] for row in rows]
+    cells += [["all", *(_cell(total[name]) for name in columns)]]
     first, *widths = (max(map(len, column)) for column in zip(*cells, strict=True))
-    room = shutil.get_terminal_size().columns - sum(widths) - len(GAP) * len(widths)
-    first = min(first, room)
+    others = sum(widths) + len(GAP) * len(widths)
+    first = min(first, shutil.get_terminal_size().columns - others)
     for i, (name, *numbers) in enumerate(cells):
         aligned = (number.rjust(width) for number, width in zip(numbers, widths, strict=True))
         typer.echo(GAP.join((cropped(name, first).ljust(first), *aligned)))
         if i == 0:
-            typer.echo("─" * (first + sum(widths) + len(GAP) * len(widths)))
+            typer.echo("─" * (first + others))
 
 
 def cropped(label: str, width: int) -> str:
@@ -48,52 +98,6 @@ def cropped(label: str, width: int) -> str:
 
 
 def _cell(value: Any) -> str:
-    return "-" if value is None else text.line(value)
-
-
-class Board:
-    """Progress of a sweep while it runs: two bars on a terminal, else a line a block."""
-
-    def __init__(self, bars: Progress, blocks: int, runs: int) -> None:
-        self._bars = bars
-        self._block = bars.add_task("starting", total=blocks, unit="blocks")
-        self._runs = bars.add_task("all", total=runs, unit="runs")
-        self._before = 0  # runs that had ended when the block began
-
-    def begin(self, label: str) -> None:
-        """Begin a block."""
-        self._before = self._bars.tasks[self._runs].completed
-        self._bars.update(self._block, description=cropped(text.line(label), LABEL_WIDTH))
-
-    def runs(self, ended: int) -> None:
-        """Show how many runs of this block have ended."""
-        self._bars.update(self._runs, completed=self._before + ended)
-
-    def end(self, line: str, failed: bool) -> None:
-        """End a block, with what became of it."""
-        self._bars.advance(self._block)
-        task = self._bars.tasks[self._block]
-        if self._bars.disable or failed:
-            self.line(f"[{task.completed:.0f}/{task.total:.0f}] {line}")
-
-    def line(self, what: str) -> None:
-        """Print a line above the bars."""
-        self._bars.console.print(text.line(what), soft_wrap=True)
-
-
-@contextmanager
-def board(blocks: int, runs: int) -> Iterator[Board]:
-    """For so many blocks, of which so many runs are to be trained; on standard error."""
-    console = Console(stderr=True, highlight=False, markup=False, emoji=False)
-    columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(BAR_WIDTH),
-        TextColumn("{task.completed:.0f}/{task.total:.0f} {task.fields[unit]}"),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(table_column=Column(no_wrap=True)),
-        TextColumn("left"),
-    )
-    quiet = not console.is_terminal
-    options = {"refresh_per_second": REDRAWS, "transient": True, "disable": quiet}
-    with Progress(*columns, console=console, **options) as bars:
-        yield Board(bars, blocks, runs)
+    if value is None:
+        return "-"
+    return f"{value:.0f}" if isinstance(value, float) else str(value)

@@ -1,59 +1,38 @@
-"""``ncbook sweep``: an execution of the notebook for each block, on workers that stay warm."""
+"""``ncbook sweep``: an execution of the notebook for each block, on workers that stay warm; and
+``ncbook plan``: how long that would take."""
 
+import os
 import re
-import signal
-import tempfile
+import sys
 import time
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+from tqdm import tqdm
 
 from ncbook import data, store, sweep, text
 from ncbook.cli import blocks, notebook, show
 from ncbook.cli.blocks import Asked, Block
-from ncbook.cli.lines import STOPPED_SWEEP, say
 from ncbook.cli.options import Options
 from ncbook.paths import expanded
 from ncbook.sweep import cluster, leases
-from ncbook.train import check_listing
+from ncbook.sweep.engine import START_SECONDS
+from ncbook.train import RunConfig, check_listing
 
 AGAIN = 3  # times that a notebook that failed is tried again
 NAME_LENGTH = 50  # characters, of up to four bytes: file systems take 255
-# The notebook's parameters that say where it trains, and environment variables for its kernel.
-Place = tuple[dict[str, Any], dict[str, str]]
-COLUMNS = ("block", "trained", "stored", "diverged", "failed", "seconds")
-
-
-@dataclass(frozen=True)
-class Done:
-    """What became of a block."""
-
-    wanted: int  # runs
-    stored: int  # of these, before this sweep began the block
-    trained: int = 0  # since then, among them ``diverged``
-    diverged: int = 0
-    failed: int = 0  # given up since then: they killed their worker each time
-    left: int = 0  # neither stored nor given up
-    seconds: float = 0.0
-    tries: int = 0  # executions of the notebook
-    notebook: str | None = None
-    error: str | None = None  # why the last one failed
-
-    def text(self) -> str:
-        """For a line."""
-        if self.error:
-            tries = "1 try" if self.tries == 1 else f"{self.tries} tries"
-            return (
-                f"failed after {tries}, {self.left} of {self.wanted} runs are left: "
-                f"{self.error}; see {self.notebook}"
-            )
-        return (
-            f"{self.trained} trained, {self.stored} stored already, {self.diverged} diverged, "
-            f"{self.failed} failed, {self.seconds:.0f} s"
-        )
+NOTEBOOK_SECONDS = 12.0  # a kernel that imports torch, and draws: measured on one core
+PLANNED = ("wanted", "stored", "to_train", "seconds")
+LABEL_WIDTH = 36  # next to a bar: all of it in 80 columns
+COLUMNS = ("trained", "stored", "diverged", "failed", "seconds")
+# What became of a block, for a line.
+TRAINED = "{trained} trained, {stored} stored already, {diverged} diverged, {failed} failed, "
+TRAINED += "{seconds:.0f} s"
+FAILED = "failed at try {tries}, {left} of {wanted} runs are left: {error}; see {notebook}"
+NOTHING = dict.fromkeys((*COLUMNS, "left", "tries"), 0) | {"notebook": None, "error": None}
 
 
 def train_blocks(options: Options, notebooks: str | None, as_json: bool) -> bool:
@@ -62,85 +41,50 @@ def train_blocks(options: Options, notebooks: str | None, as_json: bool) -> bool
     Raises:
         ValueError, OSError, data.DataNotFoundError, sweep.SweepError: what was asked for cannot be
             trained; nothing was trained or made.
-        KeyboardInterrupt: Ctrl-C; nothing that ended is lost, and all processes have ended.
+        KeyboardInterrupt: a stop; nothing that ended is lost, and all processes have ended.
     """
-    with _one_interrupt():
-        asked = blocks.read(options)
-        notebook.check_source()
-        blocks.check_data(asked)
-        folder = expanded(notebooks, "notebooks") if notebooks else asked.results / "notebooks"
-        _make_folders(asked.results, folder.absolute())
-        store.set_aside_damaged(asked.results)
-        done, stop = _sweep(asked, folder.absolute())
-    _report(asked, done, as_json)
+    asked = blocks.read(options)
+    if not notebook.SOURCE.is_file():
+        raise FileNotFoundError(
+            f"no notebook {notebook.SOURCE}: install ncbook from its folder, pip install -e ."
+        )
+    blocks.check_data(asked)
+    folder = asked.results / "notebooks"
+    if notebooks:
+        folder = expanded(notebooks, "notebooks").absolute()
+        folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise PermissionError(f"the notebooks folder {folder} cannot be written")
+    store.ensure_writable(asked.results)
+    folder.mkdir(parents=True, exist_ok=True)
+    store.set_aside_damaged(asked.results)
+    done, stop = _sweep(asked, folder)
+    answer = [block.names | done[block] for block in asked.blocks if block in done]
+    show.blocks({"results": str(asked.results), "blocks": answer}, COLUMNS, as_json)
     if stop:
-        say(f"{stop}; {STOPPED_SWEEP}")
-    return not stop and not any(d.error for d in done.values())
+        show.say(f"{stop}; {show.STOPPED_SWEEP}")
+    return not stop and not any(outcome["error"] for outcome in done.values())
 
 
-def _make_folders(results: Path, notebooks: Path) -> None:
-    """Make both, and write a file in each; or leave neither."""
-    wanted = [results / "runs", notebooks]
-    new = {f for folder in wanted for f in (folder, *folder.parents) if not f.exists()}
-    try:
-        store.ensure_writable(results)
-        notebooks.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=notebooks) as file:
-            file.write(b"probe")
-            file.flush()
-    except OSError as error:
-        for folder in sorted(new, reverse=True):  # what is in a folder comes before it
-            with suppress(OSError):
-                folder.rmdir()
-        if isinstance(error, store.ResultsFolderError):
-            raise
-        why = error.strerror or error
-        raise OSError(f"the notebooks folder {notebooks} cannot be written ({why})") from None
-
-
-@contextmanager
-def _one_interrupt() -> Iterator[None]:
-    """The first Ctrl-C or SIGTERM stops the sweep, which takes seconds; further ones are ignored.
-
-    Where one is ignored already, as Ctrl-C of a job in the background, it still is.
-    """
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    heard = [number for number, handler in before.items() if handler is not signal.SIG_IGN]
-
-    def interrupt(*_: Any) -> None:
-        for number in heard:
-            signal.signal(number, signal.SIG_IGN)
-        raise KeyboardInterrupt
-
-    for number in heard:
-        signal.signal(number, interrupt)
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-# ------------------------------------------------------------ blocks, one after another
-
-
-def _sweep(asked: Asked, folder: Path) -> tuple[dict[Block, Done], str | None]:
+def _sweep(asked: Asked, folder: Path) -> tuple[dict[Block, dict], str | None]:
     """What became of each block; and why the sweep had to stop before the last one, if so."""
-    todo = {block: sweep.missing(block.runs.values(), asked.results) for block in asked.blocks}
-    done = {block: Done(len(block.runs), len(block.runs)) for block in todo if not todo[block]}
+    todo = asked.todo()
+    done = {block: NOTHING | dict.fromkeys(("wanted", "stored"), len(block.runs)) for block in todo}
     todo = {block: missing for block, missing in todo.items() if missing}
+    done = {block: outcome for block, outcome in done.items() if block not in todo}
     if done:
-        say(f"{len(done)} of {len(asked.blocks)} blocks are stored already: skipped")
+        show.say(f"{len(done)} of {len(asked.blocks)} blocks are stored already: skipped")
+    bar = tqdm(total=sum(map(len, todo.values())), unit="run", disable=None, leave=False)
     try:
-        with (
-            show.board(len(todo), sum(map(len, todo.values()))) as board,
-            _workers(asked, todo.values()) as place,
-        ):
-            trainer = _Trainer(asked, folder, *place, board)
-            for block in todo:
-                board.begin(block.label)
-                done[block] = trainer.train(block)
-                board.end(f"{block.label}: {done[block].text()}", bool(done[block].error))
+        with bar, _workers(asked, todo.values()) as (place, environment):
+            for i, block in enumerate(todo, 1):
+                bar.set_description(f"[{i}/{len(todo)}] {show.cropped(block.label, LABEL_WIDTH)}")
+                parameters = block.parameters | {"results": str(asked.results)} | place
+                request = parameters, folder / _file_name(block), environment
+                done[block] = _train(block, request, asked, bar)
+                said = FAILED if done[block]["error"] else TRAINED
+                if bar.disable or said == FAILED:
+                    _write(f"[{i}/{len(todo)}] {block.label}: {said.format(**done[block])}")
     except (OSError, sweep.SweepError) as error:
         return done, str(error)
     finally:
@@ -149,9 +93,15 @@ def _sweep(asked: Asked, folder: Path) -> tuple[dict[Block, Done], str | None]:
     return done, None
 
 
+def _write(line: str) -> None:
+    """Print a line above the bar."""
+    tqdm.write(text.line(line), file=sys.stderr)
+
+
 @contextmanager
-def _workers(asked: Asked, todo: Collection[list]) -> Iterator[Place]:
-    """Where the notebook trains: on new processes, or a scheduler's."""
+def _workers(asked: Asked, todo: Collection[list]) -> Iterator[tuple[dict, dict]]:
+    """Start processes, unless a scheduler has its own. The notebook's parameters that say where it
+    trains, and environment variables for its kernel."""
     if asked.scheduler or not todo:
         yield {"scheduler": asked.scheduler, "device": asked.device}, {}
         return
@@ -162,71 +112,49 @@ def _workers(asked: Asked, todo: Collection[list]) -> Iterator[Place]:
         yield place, cluster.credentials(client)
 
 
-@dataclass
-class _Trainer:
-    """Executes the notebook for one block after another."""
+def _train(block: Block, request: tuple[Any, ...], asked: Asked, bar: tqdm) -> dict[str, Any]:
+    """Execute the notebook for a block, again where it fails: it goes on from what is stored. An
+    error is that the store or the scheduler is gone, and all other blocks would fail, too."""
+    began, ended = time.perf_counter(), bar.n
+    before = store.statuses(asked.results, block.runs)
 
-    asked: Asked
-    folder: Path
-    place: dict[str, Any]
-    environment: dict[str, str]
-    board: show.Board
+    def look() -> None:
+        with suppress(OSError):
+            bar.n = ended + len(store.statuses(asked.results, block.runs)) - len(before)
+            bar.refresh()
 
-    def train(self, block: Block) -> Done:
-        """Train what is left of a block.
-
-        Raises:
-            OSError, sweep.SweepError: the store or the scheduler is gone: all others would fail.
-        """
-        began, before = time.perf_counter(), store.statuses(self.asked.results, block.runs)
-        output = self.folder / _file_name(block)
-        failure, tries = self._execute(block, output, len(before))
-        now = store.statuses(self.asked.results, block.runs)
-        left = len(block.runs) - len(now)
-        reason = failure.reason if failure else _why_left(block) if left else None
-        new = Counter(status for i, status in now.items() if i not in before)
-        return Done(
-            wanted=len(block.runs),
-            stored=len(before),
-            trained=new["ok"] + new["diverged"],
-            diverged=new["diverged"],
-            failed=new[store.FAILED],
-            left=left,
-            seconds=time.perf_counter() - began,
-            tries=tries,
-            notebook=str(output),
-            error=reason and text.line(reason),
-        )
-
-    def _execute(
-        self, block: Block, output: Path, before: int
-    ) -> tuple[notebook.Failure | None, int]:
-        """Execute the notebook, again where it fails; it goes on from what is stored. Why it failed
-        in the end, if it did, and how often it was tried."""
-        parameters = {**block.parameters, "results": str(self.asked.results), **self.place}
-
-        def look() -> None:
-            with suppress(OSError):
-                self.board.runs(len(store.statuses(self.asked.results, block.runs)) - before)
-
-        for tries in range(1, 2 + AGAIN):
-            failure = notebook.execute(parameters, output, self.environment, look)
-            if failure is None:
-                break
-            store.ensure_writable(self.asked.results)
-            if self.asked.scheduler:
-                sweep.scheduler_workers(self.asked.scheduler)
-            if failure.hopeless or tries > AGAIN:
-                break
-            again = f"trying again ({tries} of {AGAIN})"
-            self.board.line(f"{block.label}: {failure.reason}; {again}")
-        return failure, tries
+    for tries in range(1, 2 + AGAIN):
+        failure = notebook.execute(*request, look)
+        if failure is None:
+            break
+        store.ensure_writable(asked.results)
+        if asked.scheduler:
+            sweep.scheduler_workers(asked.scheduler)
+        if failure.hopeless or tries > AGAIN:
+            break
+        _write(f"{block.label}: {failure.reason}; trying again ({tries} of {AGAIN})")
+    now = store.statuses(asked.results, block.runs)
+    left = len(now) < len(block.runs)
+    reason = failure.reason if failure else _why_left(block) if left else None
+    new = Counter(status for i, status in now.items() if i not in before)
+    return {
+        "wanted": len(block.runs),
+        "stored": len(before),
+        "trained": new["ok"] + new["diverged"],
+        "diverged": new["diverged"],
+        "failed": new[store.FAILED],  # given up: they killed their worker each time
+        "left": len(block.runs) - len(now),  # neither stored nor given up
+        "seconds": time.perf_counter() - began,
+        "tries": tries,
+        "notebook": str(request[1]),
+        "error": reason and text.line(reason),
+    }
 
 
 def _why_left(block: Block) -> str:
     """Why a notebook that ended well has not stored all runs."""
     try:
-        check_listing(block.config, data.fingerprint(block.dataset))
+        check_listing(block.config, data.fingerprint(block.config.dataset))
     except ValueError as error:
         return str(error)
     return "the notebook ended, but they are not in the store"
@@ -238,13 +166,38 @@ def _file_name(block: Block) -> str:
     return f"{words}-{store.run_id({'runs': sorted(block.runs)})[:6]}.ipynb"
 
 
-def _report(asked: Asked, done: Mapping[Block, Done], as_json: bool) -> None:
-    ordered = {block: done[block] for block in asked.blocks if block in done}
-    if as_json:
-        answer = [block.names() | asdict(d) for block, d in ordered.items()]
-        show.as_json({"results": str(asked.results), "blocks": answer})
-        return
-    names = COLUMNS[1:]
-    rows = [(b.label, *(round(getattr(d, name)) for name in names)) for b, d in ordered.items()]
-    sums = [round(sum(getattr(d, name) for d in ordered.values())) for name in names]
-    show.table(COLUMNS, rows, ("all", *sums))
+def plan(options: Options, as_json: bool) -> None:
+    """Print it; raises what ``train_blocks`` does."""
+    asked = blocks.read(options)
+    blocks.check_data(asked)
+    todo = asked.todo()
+    seconds = estimate(asked, {block: configs for block, configs in todo.items() if configs})
+    rows = []
+    for block, configs in todo.items():
+        wanted, left = len(block.runs), len(configs)
+        values = (wanted, wanted - left, left, seconds.get(block, 0.0))
+        rows.append(block.names | dict(zip(PLANNED, values, strict=True)))
+    total = {name: sum(row[name] for row in rows) for name in PLANNED}
+    total["seconds"] += START_SECONDS * bool(seconds)
+    for row in (*rows, total):
+        row["time"] = sweep.duration(row["seconds"]) if row["seconds"] else None
+    where = {"device": asked.device, "workers": asked.workers, "scheduler": asked.scheduler}
+    answer = {"results": str(asked.results)} | where | {"blocks": rows, "total": total}
+    show.blocks(answer, (*PLANNED[:3], "time"), as_json)
+    if not as_json:
+        whose = f" of {asked.scheduler}" if asked.scheduler else ""
+        on = f"device {asked.device}, workers {asked.workers}{whose}"
+        show.line(f"Times are estimates ({on}). Nothing was trained.")
+
+
+def estimate(asked: Asked, todo: Mapping[Block, list[RunConfig]]) -> dict[Block, float]:
+    """Seconds for each block: a few steps are timed for each data set, model and direction of the
+    optimizer, in the block that has most to train."""
+    a_run: dict[tuple, float] = {}
+    kinds = {b: (b.config.dataset, b.config.model, b.config.direction) for b in todo}
+    for block in sorted(todo, key=lambda block: -len(todo[block])):
+        if kinds[block] not in a_run:
+            place = asked.device, asked.workers, asked.scheduler
+            seconds = sweep.estimate_seconds(todo[block], *place) - START_SECONDS
+            a_run[kinds[block]] = seconds / len(todo[block])
+    return {block: NOTEBOOK_SECONDS + a_run[kinds[block]] * len(todo[block]) for block in todo}

@@ -1,19 +1,17 @@
-"""A data set, loaded and before normalisation."""
+"""A data set in memory, and class-balanced subsets."""
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+
+from ncbook.data.images import normalised
 
 UFM = "ufm"
 
 
 class DataNotFoundError(RuntimeError):
     """A data set's files are missing or damaged, and cannot be downloaded."""
-
-
-def last_line(error: Exception) -> str:
-    """The last line of an error's message: those of libraries may be long."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[-1]
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,7 +23,7 @@ class Dataset:
         train_x, test_x: images of files are uint8, (N, C, H, W); ``digits`` is float32 of that
             shape and ``gaussians`` float32 (N, 784), both normalised; ``ufm`` is int64 (N, 1).
         train_y, test_y: labels, int64, (N,), below ``num_classes``.
-        num_classes, class_names: K, and a name for each class.
+        class_names: of the K classes.
         mean, std: of every channel of the full training set, before images are resized, float32,
             (C,), in pixel units; None where the features are already normalised.
         listing: the fingerprint of a folder's images; None for a data set that never changes.
@@ -36,11 +34,15 @@ class Dataset:
     train_y: torch.Tensor
     test_x: torch.Tensor
     test_y: torch.Tensor
-    num_classes: int
     class_names: tuple[str, ...]
     mean: torch.Tensor | None = None
     std: torch.Tensor | None = None
     listing: str | None = None
+
+    @property
+    def num_classes(self) -> int:
+        """K."""
+        return len(self.class_names)
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -73,16 +75,28 @@ class Dataset:
             raise ValueError(
                 f"{self.name}: images of {x.shape[-3]} channels, but mean and std of {known}"
             )
-        return (x - self.mean[:, None, None]).div_(self.std[:, None, None])
+        return normalised(x, self.mean, self.std)
 
 
-@dataclass(frozen=True, eq=False)
-class Raw:
-    """A data set before normalisation: features uint8 or float32, labels int64."""
+def balanced_indices(labels: torch.Tensor, classes: int, size: int, seed: int) -> torch.Tensor:
+    """Ascending indices of ``size`` random samples, as many of each class, or one more of some.
 
-    train_x: torch.Tensor
-    train_y: torch.Tensor
-    test_x: torch.Tensor
-    test_y: torch.Tensor
-    class_names: tuple[str, ...]
-    listing: str | None = None
+    Raises:
+        ValueError: the smallest class has too few samples.
+    """
+    rng = np.random.default_rng(seed)
+    counts = torch.bincount(labels, minlength=classes).numpy()
+    least = int(counts.min())
+    largest = least * classes + int((counts > least).sum())
+    if size > largest:
+        raise ValueError(
+            f"train_size {size} is too large: a class-balanced subset has at most {largest} samples"
+            f" (of {len(labels)}, {least} in the smallest class)"
+        )
+    each, extra = divmod(size, classes)
+    wanted = np.full(classes, each)
+    wanted[rng.permutation(np.flatnonzero(counts > each))[:extra]] += 1
+    chosen = [
+        rng.permutation(np.flatnonzero(labels.numpy() == k))[: wanted[k]] for k in range(classes)
+    ]
+    return torch.from_numpy(np.sort(np.concatenate(chosen)))

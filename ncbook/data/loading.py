@@ -1,73 +1,65 @@
 """Data sets by name."""
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
+import psutil
 import torch
 
 from ncbook.data.builtin import UFM_SAMPLES, digits, gaussians, sample_numbers
-from ncbook.data.dataset import UFM, Dataset, Raw
+from ncbook.data.dataset import UFM, Dataset, balanced_indices
 from ncbook.data.downloads import DOWNLOADS, read_download
-from ncbook.data.folders import (
-    FOLDER_PREFIX,
-    ClassFolders,
-    class_folders,
-    list_images,
-    read_folder,
-)
-from ncbook.data.imagenet import IMAGENET_PREFIX, Streamed, imagenet_folders, open_stream
-from ncbook.data.images import channel_statistics, normalised, resized
-from ncbook.data.subsets import balanced_indices
-from ncbook.parameters import is_number
+from ncbook.data.folders import IMAGENET_PREFIX, PREFIXES, class_folders, list_images
+from ncbook.data.imagenet import Streamed, open_stream
+from ncbook.data.images import channel_statistics, normalised, read_images, resized
+from ncbook.parameters import LARGEST_WHOLE, check_whole
 
 # Small, and normalised when they are loaded.
 FEATURES = {"digits": digits, "gaussians": gaussians}
 NAMES = (*FEATURES, UFM, *DOWNLOADS)
 VECTORS = ("gaussians", UFM)  # not images: nothing to resize
-# A name with such a prefix is a path, checked by listing its folders.
-PREFIX_CHECKS: dict[str, Callable[[str], ClassFolders]] = {
-    FOLDER_PREFIX: class_folders,
-    IMAGENET_PREFIX: imagenet_folders,
-}
+AUGMENTABLE = ("fashion_mnist", "cifar10", *PREFIXES)  # a folder's user knows what is in it
+FOLDER_IMAGE_SIZE = 32  # pixels, by default: images of a folder vary in size
 # Beyond any network here (the largest takes 224): 60,000 images of 1024 x 1024 are 63 GB.
 LARGEST_IMAGE_SIZE = 1024
 
 
 def validate_name(name: str) -> None:
-    """Check a data set's name without loading anything.
+    """Raise ``ValueError`` for an unknown name, or a folder that is missing or has another layout;
+    nothing is loaded."""
+    if _is_folder(name):
+        class_folders(name)
+    elif name not in NAMES:
+        raise ValueError(f"unknown dataset {name!r}; valid: {_shown((*NAMES, *PREFIXES))}")
 
-    Raises:
-        ValueError: an unknown name, or a folder that is missing or has another layout.
-    """
-    for prefix, check in PREFIX_CHECKS.items():
-        if isinstance(name, str) and name.startswith(prefix):
-            check(name)
-            return
-    if name not in NAMES:
-        valid = (*NAMES, *(f"{prefix}PATH" for prefix in PREFIX_CHECKS))
-        raise ValueError(f"unknown dataset {name!r}; valid: {', '.join(valid)}")
+
+def check_augmentable(name: str) -> None:
+    """Raise ``ValueError`` for a data set without images, or whose classes a mirror changes, such
+    as digits."""
+    if name not in AUGMENTABLE and not _is_folder(name):
+        raise ValueError(f"dataset {name!r} cannot be augmented; valid: {_shown(AUGMENTABLE)}")
+
+
+def _is_folder(name: object) -> bool:
+    return isinstance(name, str) and name.startswith(PREFIXES)
+
+
+def _shown(names: tuple[str, ...]) -> str:
+    return ", ".join(f"{name}PATH" if name in PREFIXES else name for name in names)
 
 
 def plain_name(name: str) -> str:
     """A data set's name as it is stored: ``folder:x`` for ``folder:./x/``."""
     kind, _, path = str(name).partition(":")
-    return f"{kind}:{Path(path)}" if path and f"{kind}:" in PREFIX_CHECKS else name
+    return f"{kind}:{Path(path)}" if path and _is_folder(name) else name
 
 
 def fingerprint(name: str) -> str | None:
     """The fingerprint of a folder's images; None for a data set that never changes.
 
     104,000 files in a disk's cache take 0.6 s of one core: ImageNet's 1.3 million about 7 s.
-
-    Raises:
-        ValueError: a folder that is missing or has another layout.
     """
-    for prefix, folders in PREFIX_CHECKS.items():
-        if isinstance(name, str) and name.startswith(prefix):
-            return list_images(name, folders(name)).fingerprint
-    return None
+    return list_images(name).fingerprint if _is_folder(name) else None
 
 
 def load(
@@ -81,11 +73,10 @@ def load(
     """Load a data set: pixels of images from files, normalised features of the others.
 
     Args:
-        name: ``digits``, ``gaussians``, ``ufm``, ``mnist``, ``fashion_mnist``, ``cifar10``, or
-            ``folder:PATH`` with images ``PATH/train/<class>/*`` and ``PATH/test/<class>/*`` (or
-            ``PATH/val/...``), or ``imagenet:PATH`` with ``PATH/train/<class>/*`` and
-            ``PATH/val/<class>/*``, which is listed and not held in memory. A relative PATH is
-            looked for here and then in ``NCBOOK_DATA``.
+        name: one of ``NAMES``; or ``folder:PATH`` with images ``PATH/train/<class>/*`` and
+            ``PATH/test/<class>/*`` (or ``PATH/val/...``); or ``imagenet:PATH`` with
+            ``PATH/train/<class>/*`` and ``PATH/val/<class>/*``, which is listed and not held in
+            memory. A relative PATH is looked for here and then in ``NCBOOK_DATA``.
         train_size: number of training samples, as many of each class (or one more of some); all
             if None.
         seed: of the draw of ``train_size`` samples.
@@ -109,60 +100,59 @@ def load(
     validate_name(name)
     _check_sizes(name, train_size, image_size)
     if name.startswith(IMAGENET_PREFIX):
-        return open_stream(name, train_size=train_size, seed=seed, image_size=image_size)
+        return open_stream(name, train_size, seed, image_size)
     if name == UFM:
         return sample_numbers(train_size or UFM_SAMPLES, device)
-    raw = _read(name, image_size)
-    _check_samples(name, raw)
-    mean, std = (value.to(device) for value in channel_statistics(raw.train_x))
+    full = _read(name, image_size)
+    mean, std = channel_statistics(full.train_x)
     if train_size is not None:
-        rng = np.random.default_rng(seed)
-        chosen = balanced_indices(raw.train_y, len(raw.class_names), train_size, rng)
-        raw = replace(raw, train_x=raw.train_x[chosen], train_y=raw.train_y[chosen])
+        chosen = balanced_indices(full.train_y, full.num_classes, train_size, seed)
+        full = replace(full, train_x=full.train_x[chosen], train_y=full.train_y[chosen])
 
     def placed(x: torch.Tensor) -> torch.Tensor:
-        if name in FEATURES:
-            return resized(normalised(x.to(device), mean, std), image_size)
+        x = normalised(x, mean, std) if name in FEATURES else x
         return resized(x, image_size).to(device)  # on the CPU, for the same pixels on every device
 
-    return Dataset(
-        name=name,
-        train_x=placed(raw.train_x),
-        train_y=raw.train_y.to(device),
-        test_x=placed(raw.test_x),
-        test_y=raw.test_y.to(device),
-        num_classes=len(raw.class_names),
-        class_names=raw.class_names,
-        mean=None if name in FEATURES else mean,
-        std=None if name in FEATURES else std,
-        listing=raw.listing,
+    return replace(
+        full,
+        train_x=placed(full.train_x),
+        train_y=full.train_y.to(device),
+        test_x=placed(full.test_x),
+        test_y=full.test_y.to(device),
+        mean=None if name in FEATURES else mean.to(device),
+        std=None if name in FEATURES else std.to(device),
     )
 
 
 def _check_sizes(name: str, train_size: int | None, image_size: int | None) -> None:
-    for what, size in (("train_size", train_size), ("image_size", image_size)):
-        if size is not None and (not is_number(size, int) or size < 1):
-            raise ValueError(f"{what} must be a whole number of at least 1, or None, not {size!r}")
-    if image_size is None:
-        return
-    if name in VECTORS:
+    if train_size is not None:
+        check_whole("train_size", train_size, 1, LARGEST_WHOLE)
+    if image_size is not None:
+        check_whole("image_size", image_size, 1, LARGEST_IMAGE_SIZE)
+        if name in VECTORS:
+            raise ValueError(
+                f"{name} are vectors, not images: image_size must be None, not {image_size}"
+            )
+
+
+def _read(name: str, image_size: int | None) -> Dataset:
+    """All of a data set, before normalisation; of a folder at one size (32 if None)."""
+    if not _is_folder(name):
+        return FEATURES[name]() if name in FEATURES else read_download(name)
+    listing = list_images(
+        name
+    )  # before reading: an empty class is found before minutes of decoding
+    size = image_size or FOLDER_IMAGE_SIZE
+    _check_room(name, sum(map(len, listing.files.values())), size)
+    parts = ((read_images(listing.files[s], size), listing.labels[s]) for s in ("train", "test"))
+    tensors = [tensor for part in parts for tensor in part]
+    return Dataset(name, *tensors, listing.classes, listing=listing.fingerprint)
+
+
+def _check_room(name: str, images: int, size: int) -> None:
+    needed, there = images * 3 * size**2, psutil.virtual_memory().available
+    if needed > there:
         raise ValueError(
-            f"{name} are vectors, not images: image_size must be None, not {image_size}"
+            f"{name}: {images} images of {size} x {size} need {needed / 2**30:.1f} GiB, and "
+            f"{there / 2**30:.1f} GiB are free; {IMAGENET_PREFIX}PATH reads them batch by batch"
         )
-    if image_size > LARGEST_IMAGE_SIZE:
-        raise ValueError(f"image_size must be at most {LARGEST_IMAGE_SIZE}, not {image_size}")
-
-
-def _read(name: str, image_size: int | None) -> Raw:
-    if name.startswith(FOLDER_PREFIX):
-        return read_folder(name, image_size)
-    return FEATURES[name]() if name in FEATURES else read_download(name)
-
-
-def _check_samples(name: str, raw: Raw) -> None:
-    counts = torch.bincount(raw.train_y, minlength=len(raw.class_names))
-    empty = [raw.class_names[k] for k in (counts == 0).nonzero().flatten().tolist()]
-    if empty:
-        raise ValueError(f"{name}: no training samples of class {', '.join(empty)}")
-    if len(raw.test_y) == 0:
-        raise ValueError(f"{name}: no test samples")

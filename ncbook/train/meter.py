@@ -43,10 +43,10 @@ class Meter:
         self, net: Classifier, dataset: data.Streamed, feed: Feed, fabric: Fabric, batch_size: int
     ) -> None:
         self.net, self.feed, self.fabric = net, feed, fabric
-        self.labels = dataset.labels
+        self.labels = {"train": dataset.train_y, "test": dataset.test_y}
         self.shares = {
             split: torch.arange(fabric.global_rank, len(y), fabric.world_size).split(batch_size)
-            for split, y in dataset.labels.items()
+            for split, y in self.labels.items()
         }
         self.features = _room(sum(map(len, self.shares["train"])), net.fc)
 
