@@ -2,13 +2,15 @@
 
 from types import SimpleNamespace
 
+import matplotlib as mpl
 import nbformat
 import pytest
 from IPython.core.formatters import DisplayFormatter
 from matplotlib import pyplot as plt
 from nbclient import NotebookClient
 
-from ncbook.figures import alt_text
+from ncbook import notices
+from ncbook.figures import display
 
 
 @pytest.fixture
@@ -26,14 +28,14 @@ def figure():
 def test_words_are_what_is_on_the_axes_and_in_the_legend(figure):
     said = "Two panels. K = 4: NC0 at the end against weight decay lambda: Adam. "
     said += "eta lambda over sqrt K b against eta_eff"
-    assert alt_text.words(figure) == said
+    assert display.words(figure) == said
 
 
 def test_a_label_says_it_better(figure):
     figure.set_label('one "and" two')
-    assert alt_text.words(figure) == 'one "and" two'
+    assert display.words(figure) == 'one "and" two'
     assert (
-        '<img alt="one &quot;and&quot; two" src="data:image/png' in alt_text.described(figure).data
+        '<img alt="one &quot;and&quot; two" src="data:image/png' in display.described(figure).data
     )
 
 
@@ -49,14 +51,14 @@ def test_a_label_says_it_better(figure):
     ],
 )
 def test_colours_that_stand_for_numbers_are_marked_for_the_page(figure, draw, has):
-    assert 'class="colour-scale"' not in alt_text.described(figure).data
+    assert 'class="colour-scale"' not in display.described(figure).data
     draw(figure.axes[0])
-    assert ('class="colour-scale"' in alt_text.described(figure).data) is has
+    assert ('class="colour-scale"' in display.described(figure).data) is has
 
 
 def test_an_empty_figure_has_no_words():
     figure = plt.figure()
-    assert alt_text.words(figure) == ""
+    assert display.words(figure) == ""
     plt.close(figure)
 
 
@@ -64,15 +66,17 @@ def test_a_notebook_shows_figures_with_their_words(figure, monkeypatch):
     shell = SimpleNamespace(
         display_formatter=DisplayFormatter(), enable_matplotlib=lambda backend: None
     )
-    monkeypatch.setattr(alt_text, "get_ipython", lambda: shell)
-    alt_text.use()
+    monkeypatch.setattr(display, "get_ipython", lambda: shell)
+    with mpl.rc_context(), notices.passed_to(pytest.fail):
+        display.start_chapter()
     shown, _ = shell.display_formatter.format(figure)
     assert '<img alt="Two panels. K = 4' in shown["text/html"]
 
 
-def test_outside_of_a_notebook_nothing_changes(monkeypatch):
-    monkeypatch.setattr(alt_text, "get_ipython", lambda: None)
-    alt_text.use()
+def test_outside_of_a_notebook_a_chapter_begins_too(monkeypatch):
+    monkeypatch.setattr(display, "get_ipython", lambda: None)
+    with mpl.rc_context():
+        display.start_chapter()
 
 
 @pytest.mark.slow

@@ -9,12 +9,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from docutils.nodes import make_id
 
 from ncbook import store, sweep, theory
 from ncbook.metrics import rule
 from ncbook.pages import claims
-from ncbook.pages.claims import measures, page
+from ncbook.pages.claims import measures
 
 ROOT = Path(__file__).parents[1]
 FILE = ROOT / "book" / "claims.yml"
@@ -47,7 +46,7 @@ def rows():
 
 @pytest.fixture(scope="module")
 def numbers(rows):
-    return {name: measure(rows) for name, measure in claims.MEASURES.items()}
+    return {name: claims.take(name, rows) for name in claims.MEASURES}
 
 
 # ------------------------------------------------------------------ the file is whole
@@ -144,16 +143,11 @@ def written(tmp_path, *changes):
     [
         ({"verdict": "proved"}, r"claim a: unknown verdict 'proved'; valid: confirmed, sharp"),
         ({"evidence": None}, "claim a: has no evidence"),
-        ({"evidence": []}, "claim a: has no evidence"),
         ({"evidence": ["chapter 3"]}, r"evidence must be tests/.* got 'chapter 3'"),
-        ({"evidence": "tests/test_claims.py::test_x"}, "evidence must be a list, got 'tests"),
         ({"verdict": "not run"}, "claim a: was not run: its why must begin with 'Needs'"),
-        ({"why": None}, "claim a: has no why"),
-        ({"claim": " "}, "claim a: claim must be text, got ' '"),
-        ({"id": 7}, "claim 7: id must be text, got 7"),
-        ({"id": "A claim"}, "small letters, digits, .* got 'A claim'"),
-        ({"reason": "x"}, "claim a: unknown field 'reason'; valid: id, section"),
-        ({"measured": "weight"}, "claim a: unknown measure 'weight'; valid: least_nc3"),
+        ({"why": None}, "claim a: .* missing 1 required .* 'why'"),
+        ({"reason": "x"}, "claim a: .* unexpected .* 'reason'"),
+        ({"measured": "weight"}, "claim a: unknown measure 'weight'; valid: ends, best"),
     ],
 )
 def test_a_bad_claim_is_refused_in_one_line(tmp_path, change, message):
@@ -170,23 +164,7 @@ def test_an_id_may_be_there_once(tmp_path):
 def test_a_claim_that_was_not_run_needs_no_evidence(tmp_path):
     change = {"verdict": "not run", "why": "Needs a GPU.", "evidence": None}
     (claim,) = claims.load(written(tmp_path, change))
-    assert claim.evidence == ()
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("- id: [1", "line 1: no valid YAML"),
-        ("id: a", "must be a list"),
-        ("", "a list"),
-        ("- 3", "3"),
-    ],
-)
-def test_a_file_that_is_no_list_of_claims_is_refused(tmp_path, text, message):
-    path = tmp_path / "claims.yml"
-    path.write_text(text)
-    with pytest.raises(ValueError, match=message):
-        claims.load(path)
+    assert not claim.evidence
 
 
 @pytest.mark.parametrize(
@@ -210,10 +188,10 @@ def test_without_the_runs_the_page_says_so_and_has_no_number_of_theirs(
     assert none.missing == (*sweep.GRIDS, "ufm")
     filled = claims.fill(all_claims, none)
     without = {new.measured for new in filled if new.why == claims.UNMEASURED}
-    assert without == set(claims.MEASURES) - measures.CLOSED_FORMS
+    assert without == set(measures.OF_RUNS)
     assert not any(re.search(r"[{}]|\bnan\b|\binf\b", claim.why) for claim in filled)
     shown = []
-    monkeypatch.setattr(page, "display", lambda words: shown.append(words.data))
+    monkeypatch.setattr(claims, "display", lambda words: shown.append(words.data))
     claims.tell_missing(none)
     (words,) = shown
     assert "lacks the runs of: sgd, sgdw, adam, adamw, signum, signumw, ufm" in words
@@ -223,13 +201,13 @@ def test_without_the_runs_the_page_says_so_and_has_no_number_of_theirs(
 def test_measures_of_too_few_runs_give_no_numbers(all_claims, rows):
     few = dataclasses.replace(rows, digits=rows.digits[rows.digits["weight_decay"] == 0])
     words = {claim.measured: claim.why for claim in claims.fill(all_claims, few) if claim.measured}
-    assert words["least_nc3"] == words["equal_decay"] == claims.UNMEASURED
-    assert words["loose_bound"] != claims.UNMEASURED
+    assert words["equal_decay"] == claims.UNMEASURED
+    assert words["sgd_proofs"] != claims.UNMEASURED
     assert not any(re.search(r"\bnan\b|\binf\b", why) for why in words.values())
 
 
 def test_of_a_full_store_nothing_is_missing(all_claims, rows, monkeypatch):
-    monkeypatch.setattr(page, "display", pytest.fail)
+    monkeypatch.setattr(claims, "display", pytest.fail)
     claims.tell_missing(rows)
     assert all(claim.why != claims.UNMEASURED for claim in claims.fill(all_claims, rows))
 
@@ -238,30 +216,14 @@ def test_of_a_full_store_nothing_is_missing(all_claims, rows, monkeypatch):
 
 
 def test_counts_add_up(all_claims):
-    table = claims.counts(all_claims)
-    assert list(table.columns) == [*claims.VERDICTS, "in all"]
-    assert table.loc["in all", "in all"] == len(all_claims)
-    assert table.loc["Figures", "not run"] == sum(
-        c.section == "Figures" and c.verdict == "not run" for c in all_claims
-    )
     html = claims.verdict_table(all_claims)
     for word in claims.VERDICTS:
         number = re.search(f">{word}</span></th><td>(\\d+)</td>", html)[1]
         assert int(number) == sum(claim.verdict == word for claim in all_claims)
-    shown = claims.table(all_claims, "What is measured")
-    assert f">{table.loc['What is measured', 'in all']} rows: " in shown
-
-
-def test_anchors_are_the_books(all_claims):
-    """Sphinx names a heading's id by docutils' rule."""
-    headings = [item.split("#", 1)[1] for c in all_claims for item in c.evidence if "#" in item]
-    assert len(headings) > 30
-    for heading in [
-        *headings,
-        *claims.sections(all_claims),
-        "3 starts: what α does in ‖W‖ — “now”",
-    ]:
-        assert claims.anchor(heading) == make_id(heading)
+    for section in claims.sections(all_claims):
+        tally = re.search("<p.*?>(\\d+) rows: (.*?)\\.</p>", claims.table(all_claims, section))
+        chosen = sum(claim.section == section for claim in all_claims)
+        assert int(tally[1]) == sum(map(int, re.findall(r"\d+", tally[2]))) == chosen
 
 
 def test_a_row_links_chapters_names_tests_and_escapes(tmp_path):
@@ -277,11 +239,6 @@ def test_a_row_links_chapters_names_tests_and_escapes(tmp_path):
     assert 'id="claim-a"' in html
 
 
-def test_an_unknown_section_is_refused(all_claims):
-    with pytest.raises(ValueError, match=r"section 'Proofs'; valid: What is measured, "):
-        claims.table(all_claims, "Proofs")
-
-
 # ------------------------------------------------------------------ measures
 
 
@@ -295,7 +252,7 @@ def test_measures_agree_with_the_rows(numbers):
     adam, adamw = (
         good.query("optimizer == @name and weight_decay > 0") for name in ("adam", "adamw")
     )
-    assert numbers["least_nc3"]["adamw_over_adam"] == adamw["nc3"].min() / adam["nc3"].min()
+    assert numbers["ends"]["adamw_over_adam"] == adamw["nc3"].min() / adam["nc3"].min()
     logs = np.log10(good["nc0"])
     assert numbers["regression"]["r2_nc3"] == pytest.approx(
         np.corrcoef(logs, good["nc3"])[0, 1] ** 2
@@ -344,48 +301,48 @@ def test_the_exact_law_measure_sees_a_run_that_breaks_it(rows):
 
 def test_without_decay_nothing_collapses(numbers):
     """In 200 epochs."""
-    found = numbers["without_decay"]
-    assert found["n"] == 510
-    assert found["so"] == 0
-    assert found["free_nc3"] > 0.25
-    assert found["decayed_nc3"] < 0.02
+    found = numbers["ends"]
+    assert found["free_n"] == 510
+    assert found["free_collapsed"] == 0
+    assert found["free_nc3_left"] > 0.25
+    assert found["decayed_nc3_left"] < 0.02
 
 
 def test_coupling_decides_in_adaptive_methods(numbers):
-    least, equal, nc0 = (numbers[name] for name in ("least_nc3", "equal_decay", "networks_nc0"))
-    assert min(least["adamw_over_adam"], least["signumw_over_signum"]) > 5
-    assert all(value > 1 for value in equal.values())  # at every decay that both grids have
-    assert nc0["adamw"] > 1.5
-    assert nc0["signumw"] > 1.5
+    ends = numbers["ends"]
+    assert min(ends["adamw_over_adam"], ends["signumw_over_signum"]) > 5
+    assert min(ends["all_adamw_nc0_left"], ends["all_signumw_nc0_left"]) > 1.5
+    assert all(value > 1 for value in numbers["equal_decay"].values())  # where both grids have one
 
 
 def test_adamw_may_end_below_its_start_on_other_networks(numbers):
     """So the claim that NC0 grows under AdamW and SignumW is corrected; none of it is near zero."""
-    found = numbers["networks_nc0"]
-    assert found["n"] >= 15
-    assert 0 < found["fell"] < found["n"]
-    assert 0.3 < found["networks_adamw"] < 0.9
-    assert found["networks_signumw"] > 1
+    found = numbers["ends"]
+    assert found["networks_adamw_n"] >= 15
+    assert 0 < found["networks_adamw_fell"] < found["networks_adamw_n"]
+    assert 0.3 < found["networks_adamw_nc0_left"] < 0.9
+    assert found["networks_signumw_nc0_left"] > 1
 
 
 def test_sgdw_collapses_with_decoupled_decay(numbers):
-    assert numbers["collapsed"]["sgdw"] == 45
-    assert numbers["collapsed"]["sgdw_nc3"] < 0.03
-    assert numbers["least_nc3"]["sgdw"] < numbers["least_nc3"]["adamw"] / 10
+    found = numbers["ends"]
+    assert found["sgdw_collapsed"] == 45
+    assert found["sgdw_nc3"] < min(0.03, found["adamw_nc3"] / 10)
 
 
 def test_collapse_by_the_rule_needs_coupling_in_adaptive_methods(numbers):
     """On the digits MLP; on small convolutional networks coupling is not enough."""
-    found = numbers["collapsed"]
-    assert (found["adam"], found["signum"]) == (168, 220)
-    assert found["adamw"] == found["signumw"] == 0
-    assert found["networks_coupled"] == found["networks_decoupled"] == 0
-    assert min(found["networks_coupled_n"], found["networks_decoupled_n"]) == 56
+    found = numbers["ends"]
+    assert (found["adam_collapsed"], found["signum_collapsed"]) == (168, 220)
+    assert found["adamw_collapsed"] == found["signumw_collapsed"] == 0
+    for kind in ("networks_coupled", "networks_decoupled"):
+        assert found[f"{kind}_collapsed"] == 0
+        assert found[f"{kind}_n"] >= 56
 
 
 def test_no_run_on_cifar_10_collapsed(numbers):
-    found = numbers["collapsed"]
-    assert (found["cifar"], found["cifar_n"]) == (0, 81)
+    found = numbers["ends"]
+    assert (found["cifar_collapsed"], found["cifar_n"]) == (0, 81)
     assert found["cifar_nc3"] > rule.THRESHOLD
 
 
@@ -422,10 +379,10 @@ def test_small_networks_tie_nc3_to_nc0(small_network):
 
 
 def test_adamw_collapses_in_neither_reading(numbers):
-    found = numbers["fixed_adamw"]
+    found = numbers["ends"]
     assert (found["fixed_runs"], found["fixed_n"]) == (90, 90)
-    assert found["fixed_so"] == found["written_so"] == 0
-    assert min(found["fixed_nc3"], found["written_nc3"]) > 3 * rule.THRESHOLD
+    assert found["fixed_collapsed"] == found["all_adamw_collapsed"] == 0
+    assert min(found["fixed_nc3"], found["all_adamw_nc3"]) > 3 * rule.THRESHOLD
 
 
 def test_the_best_runs_of_table_2(rows, numbers):
@@ -438,7 +395,7 @@ def test_the_best_runs_of_table_2(rows, numbers):
     good = rows.converged[rows.converged["optimizer"].isin([*printed])]
     best = good.loc[good.groupby("optimizer")["nc3"].idxmin()].set_index("optimizer")
     assert best["nc2"].idxmax() == "adamw"
-    assert numbers["best_metrics"]["adamw_nc0"] > 1
+    assert numbers["best"]["adamw_nc0"] > 1
 
 
 def test_ten_times_the_epochs_let_adamws_nc0_grow():
@@ -463,7 +420,7 @@ def test_the_readmes_headline_is_the_stores(rows):
 
 
 def test_without_momentum_sgd_and_sgdw_are_one(numbers):
-    found = numbers["vanilla_sgd"]
+    found = numbers["sgd_pairs"]
     assert found["n"] >= 8
     assert found["plain_nc0"] < 1e-3  # the order of two float32 products
     assert found["plain_nc3"] < 1e-2  # which training amplifies
@@ -471,8 +428,8 @@ def test_without_momentum_sgd_and_sgdw_are_one(numbers):
 
 
 def test_sgdw_is_sgd_with_its_decay_shifted(numbers):
-    found = numbers["shifted_sgdw"]
-    assert found["n"] == 5 * 12
+    found = numbers["sgd_pairs"]
+    assert found["shifted"] == 5 * 12
     assert found["least"] > 0.85
     assert found["most"] < 1.15
     assert found["equal"] > 2
@@ -533,14 +490,14 @@ def test_unconstrained_features_collapse_under_adam_and_not_under_adamw(numbers)
 
 
 def test_the_plateau_of_sgdw_is_its_schedule(numbers):
-    found = numbers["sgdw_phases"]
+    found = numbers["papers_law"]
     assert found["first"] == pytest.approx((1 - 0.0679 * 5e-4) ** (66 * 469), rel=1e-10)
     assert found["constant"] == pytest.approx((1 - 0.0679 * 5e-4) ** (200 * 469), rel=1e-10)
-    assert found["constant"] < found["end"] / 5
+    assert found["constant"] < found["ratio"] / 5
 
 
 def test_more_epochs_do_not_move_nc0_without_decay(numbers):
-    found = numbers["longer_runs"]
+    found = numbers["papers_law"]
     assert found["free"] == 1
     assert found["long"] < found["short"] < 1
 

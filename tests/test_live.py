@@ -5,6 +5,7 @@ import re
 from html import unescape
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from ncbook import live, metrics, store, theory
@@ -15,18 +16,11 @@ PUBLISHED = live.Path(__file__).parents[1] / "book" / "results"
 
 def two_optimizers():
     """Made-up runs: none of AdamW's learned at the largest decay."""
-    return live.training(
-        weight_decays=[0, 0.01, 0.1],
-        epochs=[0, 1, 10],
-        left={
-            "adam": [[1, 1.5, 2], [1, 0.8, 0.2], [1, 0.5, 0.01]],
-            "adamw": [[1, 2, 3]] * 2 + [None],
-        },
-        nc3={"adam": [0.5, 0.1, 0.02], "adamw": [0.5, 0.4, None]},
-        nc3_start=1.4,
-        labels={"adam": "Adam", "adamw": "AdamW"},
-        caption="Two optimizers.",
-    )
+    rows = pd.MultiIndex.from_product([["adam", "adamw"], [0, 0.01, 0.1]])
+    curves = [[1, 1.5, 2], [1, 0.8, 0.2], [1, 0.5, 0.01], *[[1, 2, 3]] * 2, [np.nan] * 3]
+    left = pd.DataFrame(curves, rows, columns=[0, 1, 10])
+    nc3 = pd.Series([0.5, 0.1, 0.02, 0.5, 0.4, np.nan], rows)
+    return live.training(left, nc3, 1.4, {"adam": "Adam", "adamw": "AdamW"}, "Two optimizers.")
 
 
 FIGURES = {"law": live.law, "signgd": live.signgd, "simplex": live.simplex}

@@ -1,10 +1,12 @@
 """A message to the user is shown once, and where the user looks."""
 
 import logging
+from types import SimpleNamespace
 
 import matplotlib as mpl
 import pandas as pd
 import pytest
+from IPython.core.formatters import DisplayFormatter
 
 from ncbook import explore, figures, notices, store, text
 
@@ -42,8 +44,8 @@ def test_an_error_in_a_block_does_not_keep_its_messages():
 def test_a_chapter_shows_them_on_its_page(monkeypatch):
     shown = []
     monkeypatch.setattr(figures.display, "display", lambda made: shown.append(made.data))
-    monkeypatch.setattr(figures.display, "get_ipython", object)
-    monkeypatch.setattr(figures.alt_text, "get_ipython", lambda: None)
+    shell = SimpleNamespace(display_formatter=DisplayFormatter())
+    monkeypatch.setattr(figures.display, "get_ipython", lambda: shell)
     with mpl.rc_context():
         figures.start_chapter()
     STORE.warning("<a>.parquet: damaged")

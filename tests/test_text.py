@@ -22,8 +22,8 @@ from test_cli import call
 
 from ncbook import explore, figures, store, sweep, text
 from ncbook.cli import sweeping
-from ncbook.explore import chooser, controls
-from ncbook.figures import alt_text, axes
+from ncbook.explore import controls
+from ncbook.figures import display, style
 from ncbook.pages import claims
 
 ROOT = Path(__file__).parents[1]
@@ -117,7 +117,7 @@ def shows(made):
     if isinstance(made, Styler):
         return seen(made.to_html())
     if isinstance(made, Figure):
-        return seen(alt_text.described(made).data) + alt_text.words(made)
+        return seen(display.described(made).data) + display.words(made)
     return ""
 
 
@@ -153,7 +153,7 @@ def test_a_title_shows_the_line_and_no_formula(value):
     assert not formula
     assert shown == text.line(value, text.NAME)
     figure.savefig(Path("/dev/null"), format="png")
-    assert alt_text.words(figure) == shown
+    assert display.words(figure) == shown
 
 
 @pytest.mark.parametrize(
@@ -184,6 +184,7 @@ MORE = {  # arguments that such a function needs
     "on_grid": {"grids": sweep.GRIDS},
     "over_seeds": {"by": "dataset", "metric": "nc0"},
     "show_if_any": {"line": "true"},
+    "start_and_end": {"labels": figures.METRICS},
     "with_lines": {"lines": "true"},
 }
 
@@ -209,7 +210,7 @@ def test_captions_and_legends_have_the_names_in_them(results):
     labels = [label.get_text() for label in legend.get_texts()]
     assert f"SGD, {text.mathtext(runs['model'].iloc[0], text.NAME)}" in labels
     figure = figures.heatmaps(runs, title=caption)
-    assert text.line(caption, axes.TITLE) in alt_text.words(figure)
+    assert text.line(caption, style.TITLE) in display.words(figure)
 
 
 def seen_words(picture):
@@ -219,7 +220,7 @@ def seen_words(picture):
 def test_a_figures_own_words_are_one_line(results):
     runs = store.load_runs(results)
     for value in (HOSTILE[5], HOSTILE[7], HOSTILE[-1]):
-        words = alt_text.words(figures.scatters(runs, title=value))
+        words = display.words(figures.scatters(runs, title=value))
         assert is_plain(words)
         assert text.line(value, 20)[:9] in words
 
@@ -276,7 +277,7 @@ def test_the_explorer_shows_text(panels):
     labels = {label for kind, label in panels if kind == "label"}
     assert all(map(is_plain, labels))
     for value in HOSTILE:
-        assert text.line(value, chooser.LABEL) in labels
+        assert text.line(value, controls.LABEL) in labels
     words = " ".join(seen(markup) for kind, markup in panels if kind == "html")
     assert text.line(HOSTILE[0]) in words
 

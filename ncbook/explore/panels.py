@@ -1,31 +1,51 @@
-"""The tabs over a store: one setting over its epochs, a map of settings, and two side by side."""
+"""The tabs over a store: one setting over its epochs, two side by side, and a map of settings."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from itertools import product
 from typing import Any
 
 import ipywidgets as widgets
 import numpy as np
 import pandas as pd
 from matplotlib import colormaps
+from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm, Normalize, to_hex, to_rgb
+from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
 
 from ncbook import figures, text
-from ncbook.explore import controls, draw
-from ncbook.explore.chooser import START, WORDS, Chooser
+from ncbook.explore import controls
+from ncbook.explore.controls import START, WORDS, Chooser
 from ncbook.explore.view import MEASURES, StoreView
 
 SHARED = ("dataset", "model", "recipe")
 OWN = ("optimizer", "coupled_share", "lr", "momentum", "weight_decay")
 REASONS = 5  # listed at most
-OTHER_COLOUR = "#333333"  # of the second of two settings of one optimizer
 OF_MAP = ("dataset", "model", "recipe", "optimizer", "coupled_share", "lr")
 LINEAR = ("nc4", *figures.ACCURACIES)
 NOTHING, NOT_CONVERGED = "#ffffff", "#d8d8d8"
-BRIGHT = 0.45  # text on a colour of this luminance or more is black
-WEIGHTS = (0.2126, 0.7152, 0.0722)  # of red, green and blue in the luminance (ITU-R BT.709)
+BRIGHT = 0.532  # text on a colour with this share of green or more is black
 CELL = "5.4em"
+ACCURACY, SV_W, SV_M = "accuracy", "singular values of W", "singular values of M"
+ALL_PANELS = (*figures.METRICS, ACCURACY, SV_W, SV_M)
+LIVE_PANELS = ("nc0", "nc1", "nc2", "nc3", ACCURACY, SV_W)
+COLUMNS, PANEL_WIDTH, PANEL_HEIGHT, LEGEND_HEIGHT = 3, 3.4, 2.45, 0.35
+FEW = 8  # measurements: a line through fewer gets marks, or it would look like more
+OTHER_COLOUR = "#333333"  # of the second of two lines that would have one colour
+READING = (
+    "Accuracy: of the training set; faint, of the test set. Singular values: the mean of all but "
+    "the smallest; dotted, the smallest of W (that of M is zero in every network). Of several "
+    "seeds: the median, and the band from the least to the largest."
+)
+# The columns that a panel draws, and how the further ones look; other panels draw their own column.
+DRAWN = {
+    ACCURACY: {"train_acc": {}, "test_acc": {"alpha": 0.45}},
+    SV_W: {"w_sv_mean": {}, "w_sv_min": {"linestyle": ":"}},
+    SV_M: {"m_sv_mean": {}},
+}
 
+Line = tuple[pd.DataFrame, dict]  # the epochs of one or more runs, and how their line looks
 Key = tuple[float, float]  # weight decay, momentum
 
 
@@ -34,30 +54,23 @@ class StorePanel(widgets.VBox):
     store is empty, and a status line. Each tab's ``draw()`` shows what is chosen; it is called
     when the tab is opened, not before."""
 
-    chooser: Chooser
-
-    def __init__(self) -> None:
-        self.status = controls.StatusLine()
+    def __init__(self, chooser: Chooser) -> None:
+        self.chooser, self.status = chooser, controls.StatusLine()
         self.body, self.invitation = widgets.VBox(), widgets.HTML()
         self.view: StoreView | None = None
-        self._fresh = False
+        self._fresh = True
         super().__init__([self.invitation, self.body])
 
     def take(self, view: StoreView) -> None:
         """Show another store, or the same one read again."""
-        self.view, self._fresh = view, False
-        empty = view.runs.empty
-        self.body.layout.display = "none" if empty else None
-        self.invitation.value = controls.dense(view.invitation()) if empty else ""
-        self.offer(view.runs)
-
-    def offer(self, runs: pd.DataFrame) -> None:
-        """Let the user choose among these runs."""
-        self.chooser.offer(runs)
+        self.view, self._fresh = view, view.runs.empty
+        self.body.layout.display = "none" if view.runs.empty else None
+        self.invitation.value = controls.dense(view.invitation()) if view.runs.empty else ""
+        self.chooser.offer(view.runs)
 
     def refresh(self) -> None:
         """Draw, if something has changed since the last time."""
-        if not self._fresh and self.view is not None and not self.view.runs.empty:
+        if not self._fresh:
             self.redraw()
 
     def redraw(self) -> None:
@@ -70,79 +83,58 @@ class StorePanel(widgets.VBox):
 class RunPanel(StorePanel):
     """Every metric of one setting over its epochs, and a table of its start and its end."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.chooser = Chooser(tuple(WORDS), self.redraw, or_all=("seed",))
+    def __init__(self, chooser: Chooser | None = None) -> None:
+        super().__init__(chooser or Chooser(tuple(WORDS), self.redraw, or_all=("seed",)))
+        self.sides = {"": self.chooser}
         self.picture, self.table = controls.Picture(), widgets.HTML()
-        note = controls.note(draw.READING)
-        self.body.children = (self.chooser, self.status, self.picture, note, self.table)
-
-    def open_run(self, **values: object) -> None:
-        """Choose a run and draw it."""
-        self.chooser.choose(**values)
-        self.redraw()
+        shown = (self.status, self.picture, controls.note(READING), self.table)
+        self.body.children = (self.chooser, *shown)
 
     def draw(self) -> None:
-        runs = self.chooser.selected
-        self.table.value = controls.dense(ended(runs) + as_table(changes(runs)))
-        look = figures.look(self.chooser.chosen["optimizer"])
-        _show([draw.Line(self.view.history(runs), **look)], self.picture)
+        chosen = {name: chooser.selected for name, chooser in self.sides.items()}
+        history = self.view.history(pd.concat(chosen.values()).drop_duplicates("run_id"))
+        lines = []
+        for name, runs in chosen.items():
+            look = figures.look(self.sides[name].chosen["optimizer"])
+            look["label"] = f"{name}: {look['label']}" if name else look["label"]
+            lines.append((history[history["run_id"].isin(runs["run_id"])], look))
+        counts = "".join(ended(runs, f"{name}: " * bool(name)) for name, runs in chosen.items())
+        self.table.value = controls.dense(counts + changes(chosen))
+        if history.empty:
+            self.picture.figure, self.picture.value = None, ""
+        else:
+            words = " and ".join(look["label"] for _, look in lines)
+            self.picture.show(over_epochs(lines), f"{words}: every metric over the epochs")
 
 
-class ComparePanel(StorePanel):
+class ComparePanel(RunPanel):
     """Two settings of one data set, network and training, in the same panels."""
 
     def __init__(self) -> None:
-        super().__init__()
-        self.chooser = Chooser(SHARED, self._shared_choice)
         starts = {"A": START, "B": START | {"optimizer": "adamw"}}
-        self.sides = {n: Chooser(OWN, self.redraw, start=start) for n, start in starts.items()}
-        self.picture, self.table = controls.Picture(), widgets.HTML()
-        sides = controls.row(*(_column(name, chooser) for name, chooser in self.sides.items()))
-        note = controls.note(draw.READING)
-        self.body.children = (self.chooser, sides, self.status, self.picture, note, self.table)
-
-    def offer(self, runs: pd.DataFrame) -> None:
-        super().offer(runs)
-        for chooser in self.sides.values():
-            chooser.offer(self.chooser.selected)
-
-    def _shared_choice(self) -> None:
-        self.offer(self.view.runs)
-        self.redraw()
-
-    def draw(self) -> None:
-        tables, lines = {}, []
-        for name, chooser in self.sides.items():
-            look = figures.look(chooser.chosen["optimizer"])
-            look["label"] = f"{name}: {look['label']}"
-            if lines and lines[0].color == look["color"]:
-                look["color"] = OTHER_COLOUR
-            lines.append(draw.Line(self.view.history(chooser.selected), **look))
-            tables[name] = changes(chooser.selected)
-        both = pd.concat(tables, axis=1)
-        both.columns = [f"{name}, {column}" for name, column in both.columns]
-        counts = "".join(ended(c.selected, f"{n}: ") for n, c in self.sides.items())
-        self.table.value = controls.dense(counts + as_table(both))
-        _show(lines, self.picture)
+        sides = {n: Chooser(OWN, self.redraw, start=start) for n, start in starts.items()}
+        super().__init__(Chooser(SHARED, self.redraw, followers=list(sides.values())))
+        self.sides, columns = sides, []
+        for name, chooser in sides.items():
+            chooser.layout.flex_flow = "column"
+            column = [widgets.HTML(f"<b>{name}</b>"), chooser]
+            columns.append(widgets.VBox(column, layout={"margin": "0 2em 0 0"}))
+        first, *rest = self.body.children
+        self.body.children = (first, controls.row(*columns), *rest)
 
 
 class MapPanel(StorePanel):
-    """Means over the converged runs of each setting, as buttons in the colours of the book's maps.
-
-    Args:
-        open_run: called with the settings of the run that a button stands for.
-    """
+    """Means over the converged runs of each setting, as buttons in the colours of the book's maps;
+    a press calls ``open_run`` with the settings of the cell's best run."""
 
     def __init__(self, open_run: Callable[..., Any]) -> None:
-        super().__init__()
-        self.chooser = Chooser(OF_MAP, self.redraw, or_all=("lr",))
+        super().__init__(Chooser(OF_MAP, self.redraw, or_all=("lr",)))
         options = [(label, name) for name, label in MEASURES.items()]
         self.metric = controls.dropdown("metric", "what the map shows, at the end", options)
         self.metric.observe(lambda _: self.redraw(), "value")
         self.grid = widgets.GridBox()
         self.buttons: dict[Key, widgets.Button] = {}
-        self._open, self._axes = open_run, None
+        self._open = open_run
         note = controls.note(
             "Rows: weight decay λ. Columns: momentum β. A cell: the mean over seeds of the runs "
             "with 99&nbsp;% training accuracy; grey: none had it; empty: nothing was trained "
@@ -154,35 +146,33 @@ class MapPanel(StorePanel):
     def draw(self) -> None:
         runs, metric = self.chooser.selected, self.metric.value
         by = ["weight_decay", "momentum"]
+        good = figures.converged(runs)
         # Over seeds first: a learning rate with few stored seeds counts as much as the others.
-        seeds = figures.converged(runs).groupby([*by, "lr"])[metric].mean()
-        values = seeds.groupby(by).mean()
-        self._lay_out(np.sort(runs[by[0]].unique())[::-1], np.sort(runs[by[1]].unique()))
-        cells = dict(iter(runs.groupby(by)))
+        values = good.groupby([*by, "lr"])[metric].mean().groupby(by).mean()
+        self._lay_out(*(np.sort(runs[column].unique()).tolist() for column in by))
+        trained, converged = (rows.groupby(by).size() for rows in (runs, good))
         colours = _colours(values, linear=metric in LINEAR)
         for key, button in self.buttons.items():
             where = f"weight decay {key[0]:g}, momentum {key[1]:g}"
-            if key not in cells:
+            if key not in trained:
                 _paint(button, "", NOTHING, f"{where}: nothing was trained here")
                 continue
-            good = len(figures.converged(cells[key]))
-            words = f"{where}: {good} of {len(cells[key])} runs converged. Press to open the best."
-            shown = f"{values[key]:.2g}" if key in values.index else "–"
+            counts = f"{converged.get(key, 0)} of {trained[key]} runs converged"
+            shown = f"{values[key]:.2g}" if key in values else "–"
+            words = f"{where}: {counts}. Press to open the best."
             _paint(button, shown, colours.get(key, NOT_CONVERGED), words)
 
-    def _lay_out(self, decays: np.ndarray, momenta: np.ndarray) -> None:
-        """Make the buttons, unless those of the same axes exist."""
-        axes = (tuple(decays), tuple(momenta))
-        if axes == self._axes:
+    def _lay_out(self, decays: list[float], momenta: list[float]) -> None:
+        """Make the buttons, unless those of the same axes exist; the largest decay on top."""
+        keys = list(product(decays[::-1], momenta))
+        if keys == list(self.buttons):
             return
-        self._axes = axes
         look = {"width": "auto", "height": "2.6em"}
-        self.buttons = {(d, m): widgets.Button(layout=look) for d in decays for m in momenta}
+        self.buttons = {key: widgets.Button(layout=look) for key in keys}
+        children = [_head("λ ╲ β"), *(_head(f"{momentum:g}") for momentum in momenta)]
         for key, button in self.buttons.items():
             button.on_click(partial(self.press, key))
-        children = [_head("λ ╲ β"), *(_head(f"{m:g}") for m in momenta)]
-        for d in decays:
-            children += [_head(f"{d:g}"), *(self.buttons[d, m] for m in momenta)]
+            children += [_head(f"{key[0]:g}"), button] if key[1] == momenta[0] else [button]
         self.grid.layout.grid_template_columns = f"repeat({len(momenta) + 1}, {CELL})"
         self.grid.children = children
 
@@ -193,23 +183,46 @@ class MapPanel(StorePanel):
         best = figures.best_run(runs)
         best = runs.iloc[0] if best is None else best
         with self.status.working("opening the run…"):
-            names = (*OF_MAP, "momentum", "weight_decay", "seed")
-            self._open(**{name: best[name] for name in names})
+            self._open(**best[[*OF_MAP, "momentum", "weight_decay", "seed"]])
 
 
-def _show(lines: list[draw.Line], picture: controls.Picture) -> None:
-    """Draw lines over the epochs; clear the picture if none of their epochs is stored."""
-    if all(line.history.empty for line in lines):
-        picture.clear()
-        return
-    words = " and ".join(line.label for line in lines) + ": every metric over the epochs"
-    picture.show(draw.over_epochs(lines), words)
+def over_epochs(
+    lines: Sequence[Line], panels: Sequence[str] = ALL_PANELS, last: int | None = None
+) -> Figure:
+    """Panels (of ``ALL_PANELS``) over the epochs up to ``last``, by default the lines' last one.
+    Made without pyplot, whose state threads would share."""
+    rows = -(-len(panels) // COLUMNS)
+    figure = Figure(figsize=(PANEL_WIDTH * COLUMNS, PANEL_HEIGHT * rows + LEGEND_HEIGHT))
+    figure.set_layout_engine("constrained", h_pad=0.08)  # inches: titles stand apart from ticks
+    axes = figure.subplots(rows, COLUMNS, squeeze=False).flatten()
+    lasts = [int(history["epoch"].max()) for history, _ in lines if not history.empty]
+    for place, (axis, panel) in enumerate(zip(axes, panels, strict=False)):
+        _panel(axis, lines, panel)
+        figures.epoch_axis(axis, last or max(lasts, default=1))
+        if place + COLUMNS < len(panels):  # the panel below names the axis
+            axis.set_xlabel("")
+    for axis in axes[len(panels) :]:
+        axis.remove()
+    handles = axes[0].get_legend_handles_labels()
+    figure.legend(*handles, loc="outside upper left", ncols=len(lines))
+    return figure
 
 
-def _column(name: str, chooser: Chooser) -> widgets.VBox:
-    chooser.layout.flex_flow = "column"
-    title = widgets.HTML(f"<b>{name}</b>")
-    return widgets.VBox([title, chooser], layout={"margin": "0 2em 0 0"})
+def _panel(axis: Axes, lines: Sequence[Line], panel: str) -> None:
+    first_colour = lines[0][1]["color"]
+    for place, (history, look) in enumerate(lines):
+        again = place and look["color"] == first_colour
+        for column, more in DRAWN.get(panel, {panel: {}}).items():
+            if column in history:
+                over = history.groupby("epoch")[column].agg(["median", "min", "max"])
+                marks = {"marker": "o", "markersize": 3} if len(over) < FEW else {}
+                own = {"color": OTHER_COLOUR} if again else {}
+                figures.draw_band(axis, over, 0.15, **look | marks | own | more, gid=column)
+    axis.set_title(figures.METRICS.get(panel, panel))
+    if panel in (ACCURACY, "nc4"):
+        axis.yaxis.set_major_formatter(PercentFormatter(1))
+    else:
+        figures.log_values(axis)
 
 
 def ended(runs: pd.DataFrame, before: str = "") -> str:
@@ -219,20 +232,18 @@ def ended(runs: pd.DataFrame, before: str = "") -> str:
     return f"<p>{before}{figures.counted(runs)}. {figures.outcomes(runs)}.{failed}</p>"
 
 
-def changes(runs: pd.DataFrame) -> pd.DataFrame:
-    """Metrics, gauge and accuracies of some runs, at the start and at the end: medians."""
-    good = runs[runs["status"] == "ok"]
-    rows = {}
-    for name, label in (figures.measured(good) | figures.ACCURACIES).items():
-        start, end = (good.get(k, pd.Series(dtype=float)).median() for k in (f"{name}_init", name))
-        left = end / start if name in figures.MAIN else float("nan")  # the others don't go to zero
-        rows[label] = {"at the start": start, "at the end": end, "left": left}
-    return pd.DataFrame.from_dict(rows, orient="index").astype(float)
-
-
-def as_table(table: pd.DataFrame) -> str:
-    """``changes`` as HTML, with shares in per cent."""
-    return figures.shown(table, **{c: "{:.2%}" for c in table if c.endswith("left")}).to_html()
+def changes(sides: Mapping[str, pd.DataFrame]) -> str:
+    """Metrics, gauge and accuracies of some runs, at the start, at the end and what is left in per
+    cent, as an HTML table: medians, and columns for each named side."""
+    labels = figures.measured(pd.concat(sides.values())) | figures.ACCURACIES
+    parts = []
+    for side, runs in sides.items():
+        table = figures.start_and_end(runs[runs["status"] == "ok"], labels)
+        left = table["at the end"] / table["at the start"]
+        table["left"] = left.where([name in figures.MAIN for name in labels])  # others don't vanish
+        parts.append(table.add_prefix(f"{side}, " if side else ""))
+    both = pd.concat(parts, axis=1)
+    return figures.shown(both, **{c: "{:.2%}" for c in both if c.endswith("left")}).to_html()
 
 
 def _head(text: str) -> widgets.HTML:
@@ -242,9 +253,8 @@ def _head(text: str) -> widgets.HTML:
 def _paint(button: widgets.Button, shown: str, colour: str, tooltip: str) -> None:
     """Label and colour a cell; one without a label cannot be pressed."""
     button.description, button.tooltip, button.disabled = shown, tooltip, not shown
-    button.style.button_color = colour
-    bright = np.dot(to_rgb(colour), WEIGHTS) > BRIGHT
-    button.style.text_color = "black" if bright else "white"
+    bright = to_rgb(colour)[1] > BRIGHT
+    button.style = {"button_color": colour, "text_color": "black" if bright else "white"}
 
 
 def _colours(values: pd.Series, linear: bool) -> dict[Key, str]:
@@ -253,6 +263,5 @@ def _colours(values: pd.Series, linear: bool) -> dict[Key, str]:
     if usable.empty:
         return {}
     norm = (Normalize if linear else LogNorm)(usable.min(), usable.max())
-    if not linear:  # zero gets the darkest colour
-        values = values.clip(lower=usable.min())
-    return {key: to_hex(colormaps["viridis"](norm(v))) for key, v in values.dropna().items()}
+    shown = values.dropna().clip(lower=usable.min())  # zero gets the darkest colour
+    return {key: to_hex(colormaps["viridis"](norm(value))) for key, value in shown.items()}

@@ -1,9 +1,9 @@
 """What a store has, as the explorer offers it; and what to do if it has nothing."""
 
 import shlex
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import pandas as pd
 
@@ -12,8 +12,9 @@ from ncbook.train import RunConfig
 
 PUBLISHED = Path(__file__).parents[2] / "book" / "results"
 LINE = "papermill notebooks/sweep.ipynb out.ipynb -p optimizer adamw"
-OWN_CONTROL = {"dataset", "model", "coupled_share", *figures.SWEPT}
-RECIPE = [f for f in fields(RunConfig) if f.name not in OWN_CONTROL]
+NEEDED = ["dataset", "model", "lr", "momentum", "weight_decay", "seed"]
+OWN_CONTROL = {"dataset", "model", *figures.SWEPT}
+RECIPE = {f.name: f.default for f in fields(RunConfig) if f.name not in OWN_CONTROL}
 MEASURES = figures.METRICS | figures.ACCURACIES
 
 
@@ -26,11 +27,7 @@ def folders(results: str | Path | None = None) -> dict[str, Path]:
     found = {f"yours: {text.line(own)}": own}
     if PUBLISHED.is_dir() and PUBLISHED.resolve() != own.resolve():
         found["published with the book"] = PUBLISHED
-    return dict(sorted(found.items(), key=lambda item: not _has_files(item[1])))
-
-
-def _has_files(folder: Path) -> bool:
-    return bool(store.list_files(folder))
+    return dict(sorted(found.items(), key=lambda item: not store.list_files(item[1])))
 
 
 @dataclass(frozen=True)
@@ -41,7 +38,6 @@ class StoreView:
     folder: Path
     runs: pd.DataFrame
     complaints: tuple[str, ...] = ()
-    _read: dict = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
     def of(cls, folder: Path) -> Self:
@@ -56,11 +52,8 @@ class StoreView:
 
     def history(self, runs: pd.DataFrame) -> pd.DataFrame:
         """The epochs of some runs."""
-        ids = tuple(runs["run_id"])
-        if ids not in self._read:
-            with notices.passed_to(lambda *_: None):  # already complaints
-                self._read[ids] = store.load_history(self.folder, run_id=list(ids))
-        return self._read[ids]
+        with notices.passed_to(lambda *_: None):  # already complaints
+            return store.load_history(self.folder, run_id=list(runs["run_id"]))
 
     def summary(self) -> str:
         """How many runs there are, and the complaints; HTML."""
@@ -84,28 +77,22 @@ def _prepared(runs: pd.DataFrame) -> pd.DataFrame:
     """The runs whose settings are all known, with every column that the explorer reads."""
     if runs.empty:
         return runs
-    needed = ["dataset", "model", "lr", "momentum", "weight_decay", "seed"]
-    runs = runs[runs["optimizer"].isin(optim.OPTIMIZERS) & runs[needed].notna().all(axis=1)]
-    shares = runs.get("coupled_share", pd.Series(float("nan"), index=runs.index)).astype(float)
-    by_name = runs["optimizer"].map({n: r.coupled_share for n, r in optim.OPTIMIZERS.items()})
-    missing = {name: float("nan") for name in MEASURES if name not in runs}
-    have = [f for f in RECIPE if f.name in runs]
-    rows = zip(runs["model"], *(runs[f.name] for f in have), strict=True)
-    recipes = [_recipe(model, zip(have, values, strict=True)) for model, *values in rows]
-    shares = shares.fillna(by_name.astype(float))
-    return runs.assign(recipe=recipes, coupled_share=shares, **missing)
+    runs = runs[runs["optimizer"].isin(optim.OPTIMIZERS)].dropna(subset=NEEDED)
+    wanted = ["coupled_share", *RECIPE, *MEASURES]
+    runs = runs.assign(**{name: float("nan") for name in wanted if name not in runs})
+    by_name = {name: rule.coupled_share for name, rule in optim.OPTIMIZERS.items()}
+    shares = runs["coupled_share"].astype(float)
+    shares = shares.fillna(runs["optimizer"].map(by_name).astype(float))
+    recipes = [_recipe(**run) for run in runs[["model", *RECIPE]].to_dict("records")]
+    return runs.assign(recipe=recipes, coupled_share=shares)
 
 
-def _recipe(model: str, values) -> str:
+def _recipe(model: str, epochs: int, **settings: Any) -> str:
     """``200 epochs``, and each setting that differs from its default."""
-    words = []
-    for setting, value in values:
-        usual = setting.default
-        if setting.name == "schedule" and model in models.MODELS:
-            usual = models.MODELS[model].schedule
-        if setting.name == "epochs":
-            words.insert(0, f"{value} epochs")
-        elif pd.notna(value) and value != usual:
-            shown = f"{value:g}" if isinstance(value, float) else str(value)
-            words.append(f"{setting.name.replace('_', ' ')} {shown}")
+    own = {"schedule": models.MODELS[model].schedule} if model in models.MODELS else {}
+    words = [f"{epochs} epochs"]
+    for name, value in settings.items():
+        if pd.notna(value) and value != (RECIPE | own)[name]:
+            shown = f"{value:g}" if isinstance(value, float) else value
+            words.append(f"{name.replace('_', ' ')} {shown}")
     return ", ".join(words)

@@ -8,20 +8,14 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from ncbook import figures, live
-from ncbook.explore import controls, draw
-from ncbook.explore.chooser import START
-from ncbook.explore.panels import ComparePanel, MapPanel, RunPanel
+from ncbook.explore import controls
+from ncbook.explore.controls import START
+from ncbook.explore.panels import ComparePanel, MapPanel, RunPanel, StorePanel, over_epochs
 from ncbook.explore.training import LivePanel
 from ncbook.explore.view import StoreView, folders
 
 STATIC_VARIABLE = "NCBOOK_STATIC"  # set where notebooks become pages: book/_ext
-TABS = {
-    "run": "One run",
-    "map": "Map",
-    "compare": "Compare two",
-    "live": "Train it now",
-    "theory": "Theory",
-}
+TABS = ("One run", "Map", "Compare two", "Train it now", "Theory")
 PICTURED = ["adam", "adamw"]
 LINE = """for optimizer in adam adamw; do
     papermill notebooks/sweep.ipynb out.ipynb -p optimizer $optimizer
@@ -32,28 +26,23 @@ class Explorer(widgets.VBox):
     """The store's name, and five tabs. A tab draws when it is opened."""
 
     def __init__(self, results: str | Path | None = None) -> None:
-        words = ("store", "the folder whose runs are explored")
-        self.store = controls.dropdown(*words, list(folders(results).items()))
-        self.store.layout.width = "min(40em, 100%)"
-        self.reload = controls.button("Reload", "read the store again", "refresh")
+        stores = list(folders(results).items())
+        self.store = controls.dropdown("store", "the folder whose runs are explored", stores)
+        self.reload = widgets.Button(description="Reload", icon="refresh")
+        self.reload.tooltip = "read the store again"
         self.summary, self.status = widgets.HTML(), controls.StatusLine()
         self.run, self.compare, self.map = RunPanel(), ComparePanel(), MapPanel(self.open_run)
         self.live, self.theory = LivePanel(), theory_panel()
-        panels = [getattr(self, name) for name in TABS]
-        self.tabs = widgets.Tab(panels, titles=list(TABS.values()), selected_index=0)
-        self.reload.on_click(lambda _: self.read())
-        self.store.observe(lambda _: self.read(), "value")
-        self.tabs.observe(lambda _: self.refresh(), "selected_index")
+        panels = [self.run, self.map, self.compare, self.live, self.theory]
+        self.tabs = widgets.Tab(panels, titles=TABS, selected_index=0)
+        self.reload.on_click(self.read)
+        self.store.observe(self.read, "value")
+        self.tabs.observe(self.refresh, "selected_index")
         head = controls.row(self.store, self.reload, self.status)
         super().__init__([head, self.summary, self.tabs])
         self.read()
 
-    @property
-    def shown(self) -> widgets.Widget:
-        """The panel of the open tab."""
-        return self.tabs.children[self.tabs.selected_index or 0]
-
-    def read(self) -> None:
+    def read(self, _: object = None) -> None:
         """Read the store, and draw the open tab."""
         with self.status.working("reading the store…"):
             view = StoreView.of(self.store.value)
@@ -62,63 +51,51 @@ class Explorer(widgets.VBox):
                 panel.take(view)
         self.refresh()
 
-    def refresh(self) -> None:
+    def refresh(self, _: object = None) -> None:
         """Draw the open tab, if it shows runs that have changed since."""
-        if hasattr(self.shown, "refresh"):
-            self.shown.refresh()
+        shown = self.tabs.children[self.tabs.selected_index or 0]
+        if isinstance(shown, StorePanel):
+            shown.refresh()
 
     def open_run(self, **values: object) -> None:
         """Show these settings in the tab of one run."""
-        self.run.open_run(**values)
-        self.tabs.selected_index = list(TABS).index("run")
+        self.run.chooser.choose(**values)
+        self.run.redraw()
+        self.tabs.selected_index = 0
 
 
 def theory_panel() -> widgets.Output:
     """The book's live figures of the exact law and of sign descent. (An ``Output`` runs their
     script; an ``HTML`` widget would not.)"""
-    shown = [
-        {"text/html": figure._repr_html_(), "text/plain": repr(figure)}
-        for figure in (live.law(), live.signgd())
-    ]
+    made = (live.law(), live.signgd())
+    shown = ({"text/html": one._repr_html_(), "text/plain": repr(one)} for one in made)
     kind = {"output_type": "display_data", "metadata": {}}
     return widgets.Output(outputs=tuple(kind | {"data": data} for data in shown))
 
 
 def explorer(results: str | Path | None = None) -> Explorer | None:
-    """The explorer of a store.
-
-    A page without Python cannot answer a slider. Where such pages are made, which
-    ``NCBOOK_STATIC`` says, a picture is displayed instead, and None returned.
-
-    Args:
-        results: the store's folder; by default the reader's own (``store.results_dir``) or, if it
-            has no runs, the one that the book publishes.
-
-    >>> explorer("nowhere").tabs.selected_index
-    0
-    """
+    """The explorer of a store; by default the reader's own (``store.results_dir``) or, if it has no
+    runs, the one that the book publishes. Where pages without Python are made, which cannot answer
+    a slider (``NCBOOK_STATIC`` says so), a picture of two runs is displayed instead, or how to
+    train them, and None returned."""
     figures.use_style()
-    return picture(results) if os.environ.get(STATIC_VARIABLE) else Explorer(results)
-
-
-def picture(results: str | Path | None = None) -> None:
-    """Display a picture of two runs as the explorer compares them, or how to train them."""
+    if not os.environ.get(STATIC_VARIABLE):
+        return Explorer(results)
     view = StoreView.of(next(iter(folders(results).values())))
     runs = view.runs
     for complaint in view.complaints:
         figures.say_left_out(complaint)
-    for name, value in (START | {"optimizer": PICTURED}).items():
-        if not runs.empty:
-            runs = runs[runs[name].isin(value if isinstance(value, list) else [value])]
+    if not runs.empty:
+        wanted = pd.Series(START).drop("optimizer")
+        runs = runs[(runs[wanted.index] == wanted).all(axis=1) & runs["optimizer"].isin(PICTURED)]
     figures.show_if_any(runs, LINE, lambda runs: _comparison(view, runs))
 
 
 def _comparison(view: StoreView, runs: pd.DataFrame) -> Figure:
     """Every metric over the epochs, a line an optimizer."""
     groups = figures.by_optimizer(runs)
-    lines = [draw.Line(view.history(rows), **figures.look(name)) for name, rows in groups]
-    figure = draw.over_epochs(lines)
+    figure = over_epochs([(view.history(rows), figures.look(name)) for name, rows in groups])
     figure.suptitle(figures.caption(runs))
-    names = " and ".join(line.label for line in lines)
+    names = " and ".join(figures.LABELS[name] for name, _ in groups)
     figure.set_label(f"The explorer compares two: {names}, every metric over the epochs")
     return figure

@@ -1,7 +1,11 @@
-"""What a notebook's page shows: words, tables and figures, the lines that train their runs, and
-which stored runs are missing from it."""
+"""What a notebook's page shows: words and tables, figures as pictures with alternative text, the
+lines that train their runs, and which stored runs are missing from it."""
 
+import base64
+import re
 from collections.abc import Callable
+from html import escape
+from io import BytesIO
 
 import matplotlib.pyplot as plt
 import pandas as pd
@@ -9,26 +13,40 @@ from IPython import get_ipython
 from IPython.display import HTML, Markdown, display
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from PIL import Image
 
 from ncbook import notices, store, text
-from ncbook.figures import alt_text
 from ncbook.figures.style import use_style
+
+LONGEST = 4000  # characters of an alternative text
+COLOURS = 256  # of a picture's palette: halves a page, and a figure of lines has not many more
+# What a formula's source has and a screen reader should not read, and what it reads instead.
+MATHS = (
+    (re.compile(r"\\mathrm"), ""),
+    (re.compile(r"\\,"), " "),
+    (re.compile(r"\\([A-Za-z]+)(?=[\\{])"), r"\1 "),  # two names are two words
+    (re.compile(r"[\\{}]"), ""),
+)
+FORMULA = re.compile(r"(?<!\\)\$(.+?)(?<!\\)\$")
 
 
 def start_chapter() -> None:
-    """What every chapter calls once: the shared look of figures, their alternative text, and the
-    package's notices, such as on damaged files of the store, on the page instead of below it."""
+    """What every chapter calls once: the shared look of figures, their alternative text, whatever
+    MPLBACKEND says, and the package's notices, such as on damaged files of the store, on the page
+    instead of below it."""
     use_style()
-    alt_text.use()
-    if get_ipython() is not None:
-        notices.pass_to(_show_notice)
+    shell = get_ipython()
+    if shell is None:
+        return
+    notices.pass_to(_show_notice)
+    if getattr(shell, "kernel", None) is not None:
+        shell.enable_matplotlib("inline")  # first, because it resets what is set below
+    shell.display_formatter.formatters["text/html"].for_type(Figure, lambda f: described(f).data)
 
 
 def _show_notice(message: str, module: str) -> None:
-    if module.startswith(store.__name__):
-        say_left_out(message)
-    else:
-        display(HTML(f"<p>{text.html(message)}</p>"))
+    left_out = module.startswith(store.__name__)
+    say_left_out(message) if left_out else display(HTML(f"<p>{text.html(message)}</p>"))
 
 
 def say_left_out(why: str) -> None:
@@ -45,10 +63,9 @@ def show_if_any(runs: pd.DataFrame, line: str, *shows: Callable[[pd.DataFrame], 
         code = f" To train them:\n\n```bash\n{line.strip()}\n```" if line else ""
         display(Markdown(sentence + code))
         return
-    for show in shows:
-        made = show(runs)
-        made = Markdown(made) if isinstance(made, str) else made
-        display(alt_text.described(made) if isinstance(made, Figure) else made)
+    page_form = {str: Markdown, Figure: described}
+    for made in (show(runs) for show in shows):
+        display(page_form.get(type(made), lambda made: made)(made))
 
 
 def folded(lines: str, title: str = "The lines that train it") -> Markdown:
@@ -65,30 +82,67 @@ def with_lines(runs: pd.DataFrame, lines: str, *shows: Callable[[pd.DataFrame], 
 
 def side_by_side(*figures: Figure) -> HTML:
     """Small figures in rows; one below the other where the page is narrow."""
-    cells = [
-        f'<div style="max-width: 440px">{alt_text.described(figure).data}</div>'
-        for figure in figures
-    ]
+    cells = "".join(f'<div style="max-width: 440px">{described(f).data}</div>' for f in figures)
     columns = "repeat(auto-fit, minmax(min(260px, 100%), 1fr))"  # of one width, the last row's too
     style = f"display: grid; grid-template-columns: {columns}; gap: 0.5em"
-    return HTML(f'<div style="{style}">{"".join(cells)}</div>')
+    return HTML(f'<div style="{style}">{cells}</div>')
 
 
 def small_panels(count: int, height: float = 3.9) -> list[Axes]:
     """The axes of ``count`` small figures, for ``in_rows``."""
-    size = {"figsize": (4.8, height), "layout": "constrained"}
-    return [plt.subplots(**size)[1] for _ in range(count)]
+    return [plt.subplots(figsize=(4.8, height), layout="constrained")[1] for _ in range(count)]
 
 
 def in_rows(*axes: Axes) -> HTML:
-    """The figures of some ``small_panels`` ``side_by_side``, each with its legend below.
-
-    >>> left, right = small_panels(2)
-    >>> in_rows(left, right)
-    <IPython.core.display.HTML object>
-    """
+    """The figures of some ``small_panels`` ``side_by_side``, each with its legend below."""
     for axis in axes:
         if axis.get_legend() is None and axis.get_legend_handles_labels()[1]:
             axis.figure.legend(loc="outside lower center", ncols=2)
         plt.close(axis.figure)
     return side_by_side(*(axis.figure for axis in axes))
+
+
+def described(figure: Figure) -> HTML:
+    """A figure as a picture with alternative text."""
+    drawn, picture = BytesIO(), BytesIO()
+    figure.savefig(drawn, format="png")
+    few = Image.open(drawn).convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE)
+    few.save(picture, format="png", optimize=True)
+    looks = {"style": "max-width: 100%"}
+    # The page's night mode must not change colours that represent numbers, as it changes those of
+    # lines (book/_static/ncbook.css).
+    artists = (artist for axis in figure.axes for artist in (*axis.collections, *axis.images))
+    if any(artist.get_array() is not None for artist in artists):
+        looks["class"] = "colour-scale"
+    return HTML(tag(picture.getvalue(), words(figure), **looks))
+
+
+def tag(png: bytes, words: str, **attributes: object) -> str:
+    """A PNG as HTML that needs no file, with its alternative text and further attributes."""
+    code = base64.b64encode(png).decode()
+    given = {"alt": words, "src": f"data:image/png;base64,{code}"} | attributes
+    written = (f'{name}="{escape(str(value), quote=True)}"' for name, value in given.items())
+    return f"<img {' '.join(written)}>"
+
+
+def words(figure: Figure) -> str:
+    """The figure's label, where it has one; else its title, and what each panel has on its axes and
+    in its legend."""
+    if figure.get_label():
+        return text.line(figure.get_label(), LONGEST)
+    parts = filter(None, (figure.get_suptitle(), *map(_panel, figure.axes)))
+    listed = text.line(". ".join(parts), LONGEST)
+    return FORMULA.sub(_spoken, listed).replace(r"\$", "$")
+
+
+def _spoken(formula: re.Match) -> str:
+    spoken = formula[1]
+    for pattern, instead in MATHS:
+        spoken = pattern.sub(instead, spoken)
+    return spoken
+
+
+def _panel(axis: Axes) -> str:
+    names = [label for label in axis.get_legend_handles_labels()[1] if not label.startswith("_")]
+    between = " against ".join(filter(None, (axis.get_ylabel(), axis.get_xlabel())))
+    return ": ".join(filter(None, (axis.get_title(), between, ", ".join(dict.fromkeys(names)))))

@@ -1,22 +1,24 @@
-"""Which runs count: those of a setting, on a grid, over even seeds, converged."""
+"""Which runs count: those of a setting, on a grid, over even seeds, converged; and what the exact
+law predicts for them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from ncbook import models
+from ncbook import data, models, theory
 from ncbook.figures.style import MAIN, METRICS, present
 from ncbook.metrics import rule
-from ncbook.train import RunConfig
-
-if TYPE_CHECKING:  # the sweep brings Dask along, which takes a second to import
-    from ncbook.sweep import Grid
+from ncbook.train import SCHEDULES, RunConfig, learning_rate_factors
 
 CONVERGED = rule.LEARNED
 SWEPT = ("optimizer", "lr", "momentum", "weight_decay", "coupled_share", "seed")
+LAWFUL = ("sgd", "sgdw", "sgd_mixed")  # the optimizers that the exact law holds for
+LAW_FROM = 1e-9  # far below the share of NC0 that rounding leaves, some 1e-7
+TRAINING_IMAGES = {"digits": 1400, "mnist": 60_000, "fashion_mnist": 60_000, "cifar10": 50_000}
+TRAINING_IMAGES |= {data.UFM: data.UFM_SAMPLES}
 
 
 def of_setting(runs: pd.DataFrame, **setting: object) -> pd.DataFrame:
@@ -38,13 +40,12 @@ def of_setting(runs: pd.DataFrame, **setting: object) -> pd.DataFrame:
     return runs[kept].assign(**{name: np.nan for name in columns if name not in runs})
 
 
-def on_grid(runs: pd.DataFrame, grids: Mapping[str, "Grid"]) -> pd.DataFrame:
+def on_grid(runs: pd.DataFrame, grids: Mapping[str, Any]) -> pd.DataFrame:
     """The runs at points of their optimizer's grid, such as ``sweep.GRIDS``."""
     kept = pd.Series(False, index=runs.index)
     for name, grid in grids.items():
         inside = runs["lr"].isin(grid.lrs) & runs["momentum"].isin(grid.momenta)
-        inside &= runs["weight_decay"].isin(grid.weight_decays)
-        kept |= (runs["optimizer"] == name) & inside
+        kept |= inside & runs["weight_decay"].isin(grid.weight_decays) & (runs["optimizer"] == name)
     return runs[kept]
 
 
@@ -54,13 +55,13 @@ def by_optimizer(runs: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
 
 
 def having(runs: pd.DataFrame, *optimizers: str) -> pd.DataFrame:
-    """The runs if each of these optimizers has some of them, else none: for ``show_if_any``."""
+    """The runs if each of these optimizers has some of them, else none."""
     return runs if set(optimizers) <= set(runs["optimizer"]) else runs[:0]
 
 
 def even_seeds(runs: pd.DataFrame) -> pd.DataFrame:
-    """The runs of those seeds that have as many runs of an optimizer as any seed has. Seeds whose
-    grid is not complete are left out: they would bias every mean over the grid."""
+    """The runs of those seeds that have as many runs of an optimizer as any seed has: a seed whose
+    grid is not complete would bias every mean over the grid."""
     counts = runs.groupby(["optimizer", "seed"])["optimizer"].transform("size")
     return runs[counts == counts.groupby(runs["optimizer"]).transform("max")]
 
@@ -88,3 +89,42 @@ def over_seeds(runs: pd.DataFrame, by: str | list[str], metric: str) -> pd.DataF
     with probability 1 - 2^(1 - n), whatever the distribution: 94 % for five seeds.
     """
     return runs.groupby(by)[metric].agg(median="median", low="min", high="max", n="count")
+
+
+def exact_law(runs: pd.DataFrame) -> pd.Series:
+    """NC0 at the end over its start by the exact law (``theory.row_sum_ratio``); NaN where the law
+    does not hold: under Adam and Signum, with clipped gradients, or for an unknown number of steps.
+
+    >>> run = {"optimizer": "sgdw", "lr": 0.0679, "momentum": 0.9, "weight_decay": 5e-4}
+    >>> run |= {"dataset": "fashion_mnist", "train_size": None, "batch_size": 128, "epochs": 200}
+    >>> exact_law(pd.DataFrame([run | {"coupled_share": 0.0}])).round(4).item()  # as in Table 1
+    0.3109
+    """
+    left = pd.Series(np.nan, index=runs.index)
+    if runs.empty:  # an empty store lacks the columns below
+        return left
+    # An older store lacks some columns, and has no mixtures.
+    runs = runs.assign(**{name: np.nan for name in ("schedule", "clip") if name not in runs})
+    shares = runs["optimizer"].map({"sgd": 1.0, "sgdw": 0.0})
+    images = runs["train_size"].astype(float).fillna(runs["dataset"].map(TRAINING_IMAGES))
+    runs = runs.assign(
+        schedule=runs["schedule"].astype(object).fillna("step"),
+        coupled_share=runs["coupled_share"].fillna(shares),
+        steps=np.ceil(images / runs["batch_size"].astype(float)),
+    )
+    lawful = runs["optimizer"].isin(LAWFUL) & runs["schedule"].isin(SCHEDULES) & runs["clip"].isna()
+    for (steps, *rest), rows in runs[lawful].groupby(["steps", "epochs", "schedule"]):
+        left[rows.index] = _law(rows, int(steps), *rest)
+    return left
+
+
+def _law(rows: pd.DataFrame, steps: int, epochs: int, schedule: str) -> np.ndarray:
+    """``exact_law`` for rows of one length and schedule."""
+    settings = rows[["lr", "momentum", "weight_decay"]].to_numpy(float).T
+    decoupled = 1 - rows["coupled_share"].to_numpy(float)
+    if schedule == "step":
+        return theory.row_sum_ratio(*settings, steps, epochs, decoupled)
+    each_epoch = [learning_rate_factors(schedule, e, steps, epochs) for e in range(epochs)]
+    factors = np.concatenate(each_epoch)
+    numbers = zip(*settings, decoupled, strict=True)
+    return np.abs([theory.row_sum_stepped(lr * factors, *rest)[-1] for lr, *rest in numbers])

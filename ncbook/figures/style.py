@@ -1,32 +1,34 @@
-"""How every figure looks: the optimizers' colours and labels, and the metrics' names.
+"""How every figure looks: the optimizers' colours and labels, the metrics' names, panels and axes.
 
-Colours belong to optimizers and are the same everywhere; they are the colour-blind-safe ones of
-Okabe and Ito. Coupled decay is drawn solid, decoupled dashed.
+Colours belong to optimizers and are the same everywhere: the colour-blind-safe ones of Okabe and
+Ito, "Color Universal Design" (2008), one hue a direction, dark if coupled. Decoupled decay is drawn
+dashed.
 """
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
-# Okabe and Ito, "Color Universal Design" (2008): one hue a direction, dark = coupled.
-COLOURS = {
-    "sgd": "#0072B2",
-    "sgdw": "#56B4E9",
-    "adam": "#D55E00",
-    "adamw": "#E69F00",
-    "signum": "#009E73",
-    "signumw": "#CC79A7",
+from ncbook import text
+
+TITLE = 150  # characters, more than a page has room for
+OPTIMIZERS = {
+    "sgd": ("SGD", "#0072B2"),
+    "sgdw": ("SGDW", "#56B4E9"),
+    "adam": ("Adam", "#D55E00"),
+    "adamw": ("AdamW", "#E69F00"),
+    "signum": ("Signum", "#009E73"),
+    "signumw": ("SignumW", "#CC79A7"),
 }
-LABELS = {
-    "sgd": "SGD",
-    "sgdw": "SGDW",
-    "adam": "Adam",
-    "adamw": "AdamW",
-    "signum": "Signum",
-    "signumw": "SignumW",
-}
-UNKNOWN = "an unknown optimizer"
+LABELS = {name: label for name, (label, _) in OPTIMIZERS.items()}
+COLOURS = {name: colour for name, (_, colour) in OPTIMIZERS.items()}
 MIXED = "_mixed"  # how the names of section 3.4's optimizers end
+EVERY = [name + end for name in OPTIMIZERS for end in ("", MIXED)]
 METRICS = {f"nc{i}": f"NC{i}" for i in range(5)}
 GAUGE = {"gauge_share": "gauge share of W", "nc3_centred": "NC3 of the centred W"}
 MAIN = ("nc0", "nc1", "nc2", "nc3")
@@ -36,16 +38,12 @@ ACCURACIES = {"train_acc": "training accuracy", "test_acc": "test accuracy"}
 def use_style() -> None:
     """The shared look of every figure in the book."""
     sns.set_theme(context="notebook", style="ticks", font_scale=0.9)
-    plt.rcParams |= {
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "axes.grid": True,
-        "grid.color": "#dddddd",
-        "grid.linewidth": 0.6,
-        "figure.dpi": 110,
-        "savefig.bbox": "tight",
-        "legend.frameon": False,
-    }
+    plt.rc("axes", grid=True)
+    plt.rc("axes.spines", top=False, right=False)
+    plt.rc("grid", color="#dddddd", linewidth=0.6)
+    plt.rc("figure", dpi=110)
+    plt.rc("savefig", bbox="tight")
+    plt.rc("legend", frameon=False)
 
 
 def look(optimizer: str) -> dict[str, str]:
@@ -57,7 +55,7 @@ def look(optimizer: str) -> dict[str, str]:
 def label_of(optimizer: str) -> str:
     """An optimizer's name on a page; of names that the book does not know, none is shown."""
     stem = optimizer.removesuffix(MIXED)
-    return LABELS.get(stem, UNKNOWN) + (", mixed" if stem != optimizer else "")
+    return LABELS.get(stem, "an unknown optimizer") + (", mixed" if stem != optimizer else "")
 
 
 def colour_of(optimizer: str) -> str:
@@ -67,5 +65,51 @@ def colour_of(optimizer: str) -> str:
 
 def present(optimizers: pd.Series) -> list[str]:
     """The optimizers that occur, in the order of ``COLOURS``, each before its mixed one."""
-    names = [name for stem in COLOURS for name in (stem, stem + MIXED)]
-    return [name for name in names if (optimizers == name).any()]
+    return [name for name in EVERY if (optimizers == name).any()]
+
+
+def panels(count: int) -> tuple[Figure, np.ndarray]:
+    """Up to two panels in a row: more would be too small to read on a page."""
+    shape = rows, columns = -(-count // 2), min(count, 2)
+    size = (4.4 * columns, 3.4 * rows)
+    figure, axes = plt.subplots(*shape, figsize=size, squeeze=False, layout="constrained")
+    for axis in axes.flat[count:]:
+        axis.remove()
+    return figure, axes.flatten()[:count]
+
+
+def finish(figure: Figure, axes: np.ndarray, title: str, legend_title: str = "") -> Figure:
+    """Add the title, which is plain text, and one legend for all panels, to the right of them."""
+    drawn = axes[0].get_legend_handles_labels()
+    if drawn[0]:
+        figure.legend(*drawn, title=legend_title, loc="outside right center")
+    figure.suptitle(text.mathtext(title, TITLE))
+    plt.close(figure)  # a notebook shows what a cell returns; left open, it would show it twice
+    return figure
+
+
+def epoch_axis(axis: Axes, last: int) -> None:
+    """Epochs 0, 1, 10, 100 ... at equal distances, to the last one."""
+    last = max(1, last)
+    axis.set_xscale("symlog", linthresh=1)
+    axis.set_xlim(0, last)
+    ticks = [t for t in (0, 1, 10, 100, 1000) if t < last / 2.5]
+    axis.set_xticks([*ticks, last], [str(t) for t in (*ticks, last)])
+    axis.minorticks_off()
+    axis.set_xlabel("epoch")
+
+
+def log_values(axis: Axes) -> None:
+    """A log y axis whose ticks read as numbers where it spans little, as powers where much."""
+    axis.set_yscale("log")
+    log_ticks(axis.yaxis)
+
+
+def log_ticks(axis: Axis) -> None:
+    """See ``log_values``. Where an axis spans little, 1, 2, 5, 10 leave few ticks: equal steps."""
+    low, high = axis.get_view_interval()
+    if high < 1000 * low:
+        equal = MaxNLocator(6, steps=[1, 2, 5, 10])
+        axis.set_major_locator(equal if high < 5 * low else LogLocator(subs=(1, 2, 5)))
+        axis.set_major_formatter("{x:g}")
+    axis.set_minor_formatter(NullFormatter())

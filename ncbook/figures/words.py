@@ -1,12 +1,14 @@
-"""Sentences about runs: captions, counts, and whether an optimizer collapsed."""
+"""Sentences and tables about runs: captions, counts, the best run, and whether an optimizer
+collapsed."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
+from pandas.io.formats.style import Styler
 
 from ncbook import text
 from ncbook.figures.selecting import CONVERGED, best_run, by_optimizer, converged
-from ncbook.figures.style import LABELS, METRICS, label_of
+from ncbook.figures.style import GAUGE, METRICS, label_of
 from ncbook.metrics import rule
 
 FOUND = {False: "Differs", True: "Agrees", None: "Beyond the paper"}  # in a page's order
@@ -16,6 +18,11 @@ PREDICATES = {word: word for word in rule.OUTCOMES} | {
     rule.NOT: "did not collapse",
     rule.NOT_STORED: "collapsed in part, or but for its gauge, which is not stored",
 }
+MOST_LINES = 3  # of a cell
+# Where a page is narrow letters and gaps shrink before a table has to scroll sideways. 100 cqi are
+# the width of the output in the book, and elsewhere of the window.
+CELL = "padding: 0.25em min(0.55em, 0.7cqi); font-size: min(1em, 0.2rem + 1.8cqi)"
+CELL += "; text-align: right"
 
 
 def caption(runs: pd.DataFrame, short: bool = False) -> str:
@@ -29,8 +36,8 @@ def caption(runs: pd.DataFrame, short: bool = False) -> str:
 
 def counted(runs: pd.DataFrame, least: float = CONVERGED) -> str:
     """How many runs and seeds; how many runs reached a training accuracy, did not, or diverged."""
-    diverged = int((runs["status"] == "diverged").sum())
-    good = int(((runs["status"] == "ok") & (runs["train_acc"] >= least)).sum())
+    diverged = (runs["status"] == "diverged").sum()
+    good = ((runs["status"] == "ok") & (runs["train_acc"] >= least)).sum()
     return (
         f"{_many(len(runs), 'run')} over {_many(runs['seed'].nunique(), 'seed')}: {good} reached "
         f"{least:.0%} training accuracy, {len(runs) - good - diverged} did not, and {diverged} "
@@ -54,17 +61,14 @@ def headline(runs: pd.DataFrame) -> str:
     good = converged(decayed)
     least = {name: rows["nc3"].min() for name, rows in by_optimizer(good)}
     if not {"adam", "adamw", "signumw"} <= least.keys():
-        return (
-            f"{len(good)} of {len(decayed)} runs with weight decay converged: too few to compare."
-        )
+        few = f"{len(good)} of {len(decayed)} runs"
+        return f"{few} with weight decay converged: too few to compare."
     listed = ", ".join(f"{label_of(name)} {value:.2g}" for name, value in least.items())
-    ratios = " and ".join(
-        f"{LABELS[name]}'s is {least[name] / least['adam']:.0f} times"
-        for name in ("adamw", "signumw")
-    )
+    adamw, signumw = (least[name] / least["adam"] for name in ("adamw", "signumw"))
     return (
-        f"Over {len(good)} converged runs with weight decay, the least NC3 that each "
-        f"optimizer reaches is: {listed}. {ratios} Adam's."
+        f"Over {len(good)} converged runs with weight decay, the least NC3 that each optimizer "
+        f"reaches is: {listed}. AdamW's is {adamw:.0f} times and SignumW's is {signumw:.0f} times "
+        "Adam's."
     )
 
 
@@ -84,12 +88,7 @@ def _setting(run: pd.Series) -> str:
 
 
 def outcomes(runs: pd.DataFrame) -> str:
-    """How many of some runs collapsed, by the rule of ``ncbook.metrics.rule``.
-
-    >>> ends = dict(status="ok", train_acc=1.0, nc1=0.01, nc2=0.05)
-    >>> outcomes(pd.DataFrame([ends | dict(nc3=0.02), ends | dict(train_acc=0.5, nc3=0.02)]))
-    'Of 2 runs: 1 collapsed; 1 did not learn'
-    """
+    """How many of some runs collapsed, by the rule of ``ncbook.metrics.rule``."""
     counts = rule.outcome(runs).value_counts()
     listed = [f"{counts[word]:,} {PREDICATES[word]}" for word in rule.OUTCOMES if word in counts]
     return f"Of {_many(len(runs), 'run')}: {'; '.join(listed) or 'none'}"
@@ -97,13 +96,13 @@ def outcomes(runs: pd.DataFrame) -> str:
 
 def verdict(runs: pd.DataFrame) -> str:
     """Whether this optimizer collapsed: what the rule of ``ncbook.metrics.rule`` says of its best
-    run, and of all its runs. NC0 has no part in it: only its share of ‖W‖ counts."""
+    run, and of all its runs."""
     best = best_run(runs)
     if best is None:
         return describe_best(runs) + " Nothing can be said about collapse."
     row = best.to_frame().T
-    word, small = PREDICATES[rule.outcome(row).item()], rule.below(row).item()
-    named = f" ({small})" if word.startswith(PREDICATES[rule.IN_PART]) else ""
+    word = PREDICATES[rule.outcome(row).item()]
+    named = f" ({rule.below(row).item()})" if word.startswith(PREDICATES[rule.IN_PART]) else ""
     metrics = ", ".join(f"{METRICS[name]} {best[name]:.3g}" for name in rule.THREE)
     return (
         f"**{label_of(best.optimizer)} {word}{named}.** Its best run ({_setting(best)}) ends with "
@@ -115,11 +114,72 @@ def verdict(runs: pd.DataFrame) -> str:
 def compared(findings: Sequence[tuple[bool | None, str]]) -> str:
     """A list of findings, each with whether it agrees with the paper: disagreements (False) first,
     then agreements (True), then what the paper does not cover (None)."""
-    order = list(FOUND)
-    ordered = sorted(findings, key=lambda finding: order.index(finding[0]))
+    ordered = sorted(findings, key=lambda finding: [*FOUND].index(finding[0]))
     return "\n".join(f"- *{FOUND[agrees]}.* {words}" for agrees, words in ordered)
 
 
 def times(factor: float) -> str:
     """By what factor something changed, in at least two digits: 1.7, 38, 1,070."""
     return f"{factor:,.0f}" if factor >= 10 else f"{factor:.1f}"
+
+
+def measured(runs: pd.DataFrame) -> dict[str, str]:
+    """Labels of NC0 to NC4 and of the gauge of W; a label says if its column is not stored."""
+    stored = {name: name in runs and runs[name].notna().any() for name in GAUGE}
+    return METRICS | {k: v if stored[k] else f"{v} (not stored)" for k, v in GAUGE.items()}
+
+
+def best_run_table(runs: pd.DataFrame) -> pd.DataFrame:
+    """The best run in the form of Table 2, and the gauge of W: at the start, at the end, change."""
+    best = best_run(runs)
+    if best is None:
+        return pd.DataFrame(columns=["at the start", "at the end", "change"])
+    run = best.to_frame().T
+    table = start_and_end(run, measured(run))
+    return table.assign(change=table["at the end"] / table["at the start"] - 1)
+
+
+def start_and_end(runs: pd.DataFrame, labels: Mapping[str, str]) -> pd.DataFrame:
+    """Medians over some runs of labelled columns, a row each, at the start and at the end."""
+    table = pd.DataFrame(index=[*labels.values()])
+    for at, suffix in (("start", "_init"), ("end", "")):
+        values = runs.reindex(columns=[f"{name}{suffix}" for name in labels]).astype(float)
+        table[f"at the {at}"] = values.median().to_numpy()
+    return table
+
+
+def by_weight_decay(runs: pd.DataFrame) -> pd.DataFrame:
+    """For each weight decay: how many runs, converged, diverged, and the converged ones' mean
+    NC0 to NC4."""
+    flags = dict(runs=1, converged=rule.learned(runs), diverged=runs["status"] == "diverged")
+    counts = runs.assign(**flags).groupby("weight_decay")[list(flags)].sum()
+    means = converged(runs).groupby("weight_decay")[list(METRICS)].mean().rename(columns=METRICS)
+    return counts.join(means).rename_axis("weight decay")
+
+
+def shown(table: pd.DataFrame, **formats: str) -> Styler:
+    """A table as a page shows it: three digits, a dash for what is missing, ``column="{...}"`` for
+    another format. Text is escaped; in a cell, lines after the first are small."""
+    if table.index.nlevels == table.columns.nlevels == 1 and table.columns.name is None:
+        # The index's name goes into the corner, where it needs no row of its own.
+        table = table.rename_axis(index=None, columns=table.index.name)
+    wanted = dict.fromkeys(table, _as_html)
+    wanted |= dict.fromkeys(table.select_dtypes("float"), "{:.3g}") | formats
+    styled = table.style.format(wanted, na_rep="–")
+    styled = styled.format_index(_as_html).format_index(_as_html, axis="columns")
+    looks = {"th, td": CELL, "small": "font-size: 0.85em; white-space: nowrap"}
+    return styled.set_table_styles([{"selector": s, "props": p} for s, p in looks.items()])
+
+
+def _as_html(value: object) -> object:
+    if not isinstance(value, str):
+        return f"{value:g}" if isinstance(value, float) else value
+    first, *others = (text.html(line) for line in value.split("\n", MOST_LINES - 1))
+    return first + "".join(f"<br><small>{line}</small>" for line in others)
+
+
+def with_range(values: pd.Series, digits: str = ".2g") -> str:
+    """A cell for a metric's values: the median, and below it the least and the largest (see
+    ``over_seeds``). For ``runs.groupby(by)[metric].agg(with_range)``."""
+    middle, low, high = (f"{v:{digits}}" for v in (values.median(), values.min(), values.max()))
+    return f"{middle}\n{low}…{high}"

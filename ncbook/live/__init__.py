@@ -7,7 +7,7 @@ only pages with a figure carry it. The page sends no requests.
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from html import escape
@@ -15,6 +15,7 @@ from math import ceil, floor, log10
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike
 
 from ncbook.theory import checks
@@ -78,20 +79,11 @@ def law(
     """α_t/α_0 under SGD and SGDW by the exact law, and Theorem 3.1's bound, over the steps.
 
     The formulas of :func:`theory.row_sum_closed_form` (squared) and :func:`theory.theorem31_bound`
-    for one constant learning rate; the four arguments are where its sliders start.
+    for one constant learning rate. The arguments are where its sliders start: η in [1e-4, 0.5],
+    β in [0, 0.99], λ in [0, 1], and whole steps from 10 to 100,000; others raise ValueError.
 
-    Args:
-        lr: η in [1e-4, 0.5].
-        momentum: β in [0, 0.99].
-        weight_decay: λ in [0, 1].
-        steps: a whole number from 10 to 100,000.
-
-    Raises:
-        ValueError: an argument outside its range.
-
-    Example:
-        >>> [control.name for control in law(lr=0.0679, weight_decay=5e-4).controls]
-        ['weight_decay', 'lr', 'momentum', 'steps']
+    >>> [control.name for control in law(lr=0.0679, weight_decay=5e-4).controls]
+    ['weight_decay', 'lr', 'momentum', 'steps']
     """
     controls = (
         _control("weight_decay", "weight decay λ", weight_decay, (0, *_decades(1e-6, 1))),
@@ -117,21 +109,12 @@ def signgd(
     """NC0 under sign descent on collapsed features from W₀ = 0, with coupled and decoupled decay.
 
     The numbers of :func:`theory.simulate_signgd`, as NC0 = √(Kα), :func:`theory.decoupled_limit`
-    and :func:`theory.turning_points`, with the mean cross-entropy's gradient; the four arguments
-    are where its sliders start.
+    and :func:`theory.turning_points`, with the mean cross-entropy's gradient. The arguments are
+    where its sliders start: a whole K from 3 (at 2 the decoupled row sum is 0) to 100, η in
+    [1e-4, 0.1], λ in [0, 1], and whole steps from 10 to 100,000; others raise ValueError.
 
-    Args:
-        num_classes: K, a whole number from 3 (at 2 the decoupled row sum is 0) to 100.
-        lr: η in [1e-4, 0.1].
-        weight_decay: λ in [0, 1].
-        steps: a whole number from 10 to 100,000.
-
-    Raises:
-        ValueError: an argument outside its range.
-
-    Example:
-        >>> [control.name for control in signgd(num_classes=4).controls]
-        ['num_classes', 'weight_decay', 'lr', 'steps']
+    >>> [control.name for control in signgd(num_classes=4).controls]
+    ['num_classes', 'weight_decay', 'lr', 'steps']
     """
     controls = (
         _control("num_classes", "classes K", num_classes, CLASS_COUNTS, whole=True),
@@ -158,19 +141,11 @@ def simplex(collapse: float = 0.0, shift: float = 0.0, samples: int = 8) -> Live
 
     Features and weight are linear mixtures: a share 1 − collapse of fixed random ones, and a share
     `collapse` of the tetrahedron. `shift` times one vector of length 1 is added to every row of W.
-    The page computes NC0 to NC3 as :func:`metrics.nc_metrics` does.
+    The page computes NC0 to NC3 as :func:`metrics.nc_metrics` does. Both shares lie in [0, 1], and
+    `samples`, the features of each class, from 2 to 50; others raise ValueError.
 
-    Args:
-        collapse: in [0, 1].
-        shift: in [0, 1].
-        samples: features of each class, from 2 to 50.
-
-    Raises:
-        ValueError: an argument outside its range.
-
-    Example:
-        >>> simplex(collapse=0.5, samples=3).data["labels"]
-        [0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3]
+    >>> simplex(collapse=0.5, samples=3).data["labels"]
+    [0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3]
     """
     if checks.whole("samples", samples, 2) > 50:
         raise ValueError(f"samples must be a whole number from 2 to 50, got {samples!r}")
@@ -192,59 +167,48 @@ def simplex(collapse: float = 0.0, shift: float = 0.0, samples: int = 8) -> Live
 
 
 def training(
-    weight_decays: Sequence[float],
-    epochs: Sequence[int],
-    left: Mapping[str, Sequence[Sequence[float] | None]],
-    nc3: Mapping[str, Sequence[float | None]],
-    nc3_start: float,
-    labels: Mapping[str, str],
-    caption: str,
+    left: pd.DataFrame, nc3: pd.Series, nc3_start: float, labels: Mapping[str, str], caption: str
 ) -> LiveFigure:
     """Runs over their epochs, one curve an optimizer, with a slider for the weight decay.
 
     Args:
-        weight_decays: the slider's D values, rising; it starts with the last but one.
-        epochs: the E measured epochs, rising from 0.
-        left: for each optimizer and weight decay NC0 over its start at each epoch, all > 0, or
-            None without such runs: D lists of E numbers.
-        nc3: for each optimizer and weight decay NC3 at the end, or None.
+        left: NC0 over its start, > 0, or NaN without such runs; a row for each optimizer and
+            weight decay (D · O rows, rising), a column for each of the E measured epochs from 0.
+        nc3: for each of these rows NC3 at the end, or NaN.
         nc3_start: NC3 before the first step; the bars are shares of it.
         labels: the optimizers' names on the page, in the order of their curves.
         caption: what was trained, and how many runs the curves represent.
 
     Example:
-        >>> left, nc3 = {"sgd": [[1, 1], [1, 0.5]]}, {"sgd": [1.2, 0.1]}
-        >>> labels, caption = {"sgd": "SGD"}, "One run a weight decay."
-        >>> training([0, 0.05], [0, 200], left, nc3, 1.4, labels, caption).data["nc3"]
+        >>> rows = pd.MultiIndex.from_product([["sgd"], [0, 0.05]])
+        >>> left = pd.DataFrame({0: [1, 1], 200: [1, 0.5]}, rows)
+        >>> nc3 = pd.Series([1.2, 0.1], rows)
+        >>> training(left, nc3, 1.4, {"sgd": "SGD"}, "One run a weight decay.").data["nc3"]
         {'sgd': [1.2, 0.1]}
     """
-    stops = tuple(weight_decays)
-    control = Control("weight_decay", "weight decay λ", stops, max(0, len(stops) - 2))
+    stops = left.index.unique(1).tolist()
+    # The slider starts with the last stop but one.
+    control = Control("weight_decay", "weight decay λ", tuple(stops), max(0, len(stops) - 2))
     description = (
-        f"NC0 over the epochs, as a share of its start, on a log scale, for {_listed(labels)}. A "
-        "slider chooses the weight decay; below stands NC3 at the end."
+        f"NC0 over the epochs, as a share of its start, on a log scale: "
+        f"{', '.join(labels.values())}. A slider chooses the weight decay; below stands NC3 at the "
+        "end."
     )
+    curves = {name: [_rounded(curve) for curve in left.loc[name].to_numpy()] for name in labels}
     data = {
-        "weight_decays": list(stops),
-        "epochs": [int(epoch) for epoch in epochs],
-        "left": {name: [_rounded(curve) for curve in curves] for name, curves in left.items()},
-        "nc3": {name: _rounded(values) for name, values in nc3.items()},
+        "weight_decays": stops,
+        "epochs": left.columns.tolist(),
+        "left": {name: [None if None in c else c for c in curves[name]] for name in labels},
+        "nc3": {name: _rounded(nc3[name]) for name in labels},
         "nc3_start": float(nc3_start),
         "labels": dict(labels),
     }
     return LiveFigure("training", description, caption, (control,), data)
 
 
-def _rounded(values: Sequence[float | None] | None) -> list[float | None] | None:
-    """Numbers with four digits, more than a picture shows."""
-    if values is None:
-        return None
-    return [None if value is None else float(f"{value:.4g}") for value in values]
-
-
-def _listed(labels: Mapping[str, str]) -> str:
-    *others, last = labels.values()
-    return f"{', '.join(others)} and {last}" if others else last
+def _rounded(values: Iterable[float]) -> list[float | None]:
+    """Numbers with four digits, more than a picture shows; None for NaN."""
+    return [None if np.isnan(value) else float(f"{value:.4g}") for value in values]
 
 
 def _layer(samples: int) -> dict[str, list]:

@@ -84,38 +84,27 @@ def collapsed_words(runs: pd.DataFrame) -> str:
 def live_figure(runs: pd.DataFrame, results: str | Path | None = None) -> live.LiveFigure:
     """The book's live picture: NC0 over the epochs and NC3 at the end, for each optimizer the
     median of the runs that learned; a slider chooses among the weight decays of all optimizers."""
+    decays = sorted(set.intersection(*runs.groupby("optimizer")["weight_decay"].agg(set)))
     good = figures.converged(runs)
-    of_each = runs.groupby("optimizer")["weight_decay"]
-    decays = sorted(set.intersection(*(set(values) for _, values in of_each)))
     good = good[good["weight_decay"].isin(decays)]
-    middle = _medians(good, results)
-    epochs = list(middle.index.levels[-1])
+    history = store.load_history(results, run_id=good["run_id"].tolist())
+    history = history[history.groupby("epoch")["run_id"].transform("size") == len(good)]
+    starts = history["run_id"].map(good.set_index("run_id")["nc0_init"])
+    groups = history.assign(left=history["nc0"] / starts).groupby(
+        ["optimizer", "weight_decay", "epoch"]
+    )
+    # For each optimizer the lines of its decays, with NaN where none of its runs learned.
     names = [name for name, _ in figures.by_optimizer(runs)]
+    every = pd.MultiIndex.from_product([names, decays])
+    left, nc3 = (groups[name].median().unstack().reindex(every) for name in ("left", "nc3"))
     what = figures.caption(good, short=True).partition(" (n")[0]
     caption = (
         f"{what}: the median of the runs that learned, at any learning rate and momentum (n = "
         f"{len(good):,}). Solid: coupled decay. Dashed: decoupled. Below, NC3 at the end; the bars "
         "are shares of its start."
     )
-
-    def of(column: str, name: str, decay: float) -> list[float] | None:
-        there = (name, decay) in middle.index.droplevel("epoch")
-        return middle.loc[(name, decay), column].tolist() if there else None
-
-    curves = {name: [of("nc0_fraction", name, decay) for decay in decays] for name in names}
-    ends = {name: [(of("nc3", name, decay) or [None])[-1] for decay in decays] for name in names}
     labels = {name: figures.LABELS[name] for name in names}
-    return live.training(decays, epochs, curves, ends, good["nc3_init"].median(), labels, caption)
-
-
-def _medians(runs: pd.DataFrame, results: str | Path | None) -> pd.DataFrame:
-    """Medians of NC0 over its start, and of NC3, for each optimizer, weight decay, and epoch at
-    which all runs were measured."""
-    history = store.load_history(results, run_id=runs["run_id"].tolist())
-    whole = history.groupby("epoch")["run_id"].transform("size") == len(runs)
-    history = history[whole].merge(runs[["run_id", "nc0_init"]], on="run_id")
-    history["nc0_fraction"] = history["nc0"] / history["nc0_init"]
-    return history.groupby(["optimizer", "weight_decay", "epoch"])[["nc0_fraction", "nc3"]].median()
+    return live.training(left, nc3.iloc[:, -1], good["nc3_init"].median(), labels, caption)
 
 
 def save_headline(results: str, path: str) -> None:

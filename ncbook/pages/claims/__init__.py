@@ -1,23 +1,224 @@
 """The claims page: what the papers claim, what we found, and where a reader can see it.
 
-``entries``: the file of claims, read and checked. ``measures``: numbers from stored runs and closed
-forms. ``page``: both as tables of the book.
+``book/claims.yml`` has the claims, ``measures`` the numbers in their texts. The page's tables are
+HTML that fits a screen and a phone (``claims.css``), with links to the chapters.
 
     rows = claims.read_rows("book/results")
     entries = claims.fill(claims.load("book/claims.yml"), rows)
     claims.table(entries, section="Tables")
 """
 
-from ncbook.pages.claims.entries import VERDICTS, load
-from ncbook.pages.claims.measures import MEASURES, Rows, read_rows
-from ncbook.pages.claims.page import (
-    UFM_LINES,
-    UNMEASURED,
-    anchor,
-    counts,
-    fill,
-    sections,
-    table,
-    tell_missing,
-    verdict_table,
-)
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from html import escape
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+import yaml
+from IPython.display import Markdown, display
+
+from ncbook.pages import six_grids
+from ncbook.pages.claims.measures import MEASURES, Numbers, Rows, read_rows, take
+
+NOT_RUN = "not run"
+VERDICTS = {
+    "confirmed": "It holds as stated, wherever we could look: proved again, computed, or seen in "
+    "our runs.",
+    "sharpened": "It holds, and more can be said: it is part of something stronger or exact, or a "
+    "condition that it needs is now known.",
+    "corrected": "As worded it does not hold, and the row says what does. This may be one step of "
+    "a proof: then the row also says whether the theorem needs it.",
+    "not reproduced": "Runs of ours, in the setting that the row names, show something else.",
+    "agrees in small runs": "The row is about a setting of the paper's that we have not trained. "
+    "Our smaller runs, which the row names, show the same.",
+    "differs in small runs": "As above, and our smaller runs show something else. That may be "
+    "their size.",
+    NOT_RUN: "No verdict: it needs a network, data or time that our runs do not cover. The row "
+    "says what it needs, and what our smaller runs show, where they speak to it.",
+}
+# Hues of Okabe and Ito, thin enough to read the word on them, on light and on dark pages.
+HUES = dict(zip(VERDICTS, ("0,158,115", "0,114,178", "230,159,0", "213,94,0", "86,180,233",
+                           "204,121,167", "128,128,128"),
+                strict=True))  # fmt: skip
+TEST = re.compile(r"(tests/\w+\.py)::(test_\w+)")
+CHAPTER = re.compile(r"(notebooks/\w+\.py)#(.+)")
+TO_ROOT = ".."  # from the page to the root of the book, whose pages have the paths of their sources
+SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+UNMEASURED = "No numbers here: this store has too few runs for them."
+LACKS = """**The store lacks the runs of: {}.** Rows that rest on stored runs have no numbers here;
+their verdicts are those that the published runs gave. To train the runs:"""
+# The runs on unconstrained features, of this page and of their chapter.
+UFM_LINES = """for optimizer in sgd adam adamw; do
+    papermill notebooks/sweep.ipynb out.ipynb -p optimizer $optimizer -p dataset ufm -p model ufm \\
+        -p lrs "[0.1, 0.3, 0.5, 1.0]" -p weight_decays "[0, 5e-5, 5e-4, 5e-3, 0.05]" \\
+        -p momenta 0.9 -p epochs 500 -p batch_size 1000 -p train_size 1000
+done"""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One row of the page; the fields are explained at the top of the file of claims."""
+
+    id: str
+    section: str
+    source: str
+    claim: str
+    verdict: str
+    why: str
+    evidence: Sequence[str] = ()
+    measured: str | None = None
+
+    def fault(self) -> str:
+        """What is wrong with it, in one line; empty if nothing is."""
+        if self.verdict not in VERDICTS:
+            return f"unknown verdict {self.verdict!r}; valid: {', '.join(VERDICTS)}"
+        if self.measured not in (None, *MEASURES):
+            return f"unknown measure {self.measured!r}; valid: {', '.join(MEASURES)}"
+        if self.verdict == NOT_RUN and not self.why.startswith("Needs "):
+            return "was not run: its why must begin with 'Needs' and what it needs"
+        if self.verdict != NOT_RUN and not self.evidence:
+            return "has no evidence"
+        bad = [e for e in self.evidence if not (TEST.fullmatch(e) or CHAPTER.fullmatch(e))]
+        form = "tests/FILE.py::test_name or notebooks/NAME.py#Heading"
+        return f"evidence must be {form}, got {bad[0]!r}" if bad else ""
+
+
+def load(path: str | Path) -> list[Claim]:
+    """The claims of a YAML file, in its order.
+
+    Raises:
+        ValueError: a claim with a missing, unknown or invalid field, without evidence, or with the
+            id of another; one line that names the claim and what is valid.
+    """
+    claims: dict[str, Claim] = {}
+    for entry in yaml.safe_load(Path(path).read_text(encoding="utf-8")):
+        try:
+            claim = Claim(**entry)
+        except TypeError as error:  # a field that is unknown or missing
+            raise ValueError(f"{path}: claim {entry.get('id')}: {error}") from None
+        fault = "another claim has the same id" if claim.id in claims else claim.fault()
+        if fault:
+            raise ValueError(f"{path}: claim {claim.id}: {fault}")
+        claims[claim.id] = claim
+    return list(claims.values())
+
+
+def fill(claims: Iterable[Claim], rows: Rows) -> list[Claim]:
+    """The claims with the numbers that their texts name, each measure taken once. Where the store
+    has too few runs for a number, the text says so.
+
+    Raises:
+        ValueError: a text and its measure that do not go together.
+    """
+    claims = list(claims)
+    numbers = {name: take(name, rows) for name in {claim.measured for claim in claims} - {None}}
+    return [replace(claim, why=_filled(claim, numbers.get(claim.measured))) for claim in claims]
+
+
+def _filled(claim: Claim, numbers: Numbers | None) -> str:
+    asked = re.findall(r"{(\w+)", claim.why)
+    if bool(asked) != bool(claim.measured):
+        raise ValueError(f"claim {claim.id}: a measure and {{numbers}} in its why go together")
+    if not asked:
+        return claim.why
+    if unknown := [name for name in asked if numbers and name not in numbers]:
+        valid = f"{claim.measured} gives no {unknown[0]!r}, but: {', '.join(numbers)}"
+        raise ValueError(f"claim {claim.id}: {valid}")
+    values = [numbers[name] for name in asked if numbers]
+    if not values or any(not isinstance(v, str) and not np.isfinite(v) for v in values):
+        return UNMEASURED
+    return claim.why.format(**numbers)
+
+
+def tell_missing(rows: Rows) -> None:
+    """Display which runs the store lacks, if any, what that means for the page, and how to train
+    them."""
+    if rows.missing:
+        lines = f"```bash\n{six_grids.LINE}\n{UFM_LINES}\n```"
+        display(Markdown(f"{LACKS.format(', '.join(rows.missing))}\n\n{lines}"))
+
+
+def sections(claims: Iterable[Claim]) -> list[str]:
+    """The sections, in order of appearance."""
+    return list(dict.fromkeys(claim.section for claim in claims))
+
+
+def verdict_table(claims: Iterable[Claim]) -> str:
+    """The verdicts, how many claims have each and what they mean, as HTML; with the style of all
+    tables of the page, so it comes first."""
+    style = Path(__file__).with_name("claims.css").read_text(encoding="utf-8")
+    totals = Counter(claim.verdict for claim in claims)
+    rows = (
+        f'<tr><th scope="row">{_badge(word)}</th><td>{totals[word]}</td><td>{text}</td></tr>'
+        for word, text in VERDICTS.items()
+    )
+    return f"\n<style>\n{style}</style>\n" + _table(
+        "verdicts", ("verdict", "rows", "what it means"), rows
+    )
+
+
+def table(claims: Iterable[Claim], section: str) -> str:
+    """The claims of one section as an HTML table with links to chapters, and their tally above
+    it."""
+    chosen = [claim for claim in claims if claim.section == section]
+    totals = Counter(claim.verdict for claim in chosen)
+    tally = ", ".join(f"{totals[word]} {word}" for word in VERDICTS if totals[word])
+    heads = ("Where, and our verdict", "The claim, in our words", "What we found")
+    return f'<p class="tally">{len(chosen)} rows: {tally}.</p>' + _table(
+        "rows", heads, map(_row, chosen)
+    )
+
+
+def _table(kind: str, heads: Sequence[str], rows: Iterable[str]) -> str:
+    head = "".join(f'<th scope="col">{name}</th>' for name in heads)
+    return (
+        f'<table class="claims {kind}"><colgroup>{"<col>" * len(heads)}</colgroup>'
+        f"<thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
+    )
+
+
+def typeset(text: str) -> str:
+    """A text as HTML, with numbers as they are printed, and no line break inside a formula.
+
+    >>> typeset("-0.5 to 2e-06 & 1e-10")
+    '−0.5 to 2·10⁻⁶ &amp; 10⁻¹⁰'
+    """
+    text = re.sub(r"\b(\d[\d.]*)e([-+]?\d+)\b", _power_of_ten, text)
+    text = re.sub(r"(?<!\w)-(?=\d)", "−", text)
+    return escape(re.sub(r" (?=− |%)|(?<= −) ", "\u00a0", text), quote=False)
+
+
+def _power_of_ten(match: re.Match) -> str:
+    mantissa, exponent = match.groups()
+    power = "10" + str(int(exponent)).translate(SUPERSCRIPTS)
+    return power if mantissa == "1" else f"{mantissa}·{power}"
+
+
+def _row(claim: Claim) -> str:
+    chapters_first = sorted(claim.evidence, key=lambda cited: "#" not in cited)
+    evidence = "".join(f"<li>{_evidence(cited)}</li>" for cited in chapters_first)
+    listed = f"<ul>{evidence}</ul>" if evidence else ""
+    return (
+        f'<tr id="claim-{claim.id}"><th scope="row">{typeset(claim.source)}<br>'
+        f"{_badge(claim.verdict)}</th><td>{typeset(claim.claim)}</td>"
+        f"<td>{typeset(claim.why)}{listed}</td></tr>"
+    )
+
+
+def _evidence(cited: str) -> str:
+    """A chapter's heading as a link; a test, which has no page, as code."""
+    from docutils.nodes import make_id  # here, because only building the book needs it
+
+    chapter = CHAPTER.fullmatch(cited)
+    if not chapter:
+        breakable = re.sub("(::|_)", r"\1<wbr>", escape(cited))  # a line may end there
+        return f"<code>{breakable}</code>"
+    file, heading = chapter.groups()
+    page = PurePosixPath(TO_ROOT, file).with_suffix(".html")
+    return f'→ <a href="{page}#{make_id(heading)}">{escape(heading, quote=False)}</a>'
+
+
+def _badge(word: str) -> str:
+    return f'<span class="verdict" style="background: rgba({HUES[word]},0.22)">{word}</span>'

@@ -1,0 +1,235 @@
+"""Every kind of figure: lines against a setting or over the epochs, heatmaps, scatters, parity."""
+
+from collections.abc import Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.colors import LogNorm
+from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
+
+from ncbook import stats, text
+from ncbook.figures import style
+from ncbook.figures.selecting import LAW_FROM, by_optimizer, converged, exact_law, over_seeds
+from ncbook.figures.style import ACCURACIES, MAIN, METRICS, MIXED, colour_of, label_of
+
+X_LABELS = {
+    "weight_decay": "weight decay $\\lambda$",
+    "coupled_share": "coupled share $s$ of the weight decay",
+    "coupled_decay": "coupled decay $\\lambda_c$",
+    "effective_decay": "effective decay $\\lambda_{\\mathrm{eff}}$",
+}
+# Of a panel over the epochs: its label and its columns, the first a solid line, the second dotted.
+OVER_EPOCHS = {name: (label, name) for name, label in METRICS.items()} | {
+    "w": ("singular values of W", "w_sv_mean", "w_sv_min"),
+    "m": ("singular values of M", "m_sv_mean"),
+}
+MARKS = ["o", "s", "^", "D", "v"]
+TWO = ("nc0", "nc3")
+
+Names = Sequence[str]
+
+
+def against_weight_decay(
+    runs: pd.DataFrame, metrics: Names = TWO, title: str = "", only_converged: bool = True
+) -> Figure:
+    """Fig. 1 and 3: metrics at the end against weight decay, mean and ±1 sd over the converged
+    runs of each optimizer; or, as Fig. 17 and 18, over all that did not diverge."""
+    good = converged(runs) if only_converged else runs[runs["status"] == "ok"]
+    figure, axes = style.panels(len(metrics))
+    for axis, metric in zip(axes, metrics, strict=True):
+        groups = good.groupby(["optimizer", "weight_decay"])[metric]
+        mean, spread = groups.mean(), groups.std().fillna(0)
+        # On a log axis mean - sd may be negative: the band then ends at the least value seen.
+        low = (mean - spread).clip(lower=groups.min())
+        _lines_against(axis, "weight_decay", runs, pd.concat([mean, low, mean + spread], axis=1))
+        _end_axes(axis, "weight_decay", runs["weight_decay"], metric)
+    return style.finish(figure, axes, title)
+
+
+def against(
+    runs: pd.DataFrame, x: str, metrics: Names = TWO, hue: str = "optimizer", title: str = ""
+) -> Figure:
+    """Metrics (log axes) or accuracies at the end against a setting of ``X_LABELS``, one line for
+    each value of ``hue``, ``optimizer`` or a column of numbers: the median of all runs given,
+    converged or not, with the band from the least to the largest (see ``over_seeds``)."""
+    figure, axes = style.panels(len(metrics))
+    for axis, metric in zip(axes, metrics, strict=True):
+        _lines_against(axis, x, runs, over_seeds(runs, [hue, x], metric).dropna())
+        _end_axes(axis, x, runs[x], metric)
+    drawn = ", ".join((METRICS | ACCURACIES)[metric] for metric in metrics)
+    lines = ", ".join(label for _, _, label in _hues(runs[hue]))
+    x, hue = (name.replace("_", " ") for name in (x, hue))
+    figure.set_label(
+        f"{title}. {drawn} at the end against the {x}, one line for each {hue}: {lines}."
+    )
+    return style.finish(figure, axes, title, "" if hue == "optimizer" else hue)
+
+
+def _lines_against(axis: Axes, x: str, runs: pd.DataFrame, table: pd.DataFrame) -> None:
+    """A line for each value of the table's first index; the second has positions on the axis."""
+    for value, colour, label in _hues(runs[table.index.names[0]]):
+        if value not in table.index:
+            continue
+        rows = table.loc[value]
+        # Where x is a part of the decay, zero is not joined to the rest: the line would run through
+        # values at which only other lines have runs.
+        if x in ("coupled_decay", "effective_decay") and (rows.index == 0).any():
+            rows = rows.reindex([0.0, np.nan, *rows.index[rows.index > 0]])
+        at = rows.index if x == "coupled_share" else _position(rows.index, runs[x])
+        dashed = "--" if str(value).endswith("w") else "-"
+        look = dict(color=colour, label=label, linestyle=dashed, marker="o", ms=4)
+        draw_band(axis, rows.set_axis(at), 0.18, **look)
+
+
+def draw_band(axis: Axes, rows: pd.DataFrame, shade: float, **look: object) -> None:
+    """A line through the rows' first column, over their index, and a band between the next two."""
+    middle, low, high = (rows.iloc[:, place] for place in range(3))
+    axis.plot(rows.index, middle, **look)
+    axis.fill_between(rows.index, low, high, color=look["color"], alpha=shade, lw=0)
+
+
+def _end_axes(axis: Axes, x: str, values: pd.Series, metric: str) -> None:
+    """Label the axes: x a share from 0 to 1, or decays on a log axis with a tick for zero."""
+    axis.set_xlabel(X_LABELS[x])
+    if x != "coupled_share":
+        ticks = np.sort(values.unique())
+        if x != "weight_decay":
+            decades = 10.0 ** np.arange(-9, 4)
+            inside = (ticks[ticks > 0].min(initial=np.inf) <= decades) & (decades <= ticks.max())
+            ticks = np.concatenate([ticks[ticks == 0], decades[inside]])
+        axis.set_xscale("log")
+        turned = 90 if x == "weight_decay" else 0
+        axis.set_xticks(_position(ticks, values), [f"{tick:g}" for tick in ticks], rotation=turned)
+        axis.minorticks_off()
+    axis.set_ylabel((METRICS | ACCURACIES)[metric] + " at the end")
+    if metric in ACCURACIES:
+        axis.yaxis.set_major_formatter(PercentFormatter(1))
+    else:
+        style.log_values(axis)
+
+
+def _position(decays: Sequence[float], all_decays: Sequence[float]) -> np.ndarray:
+    """Decays on a log axis, where zero is drawn a decade below the least positive one."""
+    zero = min((d for d in all_decays if d > 0), default=1.0) / 10
+    return np.where(np.asarray(decays) == 0, zero, decays)
+
+
+def _hues(values: pd.Series) -> list[tuple[object, object, str]]:
+    """(value, colour, label) of every line: optimizers in their own, numbers in shades."""
+    if values.name == "optimizer":
+        return [(name, colour_of(name), label_of(name)) for name in style.present(values)]
+    numbers = np.sort(values.unique())
+    shades = sns.color_palette("viridis", len(numbers))
+    return [(v, shade, f"{v:g}") for v, shade in zip(numbers, shades, strict=True)]
+
+
+def over_epochs(
+    history: pd.DataFrame, metrics: Names = MAIN, hue: str = "weight_decay", title: str = ""
+) -> Figure:
+    """Fig. 5: metrics over epochs, one line for each value of ``hue``, median and quartiles."""
+    figure, axes = style.panels(len(metrics))
+    for axis, metric in zip(axes, metrics, strict=True):
+        label, *columns = OVER_EPOCHS[metric]
+        axis.set_ylabel(label)
+        for column, dots in zip(columns, ("-", ":"), strict=False):
+            for value, colour, name in _hues(history[hue]):
+                groups = history[history[hue] == value].groupby("epoch")[column]
+                quartiles = groups.quantile([0.5, 0.25, 0.75]).unstack()
+                look = dict(color=colour, linestyle=dots, label=name if dots == "-" else None)
+                draw_band(axis, quartiles, 0.12, **look)
+        if not history.empty:
+            style.epoch_axis(axis, int(history["epoch"].max()))
+        style.log_values(axis)
+    return style.finish(figure, axes, title, hue.replace("_", " "))
+
+
+def singular_values(
+    history: pd.DataFrame, hue: str = "weight_decay", title: str = "", matrices: str = "wm"
+) -> Figure:
+    """Fig. 6 and 16: singular values of W and M over epochs: the mean of all but the smallest
+    (solid) and, for W, the smallest (dotted); that of M is always zero, since its rows are
+    centred, and not drawn."""
+    return over_epochs(history, matrices, hue, title)
+
+
+def heatmaps(runs: pd.DataFrame, metrics: Names = ("nc0", "nc2", "nc3"), title: str = "") -> Figure:
+    """Fig. 4: momentum x weight decay, mean over learning rates of the converged runs; cells
+    without one are left grey."""
+    size = (3.6 * len(metrics), 3.6)
+    figure, axes = plt.subplots(1, len(metrics), figsize=size, squeeze=False, layout="constrained")
+    decays, momenta = (np.sort(runs[c].unique()) for c in ("weight_decay", "momentum"))
+    for axis, metric in zip(axes[0], metrics, strict=True):
+        table = converged(runs).pivot_table(index="weight_decay", columns="momentum", values=metric)
+        _heatmap(axis, table.reindex(index=decays[::-1], columns=momenta))
+        axis.set(title=METRICS[metric], xlabel="momentum $\\beta$", ylabel="")
+        if axis is not axes[0, 0]:
+            axis.set_yticks([])
+    axes[0, 0].set_ylabel("weight decay $\\lambda$")
+    return style.finish(figure, axes[0], title)
+
+
+def _heatmap(axis: Axes, table: pd.DataFrame) -> None:
+    axis.set_facecolor("#eeeeee")
+    positive = table.to_numpy()[table.to_numpy() > 0]
+    if not positive.size:
+        axis.text(0.5, 0.5, "no run converged", ha="center", transform=axis.transAxes)
+        return
+    look = dict(norm=LogNorm(positive.min(), positive.max()), cmap="viridis", linewidths=0.5)
+    words = dict(annot=table.map(_short), fmt="", annot_kws={"fontsize": 8})
+    table = table.rename("{:g}".format).rename("{:g}".format, axis=1)
+    sns.heatmap(table, ax=axis, cbar=False, **look, **words)
+    axis.tick_params(axis="y", rotation=0)
+
+
+def _short(value: float) -> str:
+    """Two digits, short enough for a cell; empty for NaN."""
+    text = f"{value:.2g}" if value >= 0.001 else f"{value:.1e}"
+    return "" if np.isnan(value) else text.replace("e-0", "e-").replace("e+0", "e")
+
+
+def scatters(runs: pd.DataFrame, x: str = "nc0", y: str = "nc3", title: str = "") -> Figure:
+    """Fig. 2, 9-12 and 44: one metric at the end against another, whose axis is logarithmic as in
+    the paper, one dot for each run, converged or not, and the line of least squares of y on log10
+    x, if one exists."""
+    figure, (axis,) = style.panels(1)
+    for optimizer, rows in by_optimizer(runs):
+        look = dict(s=14, color=colour_of(optimizer), alpha=0.6, lw=0)
+        axis.scatter(rows[x], rows[y], **look, label=label_of(optimizer))
+    axis.set(xscale="log", xlabel=METRICS[x], ylabel=METRICS[y])
+    style.log_ticks(axis.xaxis)
+    rows = runs[runs[x] > 0].assign(log=lambda r: np.log10(r[x]))
+    fit = stats.lines(rows, "log", y).iloc[-1]
+    if np.isnan(fit["slope"]):
+        axis.set_title(f"n = {len(rows):,}")
+    else:
+        ends = np.array([rows["log"].min(), rows["log"].max()])
+        axis.plot(10**ends, fit["intercept"] + fit["slope"] * ends, color="#333333", lw=1.2)
+        axis.set_title(f"n = {len(rows):,}, R² = {fit['r2']:.2f}")
+    what = "dots in the optimizers' colours, and the line of least squares"
+    figure.set_label(f"{title}. {METRICS[y]} against {METRICS[x]}: {what}")
+    return style.finish(figure, np.array([axis]), title)
+
+
+def parity(runs: pd.DataFrame, title: str = "") -> Figure:
+    """NC0 at the end against the exact law's prediction, one dot a run, and the line on which both
+    are equal, which is no fit. Runs with a prediction below ``LAW_FROM`` of the start, which
+    float32 cannot follow, are not drawn."""
+    left = exact_law(runs)
+    runs = runs.assign(law=runs["nc0_init"] * left)[(left >= LAW_FROM) & (runs["nc0"] > 0)]
+    figure, axis = plt.subplots(figsize=(6.6, 4.4), layout="constrained")
+    for mark, (model, network) in zip(MARKS * 9, runs.groupby("model"), strict=False):
+        for name, rows in by_optimizer(network):
+            size = 9 if name.endswith(MIXED) else 22  # mixed ones have no colour of their own
+            look = dict(s=size, marker=mark, facecolor="none", edgecolor=colour_of(name), lw=0.9)
+            label = f"{label_of(name)}, {text.mathtext(model, text.NAME)}"
+            axis.scatter(rows["law"], rows["nc0"], **look, label=label)
+    axis.set(xscale="log", yscale="log", xlabel="NC0 by the law", ylabel="NC0 at the end")
+    axis.axline((1, 1), (10, 10), color="#555555", lw=0.8, zorder=0)
+    axis.set(xlim=axis.dataLim.intervalx * (0.5, 2), ylim=axis.dataLim.intervaly * (0.5, 2))
+    words = "NC0 measured against NC0 by the exact law, and the line of equality"
+    figure.set_label(f"{title}. {words}")
+    return style.finish(figure, np.array([axis]), title)
