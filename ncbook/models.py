@@ -1,9 +1,8 @@
 """Networks by name: plain ``nn.Module`` definitions whose last layer is called ``fc``.
 
 Every network is a ``Classifier``: a ``body`` that turns inputs into last-layer features H, shape
-(N, p), and a linear ``fc`` with weight W, shape (K, p), and bias b, shape (K,). There is one
-definition of each network; many members of it train together by batching its parameters
-(``ncbook.train``), not by a second definition.
+(N, p), and a linear ``fc`` with weight W, shape (K, p), and bias b, shape (K,). Many members of it
+train together by batching its parameters (``ncbook.train``), not by a second definition.
 
 Initialisation is torch's default, as in the paper's code; a ViT has its own, normal with standard
 deviation 0.02.
@@ -20,8 +19,7 @@ from ncbook.parameters import FIELDS
 
 MLP_HIDDEN, MLP_LAYERS = 128, 3
 UFM_WIDTH = 512
-# Channels of the convolutions and M for a max-pool, from the paper's code. Despite the name there
-# are six convolutions and one linear layer.
+# Channels of the six convolutions, and M for a max-pool, from the paper's code.
 VGG9_LAYERS = (64, "M", 128, "M", 512, 512, "M", 256, 256, "M")
 VIT_WIDTH, VIT_LAYERS, VIT_HEAD, VIT_PATCH = 512, 6, 64, 4  # D.4.5: 8 heads of 64
 VIT_STD = 0.02
@@ -42,7 +40,7 @@ class Classifier(nn.Module):
 
 @dataclass(frozen=True)
 class Shape:
-    """The arguments of a builder: classes, one input's shape, and the size of the network."""
+    """The arguments of a builder."""
 
     num_classes: int
     input_shape: Sequence[int]
@@ -54,21 +52,14 @@ class Shape:
         return max(1, round(channels * self.width))
 
 
-# ------------------------------------------------------------------ small: MLP, free features
-
-
 def mlp(shape: Shape) -> Classifier:
-    """Batch-norm MLP: ``depth`` times Linear - BatchNorm - ReLU, then the linear classifier.
-
-    The hidden layers are ``round(128 * width)`` wide and have no bias, which batch norm would
-    subtract again.
+    """Batch-norm MLP: ``depth`` times Linear - BatchNorm - ReLU, then the linear classifier. The
+    hidden layers are ``round(128 * width)`` wide, without biases: batch norm would subtract them.
     """
     hidden = shape.scaled(MLP_HIDDEN)
     layers: list[nn.Module] = [nn.Flatten()]
-    fan_in = prod(shape.input_shape)
-    for _ in range(shape.depth):
+    for fan_in in [prod(shape.input_shape), *[hidden] * (shape.depth - 1)]:
         layers += [nn.Linear(fan_in, hidden, bias=False), BatchNorm(hidden), nn.ReLU()]
-        fan_in = hidden
     return Classifier(nn.Sequential(*layers), nn.Linear(hidden, shape.num_classes))
 
 
@@ -80,14 +71,13 @@ class BatchNorm(nn.BatchNorm1d):
 
 
 class UnconstrainedFeatures(nn.Module):
-    """Free features: a parameter H, shape (N, p), one row a sample; an input is a row's number."""
+    """Free features: a parameter H, shape (N, p); an input is a row's number."""
 
     def __init__(self, samples: int, width: int) -> None:
         super().__init__()
         self.features = nn.Parameter(torch.randn(samples, width))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Sample numbers, shape (n, 1), to their features, shape (n, p)."""
+    def forward(self, x: Tensor) -> Tensor:  # (n, 1) to (n, p)
         return self.features[x.squeeze(1)]
 
 
@@ -98,12 +88,8 @@ def ufm(shape: Shape) -> Classifier:
     return Classifier(body, nn.Linear(features, shape.num_classes, bias=False))
 
 
-# --------------------------------------------------------------------------- convolutional
-
-
 def _convolution(fan_in: int, fan_out: int, pool: bool = False) -> list[nn.Module]:
-    """3 x 3 convolution with torch's default bias, as in the usual ResNet9; batch norm subtracts
-    it again."""
+    """3 x 3 convolution, with a bias as in the usual ResNet9: batch norm subtracts it again."""
     layers = [nn.Conv2d(fan_in, fan_out, 3, padding=1), nn.BatchNorm2d(fan_out), nn.ReLU()]
     return [*layers, nn.MaxPool2d(2)] if pool else layers
 
@@ -173,9 +159,6 @@ def resnet50(shape: Shape) -> Classifier:
     return Classifier(net, nn.Linear(features, shape.num_classes))
 
 
-# ------------------------------------------------------------------------------ transformer
-
-
 class Attention(nn.Module):
     """Multi-head self-attention over tokens, shape (N, T, width) to the same."""
 
@@ -239,9 +222,6 @@ def decayed(net: nn.Module) -> dict[str, bool]:
     return {name: p.dim() > 1 or not spared for name, p in net.named_parameters()}
 
 
-# --------------------------------------------------------------------------------- by name
-
-
 @dataclass(frozen=True)
 class Model:
     """A row of ``MODELS``.
@@ -251,10 +231,9 @@ class Model:
         image_size: side that images are resized to; None takes any input as it is.
         depth: default number of layers; None where it cannot be chosen.
         schedule: learning-rate schedule that the paper trains it with.
-        together: whether its members train together, by ``vmap``, and not one after another.
-            Measured on a CPU: small networks gain several times (``sweep_vs_loop.py``), while a
-            step of a ResNet9 of width 1/8 took 0.052 s alone, and 0.064 s a member by a compiled
-            vmap of six (two threads, float32). The other image networks follow it, untimed.
+        together: whether its members train together, by ``vmap``, and not one after another. On a
+            CPU small networks gain several times (``sweep_vs_loop.py``); a step of a ResNet9 of
+            width 1/8 took 0.052 s alone, and 0.064 s a member by a compiled vmap of six.
         any_size: whether it also takes images of other sizes than ``image_size``.
     """
 
@@ -277,14 +256,14 @@ MODELS = {
 DIGITS_SIDE = 8  # of the embedded default data
 
 
-def validate_name(name: str) -> None:
-    """Raise ``ValueError`` for an unknown network."""
+def _model(name: str) -> Model:
     if name not in MODELS:
         raise ValueError(f"unknown model {name!r}; valid: {', '.join(MODELS)}")
+    return MODELS[name]
 
 
 def check_depth(name: str, depth: int | None) -> None:
-    """Raise ``ValueError`` unless ``depth`` is None, or in range and the network's to choose."""
+    """Raise ``ValueError`` unless ``depth`` is None, or in range and not fixed by the name."""
     if depth is not None and MODELS[name].depth is None:
         valid = ", ".join(n for n, model in MODELS.items() if model.depth)
         raise ValueError(f"the depth of {name} is fixed, got {depth!r}; it can be set for: {valid}")
@@ -293,22 +272,15 @@ def check_depth(name: str, depth: int | None) -> None:
 
 def image_size(name: str) -> int | None:
     """Side to which the network's images are resized; None for no resizing."""
-    validate_name(name)
-    return MODELS[name].image_size
+    return _model(name).image_size
 
 
-def check_input(name: str, input_shape: Sequence[int]) -> None:
-    """Raise ``ValueError`` unless the network can take inputs of this shape."""
-    model = MODELS[name]
-    if model.image_size is None:
-        return
-    if len(input_shape) != 3 or input_shape[0] not in (1, 3):
-        raise ValueError(
-            f"{name} takes images of 1 or 3 channels, shape (C, H, W), got {tuple(input_shape)}"
-        )
-    if not model.any_size and tuple(input_shape[1:]) != (model.image_size,) * 2:
-        side = model.image_size
-        raise ValueError(f"{name} takes images of {side} x {side}, got {tuple(input_shape)}")
+def _check_input(name: str, shape: tuple[int, ...]) -> None:
+    side = MODELS[name].image_size
+    if side and (len(shape) != 3 or shape[0] not in (1, 3)):
+        raise ValueError(f"{name} takes images of 1 or 3 channels, shape (C, H, W), got {shape}")
+    if side and not MODELS[name].any_size and shape[1:] != (side, side):
+        raise ValueError(f"{name} takes images of {side} x {side}, got {shape}")
 
 
 def build(
@@ -328,23 +300,21 @@ def build(
         in_channels: channels of the images; 1 or 3 for the networks that take images alone.
         width: factor on the widths of all hidden layers, at least 1/64.
         depth: number of hidden layers of ``mlp`` (3), of blocks of ``vit`` (6).
-        input_shape: shape of one input, for networks whose first layer depends on it; by default
-            ``(in_channels, side, side)`` with the network's image size, or 8 as for digits.
+        input_shape: shape of one input; by default ``(in_channels, side, side)`` with the network's
+            image size, or 8 as for digits.
 
-    Raises:
-        ValueError: unknown name, K < 2, too small a width, a depth that cannot be set, or inputs
-            that the network cannot take.
+    Raises ValueError for an unknown name, K < 2, too small a width, a depth that cannot be set, or
+    inputs that the network cannot take.
 
     >>> build("resnet9", width=1 / 8).fc
     Linear(in_features=64, out_features=10, bias=True)
     """
-    validate_name(name)
+    model = _model(name)
     if num_classes < 2:
         raise ValueError(f"num_classes must be at least 2, got {num_classes}")
     FIELDS["width"].check(width)
     check_depth(name, depth)
-    model = MODELS[name]
     side = model.image_size or DIGITS_SIDE
-    input_shape = input_shape or (in_channels, side, side)
-    check_input(name, input_shape)
+    input_shape = tuple(input_shape or (in_channels, side, side))
+    _check_input(name, input_shape)
     return model.builder(Shape(num_classes, input_shape, width, depth or model.depth or 0))

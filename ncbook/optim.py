@@ -14,15 +14,13 @@ With g the gradient of one parameter W and d the direction that its optimizer ma
 
 ``sgd`` and ``adam`` are torch's (no dampening, no Nesterov, no AMSGrad); ``sign`` with coupled
 decay is Signum (Bernstein et al., 2018). torch has no SGDW, Signum or SignumW.
-Where the decay is divided between the two forms, as in the paper's section 3.4, ``coupled_share``
-says how much of it is coupled.
+Where the decay has both forms, as in section 3.4, ``coupled_share`` is the coupled part.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Callable, Iterable, Mapping
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 import torch
@@ -34,12 +32,8 @@ ADAM_BETA2 = 0.999  # torch's default; the paper's D.1 leaves it there
 ADAM_EPS = 1e-8  # torch's default
 
 
-@dataclass(frozen=True)
-class Rule:
-    """A row of ``OPTIMIZERS``: which direction, and which share of the decay is coupled.
-
-    ``coupled_share`` is 1 (all coupled), 0 (all decoupled), or None where each run names its own.
-    """
+class Rule(NamedTuple):
+    """A direction, and the coupled share of the decay: 1, 0, or None where each run has its own."""
 
     direction: str
     coupled_share: float | None
@@ -57,7 +51,6 @@ OPTIMIZERS = {
     "adam_mixed": Rule("adam", None),
     "signum_mixed": Rule("sign", None),
 }
-STATE_SLOTS = {"sgd": 1, "adam": 2, "sign": 1}  # moving averages that each direction keeps
 NUMBERS = {"sgd": 0.0, "adam": 1.0, "sign": 2.0}  # by which ``update`` may be told a direction
 
 
@@ -71,9 +64,8 @@ def rule(name: str) -> Rule:
 class Factors(NamedTuple):
     """What a step multiplies with: each 0-d, or one value per member, shape (M,).
 
-    They are small, so they are worked out in float64 and rounded once, as torch does: in float32
-    ``1 - 0.999`` would be wrong in its fifth digit. And they are worked out before the step: a
-    compiler that fuses them into it would take a power for every weight.
+    They are worked out in float64 and rounded once, as torch does: in float32 ``1 - 0.999`` would
+    be wrong in its fifth digit. And before the step: a compiler would take a power for each weight.
     """
 
     lr: Tensor  # eta
@@ -104,7 +96,7 @@ def init_state(
 ) -> dict[str, tuple[Tensor, ...]]:
     """Zero moving averages for each parameter: (v,) for sgd, (m,) for sign, (m, s) for adam and
     for a direction that is given by number."""
-    slots = 2 if isinstance(direction, Tensor) else STATE_SLOTS[direction]
+    slots = 2 if isinstance(direction, Tensor) or direction == "adam" else 1
     return {k: tuple(torch.zeros_like(p) for _ in range(slots)) for k, p in params.items()}
 
 
@@ -150,14 +142,9 @@ def update(
 ) -> None:
     """One step of the rule above, in place, for every parameter.
 
-    Args:
-        direction: ``sgd``, ``adam`` or ``sign``; or its number of ``NUMBERS``, a 0-d tensor.
-        params, grads: equal keys; shapes (M, ...) with factors of shape (M,), or any shape with 0-d
-            factors.
-        state: from ``init_state``.
-        factors: the numbers of this step.
-        decayed: which parameters decay; all of them by default (only a ViT's LayerNorm and
-            biases do not).
+    The direction is ``sgd``, ``adam`` or ``sign``, or its number of ``NUMBERS``, a 0-d tensor.
+    Parameters and gradients have shapes (M, ...) with factors of shape (M,), or any shape with 0-d
+    factors; the state is from ``init_state``. All parameters decay unless ``decayed`` says which.
     """
     by_number = isinstance(direction, Tensor)
     turned = partial(_any, direction) if by_number else _DIRECTIONS[direction]
@@ -172,9 +159,8 @@ def update(
 def clipped(grads: Mapping[str, Tensor], limit: float) -> dict[str, Tensor]:
     """One network's gradients, scaled down so that their common norm is at most ``limit``.
 
-    torch's ``clip_grad_norm_``: the factor is min(1, limit / (norm + 1e-6)), and it comes before
-    any coupled decay is added: so the exact law of NC0 survives it, since the row sum of the last
-    layer's gradient is zero whatever the factor.
+    torch's ``clip_grad_norm_``: the factor is min(1, limit / (norm + 1e-6)), before any coupled
+    decay is added. So the exact law of NC0 survives it.
     """
     norm = sum(g.square().sum() for g in grads.values()).sqrt()
     factor = (limit / (norm + 1e-6)).clamp(max=1.0)
@@ -184,9 +170,8 @@ def clipped(grads: Mapping[str, Tensor], limit: float) -> dict[str, Tensor]:
 def split_decay(name: str, weight_decay: float, coupled_share: float | None) -> tuple[float, float]:
     """(lambda_c, lambda_d) of an optimizer of ``OPTIMIZERS`` for a total weight decay.
 
-    Raises:
-        ValueError: unknown name; a share given to an optimizer that has its own, missing for one
-            that has not, or outside [0, 1].
+    Raises ValueError for an unknown name, and for a share given to an optimizer that has its own,
+    missing for one that has not, or outside [0, 1].
     """
     share = rule(name).coupled_share
     if share is None:
@@ -201,16 +186,10 @@ def split_decay(name: str, weight_decay: float, coupled_share: float | None) -> 
 class Optimizer(torch.optim.Optimizer):
     """The same rule as an ordinary ``torch.optim.Optimizer`` on an ordinary module.
 
-    A complex parameter is two real ones, as in torch's Adam. Sparse gradients are refused.
-
-    Args:
-        params: parameters or parameter groups, which may have their own values of what follows
-            ``name``.
-        name: a key of ``OPTIMIZERS``.
-        lr: eta > 0.
-        momentum: beta (beta_1) in [0, 1).
-        weight_decay: lambda >= 0, coupled or decoupled as the name says.
-        coupled_share: for the ``_mixed`` names, the coupled share of ``weight_decay``.
+    ``name`` is a key of ``OPTIMIZERS``. Parameter groups may have their own lr (eta > 0), momentum
+    (beta or beta_1, in [0, 1)), weight_decay (lambda >= 0, coupled or decoupled as the name says)
+    and, for the ``_mixed`` names, coupled_share. A complex parameter is two real ones, as in
+    torch's Adam. Sparse gradients are refused.
 
     >>> layer = torch.nn.Linear(2, 2)
     >>> optimizer = Optimizer(layer.parameters(), "adamw", lr=1e-3, weight_decay=0.5)
@@ -245,37 +224,41 @@ class Optimizer(torch.optim.Optimizer):
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Refuses what the constructor refuses."""
-        if isinstance(param_group, Mapping):  # torch refuses anything else
-            _check_group(self.defaults | dict(param_group), self.name)
+        _check_group(self.defaults | param_group, self.name)
         super().add_param_group(param_group)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Refuses the state of another rule."""
         for group in state_dict["param_groups"]:
             # a checkpoint of version 0.1 does not name its rule
-            rule_then = self.name if "coupled_share" in group else None
-            _check_group(self.defaults | {"rule": rule_then} | group, self.name)
+            then = {"rule": self.name if "coupled_share" in group else None}
+            _check_group(self.defaults | then | group, self.name)
         super().load_state_dict(state_dict)
 
     @torch.no_grad()
     def step(self, closure=None):
         """One step; returns the closure's loss if there is a closure."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
-        learning = [(p, g) for g in self.param_groups for p in g["params"] if p.grad is not None]
-        for param, _ in learning:
-            if param.grad.layout != torch.strided:
+        with torch.enable_grad():
+            loss = closure() if closure is not None else None
+        for param in [p for group in self.param_groups for p in group["params"]]:
+            if param.grad is not None and param.grad.layout != torch.strided:
                 raise RuntimeError(
                     f"{self.name} needs dense gradients, but that of a parameter of shape "
                     f"{tuple(param.shape)} is sparse"
                 )
-        for param, group in learning:
-            self._step_one(param, group)
+        for group in self.param_groups:
+            factors = cache(partial(self._factors, group))
+            for param in group["params"]:
+                if param.grad is not None:
+                    self._step_one(param, factors)
         return loss
 
-    def _step_one(self, param: Tensor, group: dict[str, Any]) -> None:
+    def _factors(self, group: dict[str, Any], step: int) -> Factors:
+        decay = split_decay(self.name, group["weight_decay"], group["coupled_share"])
+        numbers = (group["lr"], group["momentum"], *decay, float(step))
+        return Factors.of(*(torch.tensor(v, dtype=torch.float64) for v in numbers))
+
+    def _step_one(self, param: Tensor, factors: Callable[[int], Factors]) -> None:
         state, grad = self.state[param], param.grad
         if param.is_complex():
             param, grad = torch.view_as_real(param), torch.view_as_real(grad)
@@ -283,10 +266,8 @@ class Optimizer(torch.optim.Optimizer):
             state["step"] = 0
             state["slots"] = init_state(self.direction, {"p": param})["p"]
         state["step"] += 1
-        decay = split_decay(self.name, group["weight_decay"], group["coupled_share"])
-        numbers = (group["lr"], group["momentum"], *decay, float(state["step"]))
-        factors = Factors.of(*(torch.tensor(v, dtype=torch.float64) for v in numbers))
-        update(self.direction, {"p": param}, {"p": grad}, {"p": state["slots"]}, factors)
+        slots, numbers = state["slots"], factors(state["step"])
+        update(self.direction, {"p": param}, {"p": grad}, {"p": slots}, numbers)
 
 
 def _check_group(group: Mapping[str, Any], name: str) -> None:
@@ -294,11 +275,6 @@ def _check_group(group: Mapping[str, Any], name: str) -> None:
     if group["rule"] != name:
         other = group["rule"] or "another"
         raise ValueError(f"{name} cannot take parameters or a state of {other}")
-    check_hyperparameters(group["lr"], group["momentum"], group["weight_decay"])
+    for field in ("lr", "momentum", "weight_decay"):
+        FIELDS[field].check(group[field])
     split_decay(name, group["weight_decay"], group["coupled_share"])
-
-
-def check_hyperparameters(lr: float, momentum: float, weight_decay: float) -> None:
-    """Raise ``ValueError`` naming the value unless lr > 0, 0 <= momentum < 1, decay >= 0."""
-    for name, value in (("lr", lr), ("momentum", momentum), ("weight_decay", weight_decay)):
-        FIELDS[name].check(value)

@@ -1,6 +1,6 @@
 """Confidence intervals of means over seeds, and least squares."""
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 
 import numpy as np
@@ -54,50 +54,38 @@ def intervals(
     """
     metrics = [metrics] if isinstance(metrics, str) else list(metrics)
     by = [name for name in POINT if name in rows] if by is None else list(by)
-    _check(rows, [*metrics, *by], confidence, method)
+    if method not in METHODS:
+        raise ValueError(f"unknown method {method!r}; valid: {', '.join(METHODS)}")
+    unknown = [name for name in (*metrics, *by) if name not in rows]
+    if unknown:
+        raise ValueError(f"no column {unknown[0]!r}; valid: {', '.join(map(str, rows.columns))}")
+    _check_confidence(confidence)
     tall = rows.melt(id_vars=by, value_vars=metrics, var_name="metric").dropna(subset="value")
     records = [
         dict(zip([*by, "metric"], point, strict=True))
-        | _summary(group.to_numpy(float), confidence, method, seed)
+        | _summary(group.astype(float), confidence, method, seed)
         for point, group in tall.groupby([*by, "metric"], dropna=False, sort=False)["value"]
     ]
     columns = [*by, "metric", "n", "mean", "std", "low", "high"]
     return pd.DataFrame(records, columns=columns)
 
 
-def _check(rows: pd.DataFrame, names: list[str], confidence: float, method: str) -> None:
-    if method not in METHODS:
-        raise ValueError(f"unknown method {method!r}; valid: {', '.join(METHODS)}")
-    unknown = [name for name in names if name not in rows]
-    if unknown:
-        raise ValueError(f"no column {unknown[0]!r}; valid: {', '.join(map(str, rows.columns))}")
-    if not 0 < confidence < 1:
-        raise ValueError(f"confidence must lie between 0 and 1, got {confidence!r}")
-
-
-def _summary(values: np.ndarray, confidence: float, method: str, seed: int) -> dict[str, float]:
-    count, mean = len(values), float(values.mean())
-    std = float(values.std(ddof=1)) if count > 1 else float("nan")
-    low, high = _ends(values, mean, std, confidence, method, seed)
-    return {"n": count, "mean": mean, "std": std, "low": float(low), "high": float(high)}
-
-
-def _ends(
-    values: np.ndarray, mean: float, std: float, confidence: float, method: str, seed: int
-) -> tuple[float, float]:
-    if len(values) < 2:
-        return float("nan"), float("nan")
-    if std == 0:
-        return mean, mean
+def _summary(values: pd.Series, confidence: float, method: str, seed: int) -> dict[str, float]:
     from scipy import stats  # here, because it takes most of a second
 
-    if method == "t":
-        error = std / np.sqrt(len(values))
-        return stats.t.interval(confidence, len(values) - 1, mean, error)
-    found = stats.bootstrap(
-        (values,), np.mean, confidence_level=confidence, n_resamples=RESAMPLES, rng=seed
-    )
-    return found.confidence_interval
+    count, mean, std = len(values), values.mean(), values.std()  # of one value: NaN
+    low = high = mean if std == 0 else float("nan")
+    if std > 0 and method == "t":
+        low, high = stats.t.interval(confidence, count - 1, mean, std / np.sqrt(count))
+    elif std > 0:
+        options = dict(confidence_level=confidence, n_resamples=RESAMPLES, rng=seed)
+        low, high = stats.bootstrap((values.to_numpy(),), np.mean, **options).confidence_interval
+    return {"n": count, "mean": mean, "std": std, "low": low, "high": high}
+
+
+def _check_confidence(confidence: float) -> None:
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence must lie between 0 and 1, got {confidence!r}")
 
 
 @dataclass(frozen=True)
@@ -127,13 +115,8 @@ def line(x: ArrayLike, y: ArrayLike, confidence: float = 0.95) -> Fit:
     With S_xy = Σ(x - x̄)(y - ȳ), and likewise S_xx and S_yy: slope = S_xy/S_xx,
     R² = S_xy²/(S_xx S_yy), SE² = (1 - R²) S_yy / ((n - 2) S_xx), t = slope/SE, F = t².
 
-    Args:
-        x, y: (n,) numbers.
-        confidence: of the slope's interval, between 0 and 1.
-
-    Raises:
-        ValueError: fewer than three points, lengths that differ, a number that is not finite, an
-            x or y that does not vary, or a confidence outside of (0, 1).
+    Raises ValueError for fewer than three points, lengths that differ, a number that is not finite,
+    an x or y that does not vary, or a confidence outside of (0, 1).
 
     >>> fit = line([0, 1, 2, 3], [0, 1, 2, 4])
     >>> round(fit.slope, 4), round(fit.r2, 4)
@@ -144,8 +127,7 @@ def line(x: ArrayLike, y: ArrayLike, confidence: float = 0.95) -> Fit:
     x, y = np.asarray(x, float), np.asarray(y, float)
     if why := _unfit(x, y):
         raise ValueError(why)
-    if not 0 < confidence < 1:
-        raise ValueError(f"confidence must lie between 0 and 1, got {confidence!r}")
+    _check_confidence(confidence)
     from statsmodels.regression.linear_model import OLS  # here, because it takes a second
 
     fit = OLS(y, np.column_stack([np.ones_like(x), x])).fit()
@@ -158,20 +140,12 @@ def line(x: ArrayLike, y: ArrayLike, confidence: float = 0.95) -> Fit:
 def lines(
     rows: pd.DataFrame, x: str, y: str, by: str | None = None, confidence: float = 0.95
 ) -> pd.DataFrame:
-    """A line for each value of a column, and one for all rows: Table 5.
+    """A line for each value of a column ``by``, and one for all rows: Table 5.
 
-    Args:
-        rows: one row a point.
-        x, y, by: names of columns; without ``by``, all rows alone.
-        confidence: as in :func:`line`.
-
-    Returns:
-        One row a group, indexed by its value, and last ``"all"``; the columns are the fields of
-        :class:`Fit`. A group without a line has its n and NaN.
+    One row a group, indexed by its value, and last ``"all"``; the columns are the fields of
+    :class:`Fit`. A group without a line has its n and NaN.
     """
-    groups: list[tuple[Hashable, pd.DataFrame]] = [(ALL, rows)]
-    if by is not None:
-        groups = [*rows.groupby(by), *groups]
+    groups = [*(rows.groupby(by) if by is not None else ()), (ALL, rows)]
     fits = {name: _numbers(group[x], group[y], confidence) for name, group in groups}
     table = pd.DataFrame(list(fits.values()), index=pd.Index(fits, dtype=object, name=by))
     kinds = {field.name: int if field.name == "n" else float for field in fields(Fit)}

@@ -603,7 +603,8 @@ for n in range(8):
 
 # %% [markdown]
 # In floating point the textbook form loses digits near the double root and for tiny $\eta\lambda$.
-# `theory.row_sum_closed_form` avoids both; it equals literal stepping to 1e-10 in every regime
+# `theory.row_sum_closed_form` takes powers of the step's matrix; it equals literal stepping to 1e-10
+# in every regime
 # (`test_closed_form_equals_stepping_in_every_regime`, `…_for_any_parameters`,
 # `…_is_stable_at_the_double_root`).
 
@@ -1055,19 +1056,20 @@ figures.show_if_any(below, LINES, tell_floor)
 # %%
 EPOCHS = 90
 setting = dict(optimizer="sgd", lr=0.0679, momentum=0.9, weight_decay=0.05)
-twice = {}
+trained = {}
 for precision in ("float32", "float64"):
     setting |= dict(epochs=EPOCHS, width=0.25, precision=precision)
     dtype, every = getattr(torch, precision), range(0, EPOCHS + 1, 3)
     x, test_x = digits.train_x.to(dtype), digits.test_x.to(dtype)
     images = replace(digits, train_x=x, test_x=test_x)
     config = train.RunConfig(**setting)
-    records, rows = train.train_members([config], images, log_epochs=every)
-    end = with_floor(with_law(pd.DataFrame(records))).iloc[0]
-    twice[precision] = end, pd.DataFrame(rows)
+    trained[precision] = train.train_members([config], images, log_epochs=every)
 
 # %% tags=["hide-input"]
-(rough, rough_path), (fine, fine_path) = twice["float32"], twice["float64"]
+(rough, rough_path), (fine, fine_path) = (
+    (with_floor(with_law(pd.DataFrame(records))).iloc[0], pd.DataFrame(rows))
+    for records, rows in trained.values()
+)
 per_epoch = arguments(fine)[3]
 steps = np.arange(per_epoch * EPOCHS + 1)
 figure, axis = plt.subplots(**WIDE)

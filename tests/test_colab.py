@@ -57,10 +57,10 @@ def test_the_branch_has_every_chapter_with_one_cell_more(repository, tmp_path):
 
 @pytest.fixture(scope="module")
 def empty_machine(tmp_path_factory):
-    """An environment that has what ncbook needs, as Colab has most of it, but not ncbook: a folder
-    to start the kernel in, and the kernel's folder for JUPYTER_PATH."""
+    """An environment that has pip and what ncbook needs, as Colab has most of it, but not ncbook: a
+    folder to start the kernel in, and the kernel's folder for JUPYTER_PATH."""
     folder = tmp_path_factory.mktemp("machine")
-    venv.create(folder / "venv", with_pip=True)
+    venv.create(folder / "venv")
     python = folder / "venv" / "bin" / "python"
     purelib = "import sysconfig; print(sysconfig.get_path('purelib'))"
     here = subprocess.run([python, "-c", purelib], check=True, capture_output=True, text=True)

@@ -268,7 +268,7 @@ def test_features_of_the_unconstrained_model_are_parameters():
     assert h.std().item() == pytest.approx(1, abs=0.01)
 
 
-@pytest.mark.parametrize("call", [models.validate_name, models.image_size, models.build])
+@pytest.mark.parametrize("call", [models.image_size, models.build])
 def test_an_unknown_model_is_refused_with_the_valid_names(call):
     with pytest.raises(ValueError, match=r"^unknown model 'mpl'; valid: mlp"):
         call("mpl")

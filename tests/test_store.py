@@ -1204,3 +1204,10 @@ def test_an_export_that_the_disk_refuses_leaves_the_old_file(grid, tmp_path, mon
 def test_an_empty_store_has_nothing_to_export(tmp_path):
     with pytest.raises(ValueError, match=f"no run in {tmp_path}$"):
         store.export(tmp_path / "out.csv", tmp_path)
+
+
+def test_a_users_own_column_may_be_text_here_and_a_number_there(tmp_path):
+    for i, note in enumerate(["good", 3.5, None]):
+        store.write(tmp_path, [{"run_id": str(i), "status": "failed", "reason": "", "note": note}])
+    found = store.load_runs(tmp_path).set_index("run_id")["note"]
+    assert found.to_dict() == {"0": "good", "1": "3.5", "2": None}

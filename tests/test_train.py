@@ -485,7 +485,7 @@ def test_together_and_one_after_another_are_the_same(monkeypatch, model):
 @pytest.mark.slow
 @needs_compiler
 def test_a_compiled_update_is_the_same(libraries):
-    c = images(model="resnet9", width=1 / 16, optimizer="sgd", weight_decay=0.05)
+    c = images(model="vgg9", width=1 / 16, optimizer="sgd", weight_decay=0.05)
     plain, updated = (
         train_members([c], large_digits(), compiled=choice)[0][0] for choice in (False, True)
     )

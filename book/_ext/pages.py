@@ -4,6 +4,7 @@ import os
 import re
 from pathlib import Path
 
+from jupyter_cache import get_cache
 from sphinx.errors import ConfigError
 
 REPOSITORY = "NCBOOK_REPOSITORY"  # the variable with the public address of the book's sources
@@ -15,9 +16,25 @@ STATIC = Path(__file__).parents[1] / "_static"
 def setup(app):
     app.connect("config-inited", add_style)
     app.connect("config-inited", add_buttons)
+    app.connect("env-before-read-docs", read_in_parallel)
+    app.connect("env-updated", write_alone)
     app.connect("html-page-context", leave_out_thebe, priority=900)
     app.connect("html-page-context", lead_to_colabs_branch, priority=900)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
+
+
+def read_in_parallel(app, env, docnames):
+    """Pages are read, and with that executed, by up to four processes. Jupyter Book has no option
+    for it, and two of its extensions do not say that they are safe: they act on the whole book."""
+    app.parallel = min(os.cpu_count(), 4)
+    for name in ("sphinx_multitoc_numbering", "sphinx_jupyterbook_latex"):
+        app.extensions[name].parallel_read_safe = True
+    # Here, or two processes make the cache's database at once.
+    get_cache(env.mystnb_config.execution_cache_path).list_cache_records()
+
+
+def write_alone(app, env):
+    app.parallel = 1
 
 
 def add_style(app, config):

@@ -15,21 +15,25 @@ and 1e36, and float64 ones between 1e-75 and 1e75. `torch.autocast` has no effec
 Float32 products follow ``torch.get_float32_matmul_precision()``: below its default ``highest``
 NC1 loses digits (about 6e-5 relative at ``medium`` on a CPU with bfloat16).
 
-Measured, float32, median of 7 (Xeon with AVX-512, torch 2.15): on two cores N = 60,000,
-p = 512, K = 10 takes 0.06 s and N = 50,000, p = 2,048, K = 1,000 takes 1.3 s; on one core 18
-members of N = 1,400, p = 128, K = 10 take 11 ms. ``python benchmarks/metrics.py --members``
-repeats this.
+Measured (``benchmarks/metrics.py --members``; float32, Xeon with AVX-512, torch 2.15): on two cores
+N = 60,000, p = 512, K = 10 takes 0.06 s and N = 50,000, p = 2,048, K = 1,000 takes 1.3 s; on one
+core 18 members of N = 1,400, p = 128, K = 10 take 11 ms.
 """
 
 from typing import TYPE_CHECKING
 
-from ncbook.metrics.agreement import nearest_mean_agreement
+from ncbook.metrics.features import (
+    centred_means,
+    class_distance_variance,
+    class_means,
+    dual_means,
+    nc1,
+    nearest_mean_agreement,
+)
 from ncbook.metrics.geometry import (
-    SCALES,
     equiangularity,
     etf_distance,
     gauge_share,
-    geometry_metrics,
     nc0,
     row_norm_spread,
     self_duality,
@@ -37,24 +41,14 @@ from ncbook.metrics.geometry import (
     singular_values,
     without_gauge,
 )
-from ncbook.metrics.together import KEYS, member_metrics, nc_metrics
-from ncbook.metrics.variability import (
-    centred_means,
-    class_distance_variance,
-    class_means,
-    dual_means,
-    nc1,
-    residual_scatter,
-    variability_metrics,
-)
+from ncbook.metrics.together import KEYS, SCALES, member_metrics, nc_metrics
 
 if TYPE_CHECKING:
     from ncbook.metrics.streaming import StreamingNCMetrics
 
 
 def __getattr__(name: str):
-    """Import the streaming class on first use: torchmetrics takes 2 s and 260 MB, and workers of a
-    sweep do not need it."""
+    """The streaming class, imported on first use: torchmetrics takes 2 s and 260 MB."""
     if name != "StreamingNCMetrics":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from ncbook.metrics.streaming import StreamingNCMetrics

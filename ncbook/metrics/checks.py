@@ -3,8 +3,8 @@
 import functools
 import inspect
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 
 import numpy as np
 import torch
@@ -19,38 +19,24 @@ def tensor_function(function: Callable) -> Callable:
     off inside it."""
     signature = inspect.signature(function)
     kinds = {name: str(parameter.annotation) for name, parameter in signature.parameters.items()}
-    may_be_none = {name: "None" in kind for name, kind in kinds.items() if "Tensor" in kind}
 
     @functools.wraps(function)
     def called(*args, **kwargs):
         bound = signature.bind(*args, **kwargs)
         for name, value in bound.arguments.items():
-            if name in may_be_none and not (value is None and may_be_none[name]):
+            if "Tensor" in kinds[name] and not (value is None and "None" in kinds[name]):
                 bound.arguments[name] = as_tensor(name, value)
-        with _without_autocast():
+        with ExitStack() as stack:
+            for device in filter(torch.is_autocast_enabled, ("cpu", "cuda")):
+                stack.enter_context(torch.autocast(device, enabled=False))
             return function(*bound.args, **bound.kwargs)
 
     return called
 
 
 def measuring(function: Callable) -> Callable:
-    """Turn autocast, inference mode and the recording of graphs off inside a function."""
-
-    @functools.wraps(function)
-    def called(*args, **kwargs):
-        with torch.inference_mode(False), torch.no_grad(), _without_autocast():
-            return function(*args, **kwargs)
-
-    return called
-
-
-@contextmanager
-def _without_autocast() -> Iterator[None]:
-    with ExitStack() as stack:
-        for device in ("cpu", "cuda"):
-            if torch.is_autocast_enabled(device):
-                stack.enter_context(torch.autocast(device, enabled=False))
-        yield
+    """As `tensor_function`, and without inference mode or the recording of graphs."""
+    return torch.inference_mode(False)(torch.no_grad()(tensor_function(function)))
 
 
 def checked_layer(weight, bias, device=None) -> tuple[Tensor, Tensor | None]:
@@ -71,26 +57,22 @@ def checked_samples(
 ) -> tuple[Tensor, Tensor | None]:
     """H (N, p) on the weight's device, and labels (N,) as int64; messages call them kind + name."""
     features = float_tensor(f"{kind}features", features, weight.device)
-    num_classes, width = weight.shape
-    if features.shape[1] != width:
-        raise ValueError(
-            f"{kind}features must be p = {width} wide, as weight is, got {features.shape[1]}"
-        )
-    if labels is None:
-        return features, None
-    labels = as_tensor(f"{kind}labels", labels, weight.device)
-    return features, checked_labels(labels, features, num_classes, kind)
+    (num_classes, width), wide = weight.shape, features.shape[1]
+    if wide != width:
+        raise ValueError(f"{kind}features must be p = {width} wide, as weight is, got {wide}")
+    if labels is not None:
+        labels = as_tensor(f"{kind}labels", labels, weight.device)
+        labels = checked_labels(labels, features, num_classes, kind)
+    return features, labels
 
 
 def checked_labels(labels: Tensor, features: Tensor, num_classes: int, kind: str = "") -> Tensor:
-    """Labels (N,) of features (..., N, p), as int64."""
+    """Labels (N,) of features (..., N, p) as int64."""
     if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
         raise ValueError(f"{kind}labels must be integers, got {labels.dtype}")
-    if labels.shape != features.shape[-2:-1]:
-        raise ValueError(
-            f"{kind}labels must have shape {tuple(features.shape[-2:-1])}, one a sample, "
-            f"got {tuple(labels.shape)}"
-        )
+    shape, wanted = tuple(labels.shape), tuple(features.shape[-2:-1])
+    if shape != wanted:
+        raise ValueError(f"{kind}labels must have shape {wanted}, one a sample, got {shape}")
     labels = labels.long()
     outside = ((labels < 0) | (labels >= num_classes)).nonzero()
     if len(outside):
@@ -106,9 +88,9 @@ def check_every_class_occurs(counts: Tensor) -> None:
     """Raise ``ValueError`` if the number of samples of some class, (K,), is 0."""
     missing = (counts == 0).nonzero()[:, 0].tolist()
     if missing:
-        named = ", ".join(map(str, missing[:NAMED_CLASSES]))
-        more = f" and {len(missing) - NAMED_CLASSES} more" if len(missing) > NAMED_CLASSES else ""
-        raise ValueError(f"no samples in labels for class {named}{more} of {len(counts)}")
+        named, others = missing[:NAMED_CLASSES], len(missing) - NAMED_CLASSES
+        listed = ", ".join(map(str, named)) + (f" and {others} more" if others > 0 else "")
+        raise ValueError(f"no samples in labels for class {listed} of {len(counts)}")
 
 
 def float_tensor(name: str, values, device=None, ndim: int = 2) -> Tensor:
@@ -140,9 +122,8 @@ def as_tensor(name: str, values, device=None) -> Tensor:
 def _from_numpy(name: str, values) -> Tensor:
     try:
         array = values.to_numpy() if hasattr(values, "to_numpy") else np.asarray(values)
-        array = array.astype(array.dtype.newbyteorder("="), copy=False)
-        if any(stride < 0 for stride in array.strides):  # torch has no such tensors
-            array = array.copy()
+        # torch knows no foreign byte order and no negative stride
+        array = np.ascontiguousarray(array, array.dtype.newbyteorder("="))
         with warnings.catch_warnings():
             # nothing here writes to its input
             warnings.filterwarnings("ignore", "The given NumPy array is not writable")

@@ -7,9 +7,6 @@ from torch import Tensor
 
 from ncbook.metrics.checks import tensor_function
 
-SCALES = ("reported", "text")
-GAUGE_FREE = ("nc2w_centred", "nc2m_centred", "nc3_centred")  # NC2W, NC2M, NC3 of W_c
-
 
 def simplex_etf(
     num_classes: int, *, dtype: torch.dtype = torch.float64, device: torch.device | None = None
@@ -39,7 +36,7 @@ def gauge_share(weight: Tensor) -> Tensor:
     >>> round(gauge_share(torch.tensor([[3.0, 4.0], [3.0, -4.0]])).item(), 12)
     0.6
     """
-    weight = _unit_norm(weight.double())
+    weight = unit_norm(weight.double())
     return (nc0(weight) / math.sqrt(weight.shape[-2])).clamp(max=1.0)
 
 
@@ -66,7 +63,7 @@ def etf_distance(product: Tensor) -> Tensor:
     0.0
     """
     etf = simplex_etf(product.shape[-1], dtype=product.dtype, device=product.device)
-    return torch.linalg.matrix_norm(_unit_norm(product) - etf)
+    return torch.linalg.matrix_norm(unit_norm(product) - etf)
 
 
 @tensor_function
@@ -93,7 +90,7 @@ def equiangularity(rows: Tensor) -> Tensor:
 @tensor_function
 def self_duality(weight: Tensor, centred: Tensor) -> Tensor:
     """NC3 = ‖W / ‖W‖_F - M / ‖M‖_F‖_F (eq. 10 without its 1/(Kp)), in [0, 2]. Returns (...,)."""
-    return torch.linalg.matrix_norm(_unit_norm(weight) - _unit_norm(centred))
+    return torch.linalg.matrix_norm(unit_norm(weight) - unit_norm(centred))
 
 
 @tensor_function
@@ -111,44 +108,6 @@ def singular_values(rows: Tensor) -> tuple[Tensor, Tensor]:
     return values[..., -1], values[..., :-1].mean(-1)
 
 
-@tensor_function
-def geometry_metrics(
-    weight: Tensor, centred: Tensor, *, scale: str = "reported"
-) -> dict[str, Tensor]:
-    """The metrics of W and M alone, float64 (..., K, p), as Tensors (...,). See `nc_metrics`."""
-    num_classes, width = weight.shape[-2:]
-    w, m, gaugeless = map(_unit_norm, (weight, centred, without_gauge(weight)))
-    metrics = {
-        "nc0": nc0(weight),
-        "nc2": etf_distance(m @ m.mT),
-        "nc2n": row_norm_spread(m),
-        "nc2a": equiangularity(m),
-        "nc2w": etf_distance(w @ w.mT),
-        "nc2wn": row_norm_spread(w),
-        "nc2wa": equiangularity(w),
-        "nc2m": etf_distance(w @ m.mT),
-        "nc3": self_duality(w, m),
-        "w_norm": torch.linalg.matrix_norm(weight),
-        "gauge_share": gauge_share(weight),
-        "nc2w_centred": etf_distance(gaugeless @ gaugeless.mT),
-        "nc2m_centred": etf_distance(gaugeless @ m.mT),
-        "nc3_centred": self_duality(gaugeless, m),
-    }
-    if scale == "text":
-        divisors = {"nc0": num_classes}
-        divisors |= dict.fromkeys(("nc2", "nc2w", "nc2m", *GAUGE_FREE[:2]), num_classes**2)
-        divisors |= dict.fromkeys(("nc3", *GAUGE_FREE[2:]), num_classes * width)
-        for name, divisor in divisors.items():
-            metrics[name] /= divisor
-    return metrics
-
-
-def check_scale(scale: str) -> None:
-    """Raise ``ValueError`` unless ``scale`` is one of SCALES."""
-    if scale not in SCALES:
-        raise ValueError(f"scale must be one of {', '.join(SCALES)}, got {scale!r}")
-
-
 def mean_of_pairs(values: Tensor) -> Tensor:
     """Mean of the off-diagonal entries of (..., K, K), whatever the diagonal holds."""
     num_classes = values.shape[-1]
@@ -157,7 +116,7 @@ def mean_of_pairs(values: Tensor) -> Tensor:
     return total / (num_classes * (num_classes - 1))
 
 
-def _unit_norm(matrix: Tensor) -> Tensor:
+def unit_norm(matrix: Tensor) -> Tensor:
     """Scaled to Frobenius norm 1; first by its largest entry, whose square may overflow."""
     matrix = matrix / matrix.abs().amax((-2, -1), keepdim=True)
     return matrix / torch.linalg.matrix_norm(matrix, keepdim=True)

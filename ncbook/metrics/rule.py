@@ -7,15 +7,13 @@ A run that learned (training accuracy of at least 99 %) is, at the end of traini
 - collapsed *in part* if only some of the three are below;
 - *not* collapsed if none is.
 
-NC0 is not part of it. Only NC0 over the norm of W matters, and NC3 already contains that: with
+NC0 is not part of it: only NC0 over the norm of W matters, and NC3 already contains that. With
 r = NC0/(√K ‖W‖), NC3² ≥ 2 − 2√(1 − r²).
 
 Why 0.1. All three are scale-free, so one threshold can serve every network and data set. NC2 and
 NC3 are distances between matrices of norm 1 (at most 2): 0.1 is a cosine of 0.995. NC1 is a ratio
-of the variance within classes to that between them: a tenth. The papers set no threshold. Ours is a
-round number, chosen before we looked at results; ``counts`` shows what 0.05 and 0.2 would change.
-
-Source of the metrics: the paper, Appendix B, eq. 2, 3 and 6; ``ncbook.metrics.nc3``.
+of variances: a tenth. The papers set no threshold. Ours is a round number, chosen before we looked
+at results; ``counts`` shows what 0.05 and 0.2 would change.
 """
 
 import numpy as np
@@ -38,12 +36,7 @@ def learned(runs: pd.DataFrame) -> pd.Series:
 
 
 def outcome(runs: pd.DataFrame, threshold: float = THRESHOLD) -> pd.Series:
-    """The outcome of each run by the rule, one of ``OUTCOMES``.
-
-    Args:
-        runs: rows of the store, with ``status``, ``train_acc``, the three metrics and, in newer
-            rows, ``nc3_centred``.
-        threshold: below which a metric counts as small, in (0, ∞).
+    """The outcome of each run, a row of the store, by the rule: one of ``OUTCOMES``.
 
     >>> ends = dict(status="ok", train_acc=1.0, nc1=0.01, nc2=0.05)
     >>> outcome(pd.DataFrame([ends | dict(nc3=0.02), ends | dict(nc3=0.4, nc3_centred=0.07)]))
@@ -82,12 +75,8 @@ def collapsed(runs: pd.DataFrame, threshold: float = THRESHOLD) -> pd.Series:
 def counts(
     runs: pd.DataFrame, by: list[str], thresholds: tuple[float, ...] = (0.05, THRESHOLD, 0.2)
 ) -> pd.DataFrame:
-    """How many runs of each group have which outcome, at several thresholds.
-
-    Returns:
-        one row for each group, in order of appearance, and threshold; one column for each outcome
-        that occurs.
-    """
+    """How many runs have which outcome: one row for each group, in order of appearance, and
+    threshold; one column for each outcome that occurs."""
     order = runs.groupby(by, sort=False).ngroup()
     parts = [
         runs.assign(order=order, threshold=f"{t:g}", outcome=outcome(runs, t)) for t in thresholds

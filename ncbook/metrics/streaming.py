@@ -5,16 +5,14 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from ncbook.metrics import checks
-from ncbook.metrics.agreement import count_agreements
-from ncbook.metrics.geometry import check_scale, geometry_metrics
-from ncbook.metrics.together import in_order
-from ncbook.metrics.variability import (
-    add_class_sums,
-    add_residual_scatter,
+from ncbook.metrics.features import (
     centred_means,
+    class_sums,
+    count_agreements,
     dual_means,
-    variability_metrics,
+    residual_scatter,
 )
+from ncbook.metrics.together import check_scale, metrics_of_sums
 
 
 class StreamingNCMetrics(Metric):
@@ -37,14 +35,9 @@ class StreamingNCMetrics(Metric):
     one (`merge_state`), call its `next_pass`, give each worker a `clone` of it for its share of
     passes 2 and 3, and merge these.
 
-    Args:
-        weight: W (K, p).
-        bias: b (K,) or None.
-        scale: as of `nc_metrics`.
-        kwargs: of `torchmetrics.Metric`.
-
-    Raises:
-        ValueError: as `nc_metrics`, and when passes come in the wrong order or differ in samples.
+    Of W (K, p), b (K,) or None, a scale as of `nc_metrics`, and `torchmetrics.Metric`'s own
+    settings. Raises ValueError as `nc_metrics`, and when passes come in the wrong order or differ
+    in samples.
     """
 
     full_state_update = False
@@ -67,10 +60,9 @@ class StreamingNCMetrics(Metric):
         sums |= {"agreements": (), "tested": ()}  # pass 3
         fixed = {"means": (num_classes, width), "duals": (width, num_classes)}  # after pass 1
         fixed |= {"expected": (num_classes,)}
-        for name, shape in sums.items():
-            self.add_state(name, torch.zeros(shape, dtype=torch.float64), dist_reduce_fx="sum")
-        for name, shape in fixed.items():
-            self.add_state(name, torch.zeros(shape, dtype=torch.float64), dist_reduce_fx=_the_same)
+        for name, shape in (sums | fixed).items():
+            reduce = _the_same if name in fixed else "sum"
+            self.add_state(name, torch.zeros(shape, dtype=torch.float64), dist_reduce_fx=reduce)
 
     @checks.measuring
     def update(self, features, labels=None) -> None:
@@ -85,11 +77,12 @@ class StreamingNCMetrics(Metric):
             return
         counts = torch.bincount(labels, minlength=len(self.weight))
         if self.stage == 0:
-            add_class_sums(self.sums, features, labels)
+            self.sums += class_sums(features, labels, len(self.weight))
             self.counts += counts
         else:
-            about = self.means, self.duals
-            add_residual_scatter(self.scatter, self.whitened, features, labels, *about)
+            scatter, whitened = residual_scatter(features, labels, self.means, self.duals)
+            self.scatter += scatter
+            self.whitened += whitened
             self.seen += counts
 
     @checks.measuring
@@ -117,24 +110,16 @@ class StreamingNCMetrics(Metric):
                 f"pass {self.passes[1]} must see the samples of pass {self.passes[0]}, "
                 f"but of class {name} it saw {self.seen[name]:.0f} of {self.expected[name]:.0f}"
             )
-        centred = centred_means(self.means)
-        metrics = geometry_metrics(self.weight.double(), centred, scale=self.scale)
-        metrics |= variability_metrics(self.scatter, self.whitened, self.seen, centred)
-        if self.tested > 0:
-            metrics["nc4"] = self.agreements / self.tested
-        return {name: value.item() for name, value in in_order(metrics).items()}
+        nc4 = self.agreements / self.tested if self.tested > 0 else None
+        sums = self.seen, self.scatter, self.whitened, nc4
+        metrics = metrics_of_sums(self.weight, centred_means(self.means), *sums, self.scale)
+        return {name: value.item() for name, value in metrics.items()}
 
     @checks.measuring
     def reset(self) -> None:
         """Forget everything but the weight and the bias: back to pass 1."""
         super().reset()
         self.stage = 0
-
-    def forward(self, *args, **kwargs):
-        """Not offered: one batch alone has no metrics. Use `update`."""
-        raise TypeError(
-            "StreamingNCMetrics has no value for one batch: call update(), not the object"
-        )
 
 
 def _the_same(states: Tensor) -> Tensor:

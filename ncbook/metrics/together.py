@@ -3,18 +3,20 @@
 import torch
 from torch import Tensor
 
-from ncbook.metrics import checks
-from ncbook.metrics.agreement import nearest_mean_agreement
-from ncbook.metrics.geometry import GAUGE_FREE, check_scale, geometry_metrics
-from ncbook.metrics.variability import (
+from ncbook.metrics import checks, geometry
+from ncbook.metrics.features import (
     centred_means,
+    class_distance_variance,
     class_means,
+    dual_means,
+    nearest_mean_agreement,
     residual_scatter,
-    variability_metrics,
 )
 
 KEYS = ("nc0", "nc1", "nc2", "nc2n", "nc2a", "nc2w", "nc2wn", "nc2wa", "nc2m", "nc3", "nc4")
-KEYS += ("nc1_quotient", "cdnv", "w_norm", "gauge_share", *GAUGE_FREE)
+KEYS += ("nc1_quotient", "cdnv", "w_norm", "gauge_share")
+KEYS += ("nc2w_centred", "nc2m_centred", "nc3_centred")  # NC2W, NC2M, NC3 of W_c
+SCALES = ("reported", "text")
 
 
 @checks.measuring
@@ -40,8 +42,7 @@ def nc_metrics(
         weight: W (K, p), K >= 2.
         bias: b (K,) or None. Only nc4 uses it; eq. 11 leaves it out, which is None.
         test_features: (N_test, p) or None, without which there is no nc4.
-        test_labels: (N_test,) or None. Checked like ``labels``, but no metric uses them: nc4
-            compares two classifiers with each other, not with the truth.
+        test_labels: (N_test,) or None, checked like ``labels``; no metric uses them.
         scale: ``"reported"`` or ``"text"``.
 
     Returns:
@@ -57,7 +58,6 @@ def nc_metrics(
     >>> round(found.pop("w_norm"), 12), max(found.values()) < 1e-12
     (2.0, True)
     """
-    check_scale(scale)
     features = checks.float_tensor("features", features)
     weight, bias = checks.checked_layer(weight, bias, features.device)
     features, labels = checks.checked_samples(features, checks.as_tensor("labels", labels), weight)
@@ -72,7 +72,6 @@ def nc_metrics(
 
 
 @checks.measuring
-@checks.tensor_function
 def member_metrics(
     features: Tensor,
     labels: Tensor,
@@ -84,34 +83,67 @@ def member_metrics(
 ) -> dict[str, Tensor]:
     """All metrics of M members at once; unchecked, for use while training. See `nc_metrics`.
 
-    A member with NaN or inf gets NaN or inf in what depends on it; the others are untouched.
-
-    Args:
-        features: (M, N, p), in evaluation mode, without augmentation.
-        labels: (N,), shared by the members; each class must occur.
-        weight: (M, K, p).
-        bias: (M, K) or None.
-        test_features: (M, N_test, p) or None, without which there is no nc4.
-        scale: see `nc_metrics`.
-
-    Returns:
-        dict of float64 Tensors (M,), keys as of `nc_metrics`.
-
-    Raises:
-        ValueError: unknown scale.
+    The members share labels (N,); all else has a leading axis M. Returns float64 Tensors (M,). A
+    member with NaN or inf gets NaN or inf in what depends on it; the others are untouched.
     """
-    check_scale(scale)
     num_classes = weight.shape[-2]
     means = class_means(features, labels, num_classes)
-    scatter, whitened = residual_scatter(features, labels, means)
     centred, counts = centred_means(means), torch.bincount(labels, minlength=num_classes)
-    metrics = geometry_metrics(weight.double(), centred, scale=scale)
-    metrics |= variability_metrics(scatter, whitened, counts, centred)
+    sums = residual_scatter(features, labels, means, dual_means(centred))
+    nc4 = None
     if test_features is not None:
-        metrics["nc4"] = nearest_mean_agreement(test_features, weight, means, bias)
-    return in_order(metrics)
+        nc4 = nearest_mean_agreement(test_features, weight, means, bias)
+    return metrics_of_sums(weight, centred, counts, *sums, nc4, scale)
 
 
-def in_order(metrics: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The metrics in the order of KEYS."""
-    return {name: metrics[name] for name in KEYS if name in metrics}
+def metrics_of_sums(
+    weight: Tensor,
+    centred: Tensor,
+    counts: Tensor,
+    scatter: Tensor,
+    whitened: Tensor,
+    nc4: Tensor | None,
+    scale: str,
+) -> dict[str, Tensor]:
+    """All metrics of W and M (..., K, p), of the samples in each class (K,), and of the sums of
+    `residual_scatter`; in the order of KEYS, nc4 if there is one."""
+    check_scale(scale)
+    weight = weight.double()
+    num_classes, width = weight.shape[-2:]
+    w, m, w_c = map(geometry.unit_norm, (weight, centred, geometry.without_gauge(weight)))
+    between = centred.square().sum((-2, -1)) / num_classes
+    metrics = {
+        "nc0": geometry.nc0(weight),
+        "nc1": whitened / counts.sum(),
+        "nc2": geometry.etf_distance(m @ m.mT),
+        "nc2n": geometry.row_norm_spread(m),
+        "nc2a": geometry.equiangularity(m),
+        "nc2w": geometry.etf_distance(w @ w.mT),
+        "nc2wn": geometry.row_norm_spread(w),
+        "nc2wa": geometry.equiangularity(w),
+        "nc2m": geometry.etf_distance(w @ m.mT),
+        "nc3": geometry.self_duality(w, m),
+        "nc4": nc4,
+        "nc1_quotient": scatter.sum(-1) / counts.sum() / between,
+        "cdnv": class_distance_variance(scatter / counts, centred),
+        "w_norm": torch.linalg.matrix_norm(weight),
+        "gauge_share": geometry.gauge_share(weight),
+        "nc2w_centred": geometry.etf_distance(w_c @ w_c.mT),
+        "nc2m_centred": geometry.etf_distance(w_c @ m.mT),
+        "nc3_centred": geometry.self_duality(w_c, m),
+    }
+    divisors = {"nc0": num_classes, "nc3": num_classes * width}
+    divisors |= dict.fromkeys(("nc2", "nc2w", "nc2m"), num_classes**2)
+    if scale == "text":
+        metrics |= {
+            name: value / divisors[name.removesuffix("_centred")]
+            for name, value in metrics.items()
+            if name.removesuffix("_centred") in divisors
+        }
+    return {name: value for name, value in metrics.items() if value is not None}
+
+
+def check_scale(scale: str) -> None:
+    """Raise ``ValueError`` unless ``scale`` is one of SCALES."""
+    if scale not in SCALES:
+        raise ValueError(f"scale must be one of {', '.join(SCALES)}, got {scale!r}")

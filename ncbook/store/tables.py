@@ -120,7 +120,13 @@ def read_each(
             raise
         except UNREADABLE:
             on_damage(path)
-    return pa.concat_tables(tables, promote_options="permissive")
+    try:
+        return pa.concat_tables(tables, promote_options="permissive")
+    except pa.ArrowTypeError:  # a user's own column, text here and a number there, is text
+        texts = {field.name for t in tables for field in t.schema if field.type == TEXT}
+        alike = [[(f.name, TEXT if f.name in texts else f.type) for f in t.schema] for t in tables]
+        tables = [t.cast(pa.schema(fields)) for t, fields in zip(tables, alike, strict=True)]
+        return pa.concat_tables(tables, promote_options="permissive")
 
 
 def padded(table: pa.Table, columns: Mapping[str, pa.DataType]) -> pa.Table:
