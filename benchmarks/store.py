@@ -132,7 +132,7 @@ def report_reading(results: Path, repeat: int) -> None:
     print(f"{len(files):,} files, {size:,.0f} MB on disk", flush=True)
     report("load_runs, one data set and model", partial(store.load_runs, results, **FILTER), repeat)
     report("load_history, one block", partial(store.load_history, results, **FIRST_BLOCK), repeat)
-    report("stored_ids", partial(store.stored_ids, results), repeat)
+    report("statuses", partial(store.statuses, results), repeat)
     report("set_aside_damaged", partial(store.set_aside_damaged, results), repeat)
 
 

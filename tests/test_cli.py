@@ -523,7 +523,7 @@ def notebooks(monkeypatch):
 
 
 def train(request):
-    have = store.stored_ids(request.results)
+    have = store.statuses(request.results).keys()
     lacking = [c for c in request.configs if sweep.run_id(c) not in have]
     store.write(request.results, stored_as(lacking))
 
@@ -711,7 +711,7 @@ def swept(tmp_path_factory):
     ours = sweep.run_id(small(lrs=[0.01])[0])  # as long as we hold its lease, the sweep goes on
     with started("sweep", *SHORT, "--json", cwd=folder) as process:
         with leases.taken(results, [ours]):
-            wait_until(lambda: len(leases.running(results)) == 2 or store.stored_ids(results))
+            wait_until(lambda: len(leases.running(results)) == 2 or store.statuses(results).keys())
             (kernel,) = kernels(process)
             kernel.kill()
         said, error = process.communicate(timeout=SECONDS)

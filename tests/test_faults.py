@@ -186,7 +186,7 @@ def test_a_disk_that_refuses_ends_the_sweep_in_one_line(
         worker.setattr(engine, "_train_chunk", Disturbed(stored_files, refuse))
         with pytest.raises(sweep.SweepError) as ended:
             sweep.run(configs, results, workers=1, progress=False)
-    have = store.stored_ids(results)
+    have = store.statuses(results).keys()
     relent(results)
     for part in (reason, str(results)):
         assert part in str(ended.value)

@@ -112,7 +112,7 @@ def test_jobs_share_a_sweep_and_lose_nothing_when_one_is_cancelled(
         our_slurm("scancel", job)
         wait_until(lambda: job not in job_states(our_slurm))
         (tmp_path / "go").touch()
-        return runs - store.stored_ids(results)
+        return runs - store.statuses(results).keys()
 
     before = job_states(our_slurm)
     assert list(before.values()) == ["RUNNING"] * 2

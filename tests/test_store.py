@@ -131,7 +131,7 @@ def test_results_dir_is_argument_then_variable_then_default(tmp_path, monkeypatc
     assert store.results_dir(tmp_path / "here") == tmp_path / "here"
     assert store.results_dir() == tmp_path / "there"
     write_one(None, "a")
-    assert store.stored_ids(tmp_path / "there") == {"a"}
+    assert store.statuses(tmp_path / "there").keys() == {"a"}
     monkeypatch.delenv("NCBOOK_RESULTS")
     assert str(store.results_dir()) == "results"
 
@@ -165,7 +165,7 @@ def test_empty_store_has_the_columns(tmp_path, folder):
     assert len(runs) == 0
     assert list(runs.columns) == list(store.RUN_COLUMNS)
     assert len(store.load_history(tmp_path / folder, epoch=3)) == 0
-    assert store.stored_ids(tmp_path / folder) == set()
+    assert store.statuses(tmp_path / folder).keys() == set()
     assert store.set_aside_damaged(tmp_path / folder) == []
     assert not (tmp_path / "missing").exists()
 
@@ -187,7 +187,7 @@ def test_columns_may_differ_between_files(tmp_path):
     assert runs["diverged_epoch"].isna().to_dict() == {"a": True, "b": False}
     assert runs.loc["b", ["diverged_epoch", "note", "nc4"]].tolist() == [7, "x", 0.9]
     assert math.isnan(runs.loc["a", "nc4"])
-    assert store.stored_ids(tmp_path) == {"a", "b"}
+    assert store.statuses(tmp_path).keys() == {"a", "b"}
 
 
 UNSOUND = [
@@ -214,7 +214,7 @@ def test_a_row_that_cannot_be_true_is_left_out_and_named(tmp_path, columns, faul
             assert set(load(tmp_path)["run_id"]) == {"sound"}
         assert caught == [words]
     with noticed(f"{file}: .* to be trained again, with {fault}"):
-        assert store.stored_ids(tmp_path) == {"sound"}  # the other is trained again …
+        assert store.statuses(tmp_path).keys() == {"sound"}  # the other is trained again …
 
     store.write(tmp_path, [make_run("odd", nc0=0.25)], make_history("odd"))
     with noticed(None):
@@ -409,7 +409,7 @@ def test_a_file_system_that_cannot_sync_folders(tmp_path, monkeypatch, code):
             write_one(tmp_path, name)
         assert store.compact(tmp_path, at_least=2) == 2
         store.export(tmp_path / "out.csv", tmp_path)
-    assert store.stored_ids(tmp_path) == {"a", "b"}
+    assert store.statuses(tmp_path).keys() == {"a", "b"}
     assert not leftovers(tmp_path / "runs")
 
 
@@ -427,7 +427,7 @@ def test_a_write_does_not_look_at_the_rest_of_the_store(tmp_path, monkeypatch):
         for name in ("listdir", "scandir"):
             patch.setattr(os, name, refuse)
         write_one(tmp_path, "b")
-    assert store.stored_ids(tmp_path) == {"a", "b"}
+    assert store.statuses(tmp_path).keys() == {"a", "b"}
 
 
 # ------------------------------------------------------------ damaged files
@@ -462,7 +462,7 @@ def test_damaged_file_is_named_set_aside_and_written_again(tmp_path, damage):
         moved = store.set_aside_damaged(tmp_path)
     assert moved == [file.with_name(file.name + ".damaged")]
     assert moved[0].exists()
-    assert store.stored_ids(tmp_path) == {"sound"}
+    assert store.statuses(tmp_path).keys() == {"sound"}
     assert set(store.load_history(tmp_path)["run_id"]) == {"sound"}
     assert store.set_aside_damaged(tmp_path) == []
     assert write_one(tmp_path, "broken") == file
@@ -517,7 +517,7 @@ def test_what_is_no_file_of_runs_is_named_and_changes_no_other(tmp_path, weird):
     assert said == [f"{path}: damaged, its runs are left out"]
     if "history" not in weird:
         with noticed(f"^{path}: damaged, its runs are left"):
-            assert store.stored_ids(tmp_path) == {"sound"}
+            assert store.statuses(tmp_path).keys() == {"sound"}
     with noticed(None):
         store.compact(tmp_path, at_least=2)
     with noticed(f"{path}: damaged, set aside"):
@@ -558,7 +558,7 @@ def test_ensure_writable_makes_the_folder_and_leaves_no_file(tmp_path):
     assert not leftovers(tmp_path)
     write_one(root, "a")
     assert store.ensure_writable(root) == root
-    assert store.stored_ids(root) == {"a"}
+    assert store.statuses(root).keys() == {"a"}
 
 
 @pytest.mark.parametrize("blocked", ["results", "results/runs", "."])
@@ -593,7 +593,7 @@ def test_a_failed_run_is_trained_again_only_when_asked(tmp_path):
     write_one(tmp_path, "ok")
     write_one(tmp_path, "lost", status="diverged")
     store.write(tmp_path, [failed("bad")])
-    assert store.stored_ids(tmp_path) == {"ok", "lost", "bad"}
+    assert store.statuses(tmp_path).keys() == {"ok", "lost", "bad"}
     assert store.statuses(tmp_path) == {"ok": "ok", "lost": "diverged", "bad": "failed"}
     [run] = store.load_runs(tmp_path, status="failed").to_dict("records")
     assert (run["run_id"], run["reason"]) == ("bad", "its worker was killed 3 times")
@@ -670,7 +670,7 @@ def test_a_sound_row_wins_over_an_unsound_one_for_every_reader(tmp_path, new, wi
             (row,) = store.load_runs(tmp_path, run_id="odd").to_dict("records")
         assert row["status"] == new.get("status", "ok")
         assert store.statuses(tmp_path, ["odd"]) == {"odd": row["status"]}
-        assert store.stored_ids(tmp_path) == {"odd", "other"}
+        assert store.statuses(tmp_path).keys() == {"odd", "other"}
         store.compact(tmp_path, at_least=2)
 
 
@@ -679,7 +679,7 @@ def test_only_new_files_are_read(tmp_path, monkeypatch):
     monkeypatch.setattr(pq, "ParquetFile", lambda path, **o: read.append(path) or real(path, **o))
     for name in "ab":
         write_one(tmp_path, name)
-        assert store.stored_ids(tmp_path) == store.stored_ids(tmp_path) >= {name}
+        assert store.statuses(tmp_path).keys() == store.statuses(tmp_path).keys() >= {name}
     assert len(read) == len(set(read)) == 2
 
 
@@ -722,12 +722,12 @@ def any_size(request, monkeypatch):
 
 
 def test_compaction_changes_files_and_nothing_else(small_files, any_size):
-    before, ids = contents(small_files), store.stored_ids(small_files)
+    before, ids = contents(small_files), store.statuses(small_files).keys()
     count = len(files_in(small_files))
     merged = store.compact(small_files, at_least=2)
     left = len(files_in(small_files))
     assert_same(contents(small_files), before)
-    assert store.stored_ids(small_files) == ids
+    assert store.statuses(small_files).keys() == ids
     assert not leftovers(small_files)
     if any_size == "one large file":
         assert (merged, left) == (count, 1)
@@ -771,7 +771,7 @@ def test_thousands_of_runs(tmp_path, monkeypatch):
     assert store.compact(tmp_path) == count // chunk
     assert len(files_in(tmp_path)) < 10
     assert_same(contents(tmp_path), before)
-    assert len(store.stored_ids(tmp_path)) == count
+    assert len(store.statuses(tmp_path).keys()) == count
     assert len(store.load_history(tmp_path, lr=1e-3, seed=900, epoch=[0, 190])) == 2
 
 
@@ -885,7 +885,7 @@ def test_two_compactions_at_once(small_files, monkeypatch, after):
 READERS = {
     "load_runs": store.load_runs,
     "load_history": store.load_history,
-    "stored_ids": store.stored_ids,
+    "statuses": store.statuses,
     "set_aside_damaged": store.set_aside_damaged,
 }
 
@@ -963,7 +963,7 @@ def test_a_store_of_the_old_layout_is_read_as_it_was(small_files):
     before = contents(small_files)
     make_old(small_files)
     assert_same(contents(small_files), before)
-    assert store.stored_ids(small_files) == set(before[0]["run_id"])
+    assert store.statuses(small_files).keys() == set(before[0]["run_id"])
 
 
 @pytest.mark.parametrize("convert", [store.ensure_writable, store.compact])
@@ -1009,7 +1009,7 @@ def test_a_damaged_pair_of_the_old_layout_is_left_and_set_aside_whole(tmp_path, 
         assert set(store.load_history(tmp_path)["run_id"]) == {"sound"}
     with noticed(f"{named}: damaged, set aside"):
         store.set_aside_damaged(tmp_path)
-    assert store.stored_ids(tmp_path) == {"sound"}
+    assert store.statuses(tmp_path).keys() == {"sound"}
     write_one(tmp_path, "broken")
     assert set(store.load_history(tmp_path)["run_id"]) == {"sound", "broken"}
 
@@ -1053,7 +1053,7 @@ def test_killed_processes_that_write_and_compact_and_read_at_once(tmp_path, gene
             promised |= set(worker.stdout.read().split())
             assert worker.wait() == -signal.SIGKILL
             worker.stdout.close()
-    assert promised <= store.stored_ids(tmp_path)
+    assert promised <= store.statuses(tmp_path).keys()
     runs, history = contents(tmp_path)
     assert runs["run_id"].is_unique
     assert set(history.groupby("run_id").size()) == {50}
@@ -1093,14 +1093,14 @@ def test_a_disk_that_fills_up(small_disk):
     written, error = write_until_refused(small_disk)
     assert error == f"the results folder {small_disk} cannot be written (No space left on device)"
     assert len(written) > 5
-    assert store.stored_ids(small_disk) == set(written)
+    assert store.statuses(small_disk).keys() == set(written)
     assert len(store.load_history(small_disk)) == 3 * len(written)
     assert store.set_aside_damaged(small_disk) == []
     assert not leftovers(small_disk)
     # There may be no room for a larger file, either.
     with contextlib.suppress(store.ResultsFolderError):
         store.compact(small_disk, at_least=2)
-    assert store.stored_ids(small_disk) == set(written)
+    assert store.statuses(small_disk).keys() == set(written)
     assert len(store.load_history(small_disk)) == 3 * len(written)
     assert not leftovers(small_disk)
 
@@ -1116,12 +1116,12 @@ def test_a_folder_that_becomes_read_only(small_disk):
     ):
         with pytest.raises(store.ResultsFolderError, match=r"cannot be written \(Read-only file"):
             refused()
-    assert store.stored_ids(small_disk) == {"a", "b"}
+    assert store.statuses(small_disk).keys() == {"a", "b"}
     assert len(store.load_history(small_disk)) == 6
     subprocess.run(["mount", "-o", "remount,rw", str(small_disk)], check=True)
     write_one(small_disk, "c")
     assert store.compact(small_disk, at_least=2) == 3
-    assert store.stored_ids(small_disk) == {"a", "b", "c"}
+    assert store.statuses(small_disk).keys() == {"a", "b", "c"}
 
 
 @pytest.mark.parametrize("calls_that_work", range(4))

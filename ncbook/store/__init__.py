@@ -6,7 +6,7 @@ file appears whole, by a rename, and is never changed in place, so writers need 
 are slow to read: ``compact`` merges them into larger ones, which appear before they are removed.
 """
 
-from ncbook.store.reading import export, load_history, load_runs, statuses, stored_ids
+from ncbook.store.reading import export, load_history, load_runs, statuses
 from ncbook.store.tables import (
     DONE,
     FAILED,

@@ -224,8 +224,3 @@ def statuses(results: str | Path | None = None, run_ids: Iterable[str] | None = 
     sound = rows[rows["fault"].isna()].sort_values("status", key=lambda s: s.isin(DONE))
     _warn_of_faults(rows[~rows["run_id"].isin(sound["run_id"])], "to be trained again")
     return dict(zip(sound["run_id"], sound["status"], strict=True))  # of two, the last
-
-
-def stored_ids(results: str | Path | None = None) -> set[str]:
-    """The ids of the runs that are done or failed."""
-    return set(statuses(results))

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -101,11 +101,13 @@ def ensure_writable(results: str | Path | None = None) -> Path:
     of crashed writers, and convert files of the old layout.
 
     Raises:
-        ResultsFolderError: it cannot be made or written.
+        ResultsFolderError: it cannot be made or written; what had been made is removed again.
     """
     root = results_dir(results)
     folder = root / "runs"
-    with _refusals_named(root):
+    new = [path for path in (folder, *folder.parents) if not path.exists()]
+    with _refusals_named(root), ExitStack() as undo:
+        undo.callback(_remove_empty, new)
         folder.mkdir(parents=True, exist_ok=True)
         with staged(folder / "probe") as file:
             file.write(b"probe")
@@ -116,7 +118,14 @@ def ensure_writable(results: str | Path | None = None) -> Path:
                 if now - path.lstat().st_mtime > STALE_SECONDS:
                     path.unlink()
         _convert_old_layout(root)
+        undo.pop_all()
     return root
+
+
+def _remove_empty(folders: list[Path]) -> None:
+    with suppress(OSError):
+        for folder in folders:
+            folder.rmdir()
 
 
 def _convert_old_layout(root: Path) -> None:

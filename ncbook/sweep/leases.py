@@ -1,7 +1,7 @@
 """Leases: which runs are being trained now, so that several sweeps on one store share the work.
 
 The store drops duplicates, so a run that is trained twice costs time and nothing else. The protocol
-prevents this whenever sweeps start, end, or die, but for three that meet within microseconds.
+prevents this whenever sweeps start, end, or die.
 
 While a chunk of runs trains, ``results/leases/`` holds one small file that says who trains it (its
 owner: host, process and the configs of the runs), once as ``<unique name>.owner``, and once more as
@@ -11,7 +11,7 @@ which sets its time of change, keeps all leases of the chunk alive.
 
 An owner is dead if its last heartbeat is ``EXPIRY`` seconds old by the clock of the file system, or
 if it is a process of this host that is gone; so is any other file. Whoever wants a dead owner's run
-moves its lease away by a rename, in which one of many succeeds.
+makes a link named after that very lease, in which one of many succeeds, and then replaces it.
 """
 
 import json
@@ -34,7 +34,7 @@ FOLDER = "leases"
 HEARTBEAT = 5.0  # seconds between heartbeats
 EXPIRY = 60.0  # seconds; longer than a network file system or a whole process may stall
 START_TOLERANCE = 5.0  # seconds that two readings of a process's start time may differ by
-LOCK, OWNER, NEW = ".lock", ".owner", ".new"
+LOCK, OWNER, NEW, INSTEAD = ".lock", ".owner", ".new", ".instead"
 
 
 @contextmanager
@@ -48,17 +48,17 @@ def taken(
     over = threading.Event()
     heart = threading.Thread(target=_beat, args=(owner, over), daemon=True)
     heart.start()
-    locks: list[Path] = []
+    links: list[Path] = []
     try:
         now = owner.stat().st_mtime
-        wanted = [folder / f"{run_id}{LOCK}" for run_id in run_ids]
-        locks += (lock for lock in wanted if _take(lock, owner, now))
-        yield [lock.stem for lock in locks]
+        for run_id in run_ids:
+            links += _take(folder / f"{run_id}{LOCK}", owner, now)
+        yield [link.stem for link in links if link.suffix == LOCK]
     finally:
         over.set()
         heart.join()
         with suppress(OSError):  # if the disk refuses, they expire
-            _give_back(owner, locks)
+            _give_back(owner, links)
 
 
 def running(results: str | Path | None) -> set[str]:
@@ -80,9 +80,10 @@ def clear_dead(results: str | Path | None) -> None:
     now = _file_system_time(folder)
     for path in folder.glob("*"):
         with suppress(FileNotFoundError):
-            being_written = path.suffix == NEW and abs(now - path.lstat().st_mtime) < EXPIRY
+            state = path.lstat()
+            being_written = path.suffix == NEW and abs(now - state.st_mtime) < EXPIRY
             if not being_written and not _living_owner(path, now):
-                _remove_dead(path, now)
+                _remove(path, state)
     with suppress(OSError):  # not empty
         folder.rmdir()
 
@@ -104,13 +105,19 @@ def _write_owner(folder: Path, configs: Mapping[str, Mapping]) -> Path:
                 new.unlink(missing_ok=True)
 
 
-def _take(lock: Path, owner: Path, now: float) -> bool:
-    """Whether the lease is ours now."""
-    with suppress(FileNotFoundError):  # another moved a dead one away
-        return _link(owner, lock) or (
-            not _living_owner(lock, now) and _remove_dead(lock, now) and _link(owner, lock)
-        )
-    return False
+def _take(lock: Path, owner: Path, now: float) -> list[Path]:
+    """The links that make the lease ours; none if it is another's."""
+    if _link(owner, lock):
+        return [lock]
+    with suppress(FileNotFoundError):  # it has just been given back
+        state = lock.lstat()
+        instead = lock.with_name(f"{lock.stem}-{state.st_ino}-{state.st_mtime_ns}{INSTEAD}")
+        if not _living_owner(lock, now) and _link(owner, instead):
+            new = lock.with_name(f"{uuid.uuid4().hex}{NEW}")
+            os.link(owner, new)
+            new.replace(lock)
+            return [lock, instead]
+    return []
 
 
 def _link(owner: Path, lock: Path) -> bool:
@@ -120,22 +127,20 @@ def _link(owner: Path, lock: Path) -> bool:
     return False
 
 
-def _remove_dead(dead: Path, now: float) -> bool:
-    """Remove a dead lease; a ``FileNotFoundError`` if another has done so: one of many succeeds. If
-    the name leads to a living owner by now, someone was faster, and the lease returns there."""
+def _remove(dead: Path, state: os.stat_result) -> None:
+    """Remove a file that was found dead, unless its name leads to another one by now."""
     moved = dead.rename(dead.with_name(f"{uuid.uuid4().hex}{NEW}"))
-    faster = _living_owner(moved, now) is not None
-    if faster:
+    found = moved.lstat()  # a new file may have the inode of a removed one, but not its time
+    if (found.st_ino, found.st_mtime_ns) != (state.st_ino, state.st_mtime_ns):
         _link(moved, dead)
     moved.unlink()
-    return not faster
 
 
-def _give_back(owner: Path, locks: list[Path]) -> None:
-    for lock in locks:
+def _give_back(owner: Path, links: list[Path]) -> None:
+    for link in links:
         with suppress(FileNotFoundError):
-            if lock.samefile(owner):  # else another took us for dead
-                lock.unlink()
+            if link.samefile(owner):  # else another took us for dead
+                link.unlink()
     owner.unlink(missing_ok=True)
     owner.parent.rmdir()  # an error if it is not empty
 
