@@ -642,7 +642,13 @@ def test_a_refusal_is_one_line_in_a_notebook(tmp_path, monkeypatch):
 def test_describe_says_what_will_be_done(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     asked = sweep.check(
-        dict(optimizer="adam", lrs=[0.01, 0.05], momenta=0.9, weight_decays=0, results="kept")
+        dict(
+            optimizer="adam",
+            lrs=[0.01, 0.05],
+            momenta=0.9,
+            weight_decays=0,
+            results=str(tmp_path / "kept"),
+        )
         | SMALL
     )
     before = sweep.describe(asked)
@@ -656,7 +662,6 @@ def test_describe_says_what_will_be_done(tmp_path, monkeypatch):
         "- learning rates: 0.01, 0.05",
         "- weight decays: 0",
         "- momenta: 0.9",
-        "- coupled share: 1",
         "- size of a class-balanced subset: 100",
     ]
     assert re.fullmatch(r"- to train: 2, about \d+ seconds on \w+ with \d+ workers?", work)

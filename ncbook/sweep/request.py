@@ -5,6 +5,7 @@ values; so the notebook passes everything through ``check``.
 """
 
 import ast
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 import pandas as pd
 import torch
 
-from ncbook import data, parameters, store, text
+from ncbook import data, optim, parameters, store, text
 from ncbook.parameters import AXES, BY_NAME, FIELDS
 from ncbook.sweep.cluster import SweepError, scheduler_workers
 from ncbook.sweep.engine import default_workers, estimate_seconds, load_data, missing, run_id
@@ -114,7 +115,8 @@ def _device(device: str | None, gpus: int) -> str:
 def describe(request: Request) -> str:
     """Markdown: what a sweep will train, what the store has, and about how long it will take."""
     first, todo = request.configs[0], missing(request.configs, request.results)
-    folder = request.results or store.results_dir()
+    folder = store.results_dir(request.results)
+    folder = min(str(folder.absolute()), os.path.relpath(folder), key=len)
     lines = [
         f"**{len(request.configs)} runs** of {first.optimizer} on {text.html(first.dataset)} "
         f"({first.model}), {first.epochs} epochs each in batches of {first.batch_size}, stored in "
@@ -133,8 +135,10 @@ def describe(request: Request) -> str:
 
 def _values(configs: Sequence[RunConfig]) -> Iterator[str]:
     """A line for each axis, and for each other parameter that has not its usual value."""
+    mixed = optim.rule(configs[0].optimizer).coupled_share is None
+    said = SAID if mixed else (*SAID, "coupled_share")
     for field, row in OF_RUN.items():
-        if field in SAID:
+        if field in said:
             continue
         if row in AXES or replace(configs[0], **{field: row.default}) != configs[0]:
             values = dict.fromkeys(getattr(config, field) for config in configs)
