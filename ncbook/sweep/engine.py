@@ -218,7 +218,10 @@ def _one_line_errors(results: Path) -> Iterator[None]:
     try:
         yield
     except (MemoryError, OSError, data.DataNotFoundError) as error:
-        raise SweepError(f"{error or type(error).__name__}: {results}") from None
+        what = str(error) or type(error).__name__
+        if isinstance(error, OSError) and error.filename is None:  # a full disk names no file
+            what += f": {results}"
+        raise SweepError(what) from None
 
 
 def _trainers(

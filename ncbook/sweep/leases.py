@@ -34,6 +34,8 @@ FOLDER = "leases"
 HEARTBEAT = 5.0  # seconds between heartbeats
 EXPIRY = 60.0  # seconds; longer than a network file system or a whole process may stall
 START_TOLERANCE = 5.0  # seconds that two readings of a process's start time may differ by
+# What reading a file that is no owner's raises.
+MALFORMED = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError)
 LOCK, OWNER, NEW, INSTEAD = ".lock", ".owner", ".new", ".instead"
 
 
@@ -154,9 +156,10 @@ def _living_owner(path: Path, now: float) -> dict | None:
         if not os.path.isfile(path):  # a pipe would block
             return None
         owner = json.loads(path.read_text())
+        owner["runs"] = {run_id: dict(config) for run_id, config in owner["runs"].items()}
         beats = abs(now - path.stat().st_mtime) < EXPIRY
         return owner if beats and _is_running(owner) else None
-    except (OSError, psutil.Error, ValueError, LookupError, TypeError, ArithmeticError):
+    except (OSError, psutil.Error, *MALFORMED):
         return None
 
 
