@@ -603,8 +603,7 @@ for n in range(8):
 
 # %% [markdown]
 # In floating point the textbook form loses digits near the double root and for tiny $\eta\lambda$.
-# `theory.row_sum_closed_form` takes powers of the step's matrix; it equals literal stepping to 1e-10
-# in every regime
+# `theory.row_sum_closed_form` avoids both; it equals literal stepping to 1e-10 in every regime
 # (`test_closed_form_equals_stepping_in_every_regime`, `…_for_any_parameters`,
 # `…_is_stable_at_the_double_root`).
 

@@ -788,6 +788,12 @@ def test_streaming_passes_in_the_wrong_order():
         stream.next_pass()
 
 
+def test_streaming_has_no_value_for_one_batch():
+    features, labels, weight, *_ = random_case(np.float64)
+    with pytest.raises(TypeError, match=r"call update\(\)"):
+        StreamingNCMetrics(weight)(features, labels)
+
+
 # ------------------------------------------------------------------ bad input
 
 

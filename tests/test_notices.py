@@ -10,7 +10,7 @@ from IPython.core.formatters import DisplayFormatter
 
 from ncbook import explore, figures, notices, store, text
 
-STORE = logging.getLogger("ncbook.store.scan")
+STORE = logging.getLogger("ncbook.store.reading")
 
 
 def test_a_message_is_one_line_on_standard_error_and_once(capsys):

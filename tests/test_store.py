@@ -1206,8 +1206,25 @@ def test_an_empty_store_has_nothing_to_export(tmp_path):
         store.export(tmp_path / "out.csv", tmp_path)
 
 
-def test_a_users_own_column_may_be_text_here_and_a_number_there(tmp_path):
-    for i, note in enumerate(["good", 3.5, None]):
+@pytest.mark.parametrize(
+    ("first", "second", "read"),
+    [("good", 3.5, "3.5"), (True, 2, "2"), ([1], 2.0, "2.0"), (3, 0.5, 0.5)],
+)
+def test_a_users_own_column_may_be_of_several_kinds(tmp_path, first, second, read):
+    for i, note in enumerate([first, second, None]):
         store.write(tmp_path, [{"run_id": str(i), "status": "failed", "reason": "", "note": note}])
     found = store.load_runs(tmp_path).set_index("run_id")["note"]
-    assert found.to_dict() == {"0": "good", "1": "3.5", "2": None}
+    assert found["1"] == read
+    assert pd.isna(found["2"])
+    assert store.compact(tmp_path, at_least=2) == 3
+    assert len(store.load_runs(tmp_path)) == 3
+
+
+@pytest.mark.parametrize("name", ["__file", "mine"])
+def test_a_file_with_a_column_of_our_own_or_twice_is_damaged(tmp_path, name):
+    store.write(tmp_path, [{"run_id": "sound", "status": "failed", "reason": ""}])
+    columns = [pa.array(["odd"]), pa.array(["failed"]), pa.array(["x"]), pa.array(["y"])]
+    table = pa.Table.from_arrays(columns, ["run_id", "status", name, "mine"])
+    pq.write_table(table, tmp_path / "runs" / "odd.parquet")
+    with noticed("odd.parquet: damaged"):
+        assert list(store.load_runs(tmp_path)["run_id"]) == ["sound"]

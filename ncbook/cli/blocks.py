@@ -1,5 +1,6 @@
 """What was asked for: blocks of runs, each for one execution of the notebook; all checked."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -56,6 +57,12 @@ class Asked:
         return {block: sweep.missing(block.runs.values(), self.results) for block in self.blocks}
 
 
+def every_optimizer(names: Sequence[str]) -> list[str]:
+    """The names, each once, with the paper's six in the place of ``all``."""
+    found = [given for name in names for given in (sweep.GRIDS if name == ALL else [name])]
+    return list(dict.fromkeys(found))
+
+
 def read(options: Options) -> Asked:
     """The blocks that some options make; every name and number is checked, nothing is loaded.
 
@@ -65,8 +72,8 @@ def read(options: Options) -> Asked:
     given = {name: value for name, value in options.items() if value not in (None, "", False)}
     place = {name: value for name, value in given.items() if BY_NAME[name].group == PLACE}
     lists = {name: listed(given[name]) for name in NAMED if name in given}
-    if ALL in lists.get("optimizer", ()):
-        lists["optimizer"] = list(sweep.GRIDS)
+    if "optimizer" in lists:
+        lists["optimizer"] = every_optimizer(lists["optimizer"])
     shared = {name: given[name] for name in given if name not in (*place, *NAMED)}
     blocks: dict[tuple, Block] = {}
     for names in product(*lists.values()):

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from ncbook import data, store, sweep
+from ncbook import data, store
 from ncbook.cli import blocks, show
 from ncbook.cli.options import NAMED, OF_RUNS, Options, listed
 from ncbook.parameters import BY_NAME, NAME, Row, items
@@ -30,11 +30,11 @@ def filters(options: Options, status: str | None = None) -> dict[str, list[Any]]
 def _values(row: Row, value: Any) -> list[Any]:
     if row.kind != NAME:
         return [row.read_one(item) for item in items(value)]
-    if (row.name, value) == ("optimizer", blocks.ALL):
-        return list(sweep.GRIDS)
-    for name in listed(value):
+    names = listed(value)
+    names = blocks.every_optimizer(names) if row.name == "optimizer" else names
+    for name in names:
         row.check_known(name)
-    return [data.plain_name(name) for name in listed(value)]
+    return [data.plain_name(name) for name in names]
 
 
 def status(options: Options, as_json: bool) -> None:
@@ -76,7 +76,10 @@ def export(out: str, options: Options, status: str | None, force: bool) -> None:
     """Write the chosen runs, of which there must be some, to a Parquet and a CSV file, and say how
     many they are; ``force`` replaces files."""
     paths = _targets(out)
-    existing = [path for path in paths if path.exists()]
+    existing = [path for path in paths if os.path.lexists(path)]
+    folders = [path for path in existing if path.is_dir()]
+    if folders:
+        raise ValueError(f"{folders[0]} is a folder: choose another name")
     if existing and not force:
         raise ValueError(f"{existing[0]} is there already: --force replaces it")
     results, chosen = options["results"], filters(options, status)

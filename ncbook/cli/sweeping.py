@@ -52,9 +52,7 @@ def train_blocks(options: Options, notebooks: str | None, as_json: bool) -> bool
     folder = asked.results / "notebooks"
     if notebooks:
         folder = expanded(notebooks, "notebooks").absolute()
-        folder.mkdir(parents=True, exist_ok=True)
-        if not os.access(folder, os.W_OK | os.X_OK):
-            raise PermissionError(f"the notebooks folder {folder} cannot be written")
+        _check_can_be_made(folder)
     store.ensure_writable(asked.results)
     folder.mkdir(parents=True, exist_ok=True)
     store.set_aside_damaged(asked.results)
@@ -64,6 +62,15 @@ def train_blocks(options: Options, notebooks: str | None, as_json: bool) -> bool
     if stop:
         show.say(f"{stop}; {show.STOPPED_SWEEP}")
     return not stop and not any(outcome["error"] for outcome in done.values())
+
+
+def _check_can_be_made(folder: Path) -> None:
+    """Raise an OSError if the notebooks folder cannot be made or written; makes nothing."""
+    nearest = next(path for path in (folder, *folder.parents) if os.path.lexists(path))
+    if not nearest.is_dir():
+        raise NotADirectoryError(f"the notebooks folder {folder} cannot be made: {nearest}")
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise PermissionError(f"the notebooks folder {folder} cannot be written")
 
 
 def _sweep(asked: Asked, folder: Path) -> tuple[dict[Block, dict], str | None]:

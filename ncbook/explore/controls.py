@@ -154,7 +154,17 @@ class Chooser(widgets.Box):
         return self.chosen | single
 
     def _narrow(self, wanted: dict[str, Any]) -> None:
-        self._narrowing, rows = True, self._runs
+        self._narrowing = True
+        try:
+            self.selected = self._narrowed(wanted)
+        finally:
+            self._narrowing = False
+        for chooser in self._followers:
+            chooser.offer(self.selected)
+
+    def _narrowed(self, wanted: dict[str, Any]) -> pd.DataFrame:
+        """Set all controls; the runs that they choose."""
+        rows = self._runs
         for name, control in self.controls.items():
             options = _options(rows, name, name in self._or_all)
             if control.options != options:
@@ -166,10 +176,7 @@ class Chooser(widgets.Box):
                     rows = rows[rows[name] == control.value]
             hidden = name == SELDOM and len(options) < 2
             control.layout.display = "none" if hidden else None
-        self._narrowing = False
-        self.selected = rows
-        for chooser in self._followers:
-            chooser.offer(rows)
+        return rows
 
 
 def _options(rows: pd.DataFrame, name: str, or_all: bool) -> tuple[tuple[str, Any], ...]:

@@ -98,7 +98,7 @@ def _end_axes(axis: Axes, x: str, values: pd.Series, metric: str) -> None:
     if x != "coupled_share":
         ticks = np.sort(values.unique())
         if x != "weight_decay":
-            decades = 10.0 ** np.arange(-9, 4)
+            decades = np.array([float(f"1e{e}") for e in range(-9, 4)])  # each as it is written
             inside = (ticks[ticks > 0].min(initial=np.inf) <= decades) & (decades <= ticks.max())
             ticks = np.concatenate([ticks[ticks == 0], decades[inside]])
         axis.set_xscale("log")

@@ -113,8 +113,8 @@ def exact_law(runs: pd.DataFrame) -> pd.Series:
         steps=np.ceil(images / runs["batch_size"].astype(float)),
     )
     lawful = runs["optimizer"].isin(LAWFUL) & runs["schedule"].isin(SCHEDULES) & runs["clip"].isna()
-    for (steps, *rest), rows in runs[lawful].groupby(["steps", "epochs", "schedule"]):
-        left[rows.index] = _law(rows, int(steps), *rest)
+    for (steps, epochs, schedule), rows in runs[lawful].groupby(["steps", "epochs", "schedule"]):
+        left[rows.index] = _law(rows, int(steps), int(epochs), schedule)
     return left
 
 

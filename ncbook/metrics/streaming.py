@@ -121,6 +121,12 @@ class StreamingNCMetrics(Metric):
         super().reset()
         self.stage = 0
 
+    def forward(self, *args, **kwargs):
+        """Not offered: one batch alone has no metrics. Use `update`."""
+        raise TypeError(
+            "StreamingNCMetrics has no value for one batch: call update(), not the object"
+        )
+
 
 def _the_same(states: Tensor) -> Tensor:
     """Reduce a state that all processes must have in common, (processes, ...)."""

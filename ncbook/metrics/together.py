@@ -58,6 +58,7 @@ def nc_metrics(
     >>> round(found.pop("w_norm"), 12), max(found.values()) < 1e-12
     (2.0, True)
     """
+    check_scale(scale)
     features = checks.float_tensor("features", features)
     weight, bias = checks.checked_layer(weight, bias, features.device)
     features, labels = checks.checked_samples(features, checks.as_tensor("labels", labels), weight)
@@ -83,9 +84,12 @@ def member_metrics(
 ) -> dict[str, Tensor]:
     """All metrics of M members at once; unchecked, for use while training. See `nc_metrics`.
 
-    The members share labels (N,); all else has a leading axis M. Returns float64 Tensors (M,). A
-    member with NaN or inf gets NaN or inf in what depends on it; the others are untouched.
+    The members share labels (N,), in which each class must occur; all else has a leading axis M,
+    and features are of evaluation mode. Returns float64 Tensors (M,). A member with NaN or inf gets
+    NaN or inf in what depends on it; the others are untouched. Raises ValueError for an unknown
+    scale.
     """
+    check_scale(scale)
     num_classes = weight.shape[-2]
     means = class_means(features, labels, num_classes)
     centred, counts = centred_means(means), torch.bincount(labels, minlength=num_classes)
@@ -107,7 +111,6 @@ def metrics_of_sums(
 ) -> dict[str, Tensor]:
     """All metrics of W and M (..., K, p), of the samples in each class (K,), and of the sums of
     `residual_scatter`; in the order of KEYS, nc4 if there is one."""
-    check_scale(scale)
     weight = weight.double()
     num_classes, width = weight.shape[-2:]
     w, m, w_c = map(geometry.unit_norm, (weight, centred, geometry.without_gauge(weight)))

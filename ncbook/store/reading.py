@@ -37,10 +37,6 @@ def load_runs(results: str | Path | None = None, **filters: Any) -> pd.DataFrame
 
     Raises:
         ValueError: a filter that names no column, or whose value is not of the column's type.
-
-    Example:
-        >>> len(load_runs("nowhere", optimizer="adamw", weight_decay=[0, 5e-4]))
-        0
     """
     return _frame(consistently(results, partial(choose_runs, filters=filters)))
 

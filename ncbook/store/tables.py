@@ -56,7 +56,6 @@ UNREADABLE = (OSError, ValueError, LookupError, TypeError, AttributeError, pa.Ar
 def run_id(config: Mapping[str, Any]) -> str:
     """Hash the whole configuration of a run: sha256 of its JSON with sorted keys, 16 digits: among
     100,000 runs, two share an id with probability 3e-10.
-
     Equal numbers give equal ids (0 and 0.0, 1e-3 and 0.001), a bool is no number.
 
     Raises:
@@ -122,11 +121,19 @@ def read_each(
             on_damage(path)
     try:
         return pa.concat_tables(tables, promote_options="permissive")
-    except pa.ArrowTypeError:  # a user's own column, text here and a number there, is text
-        texts = {field.name for t in tables for field in t.schema if field.type == TEXT}
-        alike = [[(f.name, TEXT if f.name in texts else f.type) for f in t.schema] for t in tables]
-        tables = [t.cast(pa.schema(fields)) for t, fields in zip(tables, alike, strict=True)]
-        return pa.concat_tables(tables, promote_options="permissive")
+    except pa.ArrowException:  # a user's own column, of several kinds
+        types: dict[str, set] = {}
+        for field in (f for table in tables for f in table.schema if f.type != pa.null()):
+            types.setdefault(field.name, set()).add(field.type)
+        odd = {name for name, found in types.items() if len(found) > 1 and found != {REAL, WHOLE}}
+        return pa.concat_tables([_as_text(t, odd) for t in tables], promote_options="permissive")
+
+
+def _as_text(table: pa.Table, names: set[str]) -> pa.Table:
+    for place, name in [(i, n) for i, n in enumerate(table.column_names) if n in names]:
+        texts = [value if value is None else str(value) for value in table[name].to_pylist()]
+        table = table.set_column(place, name, pa.array(texts, TEXT))
+    return table
 
 
 def padded(table: pa.Table, columns: Mapping[str, pa.DataType]) -> pa.Table:
@@ -175,6 +182,8 @@ def _opened(path: Path) -> pq.ParquetFile:
 
 def _typed(table: pa.Table, known: Mapping[str, pa.DataType]) -> pa.Table:
     """The table with its known columns of their type; an error where that cannot be."""
+    if FILE in table.column_names or len(set(table.column_names)) < table.num_columns:
+        raise ValueError("a column is there twice, or has our own name")
     types = [(field.name, known.get(field.name, field.type)) for field in table.schema]
     table = table.cast(pa.schema(types))
     table.validate(full=True)

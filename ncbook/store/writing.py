@@ -103,8 +103,7 @@ def ensure_writable(results: str | Path | None = None) -> Path:
     Raises:
         ResultsFolderError: it cannot be made or written; what had been made is removed again.
     """
-    root = results_dir(results)
-    folder = root / "runs"
+    folder = (root := results_dir(results)) / "runs"
     new = [path for path in (folder, *folder.parents) if not path.exists()]
     with _refusals_named(root), ExitStack() as undo:
         undo.callback(_remove_empty, new)
@@ -139,17 +138,13 @@ def _convert_old_layout(root: Path) -> None:
     if old:
         with suppress(OSError):
             (root / "history").rmdir()
-        said = f"{root}: {len(old)} files of an older layout were converted"
-        tables.LOG.warning("%s", text.line(said))
+        said = "files of an older layout were converted"
+        tables.LOG.warning("%s", text.line(f"{root}: {len(old)} {said}"))
 
 
 def set_aside_damaged(results: str | Path | None = None) -> list[Path]:
     """Rename files that cannot be read, so that their runs will be trained again, with a notice;
-    their new names. Of a large file the epochs are not read again: ``compact`` has done so.
-
-    Raises:
-        ResultsFolderError: a damaged file cannot be renamed.
-    """
+    their new names. Of a large file the epochs are not read again: ``compact`` has done so."""
     root, damaged, moved = results_dir(results), {}, []
     tables.consistently(root, lambda files: read_each(files, _checked, damaged.setdefault))
     with _refusals_named(root):

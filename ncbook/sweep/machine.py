@@ -51,7 +51,7 @@ def _bytes_per_member(config: RunConfig, dataset: Dataset | Streamed) -> int:
     with torch.device("meta"):
         try:
             net = models.build(*size, depth=config.depth, input_shape=shape)
-        except RuntimeError:  # torch cannot even count so many bytes
+        except (RuntimeError, TypeError):  # torch cannot even count so many bytes
             raise ValueError(f"width {config.width:g} is too large for any memory") from None
         params = dict(net.named_parameters())
         slots = optim.init_state(config.direction, {k: p[None] for k, p in params.items()})

@@ -23,6 +23,7 @@ from numpy.typing import ArrayLike
 from scipy.optimize import brentq
 
 from ncbook.theory import checks
+from ncbook.theory.sgd import one_minus_power
 
 # g > 0 must not underflow to 0, which has another sign; exp(-700) is still a normal float64.
 LARGEST_GAP = 700.0
@@ -50,11 +51,21 @@ def simulate_signgd(
     coupled: bool = True,
     exact: bool = True,
 ) -> np.ndarray:
-    """α_t = ‖W_tᵀ1‖²/K from W₀ = 0, for t = 0 … steps: shape (steps + 1,).
+    """α_t = ‖W_tᵀ1‖²/K from W₀ = 0, for t = 0 … steps.
 
-    Raises ValueError unless K ≥ 2, η > 0, λ ≥ 0. `coupled`: decay inside the sign (Theorem 3.4) or
-    outside it (Theorem 3.3). `exact`: the mean cross-entropy's gradient at H = M*, or the paper's
-    softmax(W) − I.
+    Args:
+        num_classes: K ≥ 2.
+        lr: η > 0.
+        weight_decay: λ ≥ 0.
+        steps: number of updates.
+        coupled: decay inside the sign (Theorem 3.4) or outside it (Theorem 3.3).
+        exact: the mean cross-entropy's gradient at H = M*, or the paper's softmax(W) − I.
+
+    Returns:
+        Shape (steps + 1,).
+
+    Raises:
+        ValueError: a parameter outside its range.
 
     Example:
         >>> simulate_signgd(10, 0.1, 0.5, 2, coupled=False)
@@ -72,26 +83,12 @@ def simulate_signgd_scalars(
     coupled: bool = True,
     exact: bool = True,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The trajectory itself: a_t (diagonal of W_t) and b_t (minus the rest), each (steps + 1,).
-
-    Under coupled decay a and b stay whole multiples of η: the walk is on integers, without rounding
-    errors. Under decoupled decay sign ∇ = J − 2I at every step, since g > 0: a = b.
-    """
+    """The trajectory itself: a_t (diagonal of W_t) and b_t (minus the rest), each (steps + 1,)."""
     _checked(num_classes, lr, weight_decay)
+    walk = _coupled_walk if coupled else _decoupled_walk
     # Python floats: comparisons of NumPy's give booleans that cannot be subtracted.
-    K, lr, weight_decay = num_classes, float(lr), float(weight_decay)
-    path = np.zeros((2, checks.whole("steps", steps, 1) + 1))
-    i = j = 0
-    for t in range(steps):
-        if coupled:
-            g = off_diagonal(lr * (i + j), K, exact)
-            a_force, b_force = (K - 1) * g - weight_decay * lr * i, g - weight_decay * lr * j
-            i += (a_force > 0) - (a_force < 0)
-            j += (b_force > 0) - (b_force < 0)
-            path[:, t + 1] = lr * i, lr * j
-        else:
-            path[:, t + 1] = (1 - lr * weight_decay) * path[:, t] + lr
-    return path[0], path[1]
+    lr, weight_decay = float(lr), float(weight_decay)
+    return walk(num_classes, lr, weight_decay, checks.whole("steps", steps, 1), exact)
 
 
 def simulate_signgd_matrix(
@@ -131,13 +128,19 @@ def signgd_gradient(weight: np.ndarray, exact: bool = True) -> np.ndarray:
     """∇ of the module's head at W (K, K), with every sign right however small the entry."""
     K = len(weight)
     features = simplex_etf(K)
-    logits = weight @ features if exact else weight  # (K, K), one column a sample
+    residual = softmax_residual(weight @ features if exact else weight)
+    return residual @ features / K if exact else residual
+
+
+def softmax_residual(logits: np.ndarray) -> np.ndarray:
+    """softmax(Z) − I, column by column, for logits Z (K, K), one column a sample.
+
+    The diagonal is minus the sum of the rest of its column: s − 1 would round to 0 for s near 1.
+    """
     scores = np.exp(logits - logits.max(axis=0))
     residual = scores / scores.sum(axis=0)
-    # Minus the rest of its column: s − 1 would round to 0 for s near 1.
     np.fill_diagonal(residual, 0)
-    residual -= np.diag(residual.sum(axis=0))
-    return residual @ features / K if exact else residual
+    return residual - np.diag(residual.sum(axis=0))
 
 
 def simplex_etf(num_classes: int) -> np.ndarray:
@@ -152,9 +155,7 @@ def decoupled_alpha(
     """α_t = ((K − 2)/λ)² (1 − (1 − ηλ)ᵗ)² under decoupled decay from W₀ = 0 (Theorem E.2)."""
     t = checks.counts("steps", steps)
     _checked(num_classes, lr, weight_decay)
-    shrink = lr * weight_decay
-    gone = -np.expm1(t * np.log1p(-shrink)) if shrink < 1 else 1 - (1 - shrink) ** t
-    weight = gone / weight_decay if weight_decay else t * lr
+    weight = t * lr if weight_decay == 0 else one_minus_power(lr * weight_decay, t) / weight_decay
     return checks.plain(((num_classes - 2) * weight) ** 2)
 
 
@@ -213,6 +214,27 @@ def off_diagonal(gap: float, num_classes: int, exact: bool = True) -> float:
     scale = sqrt(K - 1) if exact else 1.0
     small = exp(-min(gap / scale, LARGEST_GAP))
     return small / (1 + (K - 1) * small) / (K * scale if exact else 1.0)
+
+
+def _coupled_walk(K, lr, weight_decay, steps, exact):
+    """a and b stay whole multiples of η: the walk is on integers, without rounding errors."""
+    path = np.zeros((2, steps + 1))
+    i = j = 0
+    for t in range(1, steps + 1):
+        g = off_diagonal(lr * (i + j), K, exact)
+        a_force, b_force = (K - 1) * g - weight_decay * lr * i, g - weight_decay * lr * j
+        i += (a_force > 0) - (a_force < 0)
+        j += (b_force > 0) - (b_force < 0)
+        path[:, t] = i, j
+    return lr * path
+
+
+def _decoupled_walk(K, lr, weight_decay, steps, exact):
+    """sign ∇ = J − 2I at every step, since g > 0, so a = b and neither K nor `exact` matters."""
+    w = np.zeros(steps + 1)
+    for t in range(steps):
+        w[t + 1] = (1 - lr * weight_decay) * w[t] + lr
+    return w, w
 
 
 def _checked(num_classes, lr, weight_decay):

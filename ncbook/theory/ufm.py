@@ -156,7 +156,8 @@ def normalised_descent(
     its NC0 is constant. The gradient vanishes exponentially as the logits grow; its direction is
     computed from logarithms, and so is accurate however small it is.
 
-    Returns the logged steps, every `log_every` and the last, (T,), H (T, N, p) and W (T, K, p).
+    Returns:
+        the logged steps, every `log_every` and the last, (T,), with H (T, N, p) and W (T, K, p).
 
     Example:
         >>> rng = np.random.default_rng(0)

@@ -161,8 +161,10 @@ def verdict_table(claims: Iterable[Claim]) -> str:
 
 def table(claims: Iterable[Claim], section: str) -> str:
     """The claims of one section as an HTML table with links to chapters, and their tally above
-    it."""
+    it; a ``ValueError`` for a section that no claim has."""
     chosen = [claim for claim in claims if claim.section == section]
+    if not chosen:
+        raise ValueError(f"no claims in section {section!r}")
     totals = Counter(claim.verdict for claim in chosen)
     tally = ", ".join(f"{totals[word]} {word}" for word in VERDICTS if totals[word])
     heads = ("Where, and our verdict", "The claim, in our words", "What we found")
