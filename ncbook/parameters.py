@@ -186,6 +186,7 @@ READERS = {NAME: os.fspath, NUMBER: _number, WHOLE: _whole}
 READERS[FLAG] = lambda value: BOOLEANS[str(value).strip().lower()]
 OPTIMIZERS = ("sgd", "sgdw", "adam", "adamw", "signum", "signumw")
 OPTIMIZERS += ("sgd_mixed", "adam_mixed", "signum_mixed")
+OPTIMIZERS += ("muon", "muonw", "shampoo", "shampoow", "soap", "soapw", "lionc", "lion", "mars")
 DATA = ("digits", "gaussians", "ufm", "mnist", "fashion_mnist", "cifar10")
 DATA += ("folder:PATH", "imagenet:PATH")
 MODELS = ("mlp", "ufm", "resnet9", "vgg9", "vit", "resnet50")
@@ -199,6 +200,8 @@ ALL = "all samples"
 SHARES = "0, 0.1, ..., 1"
 MOMENTA = "0, 0.5, 0.7, 0.9, 0.95, 0.98"
 STEP = "`step`; for a vit `cosine`"
+OLD = {"empty": "as the rest", "before": None}
+OF_HEAD = OLD | {"shared": False}
 LOGGED = "0, 1, 2, 5, ..., the last"
 RESULTS = "`NCBOOK_RESULTS`, else `./results`"
 
@@ -221,6 +224,46 @@ TABLE = (
         "schedule", NAME, TRAINING, "learning rate over time", None, SCHEDULES, STEP, before="step"
     ),
     Row("clip", NUMBER, TRAINING, "largest gradient norm", None, POSITIVE, "no limit", before=None),
+    Row(
+        "vector_lr",
+        NUMBER,
+        TRAINING,
+        "learning rate of vectors (of Muon, Shampoo, SOAP)",
+        None,
+        POSITIVE,
+        "0.001",
+        before=None,
+    ),
+    Row(
+        "update_precision",
+        NAME,
+        TRAINING,
+        "format of products (of Muon, Shampoo, SOAP)",
+        None,
+        PRECISIONS,
+        "that of the weights",
+        before=None,
+    ),
+    Row("head_optimizer", NAME, TRAINING, "update rule of the last layer", None, OPTIMIZERS, **OLD),
+    Row("head_lr", NUMBER, TRAINING, "learning rate of the last layer", None, POSITIVE, **OF_HEAD),
+    Row("head_momentum", NUMBER, TRAINING, "momentum of the last layer", None, FACTOR, **OF_HEAD),
+    Row(
+        "head_weight_decay",
+        NUMBER,
+        TRAINING,
+        "weight decay of the last layer",
+        None,
+        NOT_NEGATIVE,
+        **OF_HEAD,
+    ),
+    Row(
+        "centred_head",
+        FLAG,
+        TRAINING,
+        "centre the last layer's steps over classes",
+        False,
+        before=False,
+    ),
     Row("augment", FLAG, TRAINING, "random crops and flips of images", False, before=False),
     Row("log_epochs", WHOLE, MEASURING, "epochs to measure at", None, FROM_0, LOGGED, many=True),
     Row("deterministic", FLAG, MEASURING, "deterministic algorithms on a GPU", False),

@@ -37,7 +37,7 @@
 #
 # | parameter | meaning | empty means |
 # |---|---|---|
-# | `optimizer` | update rule: `sgd` `sgdw` `adam` `adamw` `signum` `signumw` `sgd_mixed` `adam_mixed` `signum_mixed` | `adamw` |
+# | `optimizer` | update rule: `sgd` `sgdw` `adam` `adamw` `signum` `signumw` `sgd_mixed` `adam_mixed` `signum_mixed` `muon` `muonw` `shampoo` `shampoow` `soap` `soapw` `lionc` `lion` `mars` | `adamw` |
 # | `dataset` | data (PATH: here or in NCBOOK_DATA): `digits` `gaussians` `ufm` `mnist` `fashion_mnist` `cifar10` `folder:PATH` `imagenet:PATH` | `digits` |
 # | `model` | network (ufm: with data ufm alone): `mlp` `ufm` `resnet9` `vgg9` `vit` `resnet50` | `mlp` |
 # | `seeds` | seeds (of weights, batches, subset) | 0 |
@@ -53,6 +53,13 @@
 # | `precision` | format of hidden layers' numbers: `float32` `bfloat16` `float64` | `float32` |
 # | `schedule` | learning rate over time: `step` `cosine` `constant` | `step`; for a vit `cosine` |
 # | `clip` | largest gradient norm | no limit |
+# | `vector_lr` | learning rate of vectors (of Muon, Shampoo, SOAP) | 0.001 |
+# | `update_precision` | format of products (of Muon, Shampoo, SOAP): `float32` `bfloat16` `float64` | that of the weights |
+# | `head_optimizer` | update rule of the last layer: `sgd` `sgdw` `adam` `adamw` `signum` `signumw` `sgd_mixed` `adam_mixed` `signum_mixed` `muon` `muonw` `shampoo` `shampoow` `soap` `soapw` `lionc` `lion` `mars` | as the rest |
+# | `head_lr` | learning rate of the last layer | as the rest |
+# | `head_momentum` | momentum of the last layer | as the rest |
+# | `head_weight_decay` | weight decay of the last layer | as the rest |
+# | `centred_head` | centre the last layer's steps over classes | `false` |
 # | `augment` | random crops and flips of images | `false` |
 # | `log_epochs` | epochs to measure at | 0, 1, 2, 5, ..., the last |
 # | `deterministic` | deterministic algorithms on a GPU | `false` |
@@ -78,6 +85,13 @@ depth = None
 precision = ""
 schedule = ""
 clip = None
+vector_lr = None
+update_precision = ""
+head_optimizer = ""
+head_lr = None
+head_momentum = None
+head_weight_decay = None
+centred_head = None
 augment = None
 log_epochs = []
 deterministic = None

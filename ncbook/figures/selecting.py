@@ -8,14 +8,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ncbook import data, models, theory
+from ncbook import data, models, optim, theory
 from ncbook.figures.style import MAIN, METRICS, present
 from ncbook.metrics import rule
 from ncbook.train import SCHEDULES, RunConfig, learning_rate_factors
 
 CONVERGED = rule.LEARNED
 SWEPT = ("optimizer", "lr", "momentum", "weight_decay", "coupled_share", "seed")
-LAWFUL = ("sgd", "sgdw", "sgd_mixed")  # the optimizers that the exact law holds for
+# The optimizers that the exact law holds for, if they move the last layer.
+LAWFUL = ("sgd", "sgdw", "sgd_mixed", "muonw", "shampoow", "soapw")
+HEAD_NUMBERS = {name: f"head_{name}" for name in ("lr", "momentum", "weight_decay")}
 LAW_FROM = 1e-9  # far below the share of NC0 that rounding leaves, some 1e-7
 TRAINING_IMAGES = {"digits": 1400, "mnist": 60_000, "fashion_mnist": 60_000, "cifar10": 50_000}
 TRAINING_IMAGES |= {data.UFM: data.UFM_SAMPLES}
@@ -93,7 +95,10 @@ def over_seeds(runs: pd.DataFrame, by: str | list[str], metric: str) -> pd.DataF
 
 def exact_law(runs: pd.DataFrame) -> pd.Series:
     """NC0 at the end over its start by the exact law (``theory.row_sum_ratio``); NaN where the law
-    does not hold: under Adam and Signum, with clipped gradients, or for an unknown number of steps.
+    does not hold, with clipped gradients, or for an unknown number of steps.
+
+    It is a law of the last layer's optimizer: it holds under SGD, under Muon, Shampoo and SOAP with
+    decoupled decay, and under any optimizer whose steps are centred over the classes.
 
     >>> run = {"optimizer": "sgdw", "lr": 0.0679, "momentum": 0.9, "weight_decay": 5e-4}
     >>> run |= {"dataset": "fashion_mnist", "train_size": None, "batch_size": 128, "epochs": 200}
@@ -103,19 +108,35 @@ def exact_law(runs: pd.DataFrame) -> pd.Series:
     left = pd.Series(np.nan, index=runs.index)
     if runs.empty:  # an empty store lacks the columns below
         return left
-    # An older store lacks some columns, and has no mixtures.
-    runs = runs.assign(**{name: np.nan for name in ("schedule", "clip") if name not in runs})
-    shares = runs["optimizer"].map({"sgd": 1.0, "sgdw": 0.0})
     images = runs["train_size"].astype(float).fillna(runs["dataset"].map(TRAINING_IMAGES))
-    runs = runs.assign(
-        schedule=runs["schedule"].astype(object).fillna("step"),
-        coupled_share=runs["coupled_share"].fillna(shares),
-        steps=np.ceil(images / runs["batch_size"].astype(float)),
-    )
-    lawful = runs["optimizer"].isin(LAWFUL) & runs["schedule"].isin(SCHEDULES) & runs["clip"].isna()
+    runs = _last_layers(runs).assign(steps=np.ceil(images / runs["batch_size"].astype(float)))
+    lawful = runs["lawful"] & runs["schedule"].isin(SCHEDULES) & runs["clip"].isna()
     for (steps, epochs, schedule), rows in runs[lawful].groupby(["steps", "epochs", "schedule"]):
         left[rows.index] = _law(rows, int(steps), int(epochs), schedule)
     return left
+
+
+def _last_layers(runs: pd.DataFrame) -> pd.DataFrame:
+    """The settings of each run's last layer in the place of the network's, and whether the law
+    holds for them. An older store lacks some columns, and has no mixtures."""
+    older = ("schedule", "clip", "centred_head", "head_optimizer", *HEAD_NUMBERS.values())
+    runs = runs.assign(**{name: np.nan for name in older if name not in runs})
+    own = runs["head_optimizer"].notna()
+    for name, head in {"optimizer": "head_optimizer", **HEAD_NUMBERS}.items():
+        runs[name] = runs[name].where(~own, runs[head])
+    rules = runs["optimizer"].map(optim.OPTIMIZERS)
+    shares = rules.map(lambda rule: rule.coupled_share, na_action="ignore").astype(float)
+    share = shares.fillna(runs["coupled_share"].astype(float))
+    direction = rules.map(lambda rule: rule.direction, na_action="ignore")
+    centred = runs["centred_head"].eq(True)
+    lawful = direction.eq("sgd") | centred | direction.isin(optim.FOR_MATRICES) & share.eq(0)
+    return runs.assign(
+        schedule=runs["schedule"].astype(object).fillna("step"),
+        # Coupled decay is part of a step, whose part along the flat direction centring removes.
+        weight_decay=runs["weight_decay"].astype(float) * (1 - share).where(centred, 1),
+        coupled_share=share.where(~centred, 0.0),
+        lawful=lawful,
+    )
 
 
 def _law(rows: pd.DataFrame, steps: int, epochs: int, schedule: str) -> np.ndarray:

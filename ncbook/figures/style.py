@@ -14,7 +14,7 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
-from ncbook import text
+from ncbook import optim, text
 
 TITLE = 150  # characters, more than a page has room for
 OPTIMIZERS = {
@@ -24,6 +24,16 @@ OPTIMIZERS = {
     "adamw": ("AdamW", "#E69F00"),
     "signum": ("Signum", "#009E73"),
     "signumw": ("SignumW", "#CC79A7"),
+    # Beyond the paper; of Tol's palettes.
+    "muon": ("Muon", "#AA3377"),
+    "muonw": ("MuonW", "#EE8866"),
+    "shampoo": ("Shampoo", "#332288"),
+    "shampoow": ("ShampooW", "#77AADD"),
+    "soap": ("SOAP", "#666633"),
+    "soapw": ("SOAPW", "#BBCC33"),
+    "lionc": ("Lion, coupled", "#663333"),
+    "lion": ("Lion", "#999933"),
+    "mars": ("MARS", "#555555"),
 }
 LABELS = {name: label for name, (label, _) in OPTIMIZERS.items()}
 COLOURS = {name: colour for name, (_, colour) in OPTIMIZERS.items()}
@@ -48,7 +58,8 @@ def use_style() -> None:
 
 def look(optimizer: str) -> dict[str, str]:
     """How an optimizer's line looks everywhere: its colour, its label, dashed if decoupled."""
-    style = "--" if optimizer.endswith("w") else "-"
+    rule = optim.OPTIMIZERS.get(optimizer)
+    style = "--" if rule and rule.coupled_share == 0 else "-"
     return {"color": colour_of(optimizer), "label": label_of(optimizer), "linestyle": style}
 
 

@@ -15,7 +15,7 @@ from ncbook.sweep.engine import (
     run,
     run_id,
 )
-from ncbook.sweep.grids import GRIDS, MIXED_GRIDS, Grid, grid
+from ncbook.sweep.grids import BEYOND, GRIDS, MIXED_GRIDS, Grid, grid
 from ncbook.sweep.leases import running
 from ncbook.sweep.request import (
     PARAMETERS,

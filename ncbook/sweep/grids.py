@@ -6,6 +6,7 @@ from itertools import product
 from typing import Any
 
 from ncbook import data
+from ncbook.optim import OPTIMIZERS
 from ncbook.parameters import AXES
 from ncbook.train import RunConfig
 
@@ -36,6 +37,16 @@ SHARES = tuple(i / 10 for i in range(11))
 RATES = {"sgd_mixed": 0.01, "adam_mixed": 0.005, "signum_mixed": 0.005}
 MIXED_GRIDS = {name: Grid((lr,), (0.9,), (5e-4,), SHARES) for name, lr in RATES.items()}
 
+# Ours, of the optimizers that the paper leaves open (section 4.5), at momentum 0.9.
+FEW_DECAYS = (0.0, 0.05, 0.1, 0.5, 2.0, 5.0)
+LRS = {"muon": (0.005, 0.02, 0.05), "shampoo": (0.005, 0.02, 0.05), "soap": (0.001, 0.005, 0.01)}
+LRS |= {"lion": (1e-4, 3e-4, 1e-3), "mars": (0.001, 0.005, 0.01)}
+BEYOND = {
+    name: Grid(LRS[rule.direction], (0.9,), DECAYS if rule.coupled_share else FEW_DECAYS)
+    for name, rule in OPTIMIZERS.items()
+    if rule.direction in LRS
+}
+
 
 def grid(
     optimizer: str,
@@ -44,7 +55,7 @@ def grid(
     weight_decays: Sequence[float] = (),
     **more: Any,
 ) -> list[RunConfig]:
-    """One config for each point of an optimizer's grid; an empty axis takes the paper's values.
+    """One config for each point of an optimizer's grid; an empty axis takes the grid's values.
 
     Args:
         more: other axes, such as ``seeds`` and, for the ``_mixed`` optimizers, ``coupled_shares``;
@@ -53,7 +64,7 @@ def grid(
     Raises:
         ValueError: an optimizer without a grid, or a value that ``RunConfig`` refuses.
     """
-    grids = GRIDS | MIXED_GRIDS
+    grids = GRIDS | MIXED_GRIDS | BEYOND
     if optimizer not in grids:
         raise ValueError(f"unknown optimizer {optimizer!r}; valid: {', '.join(grids)}")
     if "dataset" in more:  # its folder is listed once, not for each config

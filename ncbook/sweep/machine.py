@@ -9,9 +9,10 @@ from pathlib import Path
 import psutil
 import torch
 
-from ncbook import __version__, models, optim
+from ncbook import __version__, models
 from ncbook.data import Dataset, Streamed
 from ncbook.train import RunConfig
+from ncbook.train.moves import Moves
 
 GIB = 2**30
 # Lines of /proc/cpuinfo: on x86, and on ARM.
@@ -54,7 +55,8 @@ def _bytes_per_member(config: RunConfig, dataset: Dataset | Streamed) -> int:
         except (RuntimeError, TypeError):  # torch cannot even count so many bytes
             raise ValueError(f"width {config.width:g} is too large for any memory") from None
         params = dict(net.named_parameters())
-        slots = optim.init_state(config.direction, {k: p[None] for k, p in params.items()})
+        moves = Moves.of(config, compiled=False)
+        slots = moves.start({k: p[None] for k, p in params.items()}, torch.empty(()))
     numbers = 2 * sum(p.numel() for p in params.values())
     numbers += sum(slot.numel() for state in slots.values() for slot in state)
     return numbers * (8 if config.precision == "float64" else 4)

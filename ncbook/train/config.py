@@ -14,7 +14,8 @@ from ncbook.parameters import FIELDS, SCHEDULES
 MILESTONES = (1 / 3, 2 / 3)  # of the epochs; the paper's section 3.1, after Papyan et al.
 GAMMA = 0.1  # learning-rate factor at each milestone
 WARM_UP = 0.05  # of the steps, of the cosine schedule; the paper's D.4.5
-MIXED = {"sgd": "sgd_mixed", "adam": "adam_mixed", "sign": "signum_mixed"}
+VECTOR_LR = 0.001  # torch's default for Adam, which moves the vectors
+HEAD = ("head_lr", "head_momentum", "head_weight_decay")
 
 
 class _Config:
@@ -31,6 +32,10 @@ class _Config:
         clip: largest norm that a step's gradient may have; None leaves it as it is, as the paper's
             code does (its ViT's, too: there a misspelt name switches clipping off).
         depth: number of hidden layers or blocks; None is the model's own.
+        vector_lr, update_precision: of Muon, Shampoo and SOAP alone; see ``optim.Optimizer``.
+        head_optimizer: of the last layer, if it has its own; its ``head_lr``, ``head_momentum`` and
+            ``head_weight_decay`` are by default those of the rest.
+        centred_head: whether each step of the last layer is centred over the classes.
         data_listing: fingerprint of the images in a ``folder:PATH`` or ``imagenet:PATH``, filled
             in; None for all other data sets. Of runs that were stored before there was one: ``""``.
         others: the rows of ``ncbook.parameters.TABLE`` that have a field, with their defaults.
@@ -54,12 +59,38 @@ class _Config:
         models.check_depth(self.model, self.depth)
         if self.augment:
             data.check_augmentable(self.dataset)
+        self._complete_updates()
         if self.coupled_share is None:
             self._fill("coupled_share", optim.rule(self.optimizer).coupled_share)
         if self.schedule is None:
             self._fill("schedule", models.MODELS[self.model].schedule)
         if self.data_listing is None:
             self._fill("data_listing", data.fingerprint(self.dataset))
+
+    def _complete_updates(self) -> None:
+        """Fill in what the last layer and the vectors need, and refuse what nothing would use."""
+        given = [name for name in HEAD if getattr(self, name) is not None]
+        if self.head_optimizer is None and given:
+            raise ValueError(f"{given[0]} {getattr(self, given[0])} needs a head_optimizer")
+        if self.head_optimizer is not None:
+            if optim.rule(self.head_optimizer).coupled_share is None:
+                raise ValueError(f"head_optimizer cannot be mixed, got {self.head_optimizer!r}")
+            for name in HEAD:
+                if getattr(self, name) is None:
+                    self._fill(name, getattr(self, name.removeprefix("head_")))
+        if any(direction in optim.FOR_MATRICES for direction in self.directions):
+            if self.vector_lr is None:
+                self._fill("vector_lr", VECTOR_LR)
+            return
+        for name in ("vector_lr", "update_precision"):
+            if getattr(self, name) is not None:
+                theirs = (
+                    n for n, r in optim.OPTIMIZERS.items() if r.direction in optim.FOR_MATRICES
+                )
+                raise ValueError(
+                    f"{name} {getattr(self, name)!r} is not for {self.optimizer}; valid for: "
+                    f"{', '.join(theirs)}"
+                )
 
     def _fill(self, name: str, value: Any) -> None:
         object.__setattr__(self, name, value)
@@ -77,14 +108,24 @@ class _Config:
 
     @property
     def direction(self) -> str:
-        """``sgd``, ``adam`` or ``sign``."""
+        """Such as ``sgd``; see ``optim.Rule``."""
         return optim.rule(self.optimizer).direction
+
+    @property
+    def directions(self) -> tuple[str, ...]:
+        """Of the network, and of the last layer if it has its own."""
+        names = (self.optimizer, self.head_optimizer)
+        return tuple(optim.rule(name).direction for name in names if name)
 
     def shared(self) -> RunConfig:
         """The config without what a chunk's runs need not share: equal for all that may train in
         one chunk."""
         own = {name: row.default for name, row in FIELDS.items() if not row.shared}
-        own |= {"optimizer": MIXED[self.direction], "coupled_share": 0.0}
+        names = [n for n, r in optim.OPTIMIZERS.items() if r.direction == self.direction]
+        loosest = min(names, key=lambda name: optim.rule(name).coupled_share or 0.0)
+        own |= {"optimizer": loosest, "coupled_share": 0.0}
+        if self.head_optimizer is not None:
+            own |= {"head_lr": 1.0, "head_momentum": 0.0, "head_weight_decay": 0.0}
         return replace(self, **own)
 
 

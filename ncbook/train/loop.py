@@ -19,6 +19,7 @@ from ncbook.train.compiled import can_compile, prepare_cache
 from ncbook.train.config import RunConfig, check_samples, learning_rate_factors
 from ncbook.train.context import heap_kept, training
 from ncbook.train.measure import logged_epochs, measure, network_input, run_record
+from ncbook.train.moves import Moves, member_numbers, step_factors
 from ncbook.train.step import Members, make_step
 
 METRIC_KEYS = metrics.KEYS
@@ -169,8 +170,9 @@ class _Chunk:
     dataset: Dataset
     members: Members
     step: Callable
-    direction: str | Tensor  # as ``optim.update`` takes it
-    numbers: Tensor  # (4, M) float64: lr, momentum, coupled and decoupled decay
+    moves: Moves
+    number: Tensor  # of the direction, for steps that take it by number
+    numbers: Tensor  # from ``member_numbers``
     order: torch.Generator
     diverged: list[int | None]
     steps: int = 0  # taken so far
@@ -180,23 +182,17 @@ class _Chunk:
         prepare_cache()
         config, device = configs[0], dataset.train_x.device
         compiled = _is_long(config, dataset) if compiled is None else compiled
-        direction: str | Tensor = config.direction
-        if compiled:
-            direction = torch.tensor(optim.NUMBERS[direction], device=device)
+        moves = Moves.of(config, compiled)
+        number = torch.tensor(optim.NUMBERS.get(config.direction, 0.0), device=device)
         dtype = torch.float64 if config.precision == "float64" else torch.float32
         net = initial_network(config, dataset).to(device, dtype)
-        members = Members.start(net, len(configs), direction)
+        members = Members.start(net, len(configs), moves, number)
         place = device.type if compiled else None
-        step = _step(*_architecture(config, dataset), config.precision, config.clip, place)
-        columns = [
-            (c.lr, c.momentum, *optim.split_decay(c.optimizer, c.weight_decay, c.coupled_share))
-            for c in configs
-        ]
-        numbers = torch.tensor(columns, dtype=torch.float64, device=device).T.contiguous()
+        step = _step(*_architecture(config, dataset), config.precision, moves, place)
+        numbers = member_numbers(configs).to(device).contiguous()
         order = torch.Generator().manual_seed(config.seed)
-        return cls(
-            configs, dataset, members, step, direction, numbers, order, [None] * len(configs)
-        )
+        lost = [None] * len(configs)
+        return cls(configs, dataset, members, step, moves, number, numbers, order, lost)
 
     def train_epoch(self, epoch: int) -> None:
         """One pass over the training set in this epoch's order, then freeze diverged members."""
@@ -209,16 +205,20 @@ class _Chunk:
         lost = ~self.members.finite()
         for i in lost.nonzero().flatten().tolist():
             self.diverged[i] = epoch + 1
-            self.numbers[:, i] = 0
+            self.numbers[..., i] = 0
         if lost.any():
             self.members.silence(lost)
 
     @torch.no_grad()
     def take_steps(self, batches: Sequence[Tensor], lr_factors: Tensor) -> None:
         """One step for each batch of sample numbers, with a factor on the learning rate each."""
-        for batch, factors in zip(batches, self._factors(lr_factors), strict=True):
+        members = self.members
+        table = step_factors(self.numbers, lr_factors, self.steps, members.dtype)
+        for batch, factors in zip(batches, table, strict=True):
             x, y = self._minibatch(batch)
-            self.step(*vars(self.members).values(), x, y, factors, self.direction)
+            self.step(*vars(members).values(), x, y, factors, self.number)
+            self.steps += 1
+            self.moves.refresh(members.params, members.state, self.steps)
 
     def _minibatch(self, batch: Tensor) -> tuple[Tensor, Tensor]:
         dataset = self.dataset
@@ -227,17 +227,6 @@ class _Chunk:
         if self.configs[0].augment:
             x = data.augmented(x, self.order)
         return network_input(dataset, x, self.members.dtype), dataset.train_y[batch]
-
-    def _factors(self, lr_factors: Tensor) -> Tensor:
-        """``optim.Factors`` of the next steps, (steps, 7, M), rounded to the members' precision."""
-        lr, momentum, coupled, decoupled = self.numbers
-        steps = len(lr_factors)
-        count = torch.arange(1, steps + 1, dtype=torch.float64, device=lr.device) + self.steps
-        self.steps += steps
-        lr = lr * lr_factors.to(lr.device)[:, None]
-        parts = optim.Factors.of(lr, momentum, coupled, decoupled, count[:, None])
-        table = torch.stack([p.expand(steps, lr.shape[1]) for p in parts], dim=1)
-        return table.to(self.members.dtype)
 
     @torch.no_grad()
     def measure(self, epoch: int) -> list[dict]:
@@ -279,8 +268,8 @@ def _template(*architecture, train: bool) -> models.Classifier:
 
 
 @lru_cache(maxsize=32)
-def _step(model, num_classes, shape, width, depth, precision, clip, device) -> Callable:
+def _step(model, num_classes, shape, width, depth, precision, moves, device) -> Callable:
     """Made once a process, so that every chunk of a sweep uses what the first one compiled."""
     net = _template(model, num_classes, shape, width, depth, train=True)
     together = models.MODELS[model].together
-    return make_step(net, precision, together=together, clip=clip, device=device)
+    return make_step(net, precision, moves, together=together, device=device)

@@ -11,8 +11,7 @@ from torch.func import functional_call, grad, vmap
 
 from ncbook import models, optim
 from ncbook.train.compiled import Axis, Compiled, compile_or_warn
-
-Named = Mapping[str, Tensor]
+from ncbook.train.moves import Moves, Named
 
 
 @dataclass
@@ -25,11 +24,11 @@ class Members:
     state: dict[str, tuple[Tensor, ...]]
 
     @classmethod
-    def start(cls, net: nn.Module, count: int, direction: str | Tensor) -> Members:
+    def start(cls, net: nn.Module, count: int, moves: Moves, number: Tensor) -> Members:
         """``count`` copies of one freshly built network."""
         params = {k: _copies(p, count) for k, p in net.named_parameters()}
         buffers = {k: _copies(b, count) for k, b in net.named_buffers()}
-        return cls(params, buffers, optim.init_state(direction, params))
+        return cls(params, buffers, moves.start(params, number))
 
     def __len__(self) -> int:
         return len(self.params["fc.weight"])
@@ -94,59 +93,60 @@ def minibatch_loss(net: models.Classifier, precision: str) -> Callable:
 def make_step(
     net: models.Classifier,
     precision: str,
+    moves: Moves,
     *,
     together: bool,
-    clip: float | None = None,
     device: str | None = None,
 ) -> Callable:
-    """``step(params, buffers, state, x, y, factors, direction)``: one minibatch for all members, in
+    """``step(params, buffers, state, x, y, factors, number)``: one minibatch for all members, in
     place.
 
-    ``factors`` is (7, M), the rows of ``optim.Factors``; ``direction`` as ``optim.update`` takes
-    it. ``together`` batches the members by vmap; otherwise they take their steps one after another.
-    Both do the same arithmetic.
+    ``factors`` is (directions * 9, M), the rows of ``optim.Factors``; ``number``, 0-d, is that of
+    the direction, if ``moves`` takes it by number. ``together`` batches the members by vmap;
+    otherwise they take their steps one after another. Both do the same arithmetic.
 
     Args:
-        device: the step is compiled for it, ``cpu`` or ``cuda``, and takes its direction by number.
-            By default nothing is compiled.
+        device: the step is compiled for it, ``cpu`` or ``cuda``. By default nothing is compiled.
     """
 
     def compiled(function: Callable, *axes: Axis) -> Callable:
-        key = (function.__qualname__, str(net), precision, clip)
+        key = (function.__qualname__, str(net), precision, moves)
         return Compiled(function, key, axes, device) if device else function
 
     loss, decays = minibatch_loss(net, precision), models.decayed(net)
-    return (_together if together else _one_after_another)(loss, decays, clip, device, compiled)
+    return (_together if together else _one_after_another)(loss, decays, moves, device, compiled)
 
 
-def _together(loss, decays: Mapping[str, bool], clip, device, compiled) -> Callable:
+def _together(loss, decays: Mapping[str, bool], moves: Moves, device, compiled) -> Callable:
     gradients = vmap(grad(loss, has_aux=True), (0, 0, None, None))
 
-    def step(params, buffers, state, x, y, factors, direction):
+    def step(params, buffers, state, x, y, factors, number):
         grads, seen = gradients(params, buffers, x, y)
         for name, buffer in buffers.items():
             buffer.copy_(seen[name])
-        if clip:
-            grads = vmap(lambda one: optim.clipped(one, clip))(grads)
-        optim.update(direction, params, grads, state, optim.Factors(*factors.unbind()), decays)
+        if moves.clip:
+            grads = vmap(lambda one: optim.clipped(one, moves.clip))(grads)
+        moves.move(params, grads, state, factors, number, decays)
 
     members, batch = (0, "members"), (0, "batch")
     return compiled(step, members, members, members, batch, batch, (1, "members"), None)
 
 
-def _one_after_another(loss, decays: Mapping[str, bool], clip, device, compiled) -> Callable:
+def _one_after_another(
+    loss, decays: Mapping[str, bool], moves: Moves, device, compiled
+) -> Callable:
     """On a CPU only the update is compiled, which takes it from 3-15 % of a full ResNet9's step to
     under 1 %; its convolutions are the same library calls either way, and compiling the passes
     gained nothing that could be measured. On a GPU both are."""
 
-    def move(params, grads, state, row, direction):
-        grads = optim.clipped(grads, clip) if clip else grads
-        optim.update(direction, params, grads, state, optim.Factors(*row.unbind()), decays)
+    def move(params, grads, state, factors, number):
+        grads = optim.clipped(grads, moves.clip) if moves.clip else grads
+        moves.move(params, grads, state, factors, number, decays)
 
     move = compiled(move, *[None] * 5)
     forward = compile_or_warn(loss) if device == "cuda" else loss
 
-    def step(params, buffers, state, x, y, factors, direction):
+    def step(params, buffers, state, x, y, factors, number):
         for i in range(factors.shape[1]):
             own = member(params, i)
             leaves = {k: p.detach().requires_grad_() for k, p in own.items()}
@@ -155,6 +155,6 @@ def _one_after_another(loss, decays: Mapping[str, bool], clip, device, compiled)
                 grads = torch.autograd.grad(value, list(leaves.values()))
             slots = {k: tuple(slot[i] for slot in slots) for k, slots in state.items()}
             row = factors[:, i].contiguous()
-            move(own, dict(zip(own, grads, strict=True)), slots, row, direction)
+            move(own, dict(zip(own, grads, strict=True)), slots, row, number)
 
     return step

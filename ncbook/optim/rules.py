@@ -1,0 +1,62 @@
+"""The optimizers by name: each is a direction and a form of weight decay."""
+
+from typing import NamedTuple
+
+
+class Rule(NamedTuple):
+    """A direction, and the coupled share of the decay: 1, 0, or None where each run has its own."""
+
+    direction: str
+    coupled_share: float | None
+
+
+OPTIMIZERS = {
+    "sgd": Rule("sgd", 1.0),
+    "sgdw": Rule("sgd", 0.0),
+    "adam": Rule("adam", 1.0),
+    "adamw": Rule("adam", 0.0),
+    "signum": Rule("sign", 1.0),
+    "signumw": Rule("sign", 0.0),
+    # Section 3.4: lambda_c + lambda_d is fixed and the share varies.
+    "sgd_mixed": Rule("sgd", None),
+    "adam_mixed": Rule("adam", None),
+    "signum_mixed": Rule("sign", None),
+    # Beyond the paper. What the field calls Muon with weight decay is ``muonw``, and Lion and MARS
+    # were published with decoupled decay.
+    "muon": Rule("muon", 1.0),
+    "muonw": Rule("muon", 0.0),
+    "shampoo": Rule("shampoo", 1.0),
+    "shampoow": Rule("shampoo", 0.0),
+    "soap": Rule("soap", 1.0),
+    "soapw": Rule("soap", 0.0),
+    "lionc": Rule("lion", 1.0),
+    "lion": Rule("lion", 0.0),
+    "mars": Rule("mars", 0.0),
+}
+
+
+# The directions for matrices, which move vectors by Adam.
+FOR_MATRICES = ("muon", "shampoo", "soap")
+
+
+def rule(name: str) -> Rule:
+    """The row of ``OPTIMIZERS``; ``ValueError`` with the valid names if it is not found."""
+    if name not in OPTIMIZERS:
+        raise ValueError(f"unknown optimizer {name!r}; valid: {', '.join(OPTIMIZERS)}")
+    return OPTIMIZERS[name]
+
+
+def split_decay(name: str, weight_decay: float, coupled_share: float | None) -> tuple[float, float]:
+    """(lambda_c, lambda_d) of an optimizer of ``OPTIMIZERS`` for a total weight decay.
+
+    Raises ValueError for an unknown name, and for a share given to an optimizer that has its own,
+    missing for one that has not, or outside [0, 1].
+    """
+    share = rule(name).coupled_share
+    if share is None:
+        if coupled_share is None or not 0 <= coupled_share <= 1:
+            raise ValueError(f"{name} needs a coupled_share in [0, 1], got {coupled_share}")
+        share = coupled_share
+    elif coupled_share not in (None, share):
+        raise ValueError(f"{name} has coupled_share {share}, got {coupled_share}")
+    return share * weight_decay, (1 - share) * weight_decay

@@ -1,0 +1,120 @@
+"""The rules as an ordinary optimizer of torch."""
+
+from collections.abc import Callable, Iterable, Mapping
+from functools import cache, partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ncbook.optim.rules import rule, split_decay
+from ncbook.optim.steps import Factors, init_state, needs_refresh, refresh, update
+from ncbook.parameters import FIELDS
+
+
+class Optimizer(torch.optim.Optimizer):
+    """The same rule as an ordinary ``torch.optim.Optimizer`` on an ordinary module.
+
+    ``name`` is a key of ``OPTIMIZERS``. Parameter groups may have their own lr (eta > 0), momentum
+    (beta or beta_1, in [0, 1)), weight_decay (lambda >= 0, coupled or decoupled as the name says)
+    and, for the ``_mixed`` names, coupled_share. Under Muon, Shampoo and SOAP, vectors move by Adam
+    with ``vector_lr``, by default lr, and ``update_precision`` is that of the products, such as
+    ``"bfloat16"``, by default the parameters'. A complex parameter is two real ones, as in torch's
+    Adam. Sparse gradients are refused.
+
+    >>> layer = torch.nn.Linear(2, 2)
+    >>> optimizer = Optimizer(layer.parameters(), "adamw", lr=1e-3, weight_decay=0.5)
+    >>> optimizer.direction
+    'adam'
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        name: str,
+        lr: float,
+        momentum: float = 0.9,
+        weight_decay: float = 0.0,
+        coupled_share: float | None = None,
+        vector_lr: float | None = None,
+        update_precision: str | None = None,
+    ) -> None:
+        defaults = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay}
+        # The rule's name is one of the defaults so that torch copies, pickles and saves it.
+        defaults |= {"coupled_share": coupled_share, "rule": name}
+        defaults |= {"vector_lr": vector_lr, "update_precision": update_precision}
+        _check_group(defaults, name)
+        super().__init__(params, defaults)
+
+    @property
+    def name(self) -> str:
+        """A key of ``OPTIMIZERS``."""
+        return self.defaults["rule"]
+
+    @property
+    def direction(self) -> str:
+        """Such as ``sgd``; see ``update``."""
+        return rule(self.name).direction
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Refuses what the constructor refuses."""
+        _check_group(self.defaults | param_group, self.name)
+        super().add_param_group(param_group)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Refuses the state of another rule."""
+        for group in state_dict["param_groups"]:
+            # a checkpoint of version 0.1 does not name its rule
+            then = {"rule": self.name if "coupled_share" in group else None}
+            _check_group(self.defaults | then | group, self.name)
+        super().load_state_dict(state_dict)
+
+    @torch.no_grad()
+    def step(self, closure=None):
+        """One step; returns the closure's loss if there is a closure."""
+        with torch.enable_grad():
+            loss = closure() if closure is not None else None
+        for param in [p for group in self.param_groups for p in group["params"]]:
+            if param.grad is not None and param.grad.layout != torch.strided:
+                raise RuntimeError(
+                    f"{self.name} needs dense gradients, but that of a parameter of shape "
+                    f"{tuple(param.shape)} is sparse"
+                )
+        for group in self.param_groups:
+            factors = cache(partial(self._factors, group))
+            for param in group["params"]:
+                if param.grad is not None:
+                    self._step_one(param, factors, group["update_precision"])
+        return loss
+
+    def _factors(self, group: dict[str, Any], step: int) -> Factors:
+        decay = split_decay(self.name, group["weight_decay"], group["coupled_share"])
+        vector_lr = group["lr"] if group["vector_lr"] is None else group["vector_lr"]
+        numbers = (group["lr"], group["momentum"], *decay, float(step), vector_lr)
+        return Factors.of(*(torch.tensor(v, dtype=torch.float64) for v in numbers))
+
+    def _step_one(
+        self, param: Tensor, factors: Callable[[int], Factors], precision: str | None
+    ) -> None:
+        state, grad = self.state[param], param.grad
+        if param.is_complex():
+            param, grad = torch.view_as_real(param), torch.view_as_real(grad)
+        if not state:
+            state["step"] = 0
+            state["slots"] = init_state(self.direction, {"p": param}, lead=0)["p"]
+        state["step"] += 1
+        named, slots, numbers = {"p": param}, {"p": state["slots"]}, factors(state["step"])
+        inner = precision and getattr(torch, precision)
+        update(self.direction, named, {"p": grad}, slots, numbers, precision=inner)
+        if needs_refresh(self.direction, state["step"]):
+            refresh(self.direction, named, slots, state["step"], lead=0)
+
+
+def _check_group(group: Mapping[str, Any], name: str) -> None:
+    """The settings of a parameter group of the optimizer ``name``."""
+    if group["rule"] != name:
+        other = group["rule"] or "another"
+        raise ValueError(f"{name} cannot take parameters or a state of {other}")
+    for field in ("lr", "momentum", "weight_decay"):
+        FIELDS[field].check(group[field])
+    split_decay(name, group["weight_decay"], group["coupled_share"])

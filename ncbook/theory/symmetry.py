@@ -1,0 +1,155 @@
+"""The flat direction of softmax, and which optimizers never move along it.
+
+Adding one vector c to every row of W changes no probability, so the gradient of cross-entropy has
+zero column sums, 1ᵀG = 0 (Lemma E.4). With the reflection Q = I − 2·11ᵀ/K this reads QG = G.
+
+*Reflection principle.* Let an optimizer make of the gradients G₁ … G_t a direction D_t, which may
+depend on W through functions that do not change when Q is applied to W (norms, for instance). If it
+is equivariant, D_t(QG₁, …, QG_t) = Q D_t(G₁, …, G_t), then QG_s = G_s gives D_t = Q D_t, that is
+1ᵀD_t = 0. Under decoupled decay the row sum u = Wᵀ1 then obeys u ← (1 − ηλ)u exactly, for every
+network, data set and minibatch: the law of SGDW holds for all such optimizers.
+
+Every function of the singular values and vectors of G is equivariant under any orthogonal Q: SGD,
+momentum, clipping by norm, Muon. What works on single entries is not: Adam, sign, Lion.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+from torch import Tensor
+
+from ncbook.theory import checks
+
+MakeOptimizer = Callable[[list[Tensor]], torch.optim.Optimizer]
+NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # Jordan et al. (2024), Muon: a x + b x³ + c x⁵
+
+
+def gauge_part(nc3_centred: ArrayLike, gauge_share: ArrayLike) -> float | np.ndarray:
+    """The part of NC3² that no prediction depends on: NC3² − NC3(W_c)².
+
+    With g the gauge share and cos_c the cosine of W_c = W − 11ᵀW/K and M, whose rows sum to zero,
+    ⟨W, M⟩ = ⟨W_c, M⟩ and ‖W_c‖² = (1 − g²)‖W‖², so cos(W, M) = √(1 − g²) cos_c. As
+    NC3² = 2 − 2 cos(W, M), it is NC3(W_c)² + 2 (1 − √(1 − g²)) cos_c with
+    cos_c = 1 − NC3(W_c)²/2.
+
+    Args:
+        nc3_centred: NC3 of W_c, in [0, 2].
+        gauge_share: g = ‖11ᵀW/K‖_F/‖W‖_F, in [0, 1]. The two broadcast against each other.
+
+    Raises:
+        ValueError: an argument outside its range.
+
+    >>> round(gauge_part(0.0, 0.6), 12)
+    0.4
+    """
+    g = checks.real("gauge_share", gauge_share, 0, 1, "[]")
+    cosine = 1 - checks.real("nc3_centred", nc3_centred, 0, 2, "[]") ** 2 / 2
+    # 1 − √(1 − g²), without the cancellation for small g.
+    return checks.plain(2 * g**2 / (1 + np.sqrt(1 - g**2)) * cosine)
+
+
+@dataclass(frozen=True)
+class Equivariance:
+    """What a test of an optimizer's symmetry found.
+
+    Args:
+        error: ‖W′ − QW‖_F / ‖W − W₀‖_F, of W trained on G₁ … G_t from W₀, and W′ on the reflected
+            gradients from QW₀. Zero but for rounding: equivariant.
+        leak: ‖1ᵀW‖ / (√K ‖W − W₀‖_F) after gradients with zero column sums, from a W₀ whose rows
+            sum to zero. Zero but for rounding: the update never moves along the flat direction.
+    """
+
+    error: float
+    leak: float
+
+
+def equivariance(
+    make: MakeOptimizer,
+    shape: tuple[int, int] = (10, 16),
+    steps: int = 20,
+    seed: int = 0,
+    dtype: torch.dtype = torch.float64,
+) -> Equivariance:
+    """Whether an optimizer is equivariant under Q, tried on random gradients.
+
+    Args:
+        make: a list with one parameter → its optimizer, with torch's interface.
+        shape: (K, p) of that parameter.
+        steps: how many gradients.
+        seed: of the start and the gradients.
+        dtype: of the parameter and the gradients.
+
+    Raises:
+        ValueError: fewer than two classes, or no step.
+
+    >>> found = equivariance(lambda params: torch.optim.SGD(params, lr=0.1, momentum=0.9))
+    >>> found.error < 1e-12, found.leak < 1e-12
+    (True, True)
+    >>> equivariance(lambda params: torch.optim.Adam(params, lr=0.1)).leak > 0.01
+    True
+    """
+    classes = checks.whole("classes", shape[0], 2)
+    generator = torch.Generator().manual_seed(seed)
+    numbers = torch.randn(
+        checks.whole("steps", steps, 1) + 1, *shape, generator=generator, dtype=torch.float64
+    ).to(dtype)
+    reflect = (torch.eye(classes, dtype=torch.float64) - 2 / classes).to(dtype)
+    start, gradients = numbers[0], numbers[1:]
+    plain = _trained(make, start, gradients)
+    reflected = _trained(make, reflect @ start, reflect @ gradients)
+    centred = numbers - numbers.mean(1, keepdim=True)
+    flat = _trained(make, centred[0], centred[1:])
+    return Equivariance(
+        float((reflected - reflect @ plain).norm() / (plain - start).norm()),
+        float(flat.sum(0).norm() / classes**0.5 / (flat - centred[0]).norm()),
+    )
+
+
+def _trained(make: MakeOptimizer, start: Tensor, gradients: Iterable[Tensor]) -> Tensor:
+    weight = torch.nn.Parameter(start.clone())
+    optimizer = make([weight])
+    for gradient in gradients:
+        weight.grad = gradient.clone()
+        optimizer.step()
+    return weight.detach()
+
+
+def noise_floor(lrs: ArrayLike, weight_decay: float, noise: float, start: float = 0.0) -> float:
+    """Root mean square of ‖u‖ after decoupled decay with noise, u ← (1 − η_t λ)u − η_t ξ_t.
+
+    With independent ξ_t of mean 0 and E‖ξ‖² = noise², E‖u‖² ← (1 − η_t λ)² E‖u‖² + η_t² noise². At
+    a constant η it tends to noise · √(η/(λ(2 − ηλ))), about noise · √(η/(2λ)).
+
+    Args:
+        lrs: η_t of every step, (T,).
+        weight_decay: λ ≥ 0.
+        noise: root mean square of ‖ξ‖, ≥ 0: what rounding leaves of 1ᵀD where D should have none.
+        start: ‖u‖ before the first step.
+
+    Raises:
+        ValueError: an argument outside its range.
+
+    >>> round(noise_floor([0.01] * 5000, 1.0, 0.1) / (0.1 * (0.01 / 2) ** 0.5), 2)
+    1.0
+    """
+    lrs = np.atleast_1d(checks.real("lrs", lrs, 0))
+    decay = checks.real("weight_decay", weight_decay, 0)
+    square = checks.real("start", start, 0) ** 2
+    kicks = checks.real("noise", noise, 0) ** 2 * lrs**2
+    for kept, kick in zip((1 - lrs * decay) ** 2, kicks, strict=True):
+        square = kept * square + kick
+    return float(np.sqrt(square))
+
+
+def newton_schulz_gain(steps: int = 5) -> float:
+    """How much Muon's orthogonalisation enlarges a tiny singular value: a^steps, a = 3.4445.
+
+    This is what rounding along the flat direction, where G has no part, is multiplied with.
+
+    >>> round(newton_schulz_gain())
+    485
+    """
+    return NEWTON_SCHULZ[0] ** checks.whole("steps", steps, 0)

@@ -1,0 +1,206 @@
+# ---
+# jupyter:
+#   jupytext:
+#     cell_metadata_filter: tags,-all
+#     formats: ipynb,py:percent
+#     notebook_metadata_filter: kernelspec,jupytext,-jupytext.text_representation.jupytext_version
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#   kernelspec:
+#     display_name: Python 3 (ipykernel)
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # One symmetry decides
+#
+# Why does the optimizer decide whether a network collapses? Because softmax ignores one direction of
+# the last layer, and optimizers differ in one respect: whether their steps stay out of it. Those that
+# do obey one exact law, whatever the network and the data. Those that treat each number of a matrix
+# for itself leak into it, and then only *coupled* weight decay can clean up.
+#
+# **What you will learn**
+#
+# - what the flat direction is, and why the gradient has no part along it;
+# - which share of NC3 lies in that direction, and so says nothing about what a network predicts;
+# - the *reflection principle*: a test of an optimizer, with a proof, that takes one line of code;
+# - which optimizers pass it, and that NC0 then falls by a known factor at each step.
+
+# %%
+import numpy as np
+import pandas as pd
+import torch
+from matplotlib import pyplot as plt
+
+from ncbook import figures, metrics, optim
+from ncbook.theory import symmetry
+
+figures.start_chapter()
+
+# %% [markdown]
+# ## The flat direction
+#
+# The last layer turns features $h$ into logits $z = Wh + b$, one for each of $K$ classes, and softmax
+# turns logits into probabilities. Adding one number to *all* logits changes no probability. So adding
+# one vector $c$ to *all* rows of $W$ changes no prediction, for any $h$:
+#
+# $$ \operatorname{softmax}\big((W + \mathbf 1 c^\top) h\big) = \operatorname{softmax}(Wh). $$ (flat)
+#
+# In the space of classes this is one direction, $\mathbf 1 = (1, \dots, 1)$. The loss is flat along
+# it, so its gradient $G = \partial\,\text{loss}/\partial W$ has no part there (the paper's Lemma E.4):
+#
+# $$ \mathbf 1^\top G = 0 . $$ (no-gradient)
+#
+# What $W$ itself has along the flat direction is its *gauge part*, $\tfrac1K \mathbf 1\mathbf 1^\top W$.
+# NC0 measures its size: $\text{NC0} = \lVert W^\top\mathbf 1\rVert$, and the *gauge share* is the part
+# of $W$'s norm that it makes, $\text{NC0}/(\sqrt K\,\lVert W\rVert_F)$.
+
+# %% tags=["hide-input"]
+loss_at = lambda z: np.log(np.exp(z).sum(0)) - z[0]  # noqa: E731
+along, across = np.linspace(-3, 3, 121), np.linspace(-3, 3, 121)
+ones, other = np.ones(3) / 3**0.5, np.array([1, -0.5, -0.5]) / 1.5**0.5
+logits = ones[:, None, None] * along[:, None] + other[:, None, None] * across
+figure = plt.figure(figsize=(5.2, 4.2), layout="constrained")
+axis = figure.add_subplot(projection="3d")
+axis.plot_surface(
+    along[:, None], across, loss_at(logits), cmap="viridis", alpha=0.9, lw=0
+)
+axis.set(
+    xlabel="along (1, 1, 1)",
+    ylabel="towards the right class",
+    zlabel="cross-entropy",
+)
+axis.view_init(28, -50)
+plt.close(figure)
+figure
+
+# %% [markdown]
+# *The cross-entropy of one sample of the first of $K = 3$ classes, over two directions of its logits.
+# It is a gutter: it falls towards the right class, and along $\mathbf 1$ nothing changes.*
+#
+# ## How much of NC3 is gauge?
+#
+# NC3 asks whether $W$ points where the centred class means $M$ point: $\text{NC3}^2 = 2 - 2\cos(W, M)$.
+# The columns of $M$ sum to zero over the classes, so $M$ has no gauge part, and whatever $W$ has can
+# only make the angle wider. With $W_c = W - \tfrac1K\mathbf 1\mathbf 1^\top W$ and the gauge share $g$,
+#
+# $$ \text{NC3}^2 \;=\; \underbrace{\text{NC3}(W_c)^2}_{\text{seen by predictions}} \;+\;
+# \underbrace{2\big(1 - \sqrt{1-g^2}\big)\cos(W_c, M)}_{\text{seen by nobody}} . $$ (nc3-split)
+#
+# *Proof.* $\langle W, M\rangle = \langle W_c, M\rangle$, as the rest of $W$ is orthogonal to $M$, and
+# $\lVert W_c\rVert^2 = (1-g^2)\lVert W\rVert^2$. So $\cos(W, M) = \sqrt{1-g^2}\,\cos(W_c, M)$; put that
+# into $\text{NC3}^2 = 2 - 2\cos(W, M)$. ∎
+#
+# `theory.symmetry.gauge_part` is the last term. A check: features and weights that have collapsed,
+# and then one vector added to all rows of $W$.
+
+# %%
+labels = np.repeat(np.arange(4), 5)
+collapsed = metrics.simplex_etf(4)
+rows = []
+for shift in (0.0, 0.5, 2.0):
+    found = metrics.nc_metrics(collapsed[labels], labels, collapsed + shift)
+    part = symmetry.gauge_part(found["nc3_centred"], found["gauge_share"])
+    row = {
+        "added to each row": shift,
+        "gauge share": found["gauge_share"],
+        "NC3": found["nc3"],
+    }
+    rows.append(
+        row
+        | {
+            "NC3 of W_c": found["nc3_centred"],
+            "from the gauge alone": part**0.5,
+        }
+    )
+figures.shown(pd.DataFrame(rows).set_index("added to each row").round(3))
+
+# %% [markdown]
+# The network predicts the same in all three rows, and its NC1 and NC2 are zero. NC3 calls the third
+# one far from collapse.
+#
+# ## The reflection principle
+#
+# An optimizer makes a direction $D_t$ of the gradients so far, and moves $W \leftarrow W - \eta D_t$.
+# When does $D_t$ have no part along $\mathbf 1$, as the gradients have none? Let
+#
+# $$ Q = I - \tfrac2K\,\mathbf 1\mathbf 1^\top $$ (reflection)
+#
+# be the reflection of the space of classes in the flat direction. It turns $\mathbf 1$ into
+# $-\mathbf 1$, and leaves alone what is orthogonal to $\mathbf 1$. So {eq}`no-gradient` says
+# $QG_s = G_s$ for all gradients.
+#
+# **Reflection principle.** If an optimizer is equivariant under $Q$,
+#
+# $$ D_t(QG_1, \dots, QG_t) = Q\,D_t(G_1, \dots, G_t), $$ (equivariant)
+#
+# then $\mathbf 1^\top D_t = 0$. With decoupled weight decay the row sum $u = W^\top\mathbf 1$ then obeys
+#
+# $$ u_{t+1} = (1 - \eta_t\lambda)\,u_t $$ (law-of-all)
+#
+# exactly, for every network, data set, batch size and loss that ignores a common shift of the logits.
+#
+# *Proof.* As $QG_s = G_s$, the two sides of {eq}`equivariant` are $D_t$ and $QD_t$. From $D_t = QD_t$
+# follows $\mathbf 1^\top D_t = \mathbf 1^\top Q D_t = -\mathbf 1^\top D_t$, so it is zero. Multiply
+# $W \leftarrow (1-\eta_t\lambda)W - \eta_t D_t$ by $\mathbf 1^\top$. ∎
+#
+# Nothing about the law of SGDW ({doc}`theorem_sgd`) was about SGD. That softmax has this symmetry, and
+# that under SGD it makes a conserved sum decay, is due to Kunin et al., *Neural Mechanics* (2021); the
+# test of any optimizer, and what it says about collapse, is ours as far as we know.
+#
+# ## Which optimizers pass?
+#
+# `symmetry.equivariance` tries {eq}`equivariant` on random gradients, for any class with the interface
+# of `torch.optim`. Its *error* is zero for an equivariant optimizer; its *leak* is what $\mathbf 1^\top$
+# sees of the way that $W$ has gone on gradients with {eq}`no-gradient`.
+
+# %% tags=["hide-input"]
+WHY = {
+    "SGD with Nesterov momentum": "a sum of gradients",
+    "Muon": "an odd polynomial of G, from the left and the right",
+    "Shampoo": "L and R commute with Q, as 1 is an eigenvector of L",
+    "SOAP": "the coordinate along 1 has no gradient",
+    "Adam": "a division for each number",
+    "RMSprop": "a division for each number",
+    "Adagrad": "a division for each number",
+    "Signum": "a sign for each number",
+    "Lion": "a sign for each number",
+    "MARS": "a division for each number",
+    "Adafactor": "a factor for each row",
+}
+
+
+def ours(name):
+    return lambda params: optim.Optimizer(
+        params, name, lr=0.01, weight_decay=0.1
+    )
+
+
+TRIED = {
+    "SGD with Nesterov momentum": lambda p: torch.optim.SGD(
+        p, 0.1, momentum=0.9, nesterov=True
+    ),
+    "Muon": ours("muonw"),
+    "Shampoo": ours("shampoow"),
+    "SOAP": ours("soapw"),
+    "Adam": lambda p: torch.optim.Adam(p, 0.01),
+    "RMSprop": lambda p: torch.optim.RMSprop(p, 0.01),
+    "Adagrad": lambda p: torch.optim.Adagrad(p, 0.01),
+    "Signum": ours("signumw"),
+    "Lion": ours("lion"),
+    "MARS": ours("mars"),
+    "Adafactor": lambda p: torch.optim.Adafactor(p, 0.01),
+}
+
+# %%
+found = {
+    name: symmetry.equivariance(make, shape=(8, 8))
+    for name, make in TRIED.items()
+}
+table = pd.DataFrame(
+    [vars(f) | {"why": WHY[name]} for name, f in found.items()], found
+)
+figures.shown(table.map(lambda v: f"{v:.0e}" if isinstance(v, float) else v))
