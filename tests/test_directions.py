@@ -5,13 +5,13 @@ import pytest
 import pytorch_optimizer
 import torch
 
-from ncbook import optim
+from ncbook import optim, sweep
 from ncbook.train import RunConfig, train_members
 
 LR, BETA, DECAY, STEPS = 0.01, 0.9, 0.05, 50
 SHAPES = [(10, 16), (16, 10), (8, 8)]
 FOR_MATRICES = [name for name, r in optim.OPTIMIZERS.items() if r.direction in optim.FOR_MATRICES]
-BEYOND = [*FOR_MATRICES, "lion", "lionc", "mars"]
+BEYOND = [*sweep.BEYOND]
 
 
 def trained(make, shape=(8, 8), steps=STEPS):
@@ -194,8 +194,6 @@ def of_digits(**more):
 
 
 def nc0_ratio(configs, **more):
-    from ncbook import sweep
-
     runs, _ = train_members(configs, sweep.load_data(configs[0]), log_epochs=[], **more)
     return [run["nc0"] / run["nc0_init"] for run in runs], runs
 

@@ -13,7 +13,7 @@ import pytest
 from IPython.display import HTML, Markdown
 from matplotlib.colors import LogNorm, to_hex, to_rgba
 
-from ncbook import data, figures, store, sweep
+from ncbook import data, figures, optim, store, sweep
 from ncbook.train import RunConfig
 
 METRICS = ["nc0", "nc1", "nc2", "nc3", "nc4"]
@@ -346,12 +346,19 @@ def test_every_decay_has_its_name_on_the_axis():
 def test_colours_are_the_optimizers_and_decoupled_is_dashed(tmp_path):
     figure = draw(figures.against_weight_decay(six_optimizers()), tmp_path)
     lines = {line.get_label(): line for line in figure.axes[0].lines}
-    assert legend_of(figure) == list(lines) == list(figures.LABELS.values())
-    assert list(figures.COLOURS) == list(figures.LABELS)
-    for name, label in figures.LABELS.items():
+    labels = {name: figures.LABELS[name] for name in SIX}
+    assert legend_of(figure) == list(lines) == list(labels.values())
+    for name, label in labels.items():
         assert to_hex(lines[label].get_color()) == figures.COLOURS[name].lower()
         assert lines[label].get_linestyle() == ("--" if name.endswith("w") else "-")
-    assert len(set(figures.COLOURS.values())) == 6
+
+
+def test_each_optimizer_has_a_name_and_a_colour_of_its_own():
+    unmixed = [name for name in optim.OPTIMIZERS if not name.endswith("_mixed")]
+    assert list(figures.COLOURS) == list(figures.LABELS) == unmixed
+    assert len(set(figures.COLOURS.values())) == len(set(figures.LABELS.values())) == len(unmixed)
+    dashed = {name for name in unmixed if figures.look(name)["linestyle"] == "--"}
+    assert dashed == {n for n in unmixed if optim.rule(n).coupled_share == 0}
 
 
 def test_mixed_optimizers_have_words_and_lines(tmp_path):

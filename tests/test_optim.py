@@ -8,7 +8,7 @@ import torch
 from sklearn.datasets import load_digits
 from torch import nn
 
-from ncbook import optim
+from ncbook import optim, sweep
 
 STEPS = 50
 LR, MOMENTUM, DECAY = 0.01, 0.9, 0.05
@@ -91,11 +91,12 @@ COUNTERPARTS = {
 
 
 def test_every_optimizer_has_a_counterpart():
-    assert set(COUNTERPARTS) == set(optim.OPTIMIZERS)
+    """Those of ``sweep.BEYOND`` have theirs in test_directions."""
+    assert {*COUNTERPARTS, *sweep.BEYOND} == set(optim.OPTIMIZERS)
 
 
 @pytest.mark.parametrize("beta", [0.0, 0.9, 0.98])
-@pytest.mark.parametrize("name", optim.OPTIMIZERS)
+@pytest.mark.parametrize("name", COUNTERPARTS)
 def test_equals_its_counterpart_step_by_step(name, beta):
     share = 0.3 if optim.OPTIMIZERS[name].coupled_share is None else None
     for steps in (1, 2, STEPS):

@@ -1,5 +1,7 @@
 """The flat direction: identities of the gauge, and which optimizers are equivariant."""
 
+from itertools import product
+
 import numpy as np
 import pytest
 import torch
@@ -65,12 +67,32 @@ def test_our_rules_are_what_their_direction_is(name):
         lambda p: optim.Optimizer(p, name, 0.01, weight_decay=0.1, coupled_share=share), (8, 8)
     )
     equivariant = optim.rule(name).direction in EQUIVARIANT
-    assert (found.error < NEARLY) == (found.leak < NEARLY) == equivariant
+    assert (found.error < NEARLY) == equivariant
+    if name != "soap":  # see below
+        assert (found.leak < NEARLY) == equivariant
 
 
-@pytest.mark.parametrize("shape", [(10, 16), (10, 6), (3, 3)])
-@pytest.mark.parametrize("name", ["muonw", "shampoow", "soapw"])
+def test_coupled_soap_takes_rounding_along_the_flat_direction_for_a_gradient():
+    """Coupled decay gives that coordinate a gradient, λu, which SOAP scales to size 1 however small
+    u is: as sign descent does, u swings in a band of the learning rate's size."""
+    found = symmetry.equivariance(
+        lambda p: optim.Optimizer(p, "soap", 0.01, weight_decay=0.1), (8, 8), steps=300
+    )
+    assert found.error < NEARLY
+    assert 1e-4 < found.leak < 0.1
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [
+        *product(["muonw", "shampoow", "soapw"], [(10, 16), (3, 3)]),
+        ("muonw", (10, 6)),
+        ("shampoow", (10, 6)),
+    ],
+)
 def test_matrices_of_any_shape_do_not_leak(name, shape):
+    """But for SOAP's with fewer columns than rows: before L has its rank, the flat direction is one
+    of several null vectors, and the first basis mixes them."""
     found = symmetry.equivariance(lambda p: optim.Optimizer(p, name, 0.01, weight_decay=0.1), shape)
     assert found.leak < NEARLY
 

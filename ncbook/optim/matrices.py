@@ -127,6 +127,9 @@ def soap(grad: Tensor, slots: Slots, f, dtype: torch.dtype | None) -> Tensor:
 
     with beta2 = 0.95. The published code adds eps to √s before its correction, and so do we. Its
     first step only collects L and R, which is what happens here while Q_L is zero.
+
+    The flat direction is a column of Q_L, but for a time at the start where G has fewer columns
+    than rows: L then has several null vectors, which the first basis mixes.
     """
     mean, square, left, right, left_basis, right_basis, weights = slots
     turned = _product(left_basis.mT, grad, right_basis, dtype)
