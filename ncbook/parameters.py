@@ -200,8 +200,8 @@ ALL = "all samples"
 SHARES = "0, 0.1, ..., 1"
 MOMENTA = "0, 0.5, 0.7, 0.9, 0.95, 0.98"
 STEP = "`step`; for a vit `cosine`"
-OLD = {"empty": "as the rest", "before": None}
-OF_HEAD = OLD | {"shared": False}
+OF_HEAD = {"empty": "as the rest", "before": None}
+OWN_OF_HEAD = OF_HEAD | {"shared": False}
 LOGGED = "0, 1, 2, 5, ..., the last"
 RESULTS = "`NCBOOK_RESULTS`, else `./results`"
 
@@ -228,7 +228,7 @@ TABLE = (
         "vector_lr",
         NUMBER,
         TRAINING,
-        "learning rate of vectors (of Muon, Shampoo, SOAP)",
+        "of vectors, next to Muon, Shampoo, SOAP",
         None,
         POSITIVE,
         "0.001",
@@ -238,29 +238,29 @@ TABLE = (
         "update_precision",
         NAME,
         TRAINING,
-        "format of products (of Muon, Shampoo, SOAP)",
+        "format of Muon's, Shampoo's, SOAP's products",
         None,
         PRECISIONS,
         "that of the weights",
         before=None,
     ),
-    Row("head_optimizer", NAME, TRAINING, "update rule of the last layer", None, OPTIMIZERS, **OLD),
-    Row("head_lr", NUMBER, TRAINING, "learning rate of the last layer", None, POSITIVE, **OF_HEAD),
-    Row("head_momentum", NUMBER, TRAINING, "momentum of the last layer", None, FACTOR, **OF_HEAD),
+    Row("head_optimizer", NAME, TRAINING, "of the last layer", None, OPTIMIZERS, **OF_HEAD),
+    Row("head_lr", NUMBER, TRAINING, "its learning rate", None, POSITIVE, **OWN_OF_HEAD),
+    Row("head_momentum", NUMBER, TRAINING, "its momentum", None, FACTOR, **OWN_OF_HEAD),
     Row(
         "head_weight_decay",
         NUMBER,
         TRAINING,
-        "weight decay of the last layer",
+        "its weight decay",
         None,
         NOT_NEGATIVE,
-        **OF_HEAD,
+        **OWN_OF_HEAD,
     ),
     Row(
         "centred_head",
         FLAG,
         TRAINING,
-        "centre the last layer's steps over classes",
+        "centre last layer's steps over classes",
         False,
         before=False,
     ),
@@ -291,12 +291,18 @@ def read(given: Mapping[str, Any]) -> dict[str, Any]:
     return {name: row.read(given.get(name)) for name, row in BY_NAME.items()}
 
 
+def shown_names(row: Row) -> tuple[str, ...]:
+    """The valid names of a parameter, for a table: none where a row above has the same."""
+    above = [other.valid for other in TABLE[: TABLE.index(row)]]
+    return () if row.kind != NAME or row.valid in above else row.valid or ()
+
+
 def documented() -> str:
     """A Markdown table of all parameters."""
     lines = ["| parameter | meaning | empty means |", "|---|---|---|"]
     for row in BY_NAME.values():
-        names = row.valid or () if row.kind == NAME else ()
-        meaning = ": ".join(filter(None, (row.help, " ".join(f"`{name}`" for name in names))))
+        names = " ".join(f"`{name}`" for name in shown_names(row))
+        meaning = ": ".join(filter(None, (row.help, names)))
         lines.append(f"| `{row.name}` | {meaning} | {row.usual} |")
     return "\n".join(lines)
 

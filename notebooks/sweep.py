@@ -53,13 +53,13 @@
 # | `precision` | format of hidden layers' numbers: `float32` `bfloat16` `float64` | `float32` |
 # | `schedule` | learning rate over time: `step` `cosine` `constant` | `step`; for a vit `cosine` |
 # | `clip` | largest gradient norm | no limit |
-# | `vector_lr` | learning rate of vectors (of Muon, Shampoo, SOAP) | 0.001 |
-# | `update_precision` | format of products (of Muon, Shampoo, SOAP): `float32` `bfloat16` `float64` | that of the weights |
-# | `head_optimizer` | update rule of the last layer: `sgd` `sgdw` `adam` `adamw` `signum` `signumw` `sgd_mixed` `adam_mixed` `signum_mixed` `muon` `muonw` `shampoo` `shampoow` `soap` `soapw` `lionc` `lion` `mars` | as the rest |
-# | `head_lr` | learning rate of the last layer | as the rest |
-# | `head_momentum` | momentum of the last layer | as the rest |
-# | `head_weight_decay` | weight decay of the last layer | as the rest |
-# | `centred_head` | centre the last layer's steps over classes | `false` |
+# | `vector_lr` | of vectors, next to Muon, Shampoo, SOAP | 0.001 |
+# | `update_precision` | format of Muon's, Shampoo's, SOAP's products | that of the weights |
+# | `head_optimizer` | of the last layer | as the rest |
+# | `head_lr` | its learning rate | as the rest |
+# | `head_momentum` | its momentum | as the rest |
+# | `head_weight_decay` | its weight decay | as the rest |
+# | `centred_head` | centre last layer's steps over classes | `false` |
 # | `augment` | random crops and flips of images | `false` |
 # | `log_epochs` | epochs to measure at | 0, 1, 2, 5, ..., the last |
 # | `deterministic` | deterministic algorithms on a GPU | `false` |

@@ -157,18 +157,24 @@ def test_no_configs_make_no_chunks():
 # ------------------------------------------------------------ ids
 
 
+MUONS = dict(vector_lr=0.2, update_precision="float64")
+HEADS = dict(head_optimizer="sgdw", head_lr=0.2, head_momentum=0.1, head_weight_decay=0.2)
+
+
 def test_the_id_of_a_run_is_that_of_its_whole_config():
     assert sweep.run_id(RunConfig()) == sweep.run_id(RunConfig(lr=0.01)) == "f05d7ee71a83256a"
     changed = dict(dataset="gaussians", optimizer="sgdw", lr=0.02, momentum=0.5, weight_decay=0.1)
     changed |= dict(seed=1, epochs=3, batch_size=64, train_size=500, width=0.5, clip=1.0, depth=2)
-    changed |= dict(precision="float64", schedule="cosine")
+    changed |= dict(precision="float64", schedule="cosine", centred_head=True)
     others = [RunConfig(**{field: value}) for field, value in changed.items()]
     share = [RunConfig(optimizer="sgd_mixed", coupled_share=s) for s in (0.25, 0.5)]
     model = [RunConfig(dataset="ufm", model="ufm")]
     images = [RunConfig(dataset="cifar10", augment=augment) for augment in (False, True)]
-    configs = [RunConfig(), *others, *share, *model, *images]
+    muon = [RunConfig(optimizer="muon", **{k: v}) for k, v in MUONS.items()]
+    head = [RunConfig(**{"head_optimizer": "adam"} | {k: v}) for k, v in HEADS.items()]
+    configs = [RunConfig(), *others, *share, *model, *images, *muon, *head]
     assert len({sweep.run_id(c) for c in configs}) == len(configs)
-    others = {"model", "coupled_share", "augment", "data_listing"}
+    others = {"model", "coupled_share", "augment", "data_listing", *MUONS, *HEADS}
     assert set(FIELDS) == {*changed, *others}  # a new field wants a row here
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from ncbook.cli.show import one_line_errors
-from ncbook.parameters import BY_NAME, FLAG, GRID, NAME, TRAINING, Row
+from ncbook.parameters import BY_NAME, FLAG, GRID, NAME, TRAINING, Row, shown_names
 
 Options = Mapping[str, Any]  # text or a flag, by the parameter's name; None: not given
 NAMED = ("dataset", "model", "optimizer")  # the command line takes lists of these, too
@@ -41,13 +41,13 @@ def takes(names: Iterable[str], stopped: str = "stopped") -> Callable[[Callable]
 
 
 def _declared(row: Row) -> inspect.Parameter:
-    names = " ".join(row.valid or ()) if row.kind == NAME else ""
+    names = " ".join(shown_names(row))
     listed = row.many or row.name in NAMED
     metavar = "LIST" if listed else "NAME" if row.kind == NAME else "NUMBER"
     usual = "" if row.kind == FLAG else f" [{row.usual}]"
     option = typer.Option(
         f"--{row.name.replace('_', '-')}",
-        help=": ".join(filter(None, (row.help, names))) + usual,
+        help=": ".join(filter(None, (row.help.replace("`", ""), names))) + usual,
         metavar="" if row.kind == FLAG else row.metavar or metavar,
         rich_help_panel=row.group,
         show_default=False,

@@ -8,7 +8,7 @@ from typing import Any, Self
 import ipywidgets as widgets
 import pandas as pd
 
-from ncbook import data, figures
+from ncbook import data, figures, optim
 from ncbook.explore import controls
 from ncbook.explore.panels import LIVE_PANELS, changes, over_epochs
 from ncbook.train import RunConfig, train_members
@@ -112,8 +112,7 @@ class LivePanel(widgets.VBox):
         """The chosen setting, and what trains next to it."""
         chosen = {name: control.value for name, control in self.controls.items()}
         beside, name = chosen.pop("beside"), chosen["optimizer"]
-        twin = name.removesuffix("w") if name.endswith("w") else f"{name}w"
-        other = {TWIN: {"optimizer": twin}, WITHOUT: {"weight_decay": 0.0}}.get(beside, {})
+        other = {TWIN: {"optimizer": _twin(name)}, WITHOUT: {"weight_decay": 0.0}}.get(beside, {})
         first, second = (RunConfig(dataset=DATASET, **chosen | more) for more in ({}, other))
         return [first] if second == first else [first, second]
 
@@ -150,6 +149,13 @@ class LivePanel(widgets.VBox):
             pairs = zip(training.looks, training.runs, strict=True)
             sides = {look["label"]: pd.DataFrame([run]) for look, run in pairs}
             self.table.value = controls.dense(changes(sides))
+
+
+def _twin(name: str) -> str:
+    """The optimizer of the same direction with the other form of decay; itself if there is none."""
+    share = 1 - optim.rule(name).coupled_share
+    twin = optim.Rule(optim.rule(name).direction, share)
+    return next((n for n, rule in optim.OPTIMIZERS.items() if rule == twin), name)
 
 
 def _settings() -> dict[str, widgets.ValueWidget]:
