@@ -17,25 +17,30 @@
 # %% [markdown]
 # # One symmetry decides
 #
-# Why does the optimizer decide whether a network collapses? Because softmax ignores one direction of
-# the last layer, and optimizers differ in one respect: whether their steps stay out of it. Those that
-# do obey one exact law, whatever the network and the data. Those that treat each number of a matrix
-# for itself leak into it, and then only *coupled* weight decay can clean up.
+# *Which optimizers collapse, and why?* Softmax ignores one direction of the last layer's weight, so no
+# gradient ever points along it. An optimizer whose update respects that symmetry leaves this direction
+# to weight decay, which shrinks it by a factor that is known before training: NC0 goes to zero. An
+# optimizer that treats each number for itself pushes $W$ along it, and then NC0 settles where push and
+# decay balance. Coupled or decoupled decay is not what decides; whether the last layer's update
+# respects one reflection is.
 #
 # **What you will learn**
 #
-# - what the flat direction is, and why the gradient has no part along it;
-# - which share of NC3 lies in that direction, and so says nothing about what a network predicts;
+# - the *flat direction* and the *gauge share*: how much of $W$, and of NC3, says nothing about what a
+#   network predicts;
 # - the *reflection principle*: a test of an optimizer, with a proof, that takes one line of code;
-# - which optimizers pass it, and that NC0 then falls by a known factor at each step.
+# - which optimizers pass it, so that NC0 follows one exact law: SGD, but also Muon, Shampoo and SOAP;
+# - what AdamW, Lion and MARS do instead, and that the optimizer of the *last layer alone* decides;
+# - how much of "AdamW does not collapse" is this direction, and how much is not.
 
 # %%
 import numpy as np
 import pandas as pd
 import torch
+from IPython.display import Markdown, display
 from matplotlib import pyplot as plt
 
-from ncbook import figures, metrics, optim
+from ncbook import figures, metrics, optim, store
 from ncbook.theory import symmetry
 
 figures.start_chapter()
@@ -204,3 +209,59 @@ table = pd.DataFrame(
     [vars(f) | {"why": WHY[name]} for name, f in found.items()], found
 )
 figures.shown(table.map(lambda v: f"{v:.0e}" if isinstance(v, float) else v))
+
+# %% [markdown]
+# Three groups. What multiplies whole matrices from the left and the right, or adds gradients up, is
+# equivariant. What divides or takes signs number by number is not: the reflection mixes the rows of
+# $G$, and a sign does not commute with a sum. Adafactor divides whole rows, and fails too. SOAP passes
+# because it is Adam *in the eigenvectors of* $GG^\top$, of which $\mathbf 1$ is one: the same division,
+# in better coordinates.
+
+# %% [markdown]
+# ## One law for all that pass
+#
+# {eq}`law-of-all` has no constant to fit. Every stored run of SGDW, MuonW, ShampooW and SOAPW is a test
+# of it, on each network and data set; so is every run of SGD, whose coupled decay changes the
+# recurrence but not the idea ({doc}`theorem_sgd`), and every run whose *last layer* has one of these
+# rules, whatever the rest has.
+
+# %%
+stored = store.load_runs(status="ok")
+lawful = stored.assign(law=figures.exact_law(stored)).dropna(subset=["law"])
+lawful = lawful.assign(
+    measured=lawful["nc0"] / lawful["nc0_init"],
+    products=figures.products(lawful),
+)
+
+# %% [markdown]
+# The law holds for exact arithmetic. So we tell runs apart by the format in which the update's
+# products are computed: float64, float32, or bfloat16, as Muon is used in practice.
+
+
+# %% tags=["hide-input"]
+def draw_law(runs):
+    """NC0's share left, measured against the law's, in a panel for each format."""
+    return figures.parity_by_precision(
+        runs, "NC0 at the end over NC0 at the start"
+    )
+
+
+def closeness(runs):
+    """How far runs are from the law, by optimizer and format."""
+    seen = runs[runs["law"] > runs["products"].map(figures.FLOORS)]
+    error = (seen["measured"] / seen["law"] - 1).abs()
+    by = [seen["head_optimizer"].fillna(seen["optimizer"]), seen["products"]]
+    table = error.groupby(by).agg(runs="size", median="median", largest="max")
+    return figures.shown(
+        table.rename(figures.LABELS, level=0).rename_axis(
+            ["last layer", "format"]
+        ),
+        **dict.fromkeys(["median", "largest"], "{:.1e}"),
+    )
+
+
+LINES = """for optimizer in muonw shampoow soapw; do
+    papermill notebooks/sweep.ipynb out.ipynb -p optimizer $optimizer -p seeds "[0, 1, 2]" \\
+        -p precision float64
+done"""
+figures.with_lines(lawful, LINES, draw_law)

@@ -40,6 +40,7 @@ from ncbook.figures.selecting import (
     having,
     of_setting,
     on_grid,
+    uniform,
     over_seeds,
 )
 from ncbook.figures.style import (

@@ -42,6 +42,16 @@ def of_setting(runs: pd.DataFrame, **setting: object) -> pd.DataFrame:
     return runs[kept].assign(**{name: np.nan for name in columns if name not in runs})
 
 
+def uniform(runs: pd.DataFrame) -> pd.DataFrame:
+    """The runs whose last layer moves as the rest does: with the same optimizer, not centred."""
+    own = pd.Series(False, index=runs.index)
+    if "head_optimizer" in runs:
+        own |= runs["head_optimizer"].notna()
+    if "centred_head" in runs:
+        own |= runs["centred_head"].eq(True)
+    return runs[~own]
+
+
 def on_grid(runs: pd.DataFrame, grids: Mapping[str, Any]) -> pd.DataFrame:
     """The runs at points of their optimizer's grid, such as ``sweep.GRIDS``."""
     kept = pd.Series(False, index=runs.index)
