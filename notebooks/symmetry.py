@@ -37,7 +37,6 @@
 import numpy as np
 import pandas as pd
 import torch
-from IPython.display import Markdown, display
 from matplotlib import pyplot as plt
 
 from ncbook import figures, metrics, optim, store
@@ -228,10 +227,9 @@ figures.shown(table.map(lambda v: f"{v:.0e}" if isinstance(v, float) else v))
 # %%
 stored = store.load_runs(status="ok")
 lawful = stored.assign(law=figures.exact_law(stored)).dropna(subset=["law"])
-lawful = lawful.assign(
-    measured=lawful["nc0"] / lawful["nc0_init"],
-    products=figures.products(lawful),
-)
+lawful["measured"] = lawful["nc0"] / lawful["nc0_init"]
+lawful["last layer"] = figures.head_optimizer(lawful).map(figures.LABELS)
+lawful["format"] = figures.products(lawful)
 
 # %% [markdown]
 # The law holds for exact arithmetic. So we tell runs apart by the format in which the update's
@@ -241,27 +239,211 @@ lawful = lawful.assign(
 # %% tags=["hide-input"]
 def draw_law(runs):
     """NC0's share left, measured against the law's, in a panel for each format."""
-    return figures.parity_by_precision(
-        runs, "NC0 at the end over NC0 at the start"
+    return figures.parity_by_format(
+        runs, "The exact law, in every run that it is about"
     )
 
 
-def closeness(runs):
-    """How far runs are from the law, by optimizer and format."""
-    seen = runs[runs["law"] > runs["products"].map(figures.FLOORS)]
+def show_errors(runs):
+    """How far runs are from the law that leaves a share of NC0 which rounding cannot make."""
+    seen = runs[runs["law"] > 1e-9]
     error = (seen["measured"] / seen["law"] - 1).abs()
-    by = [seen["head_optimizer"].fillna(seen["optimizer"]), seen["products"]]
-    table = error.groupby(by).agg(runs="size", median="median", largest="max")
+    groups = error.groupby([seen["format"], seen["last layer"]], sort=False)
+    table = groups.agg(runs="size", median="median", largest="max").sort_index()
     return figures.shown(
-        table.rename(figures.LABELS, level=0).rename_axis(
-            ["last layer", "format"]
-        ),
-        **dict.fromkeys(["median", "largest"], "{:.1e}"),
+        table, **dict.fromkeys(["median", "largest"], "{:.1e}")
     )
 
 
 LINES = """for optimizer in muonw shampoow soapw; do
+    papermill notebooks/sweep.ipynb out.ipynb -p optimizer $optimizer -p seeds "[0, 1, 2]"
     papermill notebooks/sweep.ipynb out.ipynb -p optimizer $optimizer -p seeds "[0, 1, 2]" \\
         -p precision float64
+    papermill notebooks/sweep.ipynb out.ipynb -p optimizer $optimizer -p seeds "[0, 1, 2]" \\
+        -p update_precision bfloat16
 done"""
-figures.with_lines(lawful, LINES, draw_law)
+figures.with_lines(lawful, LINES, draw_law, show_errors)
+
+# %% [markdown]
+# *Each dot is a run; on the line, NC0 fell by exactly what the law says. The table has the relative
+# distance from the law, of runs for which it predicts a share above $10^{-9}$.*
+#
+# In float64 the law is exact for all of them. In float32 it stays exact for SGD, SGDW and ShampooW until
+# NC0 is as small as rounding, and fails for MuonW and SOAPW: their dots leave the line where NC0 reaches
+# a floor. The next section says where that floor comes from.
+
+# %% [markdown]
+# @@FLOOR@@
+#
+# ## Only the last layer's optimizer decides
+#
+# The principle is about the last layer's update, and about nothing below it. That is a prediction: give
+# the last layer one optimizer and the rest another, and NC0 must follow the last layer's. Five
+# optimizers, each on either part, on the digits network; all 25 pairs, five seeds each.
+
+# %%
+DIGITS = dict(dataset="digits", model="mlp", epochs=200)
+NUMBERS = {  # learning rate, weight decay
+    "sgd": (0.0679, 0.05),
+    "adam": (0.005, 0.05),
+    "muonw": (0.02, 2.0),
+    "adamw": (0.005, 5.0),
+    "signumw": (0.001, 5.0),
+}
+
+
+def trained(optimizer, head, **setting):
+    """The stored runs with one optimizer in the hidden layers and one in the last."""
+    lr, decay = NUMBERS[optimizer]
+    own = dict(
+        zip(("head_lr", "head_weight_decay"), NUMBERS[head], strict=True)
+    )
+    own |= dict(head_optimizer=head, head_momentum=0.9)
+    given = dict(optimizer=optimizer, lr=lr, weight_decay=decay, momentum=0.9)
+    given |= own if head != optimizer else {}
+    runs = figures.of_setting(stored, **setting, **given)
+    return runs.assign(
+        hidden=figures.LABELS[optimizer], last=figures.LABELS[head]
+    )
+
+
+pairs = pd.concat([trained(o, h, **DIGITS) for o in NUMBERS for h in NUMBERS])
+
+# %% tags=["hide-input"]
+SHOWN = {
+    "gauge_share": "gauge share",
+    "nc3": "NC3",
+    "nc3_centred": "NC3, centred W",
+}
+
+
+def draw_pairs(runs):
+    """Medians over the seeds: a row a hidden optimizer, a column an optimizer of the last layer."""
+    names = [figures.LABELS[name] for name in NUMBERS]
+    return figures.tables_as_maps(runs, "hidden", "last", names, SHOWN)
+
+
+PAIR_LINES = """papermill notebooks/sweep.ipynb out.ipynb -p optimizer adamw -p lrs 0.005 \\
+    -p weight_decays 5 -p momenta 0.9 -p seeds "[0, 1, 2, 3, 4]" -p head_optimizer sgd \\
+    -p head_lr 0.0679 -p head_weight_decay 0.05   # and so on, for each pair"""
+figures.with_lines(pairs, PAIR_LINES, draw_pairs)
+
+# %% [markdown]
+# *Rows: the optimizer of the hidden layers. Columns: that of the last layer. Medians over five seeds;
+# one colour scale, dark is small.*
+#
+# Read it by columns. Under SGD, Adam or MuonW in the last layer the gauge share is gone, and NC3 is
+# small, whatever the rest is trained with; AdamW and SignumW in the last layer keep it, whatever the
+# rest. Each column is nearly constant, and the rows differ little. The hidden layers' optimizer does
+# matter for what no gauge can touch: look at the right map.
+
+
+# %% tags=["hide-input"]
+def show_pairs(runs):
+    """NC2 and NC3 with the range over seeds, of four corners."""
+    corners = runs[
+        runs["hidden"].isin(["SGD", "AdamW"])
+        & runs["last"].isin(["SGD", "AdamW"])
+    ]
+    named = {"gauge_share": "gauge share", "nc2": "NC2"} | SHOWN
+    groups = corners.groupby(["hidden", "last"], sort=False)
+    return figures.shown(
+        groups[list(named)].agg(figures.with_range).rename(columns=named)
+    )
+
+
+figures.show_if_any(pairs, "", show_pairs)
+
+# %% [markdown]
+# *The four corners of the map: medians, and below them the least and the largest of five seeds.*
+#
+# The same corners on two other networks, an MLP on 6,000 MNIST images and a ResNet9 of width 1/8 on 2,000
+# Fashion-MNIST images:
+
+# %%
+NETWORKS = {
+    "MLP, digits": DIGITS,
+    "MLP, MNIST": dict(
+        dataset="mnist", model="mlp", epochs=50, train_size=6000
+    ),
+    "ResNet9, Fashion-MNIST": dict(
+        dataset="fashion_mnist",
+        model="resnet9",
+        epochs=100,
+        width=1 / 8,
+        train_size=2000,
+    ),
+}
+CORNERS = [
+    ("adamw", "adamw"),
+    ("adamw", "sgd"),
+    ("sgd", "adamw"),
+    ("sgd", "sgd"),
+]
+elsewhere = pd.concat(
+    trained(*pair, **setting).assign(network=name)
+    for name, setting in NETWORKS.items()
+    for pair in CORNERS
+)
+
+
+# %% tags=["hide-input"]
+def show_corners(runs):
+    """NC3 of the corners, by network."""
+    groups = runs.groupby(["network", "hidden", "last"], sort=False)
+    table = groups[list(SHOWN)].agg(figures.with_range).rename(columns=SHOWN)
+    return figures.shown(table.assign(seeds=groups.size()))
+
+
+figures.show_if_any(elsewhere, "", show_corners)
+
+# %% [markdown]
+# ## Is it only gauge?
+#
+# NC0 and the gauge part of NC3 are about a direction that no prediction sees. Does AdamW fail to collapse
+# in any sense that matters? {eq}`nc3-split` separates the two. One strong weight decay for each optimizer,
+# on three networks:
+
+# %%
+STRONG = NUMBERS | {
+    "sgdw": (0.0679, 0.5),
+    "signum": (0.001, 0.05),
+    "muon": (0.02, 0.05),
+    "shampoo": (0.02, 0.005),
+    "shampoow": (0.02, 0.5),
+    "soap": (0.005, 0.05),
+    "soapw": (0.005, 2.0),
+    "lionc": (0.0003, 0.05),
+    "lion": (0.0003, 5.0),
+    "mars": (0.005, 5.0),
+}
+
+
+def at_strong_decay(name):
+    """The runs of one network, each optimizer at its setting in `STRONG`."""
+    rows = figures.of_setting(stored, **NETWORKS[name], momentum=0.9)
+    numbers = pd.Series(
+        list(zip(rows["lr"], rows["weight_decay"], strict=True)), rows.index
+    )
+    return rows[numbers == rows["optimizer"].map(STRONG)].assign(network=name)
+
+
+strong = pd.concat(map(at_strong_decay, NETWORKS))
+strong = strong[strong["nc3_centred"].notna()]
+
+# %% tags=["hide-input"]
+ORDER = ["sgd", "sgdw", "muon", "muonw", "shampoo", "shampoow", "soap", "soapw"]
+ORDER += ["adam", "signum", "lionc", "adamw", "signumw", "lion", "mars"]
+
+
+def draw_strong(runs):
+    return figures.raw_and_centred(
+        runs, "network", ORDER, "NC3 with and without its gauge"
+    )
+
+
+figures.show_if_any(strong, "", draw_strong)
+
+# %% [markdown]
+# *Circle: NC3. Dot: NC3 of the centred W. Bars: from the least to the largest seed. What lies between
+# circle and dot is gauge.*

@@ -13,8 +13,8 @@ from ncbook.train import RunConfig
 PUBLISHED = Path(__file__).parents[2] / "book" / "results"
 LINE = "papermill notebooks/sweep.ipynb out.ipynb -p optimizer adamw"
 NEEDED = ["dataset", "model", "lr", "momentum", "weight_decay", "seed"]
-OWN_CONTROL = {"dataset", "model", *figures.SWEPT}
-RECIPE = {f.name: f.default for f in fields(RunConfig) if f.name not in OWN_CONTROL}
+NOT_IN_RECIPE = {"dataset", "model", *figures.SWEPT, *figures.FILLED_IN}
+RECIPE = {f.name: f.default for f in fields(RunConfig) if f.name not in NOT_IN_RECIPE}
 MEASURES = figures.METRICS | figures.ACCURACIES
 
 

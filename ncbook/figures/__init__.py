@@ -23,11 +23,15 @@ from ncbook.figures.plots import (
     heatmaps,
     over_epochs,
     parity,
+    parity_by_format,
+    raw_and_centred,
     scatters,
     singular_values,
+    tables_as_maps,
 )
 from ncbook.figures.selecting import (
     CONVERGED,
+    FILLED_IN,
     LAW_FROM,
     LAWFUL,
     SWEPT,
@@ -38,10 +42,12 @@ from ncbook.figures.selecting import (
     exact_law,
     fraction_of_start,
     having,
+    head_optimizer,
     of_setting,
     on_grid,
-    uniform,
     over_seeds,
+    products,
+    uniform,
 )
 from ncbook.figures.style import (
     ACCURACIES,

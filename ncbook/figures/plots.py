@@ -1,6 +1,6 @@
 """Every kind of figure: lines against a setting or over the epochs, heatmaps, scatters, parity."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -13,7 +13,15 @@ from matplotlib.ticker import PercentFormatter
 
 from ncbook import stats, text
 from ncbook.figures import style
-from ncbook.figures.selecting import LAW_FROM, by_optimizer, converged, exact_law, over_seeds
+from ncbook.figures.selecting import (
+    LAW_FROM,
+    by_optimizer,
+    converged,
+    exact_law,
+    head_optimizer,
+    over_seeds,
+    products,
+)
 from ncbook.figures.style import ACCURACIES, MAIN, METRICS, MIXED, colour_of, label_of
 
 X_LABELS = {
@@ -31,6 +39,9 @@ MARKS = ["o", "s", "^", "D", "v"]
 TWO = ("nc0", "nc3")
 
 Names = Sequence[str]
+FORMATS = ("float64", "float32", "bfloat16")
+MAP_FROM = 1e-3  # and all that is smaller, in the same colour
+SMALLEST = 1e-12  # share of NC0 at the edge of the parity plots
 
 
 def against_weight_decay(
@@ -233,3 +244,87 @@ def parity(runs: pd.DataFrame, title: str = "") -> Figure:
     words = "NC0 measured against NC0 by the exact law, and the line of equality"
     figure.set_label(f"{title}. {words}")
     return style.finish(figure, np.array([axis]), title)
+
+
+def parity_by_format(runs: pd.DataFrame, title: str = "") -> Figure:
+    """NC0 at the end over its start against the exact law's prediction, one dot a run in the colour
+    of its last layer's optimizer, in a panel for each number format of the update. The line is no
+    fit: on it both are equal. Runs below ``SMALLEST`` are drawn there."""
+    law, left = exact_law(runs), runs["nc0"] / runs["nc0_init"]
+    runs = runs.assign(
+        law=law.clip(SMALLEST), left=left.clip(SMALLEST), optimizer=head_optimizer(runs)
+    )
+    runs = runs[law.notna() & (runs["nc0"] > 0)]
+    kinds = [kind for kind in FORMATS if (products(runs) == kind).any()]
+    look = dict(figsize=(3.2 * len(kinds) + 1, 3.6), sharex=True, sharey=True, squeeze=False)
+    figure, (axes,) = plt.subplots(1, max(1, len(kinds)), **look, layout="constrained")
+    for axis, kind in zip(axes, kinds, strict=False):
+        rows = runs[products(runs) == kind]
+        for name, own in by_optimizer(rows):
+            dots = dict(s=18, facecolor="none", edgecolor=colour_of(name), lw=0.9)
+            axis.scatter(own["law"], own["left"], **dots, label=label_of(name))
+        axis.axline((1, 1), (10, 10), color="#555555", lw=0.8, zorder=0)
+        axis.set(xscale="log", yscale="log", title=f"{kind} (n = {len(rows):,})")
+        axis.set_xlabel("NC0 left by the law")
+    axes[0].set_ylabel("NC0 left, measured")
+    figure.set_label(f"{title}. Share of NC0 left, measured against the exact law, by format")
+    return style.finish(figure, axes, title)
+
+
+def tables_as_maps(
+    runs: pd.DataFrame, rows: str, columns: str, order: Names, metrics: Mapping[str, str]
+) -> Figure:
+    """Medians of some metrics over the runs of each pair of values of two columns, as coloured
+    tables on one logarithmic scale, which starts at ``MAP_FROM``.
+
+    Args:
+        rows, columns: of the runs, whose values are in ``order``.
+        metrics: columns of the runs, with their titles.
+    """
+    size = (3.1 * len(metrics) + 1.2, 3.3)
+    figure, axes = plt.subplots(1, len(metrics), figsize=size, sharey=True, layout="constrained")
+    for axis, (metric, title) in zip(axes, metrics.items(), strict=True):
+        table = runs.pivot_table(index=rows, columns=columns, values=metric, aggfunc="median")
+        table = table.reindex(index=order, columns=order)
+        words = dict(annot=table.map(_short), fmt="", annot_kws={"fontsize": 8})
+        look = dict(norm=LogNorm(MAP_FROM, 1), cmap="viridis", linewidths=0.5, cbar=False)
+        sns.heatmap(table.clip(MAP_FROM), ax=axis, **look, **words)
+        axis.set(title=title, xlabel=f"{columns} layer", ylabel="")
+        axis.tick_params(rotation=0, labelsize=8)
+    axes[0].set_ylabel(f"{rows} layers")
+    figure.set_label(f"{', '.join(metrics.values())} for each pair of optimizers")
+    return style.finish(figure, axes, "")
+
+
+def raw_and_centred(runs: pd.DataFrame, panel: str, order: Names, title: str = "") -> Figure:
+    """NC3 of W (circle) and of W centred over the classes (dot), median over the seeds with a bar
+    from the least to the largest; a row an optimizer, a panel a value of the column ``panel``.
+    What lies between the two is gauge: no prediction depends on it."""
+    names = list(dict.fromkeys(runs[panel]))
+    size = (2.7 * max(1, len(names)) + 1.6, 0.27 * len(order) + 1.4)
+    look = dict(figsize=size, sharex=True, sharey=True, squeeze=False, layout="constrained")
+    figure, (axes,) = plt.subplots(1, max(1, len(names)), **look)
+    for axis, name in zip(axes, names, strict=False):
+        for height, optimizer in enumerate(order):
+            own = runs[(runs[panel] == name) & (runs["optimizer"] == optimizer)]
+            _dumbbell(axis, height, own, colour_of(optimizer))
+        axis.set(xscale="log", title=name, xlabel="NC3")
+        axis.grid(axis="y", visible=False)
+    axes[0].set_yticks(range(len(order)), [label_of(name) for name in order])
+    axes[0].invert_yaxis()
+    for label, face in (("NC3", "none"), ("NC3, centred W", "#555555")):
+        axes[0].scatter([], [], s=34, facecolor=face, edgecolor="#555555", label=label)
+    figure.set_label(f"{title}. NC3 and NC3 of the centred W, by optimizer")
+    return style.finish(figure, axes, title)
+
+
+def _dumbbell(axis: Axes, height: float, runs: pd.DataFrame, colour: str) -> None:
+    """One row of ``raw_and_centred``."""
+    if runs.empty:
+        return
+    ends = runs[["nc3", "nc3_centred"]].agg(["median", "min", "max"])
+    axis.plot(ends.loc["median"], [height, height], color=colour, lw=1)
+    for metric, face, lift in (("nc3", "none", -0.12), ("nc3_centred", colour, 0.12)):
+        axis.hlines(height + lift, *ends.loc[["min", "max"], metric], color=colour, lw=2, alpha=0.4)
+        middle = ends.loc["median", metric]
+        axis.scatter(middle, height, s=34, facecolor=face, edgecolor=colour, zorder=3)

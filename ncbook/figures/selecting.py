@@ -15,6 +15,7 @@ from ncbook.train import SCHEDULES, RunConfig, learning_rate_factors
 
 CONVERGED = rule.LEARNED
 SWEPT = ("optimizer", "lr", "momentum", "weight_decay", "coupled_share", "seed")
+FILLED_IN = ("vector_lr",)  # by RunConfig, where an optimizer needs it
 # The optimizers that the exact law holds for, if they move the last layer.
 LAWFUL = ("sgd", "sgdw", "sgd_mixed", "muonw", "shampoow", "soapw")
 HEAD_NUMBERS = {name: f"head_{name}" for name in ("lr", "momentum", "weight_decay")}
@@ -25,14 +26,14 @@ TRAINING_IMAGES |= {data.UFM: data.UFM_SAMPLES}
 
 def of_setting(runs: pd.DataFrame, **setting: object) -> pd.DataFrame:
     """The runs with these settings, and with the defaults of ``RunConfig`` for all that is neither
-    named here nor swept. Null, or a column that an older store lacks, stands for the default. The
-    result has the metrics' columns even if it is empty.
+    named here nor swept (of ``FILLED_IN`` any value). Null, or a column that an older store lacks,
+    stands for the default. The result has the metrics' columns even if it is empty.
 
     >>> runs = pd.DataFrame({"dataset": ["digits", "mnist"], "epochs": [200, 200]})
     >>> of_setting(runs, dataset="mnist")["dataset"].tolist()
     ['mnist']
     """
-    defaults = {f.name: f.default for f in fields(RunConfig) if f.name not in SWEPT}
+    defaults = {f.name: f.default for f in fields(RunConfig) if f.name not in (*SWEPT, *FILLED_IN)}
     defaults["schedule"] = models.MODELS[setting.get("model", defaults["model"])].schedule
     kept = pd.Series(True, index=runs.index)
     for name, wanted in (defaults | setting).items():
@@ -124,6 +125,20 @@ def exact_law(runs: pd.DataFrame) -> pd.Series:
     for (steps, epochs, schedule), rows in runs[lawful].groupby(["steps", "epochs", "schedule"]):
         left[rows.index] = _law(rows, int(steps), int(epochs), schedule)
     return left
+
+
+def products(runs: pd.DataFrame) -> pd.Series:
+    """The number format of each run's update: that of Muon's, Shampoo's and SOAP's products, if it
+    has one of its own, else that of the last layer, which is float32 or float64."""
+    own = runs.get("update_precision", pd.Series(None, index=runs.index, dtype=object))
+    wide = runs["precision"].eq("float64")
+    return own.fillna(wide.map({True: "float64", False: "float32"}))
+
+
+def head_optimizer(runs: pd.DataFrame) -> pd.Series:
+    """The optimizer of each run's last layer."""
+    own = runs.get("head_optimizer", pd.Series(None, index=runs.index, dtype=object))
+    return own.fillna(runs["optimizer"])
 
 
 def _last_layers(runs: pd.DataFrame) -> pd.DataFrame:

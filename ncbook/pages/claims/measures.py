@@ -33,7 +33,8 @@ Numbers = dict[str, float | str]
 class Rows:
     """The stored runs that measures read: the digits sweeps, their epochs, the UFM sweep; which of
     the paper's optimizers have no digits runs, with ``ufm`` if there are no UFM runs; all runs of
-    the paper's networks, of any width and data; and the digits runs of AdamW at torch's decay."""
+    the paper's networks, of any width and data, whose last layer moves as the rest does; and the
+    digits runs of AdamW at torch's decay."""
 
     digits: pd.DataFrame
     history: pd.DataFrame
@@ -60,7 +61,7 @@ def read_rows(results: str | Path | None = None) -> Rows:
         store.load_history(results, run_id=list(runs["run_id"])),
         ufm.assign(train_size=samples)[samples == samples.max()],
         tuple(name for name in (*sweep.GRIDS, data.UFM) if name not in present),
-        store.load_runs(results, model=list(NETWORKS)),
+        figures.uniform(store.load_runs(results, model=list(NETWORKS))),
         stored[(stored["optimizer"] == "adamw") & (stored["weight_decay"] == TORCH_DECAY)],
     )
 
