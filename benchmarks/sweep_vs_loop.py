@@ -2,6 +2,7 @@
 
     python benchmarks/sweep_vs_loop.py sgd                  # the whole grid; some 20 minutes
     python benchmarks/sweep_vs_loop.py adamw --lrs 1 --epochs 50 --repeats 1
+    python benchmarks/sweep_vs_loop.py muonw --lrs 1        # next to torch.optim.Muon and AdamW
 
 In turns, on the same data, networks, seeds and schedule:
 
@@ -42,17 +43,29 @@ from ncbook.train import RunConfig, learning_rate_factor
 NOTEBOOK = Path(__file__).parent.parent / "notebooks" / "sweep.ipynb"
 Results = list[tuple[float, float]]  # (training accuracy, NC0) of each run
 
-MAKE = {
-    "sgd": lambda p, c: torch.optim.SGD(
-        p, c.lr, momentum=c.momentum, weight_decay=c.weight_decay, fused=True
-    ),
-    "adam": lambda p, c: torch.optim.Adam(
-        p, c.lr, betas=(c.momentum, 0.999), weight_decay=c.weight_decay, fused=True
-    ),
-    "adamw": lambda p, c: torch.optim.AdamW(
-        p, c.lr, betas=(c.momentum, 0.999), weight_decay=c.weight_decay, fused=True
-    ),
-}
+
+def sgd(params: list[nn.Parameter], c: RunConfig) -> list[torch.optim.Optimizer]:
+    decay = c.weight_decay
+    return [torch.optim.SGD(params, c.lr, momentum=c.momentum, weight_decay=decay, fused=True)]
+
+
+def adam(params: list[nn.Parameter], c: RunConfig) -> list[torch.optim.Optimizer]:
+    kind = torch.optim.AdamW if c.optimizer == "adamw" else torch.optim.Adam
+    betas = c.momentum, 0.999
+    return [kind(params, c.lr, betas, weight_decay=c.weight_decay, fused=True)]
+
+
+def muonw(params: list[nn.Parameter], c: RunConfig) -> list[torch.optim.Optimizer]:
+    """torch's Muon, whose products are bfloat16, for matrices, and AdamW for vectors."""
+    matrices = [p for p in params if p.dim() == 2]
+    vectors = [p for p in params if p.dim() < 2]
+    muon = torch.optim.Muon(matrices, c.lr, c.weight_decay, c.momentum)
+    betas = c.momentum, 0.999
+    rest = torch.optim.AdamW(vectors, c.vector_lr, betas, weight_decay=c.weight_decay, fused=True)
+    return [muon, rest]
+
+
+MAKE = {"sgd": sgd, "adam": adam, "adamw": adam, "muonw": muonw}
 
 
 def plain_run(config: RunConfig, dataset: data.Dataset) -> tuple[float, float]:
@@ -60,17 +73,20 @@ def plain_run(config: RunConfig, dataset: data.Dataset) -> tuple[float, float]:
     torch.manual_seed(config.seed)
     shape = dataset.train_x.shape[1:]
     net = models.build(config.model, dataset.num_classes, shape[0], input_shape=shape)
-    optimizer = MAKE[config.optimizer](net.parameters(), config)
+    optimizers = MAKE[config.optimizer](list(net.parameters()), config)
+    groups = [group for optimizer in optimizers for group in optimizer.param_groups]
+    rates = [group["lr"] for group in groups]
     order = torch.Generator().manual_seed(config.seed)
     for epoch in range(config.epochs):
-        for group in optimizer.param_groups:
-            group["lr"] = config.lr * learning_rate_factor(epoch, config.epochs)
+        for group, rate in zip(groups, rates, strict=True):
+            group["lr"] = rate * learning_rate_factor(epoch, config.epochs)
         permutation = torch.randperm(len(dataset.train_y), generator=order)
         for batch in permutation.split(config.batch_size):
-            optimizer.zero_grad()
+            net.zero_grad()
             logits = net(dataset.train_x[batch])
             nn.functional.cross_entropy(logits, dataset.train_y[batch]).backward()
-            optimizer.step()
+            for optimizer in optimizers:
+                optimizer.step()
     net.eval()
     with torch.no_grad():
         accuracy = (net(dataset.train_x).argmax(1) == dataset.train_y).double().mean().item()
