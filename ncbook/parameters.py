@@ -8,6 +8,7 @@ prints these tables' rows. This module imports nothing that takes time: ``ncbook
 import difflib
 import math
 import os
+import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ NAME, NUMBER, WHOLE, FLAG = "name", "number", "whole", "flag"
 GRID, TRAINING, PLACE, MEASURING = "Grid", "Training", "Place", "Measuring"
 WORDS = {NAME: "a name", NUMBER: "a number", WHOLE: "a whole number", FLAG: "true or false"}
 NEVER = object()  # not even None
+# What a word in a valid name stands for.
+STANDS_FOR = {"PATH": r"(?s:.*)", "MODULE": r"[A-Za-z_][\w.]*", "CLASS": r"[A-Za-z_]\w*"}
 BOOLEANS = {"true": True, "false": False}
 
 
@@ -73,8 +76,8 @@ class Row:
             of no option, but filled in.
         help: what it is; its label ends before the first parenthesis.
         default: of ``RunConfig``; None is valid if it is the default.
-        valid: names (``PATH`` at the end of one stands for any path), a pair such as ``POSITIVE``,
-            or a range of whole numbers.
+        valid: names (the words of ``STANDS_FOR`` in one stand for others), a pair such as
+            ``POSITIVE``, or a range of whole numbers.
         empty: what an empty value means, in Markdown; by default the default.
         field: of ``RunConfig``, and column of the store; by default the name, or its singular.
         many: whether a request may have several values: an axis of the grid.
@@ -139,9 +142,12 @@ class Row:
 
     def check_known(self, value: Any) -> None:
         """Raise ``ValueError``, naming the valid ones, unless the name is one of them."""
-        prefixes = tuple(name.removesuffix("PATH") for name in self.valid if ":" in name)
-        if value not in self.valid and not str(value).startswith(prefixes):
+        if not self.is_known(value):
             raise ValueError(f"unknown {self.field} {value!r}; valid: {', '.join(self.valid)}")
+
+    def is_known(self, value: Any) -> bool:
+        """Whether it is one of the valid names, or what one stands for."""
+        return any(re.fullmatch(_pattern(name), str(value), re.ASCII) for name in self.valid)
 
     def read(self, value: Any) -> Any:
         """A notebook's or an option's value: a tuple if there may be many, else one value, or None
@@ -162,6 +168,12 @@ class Row:
         except (TypeError, AttributeError, LookupError, ValueError, ArithmeticError):
             words = f"{WORDS[self.kind][2:]}s" if self.many else WORDS[self.kind]
             raise ValueError(f"{self.name} must be {words}, got {value!r}") from None
+
+
+def _pattern(name: str) -> str:
+    """A regular expression of the names that a valid one of a table's row stands for."""
+    kind, colon, rest = name.partition(":")
+    return STANDS_FOR.get(kind, re.escape(kind)) + colon + STANDS_FOR.get(rest, re.escape(rest))
 
 
 def _number(value: Any) -> int | float:
@@ -187,6 +199,7 @@ READERS[FLAG] = lambda value: BOOLEANS[str(value).strip().lower()]
 OPTIMIZERS = ("sgd", "sgdw", "adam", "adamw", "signum", "signumw")
 OPTIMIZERS += ("sgd_mixed", "adam_mixed", "signum_mixed")
 OPTIMIZERS += ("muon", "muonw", "shampoo", "shampoow", "soap", "soapw", "lionc", "lion", "mars")
+OPTIMIZERS += ("MODULE:CLASS",)  # a reader's own
 DATA = ("digits", "gaussians", "ufm", "mnist", "fashion_mnist", "cifar10")
 DATA += ("folder:PATH", "imagenet:PATH")
 MODELS = ("mlp", "ufm", "resnet9", "vgg9", "vit", "resnet50")
@@ -272,6 +285,7 @@ TABLE = (
     Row("scheduler", NAME, PLACE, "Dask scheduler to use", empty="this machine", metavar="ADDRESS"),
     Row("device", NAME, PLACE, "`cpu`, `cuda` or `cuda:1`", empty="a GPU if there is one"),
     Row("data_listing", NAME, None, "fingerprint of a folder's images"),
+    Row("class_file", NAME, None, "fingerprint of the file of MODULE:CLASS", before=None),
 )
 BY_NAME = {row.name: row for row in TABLE if row.group}  # those that users set
 FIELDS = {row.field: row for row in TABLE if row.group in (GRID, TRAINING, None)}  # of a run

@@ -282,6 +282,9 @@ SAME = [
     dict(optimizer="adamw", lr=0.001, weight_decay=0.5, batch_size=13),
     dict(optimizer="sgd_mixed", coupled_share=0.3, weight_decay=0.05, clip=0.1, momentum=0.5),
     dict(model="vit", depth=2, width=1 / 8, optimizer="adam", lr=0.001, weight_decay=0.05, clip=1),
+    dict(optimizer="muonw", lr=0.02, weight_decay=0.5, vector_lr=0.01),
+    dict(optimizer="adamw", lr=0.003, weight_decay=0.5, head_optimizer="sgd", head_lr=0.01),
+    dict(optimizer="adamw", lr=0.001, weight_decay=0.5, centred_head=True),
 ]
 
 
@@ -475,6 +478,24 @@ def test_a_checkpoint_of_a_finished_run_is_its_result(own_tree, tmp_path):
     remove_checkpoint(c, options["checkpoints"])
     remove_checkpoint(c, options["checkpoints"])
     assert not list(options["checkpoints"].iterdir())
+
+
+def test_a_readers_own_class_goes_on_from_its_checkpoint(tree, tmp_path):
+    """torch's Adam, named as a class: it is our adam, too."""
+    c = dict(optimizer="torch.optim:Adam", lr=0.001, epochs=2)
+    whole, _ = train(tree, **c)
+
+    def stop(epoch, members):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(tree, options={"checkpoints": tmp_path, "on_epoch": stop}, **c)
+    resumed, _ = train(tree, options={"checkpoints": tmp_path}, **c)
+    assert numbers(resumed) == numbers(whole)
+    ours, _ = train(tree, **c | {"optimizer": "adam"})
+    assert whole["nc0"] == pytest.approx(ours["nc0"], rel=1e-4)
+    lost, _ = train(tree, **c | {"lr": 1e30})
+    assert lost["status"] == "diverged"
 
 
 def test_resume_false_starts_anew(tree, tmp_path):

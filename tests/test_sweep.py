@@ -174,7 +174,7 @@ def test_the_id_of_a_run_is_that_of_its_whole_config():
     head = [RunConfig(**{"head_optimizer": "adam"} | {k: v}) for k, v in HEADS.items()]
     configs = [RunConfig(), *others, *share, *model, *images, *muon, *head]
     assert len({sweep.run_id(c) for c in configs}) == len(configs)
-    others = {"model", "coupled_share", "augment", "data_listing", *MUONS, *HEADS}
+    others = {"model", "coupled_share", "augment", "data_listing", "class_file", *MUONS, *HEADS}
     assert set(FIELDS) == {*changed, *others}  # a new field wants a row here
 
 

@@ -2,8 +2,10 @@
 
 Colours belong to optimizers and are the same everywhere: the colour-blind-safe ones of Okabe and
 Ito, "Color Universal Design" (2008), one hue a direction, dark if coupled. Decoupled decay is drawn
-dashed.
+dashed. A reader's own class, whose form of decay is not known, is dash-dotted.
 """
+
+import zlib
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -15,6 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from ncbook import optim, text
+from ncbook.parameters import FIELDS
 
 TITLE = 150  # characters, more than a page has room for
 OPTIMIZERS = {
@@ -35,6 +38,8 @@ OPTIMIZERS = {
     "lion": ("Lion", "#999933"),
     "mars": ("MARS", "#555555"),
 }
+# Of readers' own classes, by a hash of the name; of Tol's muted palette.
+OWN_COLOURS = ("#882255", "#44AA99", "#AA4499", "#117733", "#6699CC", "#994455")
 LABELS = {name: label for name, (label, _) in OPTIMIZERS.items()}
 COLOURS = {name: colour for name, (_, colour) in OPTIMIZERS.items()}
 MIXED = "_mixed"  # how the names of section 3.4's optimizers end
@@ -59,24 +64,36 @@ def use_style() -> None:
 def look(optimizer: str) -> dict[str, str]:
     """How an optimizer's line looks everywhere: its colour, its label, dashed if decoupled."""
     rule = optim.OPTIMIZERS.get(optimizer)
-    style = "--" if rule and rule.coupled_share == 0 else "-"
+    style = "-." if is_own(optimizer) else "--" if rule and rule.coupled_share == 0 else "-"
     return {"color": colour_of(optimizer), "label": label_of(optimizer), "linestyle": style}
 
 
+def is_own(optimizer: str) -> bool:
+    """Whether it is named as a reader's own class is, ``MODULE:CLASS``."""
+    return optim.is_own(optimizer) and FIELDS["optimizer"].is_known(optimizer)
+
+
 def label_of(optimizer: str) -> str:
-    """An optimizer's name on a page; of names that the book does not know, none is shown."""
+    """An optimizer's name on a page: of a reader's own, that of the class; of other names that the
+    book does not know, none is shown."""
+    if is_own(optimizer):
+        return text.line(optimizer.partition(":")[2], text.NAME)
     stem = optimizer.removesuffix(MIXED)
     return LABELS.get(stem, "an unknown optimizer") + (", mixed" if stem != optimizer else "")
 
 
 def colour_of(optimizer: str) -> str:
     """An optimizer's colour; a mixed one has that of its coupled parent."""
+    if is_own(optimizer):
+        return OWN_COLOURS[zlib.crc32(optimizer.encode()) % len(OWN_COLOURS)]
     return COLOURS[optimizer.removesuffix(MIXED)]
 
 
 def present(optimizers: pd.Series) -> list[str]:
-    """The optimizers that occur, in the order of ``COLOURS``, each before its mixed one."""
-    return [name for name in EVERY if (optimizers == name).any()]
+    """The optimizers that occur, in the order of ``COLOURS``, each before its mixed one; then
+    readers' own."""
+    found = set(optimizers.dropna())
+    return [*filter(found.__contains__, EVERY), *sorted(filter(is_own, found))]
 
 
 def panels(count: int) -> tuple[Figure, np.ndarray]:

@@ -13,12 +13,15 @@ direction and a form of decay (``rules``). ``sign`` with coupled decay is Signum
 divided between the two forms, as in the paper's section 3.4, ``coupled_share`` says how much of it
 is coupled.
 
+A reader's own class, ``MODULE:CLASS``, is used as it is (``own``).
+
 To add an optimizer: its direction here, a row of ``OPTIMIZERS``, its name in ``ncbook.parameters``,
 a grid in ``ncbook.sweep.grids``, a colour in ``ncbook.figures.style``, and a test.
 """
 
 from ncbook.optim.entries import NUMBERS
 from ncbook.optim.matrices import orthogonalised
-from ncbook.optim.rules import FOR_MATRICES, OPTIMIZERS, Rule, rule, split_decay
+from ncbook.optim.own import is_own
+from ncbook.optim.rules import FOR_MATRICES, OPTIMIZERS, OWN, Rule, is_mixed, rule, split_decay
 from ncbook.optim.steps import Factors, clipped, init_state, needs_refresh, refresh, update
 from ncbook.optim.torch_optimizer import Optimizer

@@ -2,9 +2,12 @@
 
 from typing import NamedTuple
 
+from ncbook.optim.own import is_own
+
 
 class Rule(NamedTuple):
-    """A direction, and the coupled share of the decay: 1, 0, or None where each run has its own."""
+    """A direction, and the coupled share of the decay: 1, 0, or None where each run has its own
+    (or, with a reader's own class, where it is not known)."""
 
     direction: str
     coupled_share: float | None
@@ -37,21 +40,33 @@ OPTIMIZERS = {
 
 # The directions for matrices, which move vectors by Adam.
 FOR_MATRICES = ("muon", "shampoo", "soap")
+OWN = "own"  # the direction of every class that a reader names
 
 
 def rule(name: str) -> Rule:
-    """The row of ``OPTIMIZERS``; ``ValueError`` with the valid names if it is not found."""
+    """The row of ``OPTIMIZERS``, or that of ``MODULE:CLASS``; ``ValueError`` with the valid names
+    if it is not found."""
+    if is_own(name):
+        return Rule(OWN, None)
     if name not in OPTIMIZERS:
         raise ValueError(f"unknown optimizer {name!r}; valid: {', '.join(OPTIMIZERS)}")
     return OPTIMIZERS[name]
+
+
+def is_mixed(name: str) -> bool:
+    """Whether each run of this optimizer has a coupled share of its own."""
+    return rule(name).coupled_share is None and not is_own(name)
 
 
 def split_decay(name: str, weight_decay: float, coupled_share: float | None) -> tuple[float, float]:
     """(lambda_c, lambda_d) of an optimizer of ``OPTIMIZERS`` for a total weight decay.
 
     Raises ValueError for an unknown name, and for a share given to an optimizer that has its own,
-    missing for one that has not, or outside [0, 1].
+    missing for one that has not, or outside [0, 1]; and for ``MODULE:CLASS``, of which neither is
+    known.
     """
+    if is_own(name):
+        raise ValueError(f"only the class of {name} knows what its weight_decay does")
     share = rule(name).coupled_share
     if share is None:
         if coupled_share is None or not 0 <= coupled_share <= 1:

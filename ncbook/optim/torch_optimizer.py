@@ -19,8 +19,9 @@ class Optimizer(torch.optim.Optimizer):
     (beta or beta_1, in [0, 1)), weight_decay (lambda >= 0, coupled or decoupled as the name says)
     and, for the ``_mixed`` names, coupled_share. Under Muon, Shampoo and SOAP, vectors move by Adam
     with ``vector_lr``, by default lr, and ``update_precision`` is that of the products, such as
-    ``"bfloat16"``, by default the parameters'. A complex parameter is two real ones, as in torch's
-    Adam. Sparse gradients are refused.
+    ``"bfloat16"``, by default the parameters'. With ``centred`` each direction is centred over the
+    first axis: in a last layer, over the classes. A complex parameter is two real ones, as in
+    torch's Adam. Sparse gradients are refused.
 
     >>> layer = torch.nn.Linear(2, 2)
     >>> optimizer = Optimizer(layer.parameters(), "adamw", lr=1e-3, weight_decay=0.5)
@@ -38,11 +39,13 @@ class Optimizer(torch.optim.Optimizer):
         coupled_share: float | None = None,
         vector_lr: float | None = None,
         update_precision: str | None = None,
+        centred: bool = False,
     ) -> None:
         defaults = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay}
         # The rule's name is one of the defaults so that torch copies, pickles and saves it.
         defaults |= {"coupled_share": coupled_share, "rule": name}
         defaults |= {"vector_lr": vector_lr, "update_precision": update_precision}
+        defaults |= {"centred": centred}
         _check_group(defaults, name)
         super().__init__(params, defaults)
 
@@ -84,17 +87,18 @@ class Optimizer(torch.optim.Optimizer):
             factors = cache(partial(self._factors, group))
             for param in group["params"]:
                 if param.grad is not None:
-                    self._step_one(param, factors, group["update_precision"])
+                    self._step_one(param, factors, group)
         return loss
 
     def _factors(self, group: dict[str, Any], step: int) -> Factors:
         decay = split_decay(self.name, group["weight_decay"], group["coupled_share"])
-        vector_lr = group["lr"] if group["vector_lr"] is None else group["vector_lr"]
+        own = group.get("vector_lr")  # an older checkpoint has none of these
+        vector_lr = group["lr"] if own is None else own
         numbers = (group["lr"], group["momentum"], *decay, float(step), vector_lr)
         return Factors.of(*(torch.tensor(v, dtype=torch.float64) for v in numbers))
 
     def _step_one(
-        self, param: Tensor, factors: Callable[[int], Factors], precision: str | None
+        self, param: Tensor, factors: Callable[[int], Factors], group: Mapping[str, Any]
     ) -> None:
         state, grad = self.state[param], param.grad
         if param.is_complex():
@@ -104,8 +108,10 @@ class Optimizer(torch.optim.Optimizer):
             state["slots"] = init_state(self.direction, {"p": param}, lead=0)["p"]
         state["step"] += 1
         named, slots, numbers = {"p": param}, {"p": state["slots"]}, factors(state["step"])
+        precision = group.get("update_precision")
         inner = precision and getattr(torch, precision)
-        update(self.direction, named, {"p": grad}, slots, numbers, precision=inner)
+        centred = tuple(named) if group.get("centred") else ()
+        update(self.direction, named, {"p": grad}, slots, numbers, None, inner, centred)
         if needs_refresh(self.direction, state["step"]):
             refresh(self.direction, named, slots, state["step"], lead=0)
 

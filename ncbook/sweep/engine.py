@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from dask.system import cpu_count
 
-from ncbook import data, models, store, train
+from ncbook import data, models, optim, store, train
 from ncbook.sweep import cluster, leases, tasks
 from ncbook.sweep.cluster import SweepError
 from ncbook.sweep.machine import check_memory, gpu_count, provenance
@@ -116,7 +116,8 @@ def estimate_seconds(
     if scheduler:
         with cluster.joined(scheduler) as client:
             arguments = (configs, cluster.device_in_worker(device), workers)
-            return client.submit(estimate_seconds, *arguments, pure=False).result()
+            there = optim.own.from_here(estimate_seconds)
+            return client.submit(there, *arguments, pure=False).result()
     parts = chunks(configs, workers)
     dataset = load_data(configs[0], device)
     steps = sum(p[0].epochs * -(-len(dataset.train_y) // p[0].batch_size) for p in parts)
@@ -189,7 +190,8 @@ def run(
         with _one_line_errors(results):
             made, at_once, place = _trainers(todo, device, workers, scheduler, results)
             with made as client, tasks.progress_bar(len(todo), progress) as advance:
-                train_parts = partial(tasks.train_chunks, client, partial(task, **place))
+                there = optim.own.from_here(partial(task, **place))
+                train_parts = partial(tasks.train_chunks, client, there)
                 for outcome in _outcomes(todo, at_once, train_parts, results, advance):
                     trained.update(outcome.trained)
     finally:

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
-from ncbook import data
+from ncbook import data, optim
 from ncbook.optim import OPTIMIZERS
-from ncbook.parameters import AXES
+from ncbook.parameters import AXES, FIELDS
 from ncbook.train import RunConfig
 
 
@@ -47,6 +47,25 @@ BEYOND = {
     if rule.direction in LRS
 }
 
+# Of a reader's own class, whose form of decay is not known: decays for either form.
+OWN_DECAYS = (0.0, 5e-4, 5e-3, 0.05, 0.5, 5.0)
+
+
+def grid_of(optimizer: str) -> Grid:
+    """An optimizer's grid; of ``MODULE:CLASS`` the axes that its class takes: learning rates as
+    Adam's, momentum 0.9, and six weight decays from 0 to 5.
+
+    Raises:
+        ValueError: an unknown optimizer, or a class that cannot be loaded.
+    """
+    FIELDS["optimizer"].check_known(optimizer)
+    if optim.is_own(optimizer):
+        optim.own.load_class(optimizer)
+        momenta = (0.9,) if optim.own.takes_momentum(optimizer) else (0.0,)
+        decays = OWN_DECAYS if optim.own.takes_decay(optimizer) else (0.0,)
+        return Grid(COUPLED.lrs, momenta, decays)
+    return (GRIDS | MIXED_GRIDS | BEYOND)[optimizer]
+
 
 def grid(
     optimizer: str,
@@ -62,15 +81,12 @@ def grid(
             and fields of ``RunConfig``, equal for all.
 
     Raises:
-        ValueError: an optimizer without a grid, or a value that ``RunConfig`` refuses.
+        ValueError: an unknown optimizer, or a value that ``RunConfig`` refuses.
     """
-    grids = GRIDS | MIXED_GRIDS | BEYOND
-    if optimizer not in grids:
-        raise ValueError(f"unknown optimizer {optimizer!r}; valid: {', '.join(grids)}")
+    paper = vars(grid_of(optimizer))
     if "dataset" in more:  # its folder is listed once, not for each config
         more = {"data_listing": data.fingerprint(more["dataset"])} | more
     more |= {"lrs": lrs, "momenta": momenta, "weight_decays": weight_decays}
-    paper = vars(grids[optimizer])
     axes = [more.pop(a.name, ()) or paper.get(a.name, (a.default,)) for a in AXES]
     fields = [axis.field for axis in AXES]
     points = [dict(zip(fields, point, strict=True)) for point in product(*axes)]

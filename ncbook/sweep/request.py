@@ -135,8 +135,7 @@ def describe(request: Request) -> str:
 
 def _values(configs: Sequence[RunConfig]) -> Iterator[str]:
     """A line for each axis, and for each other parameter that has not its usual value."""
-    mixed = optim.rule(configs[0].optimizer).coupled_share is None
-    said = SAID if mixed else (*SAID, "coupled_share")
+    said = SAID if optim.is_mixed(configs[0].optimizer) else (*SAID, "coupled_share")
     for field, row in OF_RUN.items():
         if field in said:
             continue

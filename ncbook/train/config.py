@@ -22,10 +22,12 @@ class _Config:
     """Everything that decides one run's result; its hash is the run's name.
 
     Args:
-        dataset, model, optimizer: names of ``data``, ``models.MODELS``, ``optim.OPTIMIZERS``.
+        dataset, model, optimizer: names of ``data``, ``models.MODELS``, ``optim.OPTIMIZERS``; or
+            ``MODULE:CLASS`` for an optimizer, see ``optim.own``.
         lr, momentum, weight_decay: eta > 0, beta in [0, 1), total lambda >= 0.
         coupled_share: share of ``weight_decay`` that is coupled: 1 or 0 as the optimizer's name
-            says (filled in), or in between for a ``_mixed`` optimizer.
+            says (filled in), or in between for a ``_mixed`` optimizer. None for ``MODULE:CLASS``:
+            it is not known.
         precision: of the hidden layers; last layer and metrics are float32 in ``bfloat16`` too.
         schedule: of the learning rate; by default the model's: ``cosine`` for a ViT, ``step`` for
             all others.
@@ -38,6 +40,7 @@ class _Config:
         centred_head: whether each step of the last layer is centred over the classes.
         data_listing: fingerprint of the images in a ``folder:PATH`` or ``imagenet:PATH``, filled
             in; None for all other data sets. Of runs that were stored before there was one: ``""``.
+        class_file: fingerprint of the files of all ``MODULE:CLASS``, filled in.
         others: the rows of ``ncbook.parameters.TABLE`` that have a field, with their defaults.
 
     Raises:
@@ -55,7 +58,10 @@ class _Config:
                 f"dataset {data.UFM!r} and model {data.UFM!r} go together, got dataset "
                 f"{self.dataset!r} and model {self.model!r}"
             )
-        optim.split_decay(self.optimizer, self.weight_decay, self.coupled_share)
+        if not optim.is_own(self.optimizer):
+            optim.split_decay(self.optimizer, self.weight_decay, self.coupled_share)
+        elif self.coupled_share is not None:
+            raise ValueError(f"coupled_share {self.coupled_share:g} is not for {self.optimizer}")
         models.check_depth(self.model, self.depth)
         if self.augment:
             data.check_augmentable(self.dataset)
@@ -66,6 +72,7 @@ class _Config:
             self._fill("schedule", models.MODELS[self.model].schedule)
         if self.data_listing is None:
             self._fill("data_listing", data.fingerprint(self.dataset))
+        self._check_own()
 
     def _complete_updates(self) -> None:
         """Fill in what the last layer and the vectors need, and refuse what nothing would use."""
@@ -73,7 +80,7 @@ class _Config:
         if self.head_optimizer is None and given:
             raise ValueError(f"{given[0]} {getattr(self, given[0])} needs a head_optimizer")
         if self.head_optimizer is not None:
-            if optim.rule(self.head_optimizer).coupled_share is None:
+            if optim.is_mixed(self.head_optimizer):
                 raise ValueError(f"head_optimizer cannot be mixed, got {self.head_optimizer!r}")
             for name in HEAD:
                 if getattr(self, name) is None:
@@ -91,6 +98,16 @@ class _Config:
                     f"{name} {getattr(self, name)!r} is not for {self.optimizer}; valid for: "
                     f"{', '.join(theirs)}"
                 )
+
+    def _check_own(self) -> None:
+        """Try the classes of all ``MODULE:CLASS``, and fill in the fingerprint of their files."""
+        for name, *numbers in self.updates:
+            if optim.is_own(name):
+                optim.own.check(name, *numbers)
+        if self.centred_head and optim.is_own(self.updates[-1][0]):
+            raise ValueError(f"centred_head is not for {self.updates[-1][0]}")
+        if self.class_file is None:
+            self._fill("class_file", optim.own.fingerprint(name for name, *_ in self.updates))
 
     def _fill(self, name: str, value: Any) -> None:
         object.__setattr__(self, name, value)
@@ -112,18 +129,29 @@ class _Config:
         return optim.rule(self.optimizer).direction
 
     @property
+    def updates(self) -> list[tuple[str, float, float, float]]:
+        """Optimizer, lr, momentum and weight decay: of the network, and of the last layer if it has
+        its own."""
+        rows = [(self.optimizer, self.lr, self.momentum, self.weight_decay)]
+        if self.head_optimizer is not None:
+            rows.append((self.head_optimizer, *(getattr(self, name) for name in HEAD)))
+        return rows
+
+    @property
     def directions(self) -> tuple[str, ...]:
         """Of the network, and of the last layer if it has its own."""
-        names = (self.optimizer, self.head_optimizer)
-        return tuple(optim.rule(name).direction for name in names if name)
+        return tuple(optim.rule(name).direction for name, *_ in self.updates)
 
     def shared(self) -> RunConfig:
         """The config without what a chunk's runs need not share: equal for all that may train in
         one chunk."""
         own = {name: row.default for name, row in FIELDS.items() if not row.shared}
         names = [n for n, r in optim.OPTIMIZERS.items() if r.direction == self.direction]
-        loosest = min(names, key=lambda name: optim.rule(name).coupled_share or 0.0)
-        own |= {"optimizer": loosest, "coupled_share": 0.0}
+        if names:
+            loosest = min(names, key=lambda name: optim.rule(name).coupled_share or 0.0)
+            own |= {"optimizer": loosest, "coupled_share": 0.0}
+        else:
+            own |= {"optimizer": self.optimizer, "momentum": 0.0, "weight_decay": 0.0}
         if self.head_optimizer is not None:
             own |= {"head_lr": 1.0, "head_momentum": 0.0, "head_weight_decay": 0.0}
         return replace(self, **own)
@@ -143,6 +171,7 @@ def check_samples(config: RunConfig, dataset: data.Dataset) -> None:
     one sample alone, of which batch norm has no variance; or where these are other images than
     those that the run is named after."""
     check_listing(config, dataset.listing)
+    check_class_file(config)
     counts = torch.bincount(dataset.train_y, minlength=dataset.num_classes).tolist()
     if 0 in counts:
         name = dataset.class_names[counts.index(0)]
@@ -163,6 +192,17 @@ def check_listing(config: RunConfig, listing: str | None) -> None:
         raise ValueError(
             f"{config.dataset} has changed: files were added, removed, renamed or replaced since "
             "the run was asked for; ask for it again, and it is a new run"
+        )
+
+
+def check_class_file(config: RunConfig) -> None:
+    """Raise ``ValueError`` where the file of an own optimizer has changed since the run was asked
+    for, or another process finds another file."""
+    names = [name for name, *_ in config.updates]
+    if config.class_file != optim.own.fingerprint(names):
+        raise ValueError(
+            f"the file of {' or '.join(filter(optim.is_own, names))} has changed since the run was "
+            "asked for; ask for it again, and it is a new run"
         )
 
 

@@ -5,6 +5,7 @@ A member whose numbers are no longer finite has diverged: it is frozen at the en
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from ncbook.train.config import RunConfig, check_samples, learning_rate_factors
 from ncbook.train.context import heap_kept, training
 from ncbook.train.measure import logged_epochs, measure, network_input, run_record
 from ncbook.train.moves import Moves, member_numbers, step_factors
+from ncbook.train.own import Instance, instances
 from ncbook.train.step import Members, make_step
 
 METRIC_KEYS = metrics.KEYS
@@ -173,6 +175,7 @@ class _Chunk:
     moves: Moves
     number: Tensor  # of the direction, for steps that take it by number
     numbers: Tensor  # from ``member_numbers``
+    own: list[list[Instance]]  # of each member
     order: torch.Generator
     diverged: list[int | None]
     steps: int = 0  # taken so far
@@ -190,9 +193,10 @@ class _Chunk:
         place = device.type if compiled else None
         step = _step(*_architecture(config, dataset), config.precision, moves, place)
         numbers = member_numbers(configs).to(device).contiguous()
+        own = instances(configs, members.params, members.state, moves, models.decayed(net))
         order = torch.Generator().manual_seed(config.seed)
         lost = [None] * len(configs)
-        return cls(configs, dataset, members, step, moves, number, numbers, order, lost)
+        return cls(configs, dataset, members, step, moves, number, numbers, own, order, lost)
 
     def train_epoch(self, epoch: int) -> None:
         """One pass over the training set in this epoch's order, then freeze diverged members."""
@@ -206,6 +210,7 @@ class _Chunk:
         for i in lost.nonzero().flatten().tolist():
             self.diverged[i] = epoch + 1
             self.numbers[..., i] = 0
+            self.own[i] = []
         if lost.any():
             self.members.silence(lost)
 
@@ -214,9 +219,11 @@ class _Chunk:
         """One step for each batch of sample numbers, with a factor on the learning rate each."""
         members = self.members
         table = step_factors(self.numbers, lr_factors, self.steps, members.dtype)
-        for batch, factors in zip(batches, table, strict=True):
+        for batch, factors, factor in zip(batches, table, lr_factors.tolist(), strict=True):
             x, y = self._minibatch(batch)
             self.step(*vars(members).values(), x, y, factors, self.number)
+            for instance in itertools.chain.from_iterable(self.own):
+                instance.step(factor)
             self.steps += 1
             self.moves.refresh(members.params, members.state, self.steps)
 

@@ -44,7 +44,7 @@ class Moves:
         shown = ("",) if by_number else directions
         return cls(shown, by_number, config.clip, config.update_precision, config.centred_head)
 
-    def _groups(self, names: Sequence[str], number: Tensor) -> list[tuple[str | Tensor, list[str]]]:
+    def groups(self, names: Sequence[str], number: Tensor) -> list[tuple[str | Tensor, list[str]]]:
         """Each direction with the names of the parameters that it moves."""
         if len(self.directions) == 1:
             return [(number if self.by_number else self.directions[0], list(names))]
@@ -55,8 +55,11 @@ class Moves:
     def start(self, params: Named, number: Tensor, lead: int = 1) -> State:
         """The first slots of all parameters."""
         state = {}
-        for direction, names in self._groups(params, number):
-            state |= optim.init_state(direction, {k: params[k] for k in names}, lead)
+        for direction, names in self.groups(params, number):
+            if direction == optim.OWN:  # the gradient, for the class
+                state |= {k: (torch.zeros_like(params[k]),) for k in names}
+            else:
+                state |= optim.init_state(direction, {k: params[k] for k in names}, lead)
         return {name: state[name] for name in params}
 
     def move(
@@ -68,18 +71,23 @@ class Moves:
         number: Tensor,
         decays: Mapping[str, bool],
     ) -> None:
-        """One step, in place; ``factors`` has the rows of ``optim.Factors``, once a direction."""
+        """One step, in place; ``factors`` has the rows of ``optim.Factors``, once a direction. What
+        a reader's own class moves stays: its slots take the gradients."""
         precision = self.precision and getattr(torch, self.precision)
         centred = [name for name in params if self.centred and name.startswith(HEAD)]
         rows = factors.split(ROWS)
-        for (direction, names), row in zip(self._groups(params, number), rows, strict=True):
+        for (direction, names), row in zip(self.groups(params, number), rows, strict=True):
+            if direction == optim.OWN:
+                for name in names:
+                    state[name][0].copy_(grads[name])
+                continue
             own = {k: params[k] for k in names}
             numbers = optim.Factors(*row.unbind())
             optim.update(direction, own, grads, state, numbers, decays, precision, centred)
 
     def refresh(self, params: Named, state: State, step: int) -> None:
         """What Shampoo and SOAP do after some steps; ``step`` is the last one's number, from 1."""
-        for direction, names in self._groups(params, torch.empty(())):
+        for direction, names in self.groups(params, torch.empty(())):
             if optim.needs_refresh(direction, step):
                 optim.refresh(direction, {k: params[k] for k in names}, state, step)
 
@@ -90,11 +98,10 @@ def member_numbers(configs: Sequence[RunConfig]) -> Tensor:
 
 
 def _numbers(c: RunConfig) -> list[tuple[float, ...]]:
-    decays = optim.split_decay(c.optimizer, c.weight_decay, c.coupled_share)
-    rows = [(c.lr, c.momentum, *decays, c.vector_lr or c.lr)]
-    if c.head_optimizer is not None:
-        decays = optim.split_decay(c.head_optimizer, c.head_weight_decay, None)
-        rows.append((c.head_lr, c.head_momentum, *decays, c.vector_lr or c.head_lr))
+    rows = []
+    for (name, lr, momentum, decay), share in zip(c.updates, (c.coupled_share, None), strict=False):
+        split = (0.0, 0.0) if optim.is_own(name) else optim.split_decay(name, decay, share)
+        rows.append((lr, momentum, *split, c.vector_lr or lr))
     return rows
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_flatten
 
 from ncbook import data, models, optim
 from ncbook.parameters import check_whole
@@ -26,10 +27,13 @@ from ncbook.train.feed import Feed
 from ncbook.train.loop import OnEpoch, initial_network
 from ncbook.train.measure import logged_epochs, run_record
 from ncbook.train.meter import Meter
+from ncbook.train.moves import HEAD
+from ncbook.train.own import decay_groups
 from ncbook.train.processes import in_processes, start_fabric
 
 FINITE_EVERY = 100  # steps between looks at whether a run is lost: an epoch may take an hour
 TIMED_STEPS = 3
+RATES = ("lr", "vector_lr")
 
 
 @dataclass(frozen=True)
@@ -189,7 +193,7 @@ class _Run:
         if self.device.type == "cuda" and job.devices > 1:
             self.net = nn.SyncBatchNorm.convert_sync_batchnorm(self.net)
         self.loss = self.fabric.setup_module(Loss(self.net, config.precision))
-        self.optimizer = build_optimizer(config, self.net)
+        self.optimizers = build_optimizers(config, self.net)
         self.order = torch.Generator().manual_seed(config.seed)
         self.feed = Feed(dataset, config.seed, job.loaders, self.device)
         self.epoch, self.history, self.seconds = 0, [], 0.0
@@ -207,7 +211,10 @@ class _Run:
                 self._measure()
             return
         self.net.load_state_dict(found["net"])
-        self.optimizer.load_state_dict(found["optimizer"])
+        states = found["optimizer"]  # in an older checkpoint it is one
+        states = [states] if isinstance(states, dict) else states
+        for optimizer, state in zip(self.optimizers, states, strict=True):
+            optimizer.load_state_dict(state)
         self.order.set_state(found["order"])
         self.epoch, self.history, self.seconds = (found[k] for k in ("epoch", "history", "seconds"))
 
@@ -232,8 +239,8 @@ class _Run:
         factors = learning_rate_factors(*schedule).tolist()
         self.loss.train()
         for step, (x, factor) in enumerate(zip(inputs, factors, strict=True), 1):
-            for group in self.optimizer.param_groups:
-                group["lr"] = config.lr * factor
+            for optimizer in self.optimizers:
+                set_rates(optimizer, factor)
             y = self.job.dataset.train_y[shares[step - 1]]
             self.step(x, y.to(self.device), len(batches[step - 1]))
             if step % FINITE_EVERY == 0 and not self.is_finite():
@@ -248,15 +255,17 @@ class _Run:
     def step(self, x: Tensor, y: Tensor, batch_size: int) -> None:
         """One step on this process's share of a minibatch of ``batch_size``; the gradients of the
         processes are averaged."""
-        self.optimizer.zero_grad()
+        self.net.zero_grad()
         self.fabric.backward(self.loss(x, y) * (self.job.devices / batch_size))
         if self.job.config.clip is not None:
             nn.utils.clip_grad_norm_(self.net.parameters(), self.job.config.clip)
-        self.optimizer.step()
+        for optimizer in self.optimizers:
+            optimizer.step()
 
     def is_finite(self) -> bool:
         """Whether all parameters and moving averages are; see ``Members.finite``."""
-        slots = [slot for state in self.optimizer.state.values() for slot in state["slots"]]
+        slots, _ = tree_flatten([list(o.state.values()) for o in self.optimizers])
+        slots = [slot for slot in slots if isinstance(slot, Tensor)]
         tensors = [*self.net.parameters(), *slots]
         return bool(torch.stack([t.isfinite().all() for t in tensors]).all())
 
@@ -279,7 +288,7 @@ class _Run:
         return {
             "config": self.job.config.identity(),
             "net": self.net.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+            "optimizer": [optimizer.state_dict() for optimizer in self.optimizers],
             "order": self.order.get_state(),
             "epoch": self.epoch,
             "history": self.history,
@@ -302,14 +311,36 @@ class Loss(nn.Module):
         return nn.functional.cross_entropy(logits, y, reduction="sum")
 
 
-def build_optimizer(config: RunConfig, net: nn.Module) -> optim.Optimizer:
-    """With weight decay on the parameters that are to decay."""
-    decays, named = models.decayed(net), dict(net.named_parameters())
-    groups = [
-        {"params": [p for name, p in named.items() if decays[name]]},
-        {"params": [p for name, p in named.items() if not decays[name]], "weight_decay": 0.0},
-    ]
-    groups = [group for group in groups if group["params"]]
-    share = None if optim.rule(config.optimizer).coupled_share is not None else config.coupled_share
-    numbers = (config.lr, config.momentum, config.weight_decay, share)
-    return optim.Optimizer(groups, config.optimizer, *numbers)
+def set_rates(optimizer: torch.optim.Optimizer, factor: float) -> None:
+    """The learning rates of the next step: those that the optimizer was made with, times this."""
+    for group in optimizer.param_groups:
+        for name in RATES:
+            if optimizer.defaults.get(name) is not None:
+                group[name] = optimizer.defaults[name] * factor
+
+
+def build_optimizers(config: RunConfig, net: nn.Module) -> list[torch.optim.Optimizer]:
+    """One for the network, and one for the last layer if that moves in its own way; with weight
+    decay on the parameters that are to decay."""
+    named, updates = dict(net.named_parameters()), config.updates
+    parts = [named]
+    if config.head_optimizer is not None or config.centred_head:
+        heads = {name: p for name, p in named.items() if name.startswith(HEAD)}
+        parts = [{name: p for name, p in named.items() if name not in heads}, heads]
+        updates = [updates[0], updates[-1]]
+    groups = [decay_groups(part, models.decayed(net)) for part in parts]
+    for group in groups[-1] if config.centred_head else ():
+        group["centred"] = True
+    pairs = zip(updates, groups, strict=True)
+    return [_build(config, *update, own) for update, own in pairs]
+
+
+def _build(
+    config: RunConfig, name: str, lr: float, momentum: float, decay: float, groups: list[dict]
+) -> torch.optim.Optimizer:
+    if optim.is_own(name):
+        return optim.own.build(name, groups, lr, momentum, decay)
+    share = config.coupled_share if optim.is_mixed(name) else None
+    for_matrices = optim.rule(name).direction in optim.FOR_MATRICES
+    more = (config.vector_lr, config.update_precision) if for_matrices else ()
+    return optim.Optimizer(groups, name, lr, momentum, decay, share, *more)

@@ -1,0 +1,189 @@
+"""A reader's own optimizer, named ``MODULE:CLASS``: a class with the interface of ``torch.optim``.
+
+MODULE is installed, or is a file ``MODULE.py`` in the folder where the sweep was started. The class
+is made as ``CLASS(params, lr=..., momentum=..., weight_decay=...)``. Where it takes ``betas`` and
+no ``momentum``, the momentum is the first of them, and the others keep their defaults. What it does
+with its weight decay, coupled or decoupled, is not known here.
+"""
+
+import hashlib
+import importlib
+import inspect
+import os
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from functools import cache, partial
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import nn
+
+from ncbook import text
+
+SOURCE_DIGITS = 16  # hexadecimal, of a fingerprint
+TRIED = ((3, 2), (3,))  # shapes of the parameters that a class is tried on
+MAIN = "__main__"
+_folders: set[Path] = set()  # from which modules may be imported, next to Python's own
+_sources: dict[str, bytes] = {}  # of the modules in these folders, as they were read last
+
+
+def is_own(name: object) -> bool:
+    """Whether an optimizer's name is one of a reader's own class."""
+    return ":" in str(name)
+
+
+def in_folder(folder: str, function: Callable, *arguments: Any, **options: Any) -> Any:
+    """Call a function where modules in this folder, too, can be imported."""
+    _folders.add(Path(folder))
+    if folder not in sys.path:
+        sys.path.append(folder)
+    return function(*arguments, **options)
+
+
+def from_here(function: Callable) -> Callable:
+    """The function, so that it finds the modules in this process's folder in other processes."""
+    return partial(in_folder, os.getcwd(), function)
+
+
+def load_class(name: str) -> type[torch.optim.Optimizer]:
+    """The class of this name; a file in this folder that has changed is read again.
+
+    Raises:
+        ValueError: it cannot be imported, or is not derived from ``torch.optim.Optimizer``.
+    """
+    module, _, attribute = name.partition(":")
+    if module == MAIN:
+        raise ValueError(
+            f"optimizer {name!r} cannot be imported by the processes that train: write the class "
+            "to a file MODULE.py and name it MODULE:CLASS"
+        )
+    try:
+        found = getattr(in_folder(os.getcwd(), _imported, module), attribute)
+    except Exception as error:  # a module may raise anything
+        said = text.line(f"{type(error).__name__}: {error}")
+        raise ValueError(
+            f"optimizer {name!r} cannot be imported ({said}); valid: MODULE:CLASS, where MODULE is "
+            f"installed or {Path.cwd()} has a file MODULE.py"
+        ) from None
+    if not (isinstance(found, type) and issubclass(found, torch.optim.Optimizer)):
+        raise ValueError(f"optimizer {name!r} is not a class derived from torch.optim.Optimizer")
+    return found
+
+
+def _imported(name: str) -> ModuleType:
+    importlib.invalidate_caches()  # the file may be newer than Python's list of the folder
+    module = importlib.import_module(name)
+    file = getattr(module, "__file__", None)
+    if file and Path(file).parent in _folders:
+        source = Path(file).read_bytes()
+        if _sources.get(name) != source:  # imported by someone else, perhaps before a change
+            exec(compile(source, file, "exec"), vars(module))
+            _sources[name] = source
+    return module
+
+
+def fingerprint(names: Iterable[str | None]) -> str | None:
+    """A hash of the files that define the classes among these names, and their bases; None if
+    there are none. So a changed file means other runs."""
+    classes = [load_class(name) for name in names if name and is_own(name)]
+    bases = [base for found in classes for base in found.__mro__ if _is_theirs(base)]
+    digest = hashlib.sha256(b"\0".join(map(_source, bases)))
+    return digest.hexdigest()[:SOURCE_DIGITS] if classes else None
+
+
+def _is_theirs(base: type) -> bool:
+    return base not in (torch.optim.Optimizer, object)
+
+
+@cache  # what the class was made from, whatever becomes of the file
+def _source(found: type) -> bytes:
+    file = getattr(sys.modules.get(found.__module__), "__file__", None)
+    return Path(file).read_bytes() if file else b""
+
+
+@cache
+def _parameters(found: type) -> Mapping[str, inspect.Parameter]:
+    """What the class's constructor takes, and those of its bases that it passes ``**kwargs`` to."""
+    taken: dict[str, inspect.Parameter] = {}
+    for base in filter(_is_theirs, found.__mro__):
+        own = inspect.signature(base.__init__).parameters
+        taken = dict(own) | taken
+        if all(parameter.kind is not parameter.VAR_KEYWORD for parameter in own.values()):
+            break
+    return taken
+
+
+def _default_betas(found: type) -> tuple:
+    """The class's ``betas``; () if it takes none."""
+    betas = _parameters(found).get("betas")
+    return tuple(betas.default) if betas and isinstance(betas.default, tuple | list) else ()
+
+
+def takes_momentum(name: str) -> bool:
+    """Whether the class takes ``momentum``, or ``betas`` with a default."""
+    found = load_class(name)
+    return "momentum" in _parameters(found) or bool(_default_betas(found))
+
+
+def takes_decay(name: str) -> bool:
+    """Whether the class takes ``weight_decay``."""
+    return "weight_decay" in _parameters(load_class(name))
+
+
+def build(
+    name: str, params: Iterable[Any], lr: float, momentum: float, weight_decay: float
+) -> torch.optim.Optimizer:
+    """An instance of the class.
+
+    Args:
+        params: parameters, or parameter groups.
+
+    Raises:
+        ValueError: the class takes no momentum or no weight decay, and one is given.
+    """
+    return load_class(name)(params, lr=lr, **_options(name, momentum, weight_decay))
+
+
+def _options(name: str, momentum: float, weight_decay: float) -> dict[str, Any]:
+    """What the class is made with, next to ``lr``."""
+    found, options = load_class(name), {}
+    if "momentum" in _parameters(found):
+        options["momentum"] = momentum
+    elif betas := _default_betas(found):
+        options["betas"] = (momentum, *betas[1:])
+    elif momentum:
+        raise ValueError(f"{name} takes no momentum: momentum must be 0, got {momentum:g}")
+    if takes_decay(name):
+        options["weight_decay"] = weight_decay
+    elif weight_decay:
+        raise ValueError(
+            f"{name} takes no weight_decay: weight_decay must be 0, got {weight_decay:g}"
+        )
+    return options
+
+
+def check(name: str, lr: float, momentum: float, weight_decay: float) -> None:
+    """Make one step with the class, on a matrix and a vector.
+
+    Raises:
+        ValueError: the class cannot be loaded, made with these numbers, or moved by ``step()``.
+    """
+    options = _options(name, momentum, weight_decay)
+    _try_step(load_class(name), name, lr, *options.items())
+
+
+@cache
+def _try_step(found: type, name: str, lr: float, *options: tuple[str, Any]) -> None:
+    params = [nn.Parameter(torch.ones(shape)) for shape in TRIED]
+    for param in params:
+        param.grad = torch.linspace(-1, 1, param.numel()).view_as(param)
+    try:
+        found(params, lr=lr, **dict(options)).step()
+    except Exception as error:
+        said = text.line(f"{type(error).__name__}: {error}")
+        raise ValueError(
+            f"{name} cannot train a matrix and a vector ({said}); valid: a class that is made as "
+            "CLASS(params, lr=...) and moved by step()"
+        ) from None
