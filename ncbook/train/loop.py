@@ -102,20 +102,31 @@ def train_members(
 
 
 def step_seconds(configs: Sequence[RunConfig], dataset: Dataset) -> float:
-    """Seconds that one step of this chunk takes, about: a few plain ones, times what compiling
-    saves."""
+    """Seconds that one step of this chunk takes, about: a few, timed. They are compiled only if an
+    earlier process has done that; plain ones count for what compiling leaves of them."""
     order = torch.arange(len(dataset.train_y)).split(configs[0].batch_size)[:1]
     with heap_kept():
-        chunk = _Chunk.start(configs, dataset, compiled=False)
+        chunk, share = _ready_to_time(configs, dataset, order[0])
         chunk.take_steps(order, torch.ones(1))
         began, steps = time.perf_counter(), 0
         while steps < TIMED_STEPS and time.perf_counter() - began < TIMED_SECONDS:
             chunk.take_steps(order, torch.ones(1))
             steps += 1
-    seconds = (time.perf_counter() - began) / steps
-    together = models.MODELS[configs[0].model].together
-    saves = together and repays_compiling(configs[0], dataset)
-    return seconds * (COMPILED_SHARE if saves else 1.0)
+    return (time.perf_counter() - began) / steps * share
+
+
+def _ready_to_time(
+    configs: Sequence[RunConfig], dataset: Dataset, batch: Tensor
+) -> tuple[_Chunk, float]:
+    """A chunk that need not be compiled first, and the share of its time that a step will take."""
+    plain = _Chunk.start(configs, dataset, compiled=False)
+    if not (models.MODELS[configs[0].model].together and _is_long(configs[0], dataset)):
+        return plain, 1.0
+    compiled = _Chunk.start(configs, dataset, compiled=True)
+    # A process that has no library imports Dynamo for plain steps, too, which takes 1.6 s.
+    if compiled.is_kept(batch):
+        return compiled, 1.0
+    return plain, COMPILED_SHARE if repays_compiling(configs[0], dataset) else 1.0
 
 
 def prepare_step(config: RunConfig, dataset: Dataset | data.Streamed) -> None:
@@ -218,14 +229,24 @@ class _Chunk:
     def take_steps(self, batches: Sequence[Tensor], lr_factors: Tensor) -> None:
         """One step for each batch of sample numbers, with a factor on the learning rate each."""
         members = self.members
-        table = step_factors(self.numbers, lr_factors, self.steps, members.dtype)
+        table = self._factors(lr_factors)
         for batch, factors, factor in zip(batches, table, lr_factors.tolist(), strict=True):
-            x, y = self._minibatch(batch)
-            self.step(*vars(members).values(), x, y, factors, self.number)
+            self.step(*self._arguments(batch, factors))
             for instance in itertools.chain.from_iterable(self.own):
                 instance.step(factor)
             self.steps += 1
             self.moves.refresh(members.params, members.state, self.steps)
+
+    def is_kept(self, batch: Tensor) -> bool:
+        """Whether an earlier process has compiled the step of members that train together."""
+        return self.step.is_kept(self._arguments(batch, self._factors(torch.ones(1))[0]))
+
+    def _factors(self, lr_factors: Tensor) -> Tensor:
+        return step_factors(self.numbers, lr_factors, self.steps, self.members.dtype)
+
+    def _arguments(self, batch: Tensor, factors: Tensor) -> tuple:
+        """What the step takes."""
+        return *vars(self.members).values(), *self._minibatch(batch), factors, self.number
 
     def _minibatch(self, batch: Tensor) -> tuple[Tensor, Tensor]:
         dataset = self.dataset
