@@ -298,6 +298,29 @@ def test_compiled_equals_plain_in_any_chunk(libraries, names):
 
 
 @needs_compiler
+def test_step_seconds_takes_compiled_steps_if_they_are_kept_and_compiles_none(
+    libraries, monkeypatch, tmp_path
+):
+    monkeypatch.setattr(loop, "COMPILE_FROM", 0)
+    configs, dataset = [config(width=1 / 8, precision="float64")], digits_without_constant_pixels()
+    train_members(configs, dataset, compiled=True)
+    plain, take_steps = set(), loop._Chunk.take_steps
+
+    def take(chunk, *arguments):
+        plain.add(isinstance(chunk.direction, str))
+        take_steps(chunk, *arguments)
+
+    monkeypatch.setattr(loop._Chunk, "take_steps", take)
+    assert step_seconds(configs, dataset) > 0
+    assert plain == {False}
+    plain.clear()
+    monkeypatch.setenv(compiled.CACHE, str(tmp_path))
+    assert step_seconds(configs, dataset) > 0
+    assert plain == {True}
+    assert list(tmp_path.iterdir()) == []
+
+
+@needs_compiler
 def test_a_damaged_library_is_compiled_anew(libraries, monkeypatch):
     """And one that is none, though its name has the hash of its content."""
     name, damaged = "step-0", libraries / f"step-0-{'0' * 64}.so"

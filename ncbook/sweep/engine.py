@@ -210,8 +210,13 @@ def _check_data_and_memory(
         train.check_samples(config, dataset)
         if not scheduler:
             check_memory(config, min(CHUNK, len(todo)), dataset, device, workers)
-            with _threads(device, _threads_for(config, workers)):
-                train.prepare_step(config, dataset)  # once, for all workers
+
+
+def _prepare_steps(todo: list[RunConfig], device: str, threads: int) -> None:
+    """Compile what the workers will load, once for all of them."""
+    for config in {replace(config.shared(), seed=0): config for config in todo}.values():
+        with _threads(device, threads):
+            train.prepare_step(config, load_data(config, device))
 
 
 @contextmanager
@@ -238,7 +243,8 @@ def _trainers(
         count = cluster.scheduler_workers(scheduler, results).count
         return cluster.joined(scheduler), count, there | {"threads": 1}
     if at_once > 1:
-        return cluster.local(at_once, device), at_once, there
+        prepare = partial(_prepare_steps, todo, device, threads)
+        return cluster.local(at_once, device, prepare), at_once, there
     return nullcontext(), 1, there | {"device": device}
 
 
