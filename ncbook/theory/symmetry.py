@@ -117,17 +117,31 @@ def _trained(make: MakeOptimizer, start: Tensor, gradients: Iterable[Tensor]) ->
     return weight.detach()
 
 
-def noise_floor(lrs: ArrayLike, weight_decay: float, noise: float, start: float = 0.0) -> float:
+def noise_floor(
+    lrs: ArrayLike,
+    weight_decay: float,
+    noise: ArrayLike,
+    start: float = 0.0,
+    memory: ArrayLike = 1.0,
+    mean: ArrayLike = 0.0,
+    stored: ArrayLike = 0.0,
+) -> float:
     """Root mean square of ‖u‖ after decoupled decay with noise, u ← (1 − η_t λ)u − η_t ξ_t.
 
     With independent ξ_t of mean 0 and E‖ξ‖² = noise², E‖u‖² ← (1 − η_t λ)² E‖u‖² + η_t² noise². At
-    a constant η it tends to noise · √(η/(λ(2 − ηλ))), about noise · √(η/(2λ)).
+    a constant η it tends to noise · √(η/(λ(2 − ηλ))), about noise · √(η/(2λ)). Correlations that
+    last much shorter than 1/(ηλ) multiply noise² by the memory; a mean ξ̄ adds the square of
+    ‖ξ̄‖ Σ_s η_s Π_{r>s} (1 − η_r λ), which tends to ‖ξ̄‖/λ.
 
     Args:
         lrs: η_t of every step, (T,).
         weight_decay: λ ≥ 0.
-        noise: root mean square of ‖ξ‖, ≥ 0: what rounding leaves of 1ᵀD where D should have none.
+        noise: root mean square of ‖ξ − ξ̄‖, ≥ 0: what rounding leaves of 1ᵀD where D should have
+            none; this and the next are numbers, or one a step.
         start: ‖u‖ before the first step.
+        memory: 1 + 2 Σ_k corr(ξ_t, ξ_{t+k}) ≥ 0.
+        mean: ‖ξ̄‖ ≥ 0, of a direction that does not change.
+        stored: root mean square error of u from storing W, a step: √2 · 2.3e-8 ‖W‖_F in float32.
 
     Raises:
         ValueError: an argument outside its range.
@@ -137,11 +151,11 @@ def noise_floor(lrs: ArrayLike, weight_decay: float, noise: float, start: float 
     """
     lrs = np.atleast_1d(checks.real("lrs", lrs, 0))
     decay = checks.real("weight_decay", weight_decay, 0)
-    square = checks.real("start", start, 0) ** 2
-    kicks = checks.real("noise", noise, 0) ** 2 * lrs**2
-    for kept, kick in zip((1 - lrs * decay) ** 2, kicks, strict=True):
-        square = kept * square + kick
-    return float(np.sqrt(square))
+    after = np.append(np.cumprod((1 - lrs * decay)[::-1])[::-1], 1.0)
+    kicks = lrs**2 * checks.real("noise", noise, 0) ** 2 * checks.real("memory", memory, 0)
+    square = (after[1:] ** 2 * (kicks + checks.real("stored", stored, 0) ** 2)).sum()
+    drift = (after[1:] * lrs * checks.real("mean", mean, 0)).sum()
+    return float(np.sqrt((after[0] * checks.real("start", start, 0)) ** 2 + square + drift**2))
 
 
 def newton_schulz_gain(steps: int = 5) -> float:

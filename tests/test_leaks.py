@@ -1,0 +1,228 @@
+"""Leaks into the flat direction: exact sums, and estimates held against real trainings."""
+
+from functools import cache
+
+import numpy as np
+import pytest
+import torch
+
+from ncbook import data, optim, theory, train
+from ncbook.optim import matrices
+from ncbook.theory import leaks, symmetry
+from ncbook.train.loop import initial_network
+
+EPOCHS, WIDTH = 30, 0.25  # 11 steps an epoch, 32 features
+EXACT = 1e-9  # float64, 330 steps
+
+
+def trained(name, lr, decay, epochs=EPOCHS, shift=0.0, dtype=torch.float64, products=None):
+    """Row sums (T + 1, p), learning rates (T,), ‖m‖ of the last layer (T,), final logits (N, K)."""
+    config = train.RunConfig(dataset="digits", model="mlp", width=WIDTH)
+    digits, order = data.load("digits"), torch.Generator().manual_seed(0)
+    net = initial_network(config, digits).to(dtype)
+    with torch.no_grad():
+        net.fc.weight += shift
+    made = optim.Optimizer(
+        net.parameters(), name, lr, weight_decay=decay, vector_lr=1e-3, update_precision=products
+    )
+    # Blank pixels are exactly 0: the gradient of a weight on a constant pixel, which batch norm
+    # cancels, would be rounding alone, and a sign makes ±1 of that.
+    images, weight = digits.train_x.to(dtype), net.fc.weight
+    images = images - images.amin(0)
+    rows, rates, norms = [weight.detach().double().sum(0)], [], []
+    for epoch in range(epochs):
+        rate = lr * train.learning_rate_factor(epoch, epochs)
+        made.param_groups[0]["lr"] = rate
+        for batch in torch.randperm(len(images), generator=order).split(128):
+            made.zero_grad()
+            loss = torch.nn.functional.cross_entropy(net(images[batch]), digits.train_y[batch])
+            loss.backward()
+            made.step()
+            rows.append(weight.detach().double().sum(0))
+            rates.append(rate)
+            norms.append(float(made.state[weight]["slots"][0].norm()))
+    with torch.no_grad():
+        logits = net.eval()(images)
+    return torch.stack(rows).numpy(), np.array(rates), np.array(norms), logits
+
+
+@cache
+def kept(*args, **settings):
+    return trained(*args, **settings)
+
+
+def size(vector):
+    return float(np.linalg.norm(vector))
+
+
+def test_the_driven_sum_is_the_recursion(rng):
+    drive, lrs, start = rng.normal(size=(50, 4)), rng.uniform(0.01, 0.1, 50), rng.normal(size=4)
+    u = [start]
+    for lr, leak in zip(lrs, drive, strict=True):
+        u.append((1 - lr * 3.0) * u[-1] - lr * leak)
+    assert leaks.leaks_of(u, lrs, 3.0) == pytest.approx(drive, abs=1e-11)
+    assert leaks.driven_row_sum(drive, lrs, 3.0, start) == pytest.approx(u[-1], abs=1e-12)
+
+
+def test_a_constant_leak_ends_in_balance():
+    """The weights of all leaks sum to (1 − ρ)/λ."""
+    k, left = leaks.weights(np.full(100, 0.1), 2.0)
+    assert k.sum() == pytest.approx((1 - left) / 2, rel=1e-12)
+    found = leaks.driven_row_sum([3.0, 4.0], np.full(1000, 0.1), 2.0)
+    assert found == pytest.approx([-1.5, -2.0], rel=1e-12)
+
+
+@pytest.mark.parametrize("name", ["adamw", "lion", "muonw"])
+def test_the_gauge_is_a_passenger_under_decoupled_decay(name):
+    """Training from W₀ + 1cᵀ gives the same function, and u is off by what the law leaves of Kc."""
+    plain = kept(name, 0.005, 1.0)
+    moved = kept(name, 0.005, 1.0, shift=0.3)
+    assert moved[3].softmax(1) == pytest.approx(plain[3].softmax(1), abs=EXACT)
+    left = np.cumprod(np.append(1.0, 1 - plain[1]))[:, None]
+    assert moved[0] - plain[0] == pytest.approx(10 * 0.3 * left + 0 * plain[0], abs=EXACT)
+
+
+def test_the_gauge_is_no_passenger_under_coupled_decay():
+    plain = trained("adam", 0.005, 0.05, epochs=6)
+    moved = trained("adam", 0.005, 0.05, epochs=6, shift=0.3)
+    assert float((moved[3].softmax(1) - plain[3].softmax(1)).abs().max()) > 0.01
+
+
+@pytest.mark.parametrize("name", ["signumw", "lion"])
+@pytest.mark.parametrize("decay", [0.0, 5.0])
+def test_signs_stay_below_their_bound(name, decay):
+    rows, lrs, *_ = kept(name, 0.005, decay)
+    bound = leaks.sign_bound(lrs, decay, 10, rows.shape[1], size(rows[0]))
+    assert bound / 10 < size(rows[-1]) <= bound
+
+
+def test_theorem_33_attains_the_bound():
+    alpha = theory.simulate_signgd(10, 0.01, 2.0, 300, coupled=False)[-1]
+    bound = leaks.sign_bound([0.01] * 300, 2.0, 10, 10)
+    assert (10 * alpha) ** 0.5 == pytest.approx(bound, rel=1e-12)
+
+
+@pytest.mark.parametrize("decay", [5.0, 10.0])
+def test_adamws_own_leaks_forecast_its_nc0(decay):
+    """From the mean leak of the last sixth before the first drop, over the rest of the training."""
+    rows, lrs, *_ = kept("adamw", 0.005, decay, epochs=90)
+    drop = len(lrs) // 3
+    known = leaks.leaks_of(rows, lrs, decay)[drop // 2 : drop].mean(0)
+    balance = size(known) / decay
+    forecast = size(leaks.driven_row_sum(known, lrs[drop:], decay, rows[drop]))
+    assert balance == pytest.approx(size(rows[drop]), rel=0.25)
+    assert forecast == pytest.approx(size(rows[-1]), rel=0.25)
+
+
+def average(rng, shape, momentum):
+    """A stationary moving average of independent normal numbers."""
+    noise, found = rng.normal(size=shape), np.empty(shape)
+    found[0] = noise[0] * ((1 - momentum) / (1 + momentum)) ** 0.5
+    for t in range(1, len(noise)):
+        found[t] = momentum * found[t - 1] + (1 - momentum) * noise[t]
+    return found
+
+
+def test_statistics_of_a_moving_average(rng):
+    series = average(rng, (4000, 100), 0.8) + np.eye(100)[0]
+    found = leaks.leak_statistics(series)
+    assert found.mean == pytest.approx(1, abs=0.05)
+    assert found.spread == pytest.approx((100 * 0.2 / 1.8) ** 0.5, rel=0.02)
+    assert found.memory == pytest.approx(9, rel=0.1)
+
+
+def test_memory_and_mean_raise_the_floor_as_simulated(rng):
+    lrs = np.where(np.arange(600) < 300, 0.02, 0.01)
+    drive = average(rng, (600, 4000), 0.8)
+    ends = leaks.driven_row_sum(drive + 0.3, lrs, 1.0)
+    spread = (0.2 / 1.8) ** 0.5
+    predicted = symmetry.noise_floor(lrs, 1.0, spread, memory=9, mean=0.3)
+    assert np.sqrt(np.mean(ends**2)) == pytest.approx(predicted, rel=0.03)
+    without = symmetry.noise_floor(lrs, 1.0, spread, memory=9)
+    assert np.std(ends) == pytest.approx(without, rel=0.1)
+
+
+@pytest.mark.parametrize("products", leaks.ROUNDING)
+def test_newton_schulz_leaves_the_noise_that_is_estimated(products):
+    generator, found = torch.Generator().manual_seed(0), []
+    for _ in range(20):
+        made = torch.randn(10, 64, dtype=torch.float64, generator=generator)
+        left, _, right = torch.linalg.svd(made - made.mean(0), full_matrices=False)
+        values = 1 / torch.arange(1.0, 10, dtype=torch.float64)
+        matrix = left[:, :9] @ torch.diag(values) @ right[:9]
+        turned = matrices.orthogonalised(matrix, getattr(torch, products))
+        found.append(float(turned.sum(0).norm()))
+    predicted, memory = leaks.muon_leak(10, products, share=0.0)
+    assert memory == 1
+    assert np.mean(found) == pytest.approx(predicted, rel=0.3)
+
+
+def test_the_scalar_polynomial_is_muons():
+    values = torch.tensor([0.001, 0.1, 0.5, 0.8], dtype=torch.float64)
+    scaled = values / values.norm()
+    turned = matrices.orthogonalised(torch.diag(values)).diagonal()
+    assert turned.numpy() == pytest.approx(leaks.newton_schulz(scaled.numpy()), rel=1e-9)
+
+
+@pytest.mark.parametrize(("products", "decay"), [("float32", 5.0), ("bfloat16", 2.0)])
+def test_muons_floor_is_predicted_from_the_unit_roundoff(products, decay):
+    rows, lrs, *_ = trained("muonw", 0.02, decay, 60, dtype=torch.float32, products=products)
+    spread, memory = leaks.muon_leak(10, products)
+    predicted = symmetry.noise_floor(lrs, decay, spread, size(rows[0]), memory)
+    assert predicted / 2 < size(rows[-1]) < predicted * 2
+
+
+def test_soaps_floor_in_bfloat16_needs_no_unit_roundoff():
+    rows, lrs, *_ = trained("soapw", 0.005, 5.0, dtype=torch.float32, products="bfloat16")
+    spread, memory = leaks.soap_leak(10, rows.shape[1])
+    found = leaks.leak_statistics(leaks.leaks_of(rows, lrs, 5.0)[30:110])
+    assert found.spread == pytest.approx(spread, rel=0.25)
+    predicted = symmetry.noise_floor(lrs, 5.0, spread, size(rows[0]), memory)
+    assert predicted / 2 < size(rows[-1]) < predicted * 2
+
+
+def test_soaps_amplification_ends_at_its_eps():
+    spread, memory = leaks.soap_leak(10, 128, 0.9, [0, 1e-8, 1.0])
+    assert spread == pytest.approx([0, (1280 / 19) ** 0.5 / 2, (1280 / 19) ** 0.5], rel=1e-6)
+    assert memory == pytest.approx(19)
+
+
+def test_muon_treats_the_flat_direction_as_its_symmetry_says(rng):
+    """1ᵀD = 1ᵀX f(XᵀX), f(σ²) = φ(σ)/σ: the gain along 1 depends on the right singular vectors."""
+    matrix = torch.tensor(rng.normal(size=(5, 12)))
+    x = matrix / matrix.norm()
+    values, vectors = torch.linalg.eigh(x.mT @ x)
+    sigma = values.clamp(min=1e-16).sqrt().numpy()
+    gains = torch.tensor(leaks.newton_schulz(sigma) / sigma)
+    expected = x.sum(0) @ vectors @ torch.diag(gains) @ vectors.mT
+    turned = matrices.orthogonalised(matrix).sum(0)
+    assert turned.numpy() == pytest.approx(expected.numpy(), abs=1e-6)
+
+
+@pytest.mark.parametrize("decay", [0.005, 0.05, 0.5])
+def test_coupled_decay_under_muon_pulls_nc0_down_at_a_constant_speed(decay):
+    """As predicted down to 0.6 of the start: then the part of u along the right singular vectors
+    of the rest, √(9/32) of a random vector's norm here, begins to show."""
+    rows, lrs, norms, _ = kept("muon", 0.02, decay, epochs=6)
+    found = np.linalg.norm(rows, axis=1)
+    predicted = leaks.coupled_muon(found[0], lrs, decay, norms, 10)
+    until = np.argmax(found < 0.6 * found[0])
+    assert until > 5
+    assert found[:until] == pytest.approx(predicted[:until], rel=0.3)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: leaks.leaks_of(np.zeros((3, 2)), [0.1], 0), r"row_sums must be \(2, p\)"),
+        (lambda: leaks.leak_statistics([[1.0]]), "leaks must be .T, p. with T of at least 2"),
+        (lambda: leaks.muon_leak(10, "float16"), "products must be one of float32, bfloat16, got"),
+        (lambda: leaks.muon_leak(10, share=9.0), "share must be in"),
+        (lambda: leaks.sign_bound([0.1], -1, 10, 5), "weight_decay must be in"),
+        (lambda: leaks.coupled_muon(1, [0.1], 0.1, 0, 10), "norms must be in"),
+        (lambda: leaks.soap_leak(10, 0), "width must be a whole number"),
+    ],
+)
+def test_bad_input_gets_one_line(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
