@@ -10,6 +10,7 @@ import pytest
 
 from ncbook import live, metrics, store, theory
 from ncbook.pages import six_grids
+from ncbook.theory import symmetry
 
 PUBLISHED = live.Path(__file__).parents[1] / "book" / "results"
 
@@ -25,9 +26,16 @@ def two_optimizers():
 
 FIGURES = {"law": live.law, "signgd": live.signgd, "simplex": live.simplex}
 FIGURES["training"] = two_optimizers
+FIGURES["balance"] = live.balance
 every_figure = pytest.mark.parametrize("kind", FIGURES)
-LARGEST = 30_000  # characters that a figure may add to a page, its script included
+LARGEST = 32_000  # characters that a figure may add to a page, its script included
 SAME = 1e-9  # relative: JavaScript's numbers are float64, too, but summed in another order
+
+
+def measured(label="Muon", weight_decay=0.5, lr=0.033, steps=300, step=(0, 299), left=(1, 0.2)):
+    """A made-up run for the figure of the balance, one row a point."""
+    setting = {"label": label, "weight_decay": weight_decay, "lr": lr, "steps": steps}
+    return pd.DataFrame(setting | {"step": step, "left": left})
 
 
 def spec_of(html):
@@ -94,6 +102,22 @@ BAD = {
     "shift must be one number, got [0, 1]": lambda: live.simplex(shift=[0, 1]),
     "samples must be a whole number from 2 to 50, got 60": lambda: live.simplex(samples=60),
     "samples must be a whole number of at least 2, got 1": lambda: live.simplex(samples=1),
+    "weight_decay must be in [0, 10], got 11": lambda: live.balance(weight_decay=11),
+    "lr must be in [0.0001, 0.1], got 0": lambda: live.balance(lr=0),
+    "push must be in [1e-06, 100], got inf": lambda: live.balance(push=np.inf),
+    "steps must be a whole number of at least 1, got 10.5": lambda: live.balance(steps=10.5),
+    "lr must be in [0.0001, 0.1], got 0.2": lambda: live.balance(runs=measured(lr=0.2)),
+    "step must be in [0, 300], got 301": lambda: live.balance(runs=measured(step=(0, 301))),
+    "step must rise within a run, got [5.0, 5.0] for 'Muon'": lambda: live.balance(
+        runs=measured(step=(5, 5))
+    ),
+    "left must be in [0, inf), got nan": lambda: live.balance(runs=measured(left=(1, np.nan))),
+    "runs must have the columns label, weight_decay, lr, steps, step, left; missing: ['lr']": (
+        lambda: live.balance(runs=measured().drop(columns="lr"))
+    ),
+    "runs must be at most 4 of a setting, got 5": lambda: live.balance(
+        runs=pd.concat([measured(str(n)) for n in range(5)])
+    ),
 }
 
 
@@ -203,6 +227,115 @@ def test_sign_descent_on_the_page_is_the_packages(show):
     assert len(seen) == 16
 
 
+def scheduled(lr, steps):
+    """η of each step, divided by ten after a third and after two thirds of the steps."""
+    return lr * 0.1 ** sum(np.arange(steps) >= np.floor(m * steps) for m in (1 / 3, 2 / 3))
+
+
+def balance_at(weight_decay, lr, push, steps):
+    """NC0 over its start after all steps: exact, with independent pushes, with a constant one."""
+    rates, leak = scheduled(lr, steps), 1.0
+    for rate in rates:
+        leak = abs((1 - rate * weight_decay) * leak + rate * push)
+    return {
+        "exact": theory.row_sum_ratio(lr, 0, weight_decay, 1, steps, decoupled=True),
+        "rounding": symmetry.noise_floor(rates, weight_decay, push, start=1),
+        "leak": leak,
+    }
+
+
+def test_the_balance_on_the_page_is_the_packages(show):
+    figure = live.balance()
+    page = show(figure)
+    seen = set()
+    for state in each_slider_moved(page, figure):
+        values, curves = state["values"], state["curves"]
+        seen.add(tuple(state["numbers"].values()))
+        for name, end in balance_at(**values).items():
+            close(state["numbers"][name], end, size=1e-300)
+            assert curves[name][0] == [0, 1] or values["steps"] > 1000  # many steps in a pixel
+        decay, lr, steps = (values[name] for name in ("weight_decay", "lr", "steps"))
+        t, y = np.array(curves["exact"]).T
+        setting = lr, 0, decay, 1, steps, True
+        close(y, np.abs(theory.row_sum_trajectory(t, *setting)), size=1e-300)
+        middle, rates = len(t) // 2, scheduled(lr, steps)
+        t, y = np.array(curves["rounding"])[middle]
+        close(y, symmetry.noise_floor(rates[: int(t)], decay, values["push"], start=1))
+        assert state["numbers"]["limit"] == (values["push"] / decay if decay else np.inf)
+    assert len(seen) == 16
+
+
+CORNERS = [
+    (d, lr, p, T) for d in (0, 10) for lr in (1e-4, 0.1) for p in (1e-6, 100) for T in (10, 1e5)
+]
+
+
+@pytest.mark.parametrize(("weight_decay", "lr", "push", "steps"), CORNERS)
+def test_the_balance_has_all_curves_within_its_axes_at_every_extreme(
+    weight_decay, lr, push, steps, show
+):
+    """At η λ = 1 nothing is left by the law; without decay everything is."""
+    setting = dict(weight_decay=weight_decay, lr=lr, push=push, steps=int(steps))
+    page = show(live.balance(**setting), width=400)
+    state = live_state(page)
+    for name, end in balance_at(**setting).items():
+        close(state["numbers"][name], end, size=1e-300)
+        path = page.locator(f"path.curve.{name}").bounding_box()
+        frame = page.locator("path.axis").bounding_box()
+        assert path["width"] > 0.85 * frame["width"]
+        assert frame["y"] - 2 <= path["y"] <= path["y"] + path["height"]
+        assert path["y"] + path["height"] <= frame["y"] + frame["height"] + 2
+    share = page.locator("[data-name=exact] b").inner_text()
+    assert (share == "0") == (lr * weight_decay == 1)
+    assert (page.locator("[data-name=limit] b").inner_text() == "no limit") == (weight_decay == 0)
+    names = page.locator("svg text.name").evaluate_all("all => all.map(t => +t.getAttribute('y'))")
+    assert len(names) == 3
+    assert min(np.diff(sorted(names))) >= 14 or lr * weight_decay == 1
+
+
+def test_a_leak_settles_at_the_push_over_the_decay_and_rounding_at_its_floor(show):
+    page = show(live.balance(weight_decay=5, lr=0.01, push=2, steps=30_000))
+    numbers = live_state(page)["numbers"]
+    assert numbers["leak"] == pytest.approx(2 / 5, rel=1e-3)
+    assert numbers["rounding"] == pytest.approx(2 * (1e-4 / (2 * 5)) ** 0.5, rel=1e-3)
+
+
+def test_runs_are_dots_where_the_sliders_are_at_their_setting_alone(show):
+    runs = [measured(), measured("SOAP", left=(1, 0.1)), measured("Lion", 2, left=(1, 30))]
+    page = show(live.balance(weight_decay=0.5, lr=0.033, steps=300, runs=pd.concat(runs)))
+    shown = "all => all.map(dot => dot.dataset.name)"
+    dots = page.locator("path.dot")
+    assert dots.evaluate_all(shown) == ["Muon", "Muon", "SOAP", "SOAP"]
+    assert live_state(page)["numbers"]["SOAP"] == 0.1
+    assert len(set(dots.evaluate_all("all => all.map(dot => dot.getAttribute('d'))"))) == 2
+    for name in ("weight_decay", "lr", "steps"):
+        page.locator(f"input[name={name}]").press("ArrowRight")
+        assert dots.count() == 0
+        page.locator(f"input[name={name}]").press("ArrowLeft")
+        assert dots.count() == 4
+    put(page, "push", 0)
+    page.get_by_role("button", name="Show Lion").click()
+    assert dots.evaluate_all(shown) == ["Lion", "Lion"]
+    state = live_state(page)
+    assert state["values"] == {"weight_decay": 2, "lr": 0.033, "push": 1e-6, "steps": 300}
+    assert page.locator("[data-name=Lion]").inner_text().startswith("● Lion, measured")
+    page.get_by_role("button", name="Show Muon, SOAP").click()
+    assert dots.count() == 4
+
+
+def test_a_dot_is_drawn_where_its_number_says(show):
+    page = show(live.balance(weight_decay=0.5, lr=0.033, steps=300, runs=measured(left=(1, 30))))
+    for axis, own, value in (("x", "x1", 299), ("y", "y1", np.log10(30))):
+        ticks = page.locator(f"line[data-{axis}]").evaluate_all(
+            f"ticks => ticks.map(t => [+t.dataset.{axis}, +t.getAttribute('{own}')])"
+        )
+        at, place = np.array(ticks).T
+        slope, offset = np.polyfit(at if axis == "x" else np.log10(at), place, 1)
+        moved = page.locator("path.dot").last.get_attribute("transform")
+        pixel = float(re.findall(r"[\d.]+", moved)["xy".index(axis)])
+        assert pixel == pytest.approx(slope * value + offset, abs=0.05)
+
+
 def layer_at(data, collapse, shift):
     """Features and weight by the definition in ``live.simplex``."""
     data = {name: np.array(value) for name, value in data.items()}
@@ -263,7 +396,7 @@ def test_an_optimizer_none_of_whose_runs_learned_has_no_curve_and_says_so(show):
     assert page.locator("[data-name=adamw] i").count() == 0
 
 
-@pytest.mark.parametrize("kind", ["law", "signgd", "training"])
+@pytest.mark.parametrize("kind", ["law", "signgd", "training", "balance"])
 def test_the_curve_is_drawn_where_its_numbers_say(kind, show):
     """The ticks fix the scales; the last point of each curve must lie on them."""
     page = show(FIGURES[kind]())

@@ -24,6 +24,9 @@ MANTISSAS = (1, 1.5, 2, 3, 5, 7)  # a slider's stops per decade: nearly even on 
 MOMENTA = (0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.93, 0.95, 0.97, 0.98, 0.99)
 CLASS_COUNTS = (3, 4, 5, 6, 7, 8, 10, 12, 15, 20, 30, 50, 70, 100)
 MOST_STEPS = 100_000  # all are computed at each move of a slider, in some 10 ms
+SETTING = ("weight_decay", "lr", "steps")  # what a stored run and the sliders must have in common
+RUN_COLUMNS = ("label", *SETTING, "step", "left")
+MOST_DOTTED = 4  # runs of one setting: as many as there are shapes of dots
 SHARES = tuple(n / 100 for n in range(101))
 MEAN_SPREAD, SAMPLE_SPREAD = 0.45, 0.3  # at the start; a row of the simplex has length 1
 DIGITS = 3  # decimals of the points at the start: enough to draw, and short in the page
@@ -136,6 +139,82 @@ def signgd(
     return LiveFigure("signgd", description, caption, controls)
 
 
+def balance(
+    weight_decay: float = 0.5,
+    lr: float = 0.02,
+    push: float = 1.0,
+    steps: int = 3000,
+    runs: pd.DataFrame | None = None,
+) -> LiveFigure:
+    """NC0 over its start under decoupled decay, where a push works against it.
+
+    With η_t = η, 0.1 η from ⌊T/3⌋ on and 0.01 η from ⌊2T/3⌋ on, and u in units of ‖u_0‖:
+    exact, u ← (1 − η_t λ)u; rounding, the root mean square of u ← (1 − η_t λ)u − η_t ξ_t with
+    independent ξ_t, as :func:`theory.symmetry.noise_floor`; and leak, the most that a constant push
+    can do, ‖u‖ ← |1 − η_t λ|‖u‖ + η_t push.
+
+    Args:
+        weight_decay: λ in [0, 10]; this and the next three are where the sliders start.
+        lr: η in [1e-4, 0.1], before the first drop.
+        push: in [1e-6, 100], in units of NC0 at the start: of ξ_t the root mean square.
+        steps: T, a whole number from 10 to 100,000.
+        runs: stored runs, as dots where the sliders are at their λ, η and T; a button takes them
+            there. A row is a run (its `label`) at a `step`, rising; the other columns are
+            `weight_decay`, `lr`, `steps` and `left`, NC0 over its start.
+
+    Raises:
+        ValueError: a value outside its range, a column missing, over four runs of one setting.
+
+    >>> [control.name for control in balance(push=0.1).controls]
+    ['weight_decay', 'lr', 'push', 'steps']
+    """
+    runs = pd.DataFrame(columns=RUN_COLUMNS) if runs is None else runs
+    if missing := [name for name in RUN_COLUMNS if name not in runs]:
+        raise ValueError(f"runs must have the columns {', '.join(RUN_COLUMNS)}; missing: {missing}")
+    decays, rates, counts = (0, *_decades(1e-3, 10)), _decades(1e-4, 0.1), _decades(10, MOST_STEPS)
+    controls = (
+        _control("weight_decay", "weight decay λ", weight_decay, decays, also=runs["weight_decay"]),
+        _control("lr", "learning rate η", lr, rates, also=runs["lr"]),
+        _control("push", "push per unit of η", push, _decades(1e-6, 100)),
+        _control("steps", "steps", steps, counts, whole=True, also=runs["steps"]),
+    )
+    description = (
+        "Curves of NC0 at step t over NC0 at the start, on a log scale, under decoupled decay: "
+        "exact, with random pushes as of rounding, and with a constant push. Sliders change them."
+    )
+    caption = (
+        "NC0 over its start under decoupled decay, with the learning rate divided by ten after a "
+        "third and after two thirds of the steps. Solid: no update moves along the flat direction. "
+        "Dashed: each step has a random push along it, as from rounding (root mean square). "
+        "Dotted: each has the same push, away from zero, the worst case of an optimizer that "
+        "leaks. Pushes are in units of NC0 at the start. A curve that reaches the lower edge goes "
+        "on below it."
+    )
+    if len(runs):
+        caption += " Dots: measured, where the sliders are at a run's λ, η and steps."
+    return LiveFigure("balance", description, caption, controls, {"settings": _settings(runs)})
+
+
+def _settings(runs: pd.DataFrame) -> list[dict[str, object]]:
+    """The runs' points for each setting: {at: {λ, η, T}, runs: [{label, step, left}, …]}."""
+    settings = []
+    for at, rows in runs.groupby([*SETTING], sort=False):
+        at = dict(zip(SETTING, map(float, at), strict=True))
+        points = [_points(*run, at["steps"]) for run in rows.groupby("label", sort=False)]
+        if len(points) > MOST_DOTTED:
+            raise ValueError(f"runs must be at most {MOST_DOTTED} of a setting, got {len(points)}")
+        settings.append({"at": at, "runs": points})
+    return settings
+
+
+def _points(label: str, run: pd.DataFrame, steps: float) -> dict[str, object]:
+    step = checks.counts("step", run["step"], steps)
+    if np.any(np.diff(step) <= 0):
+        raise ValueError(f"step must rise within a run, got {step.tolist()} for {label!r}")
+    left = _rounded(checks.real("left", run["left"], 0))
+    return {"label": str(label), "step": step.astype(int).tolist(), "left": left}
+
+
 def simplex(collapse: float = 0.0, shift: float = 0.0, samples: int = 8) -> LiveFigure:
     """Four classes in three dimensions on their way from random points to the simplex ETF.
 
@@ -235,14 +314,22 @@ def _decades(low: float, high: float) -> tuple[float, ...]:
 
 
 def _control(
-    name: str, label: str, value: ArrayLike, stops: tuple[float, ...], whole: bool = False
+    name: str,
+    label: str,
+    value: ArrayLike,
+    stops: tuple[float, ...],
+    whole: bool = False,
+    also: Iterable[float] = (),
 ) -> Control:
-    """A slider over `stops` and its first value, which is added to them."""
+    """A slider over `stops`, and its first value and those in `also`, which are added to them."""
+    number, *others = (_stop(name, one, stops, whole) for one in (value, *also))
+    values = sorted({*stops, number, *others})
+    values = [int(stop) if stop == int(stop) else stop for stop in values]
+    return Control(name, label, tuple(values), values.index(number))
+
+
+def _stop(name: str, value: ArrayLike, stops: tuple[float, ...], whole: bool) -> float:
     if np.ndim(value) != 0:
         raise ValueError(f"{name} must be one number, got {value!r}")
     number = float(checks.real(name, value, stops[0], stops[-1], "[]"))
-    if whole:
-        number = checks.whole(name, number, 1)
-    values = sorted({*stops, number})
-    values = [int(stop) if stop == int(stop) else stop for stop in values]
-    return Control(name, label, tuple(values), values.index(number))
+    return checks.whole(name, number, 1) if whole else number

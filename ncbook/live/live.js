@@ -84,6 +84,22 @@ function root(f, high) {
   }
 }
 
+// NC0 over its start for t = 0 … steps under decoupled decay, with η times 0.1 after a third and after
+// two thirds of the steps: no push (theory.row_sum_trajectory), independent pushes of a root mean
+// square (theory.symmetry.noise_floor), and a constant push away from zero.
+function balance({ weight_decay, lr, push, steps }) {
+  const exact = new Float64Array(steps + 1).fill(1), rounding = exact.slice(), leak = exact.slice();
+  const drops = [1 / 3, 2 / 3].map((share) => Math.floor(share * steps));
+  for (let t = 0, rate = lr; t < steps; t++) {
+    if (drops.includes(t)) rate *= 0.1;
+    const kept = Math.abs(1 - rate * weight_decay);
+    exact[t + 1] = kept * exact[t];
+    rounding[t + 1] = Math.hypot(kept * rounding[t], rate * push);
+    leak[t + 1] = kept * leak[t] + rate * push;
+  }
+  return { exact, rounding, leak, drops, limit: push / weight_decay };
+}
+
 // Matrices are lists of rows.
 const dot = (x, y) => x.reduce((sum, value, k) => sum + value * y[k], 0);
 const norm = (A) => Math.sqrt(A.reduce((sum, row) => sum + dot(row, row), 0));
@@ -197,9 +213,9 @@ function thinned(values, x) {
   return { highs, lows };
 }
 
-// Axes, marks and curves. A curve is named at its end, right of the axes, or where it leaves them.
+// Axes, marks, curves and dots. A curve is named at its end, right of the axes, or where it leaves them.
 // Where it swings faster than the eye could follow, its line is the top of a shaded band.
-function plot(svg, { width, height, x, y, curves, marks = [], names }) {
+function plot(svg, { width, height, x, y, curves, dots = [], marks = [], names }) {
   const longest = Math.max(...curves.map(({ label }) => label.length));
   const left = 44, right = width - 14 - 9 * longest, top = 34, bottom = height - 38;
   const across = axis(x.low, x.high, left, right, x.log), up = axis(y.low, y.high, bottom, top, true);
@@ -232,6 +248,12 @@ function plot(svg, { width, height, x, y, curves, marks = [], names }) {
     svg.append(shape("path", { class: `curve ${curve.name}`, d: `M${line}` }));
     labels.push({ text: curve.label, ...whereNamed(curve.values, across, up, right, bottom) });
   }
+  for (const { name, outline, points } of dots) {
+    const put = (point) => shape("path", {
+      class: "dot", d: outline(3), transform: `translate(${pixel(point)})`, "data-name": name });
+    svg.append(...points.map(put));
+    drawn[name] = points;
+  }
   for (const { text, x, y } of apart(labels, top, bottom)) {
     svg.append(shape("text", { class: "name", x, y }, text));
   }
@@ -260,7 +282,7 @@ function apart(labels, top, bottom) {
   return placed;
 }
 
-// ---------------------------------------------------------------------------------- the four figures
+// ---------------------------------------------------------------------------------- the five figures
 // Each draws into an SVG and returns the numbers below it, and the curves that it drew.
 
 // The lowest power of ten that still shows where curves end: in few leaps, so that the eye keeps hold.
@@ -314,6 +336,34 @@ function drawSigngd(svg, size, values) {
     { name: "limit", label: "decoupled, in the limit", value: limit, never: "no limit" },
     { name: "rise_ends", label: "T₁, where coupled turns", value: rise_ends, digits: 4 },
     { name: "fall_ends", label: "T₂, where its fall ends", value: fall_ends, digits: 4 },
+  ] };
+}
+
+// Dots are drawn only of runs whose setting is the sliders': under another they would tell nothing.
+function drawBalance(svg, size, values, { settings }) {
+  const { exact, rounding, leak, drops, limit } = balance(values), T = values.steps;
+  const here = ({ at }) => Object.keys(at).every((name) => at[name] === values[name]);
+  const runs = settings.find(here)?.runs ?? [];
+  const curves = [
+    { name: "exact", label: "exact", values: exact },
+    { name: "rounding", label: "rounding", values: rounding },
+    { name: "leak", label: "leak", values: leak },
+  ];
+  const dots = runs.map(({ label, step, left }, n) => (
+    { name: label, outline: OUTLINES[n], points: step.map((t, k) => [t, left[k]]) }));
+  const all = [exact, rounding, leak, ...runs.map(({ left }) => Float64Array.from(left))];
+  const top = Math.max(...all.map((one) => one.reduce((most, value) => Math.max(most, value))));
+  const y = { low: lowest(all), high: top > 1.1 ? 10 ** Math.ceil(Math.log10(1.1 * top)) : 1.2 };
+  const marks = drops.map((at, n) => ({ at, text: `η/${10 ** (n + 1)}`, anchor: "middle" }));
+  const names = { x: "step t", y: "NC0(t) / NC0(0)" };
+  const drawn = plot(svg, { ...size, x: { low: 0, high: T }, y, curves, dots, marks, names });
+  return { curves: drawn, numbers: [
+    { name: "exact", label: `exact, left after ${plainly(T, 6)} steps`, value: exact[T] },
+    { name: "rounding", label: "with rounding", value: rounding[T] },
+    { name: "leak", label: "with a leak", value: leak[T] },
+    { name: "limit", label: "a leak's limit, push/λ", value: limit, never: "no limit" },
+    ...runs.map(({ label, left }, n) => (
+      { name: label, label: `${"●■▲◆"[n]} ${label}, measured`, value: left.at(-1) })),
   ] };
 }
 
@@ -417,6 +467,7 @@ function arrow(from, to, k) {
 const KINDS = {
   law: { draw: drawLaw, height: 340 },
   signgd: { draw: drawSigngd, height: 340 },
+  balance: { draw: drawBalance, height: 380 },
   simplex: { draw: drawSimplex, height: 400, turns: true, plays: "collapse" },
   training: { draw: drawTraining, height: 380 },
 };
@@ -478,6 +529,12 @@ function start(figure) {
     for (const control of spec.controls) set(control.name, control.start);
     draw();
   });
+  for (const { at, runs } of spec.data.settings ?? []) {
+    button(`Show ${runs.map(({ label }) => label).join(", ")}`, () => {
+      for (const name in at) set(name, sliders[name].control.values.indexOf(at[name]));
+      draw();
+    });
+  }
 
   // From where it is to the end; from the start if it is there. At once for who wants no motion.
   function play({ name, values }) {
@@ -558,6 +615,10 @@ html[data-theme] .bd-content div.cell_output .text_html:has(figure.ncbook-live) 
 .ncbook-live svg .adamw { color: #e69f00; stroke-dasharray: 9 4; }
 .ncbook-live svg .coupled, .ncbook-live svg .signum { color: #009e73; }
 .ncbook-live svg .decoupled, .ncbook-live svg .signumw { color: #cc79a7; stroke-dasharray: 9 4; }
+.ncbook-live svg .exact { color: #0072b2; }
+.ncbook-live svg .rounding { color: #009e73; stroke-dasharray: 9 4; }
+.ncbook-live svg .leak { color: #d55e00; stroke-dasharray: 2 4; }
+.ncbook-live svg .dot { fill: currentColor; fill-opacity: 0.6; }
 .ncbook-live svg .bound, .ncbook-live svg .limit { stroke-dasharray: 2 4; }
 .ncbook-live svg.turns { cursor: grab; touch-action: pan-y; user-select: none; }
 .ncbook-live svg.turns:active { cursor: grabbing; }
@@ -578,7 +639,7 @@ html[data-theme] .bd-content div.cell_output .text_html:has(figure.ncbook-live) 
 .ncbook-live .sliders input { width: 100%; min-width: 0; margin: 0; height: 1.6em; accent-color: #0072b2; }
 .ncbook-live .sliders label { margin: 0; }
 .ncbook-live .sliders output { font-variant-numeric: tabular-nums; white-space: nowrap; }
-.ncbook-live .buttons { display: flex; gap: 0.6rem; margin: 0.5rem 0; }
+.ncbook-live .buttons { display: flex; flex-wrap: wrap; gap: 0.6rem; margin: 0.5rem 0; }
 .ncbook-live button { font: inherit; font-size: 0.85em; padding: 0.15em 0.9em; color: inherit; background: none;
   border: 1px solid currentColor; border-radius: 0.3em; cursor: pointer; }
 .ncbook-live :focus-visible { outline: 2px solid #0072b2; outline-offset: 2px; }
@@ -587,7 +648,7 @@ html[data-theme] .bd-content div.cell_output .text_html:has(figure.ncbook-live) 
 `;
 
 window.ncbookLive ??= {
-  law, signgd, layer, collapseMetrics,
+  law, signgd, balance, layer, collapseMetrics,
   start() {
     if (!document.getElementById("ncbook-live-style")) {
       document.head.append(element("style", { id: "ncbook-live-style" }, STYLE));
