@@ -24,18 +24,24 @@ def two_optimizers():
     return live.training(left, nc3, 1.4, {"adam": "Adam", "adamw": "AdamW"}, "Two optimizers.")
 
 
-FIGURES = {"law": live.law, "signgd": live.signgd, "simplex": live.simplex}
-FIGURES["training"] = two_optimizers
-FIGURES["balance"] = live.balance
-every_figure = pytest.mark.parametrize("kind", FIGURES)
-LARGEST = 32_000  # characters that a figure may add to a page, its script included
-SAME = 1e-9  # relative: JavaScript's numbers are float64, too, but summed in another order
-
-
-def measured(label="Muon", weight_decay=0.5, lr=0.033, steps=300, step=(0, 299), left=(1, 0.2)):
+def measured(label="Muon", weight_decay=0.5, lr=0.02, steps=3000, step=(0, 2999), left=(1, 0.2)):
     """A made-up run for the figure of the balance, one row a point."""
     setting = {"label": label, "weight_decay": weight_decay, "lr": lr, "steps": steps}
     return pd.DataFrame(setting | {"step": step, "left": left})
+
+
+def balance_with_runs():
+    """Two runs where the sliders start, and one elsewhere whose button is wide."""
+    long = measured("Muon, all layers, in single precision, of ResNet9", 1)
+    return live.balance(runs=pd.concat([measured(), measured("SOAP"), long]))
+
+
+FIGURES = {"law": live.law, "signgd": live.signgd, "simplex": live.simplex}
+FIGURES |= {"training": two_optimizers, "balance": balance_with_runs}
+every_figure = pytest.mark.parametrize("kind", FIGURES)
+LARGEST = 32_000  # characters that a figure may add to a page, its script included
+TINIEST = 1e-300  # smaller numbers have fewer digits
+SAME = 1e-9  # relative: JavaScript's numbers are float64, too, but summed in another order
 
 
 def spec_of(html):
@@ -107,7 +113,7 @@ BAD = {
     "push must be in [1e-06, 100], got inf": lambda: live.balance(push=np.inf),
     "steps must be a whole number of at least 1, got 10.5": lambda: live.balance(steps=10.5),
     "lr must be in [0.0001, 0.1], got 0.2": lambda: live.balance(runs=measured(lr=0.2)),
-    "step must be in [0, 300], got 301": lambda: live.balance(runs=measured(step=(0, 301))),
+    "step must be in [0, 3000], got 3001": lambda: live.balance(runs=measured(step=(0, 3001))),
     "step must rise within a run, got [5.0, 5.0] for 'Muon'": lambda: live.balance(
         runs=measured(step=(5, 5))
     ),
@@ -232,13 +238,13 @@ def scheduled(lr, steps):
     return lr * 0.1 ** sum(np.arange(steps) >= np.floor(m * steps) for m in (1 / 3, 2 / 3))
 
 
-def balance_at(weight_decay, lr, push, steps):
-    """NC0 over its start after all steps: exact, with independent pushes, with a constant one."""
-    rates, leak = scheduled(lr, steps), 1.0
+def balance_after(rates, weight_decay, push):
+    """NC0 over its start after steps of these sizes: exact, with random pushes, with the same."""
+    leak = 1.0
     for rate in rates:
-        leak = abs((1 - rate * weight_decay) * leak + rate * push)
+        leak = abs(1 - rate * weight_decay) * leak + rate * push
     return {
-        "exact": theory.row_sum_ratio(lr, 0, weight_decay, 1, steps, decoupled=True),
+        "exact": np.prod(np.abs(1 - rates * weight_decay)),
         "rounding": symmetry.noise_floor(rates, weight_decay, push, start=1),
         "leak": leak,
     }
@@ -249,19 +255,17 @@ def test_the_balance_on_the_page_is_the_packages(show):
     page = show(figure)
     seen = set()
     for state in each_slider_moved(page, figure):
-        values, curves = state["values"], state["curves"]
+        decay, lr, push, steps = state["values"].values()
+        rates = scheduled(lr, steps)
         seen.add(tuple(state["numbers"].values()))
-        for name, end in balance_at(**values).items():
-            close(state["numbers"][name], end, size=1e-300)
-            assert curves[name][0] == [0, 1] or values["steps"] > 1000  # many steps in a pixel
-        decay, lr, steps = (values[name] for name in ("weight_decay", "lr", "steps"))
-        t, y = np.array(curves["exact"]).T
-        setting = lr, 0, decay, 1, steps, True
-        close(y, np.abs(theory.row_sum_trajectory(t, *setting)), size=1e-300)
-        middle, rates = len(t) // 2, scheduled(lr, steps)
-        t, y = np.array(curves["rounding"])[middle]
-        close(y, symmetry.noise_floor(rates[: int(t)], decay, values["push"], start=1))
-        assert state["numbers"]["limit"] == (values["push"] / decay if decay else np.inf)
+        for name, end in balance_after(rates, decay, push).items():
+            close(state["numbers"][name], end, size=TINIEST)
+            t, y = state["curves"][name][len(state["curves"][name]) // 2]
+            close(y, balance_after(rates[:t], decay, push)[name], size=TINIEST)
+        t, y = np.array(state["curves"]["exact"]).T
+        law = theory.row_sum_trajectory(t, lr, 0, decay, 1, steps, decoupled=True)
+        close(y, np.abs(law), size=TINIEST)
+        assert state["numbers"]["limit"] == (push / decay if decay else np.inf)
     assert len(seen) == 16
 
 
@@ -278,8 +282,8 @@ def test_the_balance_has_all_curves_within_its_axes_at_every_extreme(
     setting = dict(weight_decay=weight_decay, lr=lr, push=push, steps=int(steps))
     page = show(live.balance(**setting), width=400)
     state = live_state(page)
-    for name, end in balance_at(**setting).items():
-        close(state["numbers"][name], end, size=1e-300)
+    for name, end in balance_after(scheduled(lr, int(steps)), weight_decay, push).items():
+        close(state["numbers"][name], end, size=TINIEST)
         path = page.locator(f"path.curve.{name}").bounding_box()
         frame = page.locator("path.axis").bounding_box()
         assert path["width"] > 0.85 * frame["width"]
@@ -293,6 +297,15 @@ def test_the_balance_has_all_curves_within_its_axes_at_every_extreme(
     assert min(np.diff(sorted(names))) >= 14 or lr * weight_decay == 1
 
 
+def test_the_balance_beyond_the_sliders_where_a_step_turns_u_over(show):
+    page = show(live.balance())
+    last = "s => ['exact', 'rounding', 'leak'].map((name) => ncbookLive.balance(s)[name].at(-1))"
+    for decay in (15, 25):  # 1 − η λ = −0.5 and −1.5
+        setting = {"weight_decay": decay, "lr": 0.1, "push": 0.3, "steps": 30}
+        expected = balance_after(scheduled(0.1, 30), decay, 0.3)
+        close(page.evaluate(last, setting), list(expected.values()))
+
+
 def test_a_leak_settles_at_the_push_over_the_decay_and_rounding_at_its_floor(show):
     page = show(live.balance(weight_decay=5, lr=0.01, push=2, steps=30_000))
     numbers = live_state(page)["numbers"]
@@ -301,9 +314,11 @@ def test_a_leak_settles_at_the_push_over_the_decay_and_rounding_at_its_floor(sho
 
 
 def test_runs_are_dots_where_the_sliders_are_at_their_setting_alone(show):
-    runs = [measured(), measured("SOAP", left=(1, 0.1)), measured("Lion", 2, left=(1, 30))]
-    page = show(live.balance(weight_decay=0.5, lr=0.033, steps=300, runs=pd.concat(runs)))
-    shown = "all => all.map(dot => dot.dataset.name)"
+    at = {"lr": 0.033, "steps": 310}  # no stops of the sliders without these runs
+    runs = [measured(step=(0, 309), **at), measured("SOAP", step=(0, 309), left=(1, 0.1), **at)]
+    runs += [measured("Lion", 2, step=(0, 309), left=(1, 30), **at)]
+    page = show(live.balance(weight_decay=0.5, runs=pd.concat(runs), **at))
+    shown = "all => all.map(dot => dot.dataset.run)"
     dots = page.locator("path.dot")
     assert dots.evaluate_all(shown) == ["Muon", "Muon", "SOAP", "SOAP"]
     assert live_state(page)["numbers"]["SOAP"] == 0.1
@@ -317,15 +332,15 @@ def test_runs_are_dots_where_the_sliders_are_at_their_setting_alone(show):
     page.get_by_role("button", name="Show Lion").click()
     assert dots.evaluate_all(shown) == ["Lion", "Lion"]
     state = live_state(page)
-    assert state["values"] == {"weight_decay": 2, "lr": 0.033, "push": 1e-6, "steps": 300}
+    assert state["values"] == {"weight_decay": 2, "push": 1e-6, **at}
     assert page.locator("[data-name=Lion]").inner_text().startswith("● Lion, measured")
     page.get_by_role("button", name="Show Muon, SOAP").click()
     assert dots.count() == 4
 
 
 def test_a_dot_is_drawn_where_its_number_says(show):
-    page = show(live.balance(weight_decay=0.5, lr=0.033, steps=300, runs=measured(left=(1, 30))))
-    for axis, own, value in (("x", "x1", 299), ("y", "y1", np.log10(30))):
+    page = show(live.balance(runs=measured(left=(1, 30))))
+    for axis, own, value in (("x", "x1", 2999), ("y", "y1", np.log10(30))):
         ticks = page.locator(f"line[data-{axis}]").evaluate_all(
             f"ticks => ticks.map(t => [+t.dataset.{axis}, +t.getAttribute('{own}')])"
         )
@@ -481,7 +496,7 @@ def test_a_phone_shows_a_figure_without_scrolling_sideways(kind, show):
     page = show(FIGURES[kind](), head=viewport, width=360)
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
     inside = "all => all.every(t => t.getBoundingClientRect().right <= innerWidth)"
-    assert page.locator("svg text, input, output").evaluate_all(inside)
+    assert page.locator("svg text, input, output, button").evaluate_all(inside)
     page.set_viewport_size({"width": 700, "height": 900})
     page.wait_for_function("document.querySelector('svg').viewBox.baseVal.width > 500")
 

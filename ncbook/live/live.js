@@ -250,9 +250,8 @@ function plot(svg, { width, height, x, y, curves, dots = [], marks = [], names }
   }
   for (const { name, outline, points } of dots) {
     const put = (point) => shape("path", {
-      class: "dot", d: outline(3), transform: `translate(${pixel(point)})`, "data-name": name });
+      class: "dot", d: outline(3), transform: `translate(${pixel(point)})`, "data-run": name });
     svg.append(...points.map(put));
-    drawn[name] = points;
   }
   for (const { text, x, y } of apart(labels, top, bottom)) {
     svg.append(shape("text", { class: "name", x, y }, text));
