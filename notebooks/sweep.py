@@ -58,10 +58,10 @@
 # | `clip` | largest gradient norm | no limit |
 # | `vector_lr` | of vectors, next to Muon, Shampoo, SOAP | 0.001 |
 # | `update_precision` | format of Muon's, Shampoo's, SOAP's products | that of the weights |
-# | `head_optimizer` | of the last layer | as the rest |
-# | `head_lr` | its learning rate | as the rest |
-# | `head_momentum` | its momentum | as the rest |
-# | `head_weight_decay` | its weight decay | as the rest |
+# | `head_optimizer` | last layer's optimizer | as the rest |
+# | `head_lr` | last layer's learning rate | as the rest |
+# | `head_momentum` | last layer's momentum | as the rest |
+# | `head_weight_decay` | last layer's weight decay | as the rest |
 # | `centred_head` | centre last layer's steps over classes | `false` |
 # | `augment` | random crops and flips of images | `false` |
 # | `log_epochs` | epochs to measure at | 0, 1, 2, 5, ..., the last |

@@ -677,6 +677,17 @@ def test_describe_says_what_will_be_done(tmp_path, monkeypatch):
     assert sweep.describe(asked).endswith("- to train: none, all of them are in the store")
 
 
+def test_describe_names_the_last_layers_own_optimizer(tmp_path):
+    """Whose other numbers cannot be without it."""
+    head = dict(head_optimizer="sgd", head_lr=0.1, head_weight_decay=0.05)
+    one = dict(optimizer="muonw", lrs=0.02, momenta=0.9, weight_decays=2, vector_lr=0.002)
+    words = sweep.describe(sweep.check(one | head | SMALL | dict(results=str(tmp_path))))
+    assert "- last layer's optimizer: sgd\n- last layer's learning rate: 0.1\n" in words
+    assert "- last layer's weight decay: 0.05\n" in words
+    assert "- of vectors, next to Muon, Shampoo, SOAP: 0.002\n" in words
+    assert "momentum:" not in words
+
+
 def test_a_requests_rows_are_its_own(tmp_path):
     asked = request(tmp_path, optimizer="sgd", lrs=0.01, momenta=0.9, weight_decays=0, **SMALL)
     run([*asked.configs, *small_grid("adam", lrs=[0.01])], asked.results)

@@ -139,10 +139,18 @@ def _values(configs: Sequence[RunConfig]) -> Iterator[str]:
     for field, row in OF_RUN.items():
         if field in said:
             continue
-        if row in AXES or replace(configs[0], **{field: row.default}) != configs[0]:
+        if row in AXES or _is_given(configs[0], field, row.default):
             values = dict.fromkeys(getattr(config, field) for config in configs)
             shown = (f"{v:g}" if isinstance(v, float) else str(v) for v in values)
             yield f"- {row.label}: {', '.join(shown)}"
+
+
+def _is_given(config: RunConfig, field: str, default: Any) -> bool:
+    """Whether the config is another one, or none, with the default in this field."""
+    try:
+        return replace(config, **{field: default}) != config
+    except ValueError:
+        return True
 
 
 def duration(seconds: float) -> str:
