@@ -56,8 +56,8 @@
 # | `precision` | format of hidden layers' numbers: `float32` `bfloat16` `float64` | `float32` |
 # | `schedule` | learning rate over time: `step` `cosine` `constant` | `step`; for a vit `cosine` |
 # | `clip` | largest gradient norm | no limit |
-# | `vector_lr` | of vectors, next to Muon, Shampoo, SOAP | 0.001 |
-# | `update_precision` | format of Muon's, Shampoo's, SOAP's products | that of the weights |
+# | `vector_lr` | learning rate of vectors (Muon, Shampoo, SOAP) | 0.001 |
+# | `update_precision` | format of products (Muon, Shampoo, SOAP) | that of the weights |
 # | `head_optimizer` | last layer's optimizer | as the rest |
 # | `head_lr` | last layer's learning rate | as the rest |
 # | `head_momentum` | last layer's momentum | as the rest |
