@@ -112,6 +112,7 @@ BAD = {
     "lr must be in [0.0001, 0.1], got 0": lambda: live.balance(lr=0),
     "push must be in [1e-06, 100], got inf": lambda: live.balance(push=np.inf),
     "steps must be a whole number of at least 1, got 10.5": lambda: live.balance(steps=10.5),
+    "epochs must be a whole number of at least 3, got 2": lambda: live.balance(epochs=2),
     "lr must be in [0.0001, 0.1], got 0.2": lambda: live.balance(runs=measured(lr=0.2)),
     "step must be in [0, 3000], got 3001": lambda: live.balance(runs=measured(step=(0, 3001))),
     "step must rise within a run, got [5.0, 5.0] for 'Muon'": lambda: live.balance(
@@ -234,8 +235,8 @@ def test_sign_descent_on_the_page_is_the_packages(show):
 
 
 def scheduled(lr, steps):
-    """η of each step, divided by ten after a third and after two thirds of the steps."""
-    return lr * 0.1 ** sum(np.arange(steps) >= np.floor(m * steps) for m in (1 / 3, 2 / 3))
+    """η of each step, divided by ten after 66 and after 133 of 200 epochs."""
+    return lr * 0.1 ** sum(np.arange(steps) >= drop * steps // 200 for drop in (66, 133))
 
 
 def balance_after(rates, weight_decay, push):
@@ -262,9 +263,10 @@ def test_the_balance_on_the_page_is_the_packages(show):
             close(state["numbers"][name], end, size=TINIEST)
             t, y = state["curves"][name][len(state["curves"][name]) // 2]
             close(y, balance_after(rates[:t], decay, push)[name], size=TINIEST)
-        t, y = np.array(state["curves"]["exact"]).T
-        law = theory.row_sum_trajectory(t, lr, 0, decay, 1, steps, decoupled=True)
-        close(y, np.abs(law), size=TINIEST)
+        if steps % 200 == 0:
+            t, y = np.array(state["curves"]["exact"]).T
+            setting = lr, 0, decay, steps // 200, 200, True
+            close(y, np.abs(theory.row_sum_trajectory(t, *setting)), size=TINIEST)
         assert state["numbers"]["limit"] == (push / decay if decay else np.inf)
     assert len(seen) == 16
 
@@ -299,11 +301,21 @@ def test_the_balance_has_all_curves_within_its_axes_at_every_extreme(
 
 def test_the_balance_beyond_the_sliders_where_a_step_turns_u_over(show):
     page = show(live.balance())
-    last = "s => ['exact', 'rounding', 'leak'].map((name) => ncbookLive.balance(s)[name].at(-1))"
+    last = """s => {
+        const { exact, rounding, leak } = ncbookLive.balance(s, [66 / 200, 133 / 200]);
+        return [exact, rounding, leak].map((values) => values.at(-1));
+    }"""
     for decay in (15, 25):  # 1 − η λ = −0.5 and −1.5
         setting = {"weight_decay": decay, "lr": 0.1, "push": 0.3, "steps": 30}
         expected = balance_after(scheduled(0.1, 30), decay, 0.3)
         close(page.evaluate(last, setting), list(expected.values()))
+
+
+@pytest.mark.parametrize(("epochs", "steps_per_epoch"), [(200, 11), (200, 469), (100, 23), (7, 5)])
+def test_the_balance_drops_the_rate_where_the_packages_trainings_do(epochs, steps_per_epoch, show):
+    page = show(live.balance(2, 0.005, steps=epochs * steps_per_epoch, epochs=epochs))
+    law = theory.row_sum_ratio(0.005, 0, 2, steps_per_epoch, epochs, decoupled=True)
+    close(live_state(page)["numbers"]["exact"], law)
 
 
 def test_a_leak_settles_at_the_push_over_the_decay_and_rounding_at_its_floor(show):

@@ -144,11 +144,12 @@ def balance(
     lr: float = 0.02,
     push: float = 1.0,
     steps: int = 3000,
+    epochs: int = 200,
     runs: pd.DataFrame | None = None,
 ) -> LiveFigure:
     """NC0 over its start under decoupled decay, where a push works against it.
 
-    With η_t = η, 0.1 η from ⌊T/3⌋ on and 0.01 η from ⌊2T/3⌋ on, and u in units of ‖u_0‖:
+    With η_t = η, 0.1 η after ⌊E/3⌋ of E epochs and 0.01 η after ⌊2E/3⌋, and u in units of ‖u_0‖:
     exact, u ← (1 − η_t λ)u; rounding, the root mean square of u ← (1 − η_t λ)u − η_t ξ_t with
     independent ξ_t, as :func:`theory.symmetry.noise_floor`; and leak, the most that a constant push
     can do, ‖u‖ ← |1 − η_t λ|‖u‖ + η_t push.
@@ -157,7 +158,8 @@ def balance(
         weight_decay: λ in [0, 10]; this and the next three are where the sliders start.
         lr: η in [1e-4, 0.1], before the first drop.
         push: in [1e-6, 100], in units of NC0 at the start: of ξ_t the root mean square.
-        steps: T, a whole number from 10 to 100,000.
+        steps: T in all epochs, a whole number from 10 to 100,000.
+        epochs: E, at least 3; also of the runs.
         runs: stored runs, as dots where the sliders are at their λ, η and T; a button takes them
             there. A row is a run (its `label`) at a `step`, rising; the other columns are
             `weight_decay`, `lr`, `steps` and `left`, NC0 over its start.
@@ -178,21 +180,23 @@ def balance(
         _control("push", "push per unit of η", push, _decades(1e-6, 100)),
         _control("steps", "steps", steps, counts, whole=True, also=runs["steps"]),
     )
+    drops = [floor(m * checks.whole("epochs", epochs, 3)) for m in (1 / 3, 2 / 3)]
     description = (
         "Curves of NC0 at step t over NC0 at the start, on a log scale, under decoupled decay: "
         "exact, with random pushes as of rounding, and with a constant push. Sliders change them."
     )
     caption = (
-        "NC0 over its start under decoupled decay, with the learning rate divided by ten after a "
-        "third and after two thirds of the steps. Solid: no update moves along the flat direction. "
-        "Dashed: each step has a random push along it, as from rounding (root mean square). "
-        "Dotted: each has the same push, away from zero, the worst case of an optimizer that "
-        "leaks. Pushes are in units of NC0 at the start. A curve that reaches the lower edge goes "
-        "on below it."
+        "NC0 over its start under decoupled decay, with the learning rate divided by ten after "
+        f"{drops[0]} and after {drops[1]} of {epochs} epochs. Solid: no update moves along the "
+        "flat direction. Dashed: each step has a random push along it, as from rounding (root mean "
+        "square). Dotted: each has the same push, away from zero, the worst case of an optimizer "
+        "that leaks. Pushes are in units of NC0 at the start. A curve that reaches the lower edge "
+        "goes on below it."
     )
     if len(runs):
         caption += " Dots: measured, where the sliders are at a run's λ, η and steps."
-    return LiveFigure("balance", description, caption, controls, {"settings": _settings(runs)})
+    data = {"shares": [drop / epochs for drop in drops], "settings": _settings(runs)}
+    return LiveFigure("balance", description, caption, controls, data)
 
 
 def _settings(runs: pd.DataFrame) -> list[dict[str, object]]:

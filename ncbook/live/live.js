@@ -84,12 +84,12 @@ function root(f, high) {
   }
 }
 
-// NC0 over its start for t = 0 … steps under decoupled decay, with η times 0.1 after a third and after
-// two thirds of the steps: no push (theory.row_sum_trajectory), independent pushes of a root mean
-// square (theory.symmetry.noise_floor), and a constant push away from zero.
-function balance({ weight_decay, lr, push, steps }) {
+// NC0 over its start for t = 0 … steps under decoupled decay, with η times 0.1 after each of two
+// shares of the steps: no push (theory.row_sum_trajectory), independent pushes of a root mean square
+// (theory.symmetry.noise_floor), and a constant push away from zero.
+function balance({ weight_decay, lr, push, steps }, shares) {
   const exact = new Float64Array(steps + 1).fill(1), rounding = exact.slice(), leak = exact.slice();
-  const drops = [1 / 3, 2 / 3].map((share) => Math.floor(share * steps));
+  const drops = shares.map((share) => Math.floor(share * steps + 1e-9));
   for (let t = 0, rate = lr; t < steps; t++) {
     if (drops.includes(t)) rate *= 0.1;
     const kept = Math.abs(1 - rate * weight_decay);
@@ -339,8 +339,8 @@ function drawSigngd(svg, size, values) {
 }
 
 // Dots are drawn only of runs whose setting is the sliders': under another they would tell nothing.
-function drawBalance(svg, size, values, { settings }) {
-  const { exact, rounding, leak, drops, limit } = balance(values), T = values.steps;
+function drawBalance(svg, size, values, { settings, shares }) {
+  const { exact, rounding, leak, drops, limit } = balance(values, shares), T = values.steps;
   const here = ({ at }) => Object.keys(at).every((name) => at[name] === values[name]);
   const runs = settings.find(here)?.runs ?? [];
   const curves = [
