@@ -481,6 +481,36 @@ def test_exact_law_on_every_stored_run(numbers):
     assert found["off"] < 1e-3
 
 
+def test_muon_collapses_with_decoupled_decay_and_lion_does_not(numbers):
+    found = numbers["symmetry"]
+    assert found["muonw_collapsed"] >= 20
+    assert found["muonw_nc3"] < 0.05
+    assert found["lion_collapsed"] == found["mars_collapsed"] == 0
+    assert min(found["lion_nc3"], found["mars_nc3"]) > 0.3
+    assert found["lionc_collapsed"] > 0
+
+
+def test_float64_runs_follow_the_law_of_all_equivariant_optimizers(numbers):
+    found = numbers["symmetry"]
+    assert found["wide"] >= 40
+    assert found["off"] < 0.15  # SOAP near 1e-9; see below
+
+
+def test_the_last_layer_decides(numbers):
+    found = numbers["symmetry"]
+    assert found["adamw_sgd_n"] >= 5
+    assert found["adamw_sgd_most"] < 1e-4
+    assert found["sgd_adamw_least"] > 1
+
+
+def test_most_of_adamws_nc3_is_gauge(numbers):
+    found = numbers["symmetry"]
+    assert found["n"] >= 5
+    assert found["share"] > 0.9
+    assert found["nc3_centred"] < 0.2 * found["nc3"]
+    assert found["nc2"] > 0.1
+
+
 def test_unconstrained_features_collapse_under_adam_and_not_under_adamw(numbers):
     found = numbers["ufm_orders"]
     assert min(found[f"{p}_adam_{m}"] for p in ("strong", "weak") for m in ("nc0", "nc3")) > 100

@@ -24,6 +24,7 @@ STRONG = 0.05  # the weight decay of the paper's best SGD, SGDW and Adam runs (T
 FASHION_STEPS = 469  # 60,000 images in batches of 128
 PAIRS = (("adam", "adamw"), ("signum", "signumw"))
 NETWORKS = ("resnet9", "vgg9")  # the paper's
+LR, MOMENTUM = 0.005, 0.9  # of AdamW, where it stands next to two optimizers in one network
 TORCH_DECAY = 0.01  # of AdamW, if none is given
 
 Numbers = dict[str, float | str]
@@ -33,8 +34,8 @@ Numbers = dict[str, float | str]
 class Rows:
     """The stored runs that measures read: the digits sweeps, their epochs, the UFM sweep; which of
     the paper's optimizers have no digits runs, with ``ufm`` if there are no UFM runs; all runs of
-    the paper's networks, of any width and data, whose last layer moves as the rest does; and the
-    digits runs of AdamW at torch's decay."""
+    the paper's networks, of any width and data, whose last layer moves as the rest does; the digits
+    runs of AdamW at torch's decay; and all runs of this length on the digits MLP (``small``)."""
 
     digits: pd.DataFrame
     history: pd.DataFrame
@@ -42,6 +43,7 @@ class Rows:
     missing: tuple[str, ...] = ()
     networks: pd.DataFrame = field(default_factory=pd.DataFrame)
     fixed: pd.DataFrame = field(default_factory=pd.DataFrame)
+    small: pd.DataFrame = field(default_factory=pd.DataFrame)
 
     @property
     def converged(self) -> pd.DataFrame:
@@ -63,6 +65,7 @@ def read_rows(results: str | Path | None = None) -> Rows:
         tuple(name for name in (*sweep.GRIDS, data.UFM) if name not in present),
         figures.uniform(store.load_runs(results, model=list(NETWORKS))),
         stored[(stored["optimizer"] == "adamw") & (stored["weight_decay"] == TORCH_DECAY)],
+        store.load_runs(results, dataset="digits", model="mlp", epochs=EPOCHS, status="ok"),
     )
 
 
@@ -245,6 +248,35 @@ def exact_law(rows: Rows) -> Numbers:
     return {"off": off.max(), "seen": len(off), "n": len(runs)}
 
 
+def symmetry(rows: Rows) -> Numbers:
+    """Of the optimizers beyond the paper's, with decay: how their digits runs ended, as in `ends`;
+    the largest relative deviation from the exact law of float64 runs for which it predicts more
+    than 1e-9 (``off``), and their number. Of AdamW at λ = 5 in the hidden layers: the largest NC0
+    over its start with SGD in the last layer, and the least with AdamW there, or with SGD in the
+    hidden layers and AdamW in the last; medians of NC3, raw and centred, and the share of NC3²
+    that is gauge."""
+    runs = rows.small.assign(law=figures.exact_law(rows.small))
+    left = runs["nc0"] / runs["nc0_init"]
+    wide = runs["precision"].eq("float64") & (runs["law"] > figures.LAW_FROM)
+    found: Numbers = {"off": (left / runs["law"] - 1).abs()[wide].max(), "wide": int(wide.sum())}
+    plain = figures.of_setting(runs, **six_grids.SETTING)
+    decayed = plain[plain["weight_decay"] > 0]
+    for name in sweep.BEYOND:
+        own = decayed[decayed["optimizer"] == name]
+        found |= {f"{name}_{k}": v for k, v in _ended(own).items()}
+    adamw = (runs["optimizer"] == "adamw") & (runs["weight_decay"] == 5) & (runs["lr"] == LR)
+    at = {"adamw": adamw, "sgd": (runs["optimizer"] == "sgd") & (runs["weight_decay"] == STRONG)}
+    for body, head in (("adamw", "sgd"), ("sgd", "adamw")):
+        pair = left[at[body] & (runs["head_optimizer"] == head)]
+        found |= {f"{body}_{head}_least": pair.min(), f"{body}_{head}_most": pair.max()}
+        found[f"{body}_{head}_n"] = len(pair)
+    same = plain[adamw[plain.index] & (plain["momentum"] == MOMENTUM)]
+    same = same[same["nc3_centred"].notna()]
+    share = 1 - (same["nc3_centred"] / same["nc3"]) ** 2
+    middle = {name: same[name].median() for name in ("nc3", "nc3_centred", "nc2")}
+    return found | middle | {"share": share.median(), "n": len(same)}
+
+
 def ufm_orders(rows: Rows) -> Numbers:
     """Medians over the learning rates, AdamW over Adam and over SGD, at the largest λ at which all
     converged and at 5e-4: NC0 and NC3. And the λ = 1/(K√n) beyond which the mean loss is least at
@@ -328,7 +360,7 @@ OF_RUNS = {
     measure.__name__: measure
     for measure in (
         ends, best, equal_decay, momentum, sgd_pairs, singular_values, nc4, partial_collapse,
-        regression, run_counts, exact_law, ufm_orders,
+        regression, run_counts, exact_law, symmetry, ufm_orders,
     )
 }  # fmt: skip
 MEASURES = (*OF_RUNS, *CLOSED_FORMS)
