@@ -29,8 +29,9 @@
 # - the *flat direction* and the *gauge share*: how much of $W$, and of NC3, says nothing about what a
 #   network predicts;
 # - the *reflection principle*: a test of an optimizer, with a proof, that takes one line of code;
-# - which optimizers pass it, so that NC0 follows one exact law: SGD, but also Muon, Shampoo and SOAP;
-# - what AdamW, Lion and MARS do instead, and that the optimizer of the *last layer alone* decides;
+# - which optimizers pass it, so that NC0 follows one exact law: SGD, but also Muon {cite}`jordan2024`,
+#   Shampoo {cite}`gupta2018` and SOAP {cite}`vyas2024`;
+# - what AdamW, Lion {cite}`chen2023` and MARS {cite}`yuan2024` do instead, and that the optimizer of the *last layer alone* decides;
 # - how much of "AdamW does not collapse" is this direction, and how much is not.
 
 # %%
@@ -157,7 +158,7 @@ figures.shown(pd.DataFrame(rows).set_index("added to each row").round(3))
 # $W \leftarrow (1-\eta_t\lambda)W - \eta_t D_t$ by $\mathbf 1^\top$. ∎
 #
 # Nothing about the law of SGDW ({doc}`theorem_sgd`) was about SGD. That softmax has this symmetry, and
-# that under SGD it makes a conserved sum decay, is due to Kunin et al., *Neural Mechanics* (2021); the
+# that under SGD it makes a conserved sum decay, is due to Kunin et al. {cite}`kunin2021,tanaka2021`; the
 # test of any optimizer, and what it says about collapse, is ours as far as we know.
 #
 # ## Which optimizers pass?
