@@ -684,13 +684,7 @@ Markdown(
 )
 
 # %% [markdown]
-# The same from a shell, in the folder that has `my_optimizers.py`:
-#
-# ```bash
-# papermill notebooks/sweep.ipynb out.ipynb -p optimizer my_optimizers:ByColumn
-# ```
-#
-# An axis that is not given has learning rates 0.001, 0.005, 0.01, weight decays 0, 5e-4, 5e-3, 0.05, 0.5,
+# From a shell it is `-p optimizer my_optimizers:ByColumn`, in the folder that has `my_optimizers.py`. An axis that is not given has learning rates 0.001, 0.005, 0.01, weight decays 0, 5e-4, 5e-3, 0.05, 0.5,
 # 5, and momentum 0.9 (0 if the class takes none): 18 runs. A run is named after the content of the
 # class's file, too: change the file, and they are other runs. The exact law is not drawn for such a
 # class, since only the class knows what it does with its weight decay.

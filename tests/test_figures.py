@@ -769,6 +769,86 @@ def test_parity_leaves_out_what_rounding_decides(sgd, tmp_path):
     assert sum(len(dot.get_offsets()) for dot in axis.collections) == 38
 
 
+FEW = {"dataset": "digits", "model": "mlp", "epochs": 3, "train_size": 200, "batch_size": 100}
+HEADS = [  # and by which factor a step multiplies NC0's row sum, if the law holds
+    ({"optimizer": "adamw", "head_optimizer": "sgdw", "head_lr": 0.1, "head_weight_decay": 0.5}, 1),
+    ({"optimizer": "adam", "lr": 0.1, "weight_decay": 0.5, "centred_head": True}, 0),
+    ({"optimizer": "adamw", "lr": 0.1, "weight_decay": 0.5, "centred_head": True}, 1),
+    ({"optimizer": "muonw", "lr": 0.1, "weight_decay": 0.5}, 1),
+    ({"optimizer": "muon", "lr": 0.1, "weight_decay": 0.5}, None),
+    ({"optimizer": "sgdw", "head_optimizer": "adamw"}, None),
+]
+
+
+@pytest.mark.parametrize(("given", "decays"), HEADS)
+def test_the_exact_law_is_the_last_layers(given, decays):
+    config = RunConfig(**FEW | {"schedule": "constant"} | given)
+    left = figures.exact_law(pd.DataFrame([dataclasses.asdict(config)]).assign(clip=np.nan))
+    if decays is None:
+        assert left.isna().all()
+    else:
+        assert left.item() == pytest.approx((1 - 0.05) ** (6 * decays))
+
+
+def formats():
+    """MuonW in three formats of its products, and AdamW, for which there is no law."""
+    numbers = [{"precision": "float64"}, {}, {"update_precision": "bfloat16"}]
+    rows = [{"optimizer": "muonw", "lr": 0.1, "weight_decay": 0.5} | n for n in numbers]
+    rows = [FEW | {"precision": "float32", "update_precision": None} | row for row in rows]
+    return made_up(*rows, rows[1] | {"optimizer": "adamw"}).assign(clip=np.nan, coupled_share=0.0)
+
+
+def test_parity_by_format_has_a_panel_a_format(tmp_path):
+    runs = formats().assign(nc0_init=2.0, nc0=[1.5, 1e-20, 0.5, 1.0])
+    assert figures.products(runs).tolist() == ["float64", "float32", "bfloat16", "float32"]
+    figure = draw(figures.parity_by_format(runs, "Law"), tmp_path)
+    assert [axis.get_title() for axis in figure.axes] == [
+        f"{kind} (n = 1)" for kind in ("float64", "float32", "bfloat16")
+    ]
+    law = figures.exact_law(runs)
+    for axis, x, y in zip(figure.axes, law, [0.75, 1e-12, 0.25], strict=False):
+        (dots,) = axis.collections
+        np.testing.assert_allclose(dots.get_offsets(), [[x, y]])
+    assert legend_of(figure) == ["MuonW"]
+
+
+def test_uniform_runs_have_one_optimizer():
+    runs = made_up({}, {"head_optimizer": "adam"}, {"centred_head": True}, {"centred_head": False})
+    assert figures.uniform(runs).index.tolist() == [0, 3]
+    assert len(figures.uniform(made_up({}, {}))) == 2  # of an older store
+    assert figures.head_optimizer(runs).tolist() == ["sgd", "adam", "sgd", "sgd"]
+
+
+def test_raw_and_centred_stand_in_one_row_a_panel_a_network(tmp_path):
+    rows = [
+        {"optimizer": name, "network": network, "nc3": raw, "nc3_centred": centred}
+        for name, raw, centred in (("adam", 0.2, 0.1), ("adamw", 0.5, 0.1), ("adamw", 0.7, 0.3))
+        for network in ("A", "B")
+    ]
+    figure = draw(figures.raw_and_centred(made_up(*rows), "network", ["adamw", "adam"]), tmp_path)
+    assert [axis.get_title() for axis in figure.axes] == ["A", "B"]
+    first, axis = figure.axes
+    assert labels_of(first.get_yticklabels()) == ["AdamW", "Adam"]
+    (adamw, adam) = axis.lines
+    np.testing.assert_allclose(adamw.get_xdata(), [0.6, 0.2])
+    np.testing.assert_allclose(adam.get_xdata(), [0.2, 0.1])
+    assert legend_of(figure) == ["NC3", "NC3, centred W"]
+
+
+def test_maps_show_the_median_of_each_pair(tmp_path):
+    rows = [
+        {"body": body, "head": head, "nc3": value}
+        for body, head, value in (("A", "A", 0.1), ("A", "B", 0.2), ("A", "B", 0.4), ("B", "B", 1))
+    ]
+    shown = {"nc3": "NC3"}
+    figure = draw(
+        figures.tables_as_maps(made_up(*rows), "body", "head", ["A", "B"], shown), tmp_path
+    )
+    (axis,) = figure.axes
+    assert axis.get_title() == "NC3"
+    assert {cell.get_text() for cell in axis.texts} - {""} == {"0.1", "0.3", "1"}
+
+
 def test_scatters_have_a_dot_a_run_and_the_line_of_least_squares(runs, tmp_path):
     good = figures.converged(runs)
     figure = draw(figures.scatters(good, "nc1", "nc3", "T"), tmp_path)

@@ -282,7 +282,8 @@ def tables_as_maps(
         metrics: columns of the runs, with their titles.
     """
     size = (3.1 * len(metrics) + 1.2, 3.3)
-    figure, axes = plt.subplots(1, len(metrics), figsize=size, sharey=True, layout="constrained")
+    look = dict(figsize=size, sharey=True, squeeze=False, layout="constrained")
+    figure, (axes,) = plt.subplots(1, len(metrics), **look)
     for axis, (metric, title) in zip(axes, metrics.items(), strict=True):
         table = runs.pivot_table(index=rows, columns=columns, values=metric, aggfunc="median")
         table = table.reindex(index=order, columns=order)
