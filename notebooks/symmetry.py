@@ -233,9 +233,6 @@ figures.shown(table.map(lambda v: f"{v:.0e}" if isinstance(v, float) else v))
 # %%
 stored = store.load_runs(status="ok")
 lawful = stored.assign(law=figures.exact_law(stored)).dropna(subset=["law"])
-lawful["measured"] = lawful["nc0"] / lawful["nc0_init"]
-lawful["last layer"] = figures.head_optimizer(lawful).map(figures.LABELS)
-lawful["format"] = figures.products(lawful)
 
 # %% [markdown]
 # The law holds for exact arithmetic. So we tell runs apart by the format in which the update's
@@ -253,8 +250,10 @@ def draw_law(runs):
 def show_errors(runs):
     """How far runs are from the law that leaves a share of NC0 which rounding cannot make."""
     seen = runs[runs["law"] > 1e-9]
-    error = (seen["measured"] / seen["law"] - 1).abs()
-    groups = error.groupby([seen["format"], seen["last layer"]], sort=False)
+    error = (seen["nc0"] / seen["nc0_init"] / seen["law"] - 1).abs()
+    last = figures.head_optimizer(seen).map(figures.LABELS)
+    by = [figures.products(seen).rename("format"), last.rename("last layer")]
+    groups = error.groupby(by, sort=False)
     table = groups.agg(runs="size", median="median", largest="max").sort_index()
     return figures.shown(
         table, **dict.fromkeys(["median", "largest"], "{:.1e}")
@@ -296,7 +295,9 @@ def as_dots(decay):
     runs = figures.of_setting(
         stored, dataset="digits", model="mlp", epochs=200, **given
     )
-    epochs = store.load_history(run_id=list(runs["run_id"]))
+    epochs = store.load_history(run_id=list(runs.get("run_id", ())))
+    if epochs.empty:
+        return epochs
     left = epochs["nc0"] / epochs.groupby("run_id")["nc0"].transform("first")
     steps = dict(step=11 * epochs["epoch"], steps=2200, left=left)
     return epochs.assign(
@@ -305,7 +306,13 @@ def as_dots(decay):
 
 
 dots = pd.concat([as_dots(decay) for decay in (0.1, 0.5, 2.0)])
-live.balance(weight_decay=0.5, lr=0.02, push=0.01, steps=2200, runs=dots)
+live.balance(
+    weight_decay=0.5,
+    lr=0.02,
+    push=0.01,
+    steps=2200,
+    runs=dots if len(dots) else None,
+)
 
 # %% [markdown]
 # ## Only the last layer's optimizer decides
@@ -462,7 +469,7 @@ def at_strong_decay(name):
 
 
 strong = pd.concat(map(at_strong_decay, NETWORKS))
-strong = strong[strong["nc3_centred"].notna()]
+strong = strong[strong.get("nc3_centred", strong["nc3"]).notna()]
 
 # %% tags=["hide-input"]
 ORDER = ["sgd", "sgdw", "muon", "muonw", "shampoo", "shampoow", "soap", "soapw"]
