@@ -318,8 +318,8 @@ display(
 
 # %% [markdown]
 # The last failure has a cause. With little decay the network fits its data, gradients change sign
-# at random, and Adam's direction shrinks. More decay keeps the gradients alive, and the leak grows; so
-# AdamW's NC0 need not fall with λ. Is it so in the long runs? Dividing NC0 by
+# at random, and Adam's direction shrinks. More decay keeps the gradients alive, and the leak (in the table, λ times the balance)
+# grows; so AdamW's NC0 need not fall with λ. Is it so in the long runs? Dividing NC0 by
 # $(1-\rho(T,0))/\lambda$, the sum of all weights, gives the constant leak that would have made it.
 
 
@@ -335,7 +335,8 @@ def with_bounds(figure, axes, most):
         axis.set_xlim(-0.02, 14)
         axis.set_xticks([0, 0.05, 0.5, 5], ["0", "0.05", "0.5", "5"])
         axis.minorticks_off()
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right")
+    names = axes[0].get_legend_handles_labels()
+    figure.legend(*names, loc="outside lower center", ncols=3)
     plt.close(figure)
     return figure
 
@@ -357,7 +358,7 @@ balanced["bound"] = [
 # %% tags=["hide-input"]
 def draw_balance(runs):
     """NC0 at the end, and the constant leak that would make it, against λ."""
-    shape = dict(figsize=(9, 3.9), layout="constrained", sharex=True)
+    shape = dict(figsize=(7, 3.9), layout="constrained", sharex=True)
     figure, axes = plt.subplots(1, 2, **shape)
     for name, own in figures.by_optimizer(runs):
         for rank, (_, rows) in enumerate(own.groupby("lr")):
