@@ -22,6 +22,15 @@ a grid in ``ncbook.sweep.grids``, a colour in ``ncbook.figures.style``, and a te
 from ncbook.optim.entries import NUMBERS
 from ncbook.optim.matrices import orthogonalised
 from ncbook.optim.own import is_own
-from ncbook.optim.rules import FOR_MATRICES, OPTIMIZERS, OWN, Rule, is_mixed, rule, split_decay
+from ncbook.optim.rules import (
+    FOR_MATRICES,
+    OPTIMIZERS,
+    OWN,
+    Rule,
+    check_for_matrices,
+    is_mixed,
+    rule,
+    split_decay,
+)
 from ncbook.optim.steps import Factors, clipped, init_state, needs_refresh, refresh, update
 from ncbook.optim.torch_optimizer import Optimizer

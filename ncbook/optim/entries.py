@@ -1,7 +1,8 @@
 """Directions that treat each number of a parameter for itself: SGD, Adam, sign, Lion and MARS.
 
 Each takes the gradient and moves its slots, the moving averages, in place. They mix the classes'
-coordinates in a way that differs from row to row, so all but SGD leak into the flat direction.
+coordinates in a way that differs from row to row, so with three classes or more all but SGD leak
+into the flat direction.
 """
 
 import torch
@@ -53,8 +54,9 @@ def mars(grad: Tensor, slots: Slots, f) -> Tensor:
     """Adam of the corrected gradient c = g + gamma beta / (1 - beta) (g - g_before).
 
     Yuan et al. (2024), MARS-AdamW in its approximate form: each parameter's c is scaled down to
-    norm 1 if it is longer; gamma = 0.025, beta2 = 0.99, their beta is 0.95. Their code adds eps to
-    √s before the correction, and so do we. Vectors are treated in the same way.
+    norm 1 if it is longer; gamma = 0.025, beta2 = 0.99, their beta is 0.95. As in the package
+    pytorch_optimizer, eps is added to √s before the correction (the authors add it after), and
+    every parameter is treated so (theirs: matrices alone).
     """
     mean, square, before, weight = slots
     change = MARS_GAMMA * f.momentum / f.fresh

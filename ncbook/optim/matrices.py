@@ -23,7 +23,8 @@ Slots = tuple[Tensor, ...]
 
 
 def orthogonalised(matrix: Tensor, dtype: torch.dtype | None = None) -> Tensor:
-    """Five Newton-Schulz steps: about U Vᵀ of U S Vᵀ, with singular values of 0.7 to 1.2.
+    """Five Newton-Schulz steps: about U Vᵀ of U S Vᵀ, with singular values of 0.7 to 1.2 (those
+    below some 1e-3 of ‖G‖_F are only enlarged 485 times).
 
     X <- a X + (b X Xᵀ + c (X Xᵀ)²) X from X = G / ‖G‖_F (Jordan et al., 2024).
 
@@ -126,7 +127,8 @@ def soap(grad: Tensor, slots: Slots, f, dtype: torch.dtype | None) -> Tensor:
     D = Q_L (m̂ / (√ŝ + eps')) Q_Rᵀ;  L <- beta2 L + (1 - beta2) G Gᵀ;  R likewise,
 
     with beta2 = 0.95. The published code adds eps to √s before its correction, and so do we. Its
-    first step only collects L and R, which is what happens here while Q_L is zero.
+    first step only collects L and R, which is what happens here while Q_L is zero (but for the
+    decay, which it skips then).
 
     The flat direction is a column of Q_L, but for a time at the start where G has fewer columns
     than rows: L then has several null vectors, which the first basis mixes.

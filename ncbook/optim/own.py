@@ -60,15 +60,18 @@ def load_class(name: str) -> type[torch.optim.Optimizer]:
             "to a file MODULE.py and name it MODULE:CLASS"
         )
     try:
-        found = getattr(in_folder(os.getcwd(), _imported, module), attribute)
-    except Exception as error:  # a module may raise anything
+        found = getattr(in_folder(os.getcwd(), _imported, module), attribute, None)
+    except (Exception, SystemExit) as error:  # a module may raise anything
         said = text.line(f"{type(error).__name__}: {error}")
         raise ValueError(
             f"optimizer {name!r} cannot be imported ({said}); valid: MODULE:CLASS, where MODULE is "
             f"installed or {Path.cwd()} has a file MODULE.py"
         ) from None
     if not (isinstance(found, type) and issubclass(found, torch.optim.Optimizer)):
-        raise ValueError(f"optimizer {name!r} is not a class derived from torch.optim.Optimizer")
+        raise ValueError(
+            f"optimizer {name!r} is not a class derived from torch.optim.Optimizer: {module} has "
+            f"{'no' if found is None else 'something else of'} name {attribute!r}"
+        )
     return found
 
 
@@ -181,7 +184,10 @@ def _try_step(found: type, name: str, lr: float, *options: tuple[str, Any]) -> N
         param.grad = torch.linspace(-1, 1, param.numel()).view_as(param)
     try:
         found(params, lr=lr, **dict(options)).step()
-    except Exception as error:
+        for param, shape in zip(params, TRIED, strict=True):
+            if (*param.shape,) != shape or param.dtype != torch.float32:
+                raise ValueError("step() changes a parameter's shape or number format")
+    except (Exception, SystemExit) as error:
         said = text.line(f"{type(error).__name__}: {error}")
         raise ValueError(
             f"{name} cannot train a matrix and a vector ({said}); valid: a class that is made as "

@@ -75,3 +75,11 @@ def split_decay(name: str, weight_decay: float, coupled_share: float | None) -> 
     elif coupled_share not in (None, share):
         raise ValueError(f"{name} has coupled_share {share}, got {coupled_share}")
     return share * weight_decay, (1 - share) * weight_decay
+
+
+def check_for_matrices(field: str, value: object, *names: str) -> None:
+    """Raise ValueError unless one of these optimizers has a direction for matrices, which alone use
+    this parameter."""
+    if all(rule(name).direction not in FOR_MATRICES for name in names):
+        valid = ", ".join(n for n, r in OPTIMIZERS.items() if r.direction in FOR_MATRICES)
+        raise ValueError(f"{field} {value!r} is not for {' and '.join(names)}; valid for: {valid}")

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ncbook.optim.rules import rule, split_decay
+from ncbook.optim.rules import check_for_matrices, rule, split_decay
 from ncbook.optim.steps import Factors, init_state, needs_refresh, refresh, update
 from ncbook.parameters import FIELDS
 
@@ -123,4 +123,10 @@ def _check_group(group: Mapping[str, Any], name: str) -> None:
         raise ValueError(f"{name} cannot take parameters or a state of {other}")
     for field in ("lr", "momentum", "weight_decay"):
         FIELDS[field].check(group[field])
+    for field in ("vector_lr", "update_precision"):
+        if group.get(field) is not None:
+            FIELDS[field].check(FIELDS[field].typed(group[field]))
+            check_for_matrices(field, group[field], name)
+    if not isinstance(group.get("centred", False), bool):
+        raise ValueError(f"centred must be true or false, got {group['centred']!r}")
     split_decay(name, group["weight_decay"], group["coupled_share"])

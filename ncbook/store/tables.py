@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ncbook import text
-from ncbook.parameters import FIELDS, plain
+from ncbook.parameters import FIELDS, NEVER, plain
 from ncbook.paths import expanded
 
 LOG = logging.getLogger(__name__)
@@ -30,6 +30,7 @@ MADE_BY = ("ncbook_version", "git_commit", "torch_version", "python_version", "d
 
 TEXT, REAL, WHOLE = pa.string(), pa.float64(), pa.int64()
 TYPES = {"name": TEXT, "number": REAL, "whole": WHOLE, "flag": pa.bool_()}
+BEFORE = {k: row.before for k, row in FIELDS.items() if row.before not in (None, NEVER)}
 # What every frame of runs has; a store that was filled before a column came has nulls there.
 RUN_COLUMNS = {
     "run_id": TEXT,
@@ -137,9 +138,13 @@ def _as_text(table: pa.Table, names: set[str]) -> pa.Table:
 
 
 def padded(table: pa.Table, columns: Mapping[str, pa.DataType]) -> pa.Table:
-    """The table with at least these columns, in their order; nulls where there were none."""
+    """The table with at least these columns, in their order; where there were none, with nulls, or
+    with the value that all runs had before the column came."""
     for name in columns.keys() - set(table.column_names):
         table = table.append_column(name, pa.nulls(len(table), columns[name]))
+    for name in BEFORE.keys() & columns.keys():
+        place = table.column_names.index(name)
+        table = table.set_column(place, name, table[name].fill_null(BEFORE[name]))
     return table.select(list(dict.fromkeys((*columns, *table.column_names))))
 
 

@@ -10,7 +10,8 @@ is equivariant, D_t(QG₁, …, QG_t) = Q D_t(G₁, …, G_t), then QG_s = G_s g
 network, data set and minibatch: the law of SGDW holds for all such optimizers.
 
 Every function of the singular values and vectors of G is equivariant under any orthogonal Q: SGD,
-momentum, clipping by norm, Muon. What works on single entries is not: Adam, sign, Lion.
+momentum, clipping by norm, Muon. What works on single entries is not, for K ≥ 3: Adam, sign, Lion.
+(For K = 2 it is, as Q then exchanges the two rows and their signs.)
 """
 
 from collections.abc import Callable, Iterable
@@ -57,7 +58,7 @@ class Equivariance:
 
     Args:
         error: ‖W′ − QW‖_F / ‖W − W₀‖_F, of W trained on G₁ … G_t from W₀, and W′ on the reflected
-            gradients from QW₀. Zero but for rounding: equivariant.
+            gradients from QW₀. Zero but for rounding: equivariant, and so without a leak.
         leak: ‖1ᵀW‖ / (√K ‖W − W₀‖_F) after gradients with zero column sums, from a W₀ whose rows
             sum to zero. Zero but for rounding: the update never moves along the flat direction.
     """
@@ -91,7 +92,9 @@ def equivariance(
     >>> equivariance(lambda params: torch.optim.Adam(params, lr=0.1)).leak > 0.01
     True
     """
-    classes = checks.whole("classes", shape[0], 2)
+    if len(shape) != 2:
+        raise ValueError(f"shape must be (classes, features), got {shape}")
+    classes, _ = checks.whole("classes", shape[0], 2), checks.whole("features", shape[1], 1)
     generator = torch.Generator().manual_seed(seed)
     numbers = torch.randn(
         checks.whole("steps", steps, 1) + 1, *shape, generator=generator, dtype=torch.float64
@@ -99,6 +102,8 @@ def equivariance(
     reflect = (torch.eye(classes, dtype=torch.float64) - 2 / classes).to(dtype)
     start, gradients = numbers[0], numbers[1:]
     plain = _trained(make, start, gradients)
+    if torch.equal(plain, start):
+        raise ValueError("the optimizer does not move the parameter")
     reflected = _trained(make, reflect @ start, reflect @ gradients)
     centred = numbers - numbers.mean(1, keepdim=True)
     flat = _trained(make, centred[0], centred[1:])

@@ -81,23 +81,23 @@ class _Config:
             raise ValueError(f"{given[0]} {getattr(self, given[0])} needs a head_optimizer")
         if self.head_optimizer is not None:
             if optim.is_mixed(self.head_optimizer):
-                raise ValueError(f"head_optimizer cannot be mixed, got {self.head_optimizer!r}")
+                valid = ", ".join(n for n in optim.OPTIMIZERS if not optim.is_mixed(n))
+                raise ValueError(
+                    f"head_optimizer cannot be mixed, got {self.head_optimizer!r}; valid: {valid}"
+                )
             for name in HEAD:
                 if getattr(self, name) is None:
                     self._fill(name, getattr(self, name.removeprefix("head_")))
         if any(direction in optim.FOR_MATRICES for direction in self.directions):
+            if self.model == data.UFM:  # whose features would be one matrix of all samples
+                raise ValueError(f"optimizer {self.optimizer!r} is not for the model {data.UFM!r}")
             if self.vector_lr is None:
                 self._fill("vector_lr", VECTOR_LR)
             return
+        names = [name for name, *_ in self.updates]
         for name in ("vector_lr", "update_precision"):
             if getattr(self, name) is not None:
-                theirs = (
-                    n for n, r in optim.OPTIMIZERS.items() if r.direction in optim.FOR_MATRICES
-                )
-                raise ValueError(
-                    f"{name} {getattr(self, name)!r} is not for {self.optimizer}; valid for: "
-                    f"{', '.join(theirs)}"
-                )
+                optim.check_for_matrices(name, getattr(self, name), *names)
 
     def _check_own(self) -> None:
         """Try the classes of all ``MODULE:CLASS``, and fill in the fingerprint of their files."""
