@@ -69,8 +69,8 @@ def load_class(name: str) -> type[torch.optim.Optimizer]:
         ) from None
     if not (isinstance(found, type) and issubclass(found, torch.optim.Optimizer)):
         raise ValueError(
-            f"optimizer {name!r} is not a class derived from torch.optim.Optimizer: {module} has "
-            f"{'no' if found is None else 'something else of'} name {attribute!r}"
+            f"optimizer {name!r} is not a class derived from torch.optim.Optimizer"
+            + (f": {module} has no {attribute!r}" if found is None else "")
         )
     return found
 
