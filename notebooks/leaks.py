@@ -155,7 +155,9 @@ def begun(name, lr, decay, shift=0.0, dtype=torch.float64, width=0.25, **more):
     net = initial_network(config, DIGITS).to(dtype)
     with torch.no_grad():
         net.fc.weight += shift
-    given = dict(weight_decay=decay, vector_lr=1e-3, **more)
+    given = dict(weight_decay=decay, **more)
+    if optim.rule(name).direction in optim.FOR_MATRICES:
+        given["vector_lr"] = 1e-3
     return net, optim.Optimizer(net.parameters(), name, lr, **given)
 
 

@@ -257,12 +257,27 @@ def test_a_lost_member_of_soap_or_shampoo_touches_no_other():
         ({"head_optimizer": "adam_mixed"}, "head_optimizer cannot be mixed, got 'adam_mixed'"),
         ({"vector_lr": 0.1}, "vector_lr 0.1 is not for sgd; valid for: muon, muonw"),
         ({"update_precision": "float32"}, "update_precision 'float32' is not for sgd"),
+        ({"optimizer": "muon", "dataset": "ufm", "model": "ufm"}, "'muon' is not for the model"),
         ({"optimizer": "muon", "update_precision": "int8"}, "unknown update_precision 'int8'"),
     ],
 )
 def test_what_nothing_would_use_is_refused(given, line):
     with pytest.raises(ValueError, match=line.replace("'", ".")):
         RunConfig(**given)
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "line"),
+    [
+        ("adamw", {"vector_lr": 0.1}, "vector_lr 0.1 is not for adamw; valid for: muon"),
+        ("muonw", {"vector_lr": -1}, "vector_lr must be a finite number > 0"),
+        ("muonw", {"update_precision": "float16"}, "unknown update_precision 'float16'"),
+        ("muonw", {"centred": "yes"}, "centred must be true or false, got 'yes'"),
+    ],
+)
+def test_an_optimizer_refuses_what_a_run_refuses(name, given, line):
+    with pytest.raises(ValueError, match=line):
+        optim.Optimizer([torch.nn.Parameter(torch.ones(3, 3))], name, 0.1, **given)
 
 
 def test_ids_of_old_runs_do_not_change():

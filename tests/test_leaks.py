@@ -22,9 +22,9 @@ def trained(name, lr, decay, epochs=EPOCHS, shift=0.0, dtype=torch.float64, prod
     net = initial_network(config, digits).to(dtype)
     with torch.no_grad():
         net.fc.weight += shift
-    made = optim.Optimizer(
-        net.parameters(), name, lr, weight_decay=decay, vector_lr=1e-3, update_precision=products
-    )
+    vectors = {"vector_lr": 1e-3} if optim.rule(name).direction in optim.FOR_MATRICES else {}
+    more = vectors | {"weight_decay": decay, "update_precision": products}
+    made = optim.Optimizer(net.parameters(), name, lr, **more)
     # Blank pixels are exactly 0: the gradient of a weight on a constant pixel, which batch norm
     # cancels, would be rounding alone, and a sign makes ±1 of that.
     images, weight = digits.train_x.to(dtype), net.fc.weight
