@@ -250,6 +250,18 @@ def test_the_metrics_columns_are_those_that_are_measured():
     assert runs == set(metrics.KEYS) < set(store.RUN_COLUMNS)
 
 
+def test_a_run_from_before_a_column_came_has_what_all_runs_had(tmp_path):
+    write_one(tmp_path, "old")
+    write_one(tmp_path, "new", centred_head=True)
+    found = store.load_runs(tmp_path)
+    assert dict(zip(found["run_id"], found["centred_head"], strict=True)) == {
+        "old": False,
+        "new": True,
+    }
+    assert store.load_runs(tmp_path, centred_head=False)["run_id"].tolist() == ["old"]
+    assert store.load_runs(tmp_path, schedule="step")["run_id"].tolist() == ["new", "old"]
+
+
 @pytest.mark.parametrize("folder", ["runs[1]", "a*b?", "lr=0.5/seed=3", "with space 'quoted'"])
 def test_any_folder_name_will_do(tmp_path, folder):
     write_one(tmp_path / "axbx", "a")  # what "a*b?" would match, were it a pattern

@@ -113,12 +113,19 @@ def test_a_tiny_singular_value_grows_by_the_gain():
     assert x / 1e-9 == pytest.approx(symmetry.newton_schulz_gain(), rel=1e-6)
 
 
+def still(params):
+    return torch.optim.SGD(params, 0.0)
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
         (lambda: symmetry.gauge_part(0.1, 1.5), r"gauge_share must be in \[0, 1\], got 1.5"),
         (lambda: symmetry.equivariance(ByTorch.sgd, (1, 3)), "classes must be a whole number"),
+        (lambda: symmetry.equivariance(ByTorch.sgd, (3,)), r"shape must be \(classes, features\)"),
+        (lambda: symmetry.equivariance(ByTorch.sgd, (3, 0)), "features must be a whole number"),
         (lambda: symmetry.equivariance(ByTorch.sgd, steps=0), "steps must be a whole number"),
+        (lambda: symmetry.equivariance(still), "the optimizer does not move the parameter"),
         (lambda: symmetry.noise_floor([0.1], -1, 0.1), "weight_decay must be in"),
     ],
 )
