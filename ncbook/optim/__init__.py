@@ -19,7 +19,7 @@ To add an optimizer: its direction here, a row of ``OPTIMIZERS``, its name in ``
 a grid in ``ncbook.sweep.grids``, a colour in ``ncbook.figures.style``, and a test.
 """
 
-from ncbook.optim.entries import NUMBERS
+from ncbook.optim.entries import ADAM_BETA2, NUMBERS
 from ncbook.optim.matrices import orthogonalised
 from ncbook.optim.own import is_own
 from ncbook.optim.rules import (
