@@ -60,7 +60,7 @@ figures.start_chapter()
 # turns logits into probabilities. Adding one number to *all* logits changes no probability. So adding
 # one vector $c$ to *all* rows of $W$ changes no prediction, for any $h$:
 #
-# $$ \operatorname{softmax}\big((W + \mathbf 1 c^\top) h\big) = \operatorname{softmax}(Wh). $$ (flat)
+# $$ \operatorname{softmax}\big((W + \mathbf 1 c^\top) h\big) = \operatorname{softmax}(Wh). $$ (symmetry-flat)
 #
 # In the space of classes this is one direction, $\mathbf 1 = (1, \dots, 1)$. The loss is flat along
 # it, so its gradient $G = \partial\,\text{loss}/\partial W$ has no part there (the paper's Lemma E.4):
@@ -544,7 +544,7 @@ figures.show_if_any(strong, "", tell_share)
 #
 # Under decoupled decay, and for directions made of the gradients alone (as in Adam, Signum, Lion, Muon; not
 # in LAMB, which looks at $\lVert W\rVert$), the gauge part does not even influence the training. Start the same training twice,
-# the second time with one number added to all of $W$: no gradient changes ({eq}`flat`), so no direction
+# the second time with one number added to all of $W$: no gradient changes ({eq}`symmetry-flat`), so no direction
 # does, and the networks predict the same at every step ({doc}`leaks` has the theorem). Or take the gauge
 # part away after *each* step: nothing that can be predicted, and no other weight, changes. Here with
 # torch's AdamW, on the digits:
