@@ -218,7 +218,13 @@ found = {
 table = pd.DataFrame(
     [vars(f) | {"why": WHY[name]} for name, f in found.items()], found
 )
-figures.shown(table.map(lambda v: f"{v:.0e}" if isinstance(v, float) else v))
+figures.shown(
+    table.map(
+        lambda v: (
+            f"{v:.0e}".replace("-", "\u2011") if isinstance(v, float) else v
+        )
+    )
+)  # hyphens at which no line breaks
 
 # %% [markdown]
 # The matrix is square here, $8 \times 8$, for SOAP's sake (see the end of the chapter). Three groups. What multiplies whole matrices from the left and the right, or adds gradients up, is
