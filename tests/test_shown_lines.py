@@ -78,6 +78,10 @@ def code_of(name):
 
 def execute(source, namespace):
     """A cell; the value of its last expression, which a notebook would show."""
+    if source.startswith("%%writefile "):
+        first, _, content = source.partition("\n")
+        Path(first.split(maxsplit=1)[1].format(**namespace)).write_text(content)
+        return None
     *body, last = ast.parse(source).body
     if not isinstance(last, ast.Expr):
         return exec(source, namespace)

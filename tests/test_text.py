@@ -182,6 +182,13 @@ def public_renderers():
 MORE = {  # arguments that such a function needs
     "against": {"x": "weight_decay"},
     "on_grid": {"grids": sweep.GRIDS},
+    "raw_and_centred": {"panel": "dataset", "order": ["adam", "adamw"]},
+    "tables_as_maps": {
+        "rows": "optimizer",
+        "columns": "status",
+        "order": ["adam", "ok"],
+        "metrics": {"nc0": "NC0"},
+    },
     "over_seeds": {"by": "dataset", "metric": "nc0"},
     "show_if_any": {"line": "true"},
     "start_and_end": {"labels": figures.METRICS},
@@ -357,7 +364,7 @@ def test_a_csv_file_has_no_formula_and_gives_every_text_back(results, tmp_path):
             values = pd.to_numeric(cells, errors="coerce").to_numpy(float)
             np.testing.assert_allclose(values, stored[name].to_numpy(float), rtol=1e-15)
         elif stored[name].notna().any():
-            assert cells.str.removeprefix(text.MARK).tolist() == stored[name].tolist()
+            assert cells.str.removeprefix(text.MARK).tolist() == stored[name].fillna("").tolist()
             assert not cells.str.match(r"[=+\-@\t\r\n]").any()
     assert stored["dataset"].tolist() == store.load_runs(results)["dataset"].tolist()
 

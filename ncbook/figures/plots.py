@@ -289,7 +289,8 @@ def tables_as_maps(
         table = table.reindex(index=order, columns=order)
         words = dict(annot=table.map(_short), fmt="", annot_kws={"fontsize": 8})
         look = dict(norm=LogNorm(MAP_FROM, 1), cmap="viridis", linewidths=0.5, cbar=False)
-        sns.heatmap(table.clip(MAP_FROM), ax=axis, **look, **words)
+        if table.notna().any(axis=None):
+            sns.heatmap(table.clip(MAP_FROM), ax=axis, **look, **words)
         axis.set(title=title, xlabel=f"{columns} layer", ylabel="")
         axis.tick_params(rotation=0, labelsize=8)
     axes[0].set_ylabel(f"{rows} layers")
@@ -309,7 +310,7 @@ def raw_and_centred(runs: pd.DataFrame, panel: str, order: Names, title: str = "
         for height, optimizer in enumerate(order):
             own = runs[(runs[panel] == name) & (runs["optimizer"] == optimizer)]
             _dumbbell(axis, height, own, colour_of(optimizer))
-        axis.set(xscale="log", title=name, xlabel="NC3")
+        axis.set(xscale="log", title=text.mathtext(name, text.NAME), xlabel="NC3")
         axis.grid(axis="y", visible=False)
     axes[0].set_yticks(range(len(order)), [label_of(name) for name in order])
     axes[0].invert_yaxis()
