@@ -180,7 +180,8 @@ def old_history(path: Path) -> Path:
 
 
 def _opened(path: Path) -> pq.ParquetFile:
-    if os.path.lexists(path) and not os.path.isfile(path):  # a pipe would block
+    # A pipe would block. In this order: a file that is compacted meanwhile is no damaged one.
+    if not os.path.isfile(path) and os.path.lexists(path):
         raise ValueError("no file")
     return pq.ParquetFile(path, pre_buffer=False)
 
