@@ -374,7 +374,7 @@ SHOWN = {
 def draw_pairs(runs):
     """Medians over the seeds: a row a hidden optimizer, a column an optimizer of the last layer."""
     names = [figures.LABELS[name] for name in NUMBERS]
-    return figures.tables_as_maps(runs, "hidden", "last", names, SHOWN)
+    return figures.pair_maps(runs, names, SHOWN)
 
 
 PAIR_LINES = """papermill notebooks/sweep.ipynb out.ipynb -p optimizer adamw -p lrs 0.005 \\

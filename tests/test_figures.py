@@ -837,13 +837,10 @@ def test_raw_and_centred_stand_in_one_row_a_panel_a_network(tmp_path):
 
 def test_maps_show_the_median_of_each_pair(tmp_path):
     rows = [
-        {"body": body, "head": head, "nc3": value}
-        for body, head, value in (("A", "A", 0.1), ("A", "B", 0.2), ("A", "B", 0.4), ("B", "B", 1))
+        {"hidden": hidden, "last": last, "nc3": nc3}
+        for hidden, last, nc3 in (("A", "A", 0.1), ("A", "B", 0.2), ("A", "B", 0.4), ("B", "B", 1))
     ]
-    shown = {"nc3": "NC3"}
-    figure = draw(
-        figures.tables_as_maps(made_up(*rows), "body", "head", ["A", "B"], shown), tmp_path
-    )
+    figure = draw(figures.pair_maps(made_up(*rows), ["A", "B"], {"nc3": "NC3"}), tmp_path)
     (axis,) = figure.axes
     assert axis.get_title() == "NC3"
     assert {cell.get_text() for cell in axis.texts} - {""} == {"0.1", "0.3", "1"}

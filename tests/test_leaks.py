@@ -142,6 +142,12 @@ def test_memory_and_mean_raise_the_floor_as_simulated(rng):
     assert np.std(ends) == pytest.approx(without, rel=0.1)
 
 
+def test_the_constants_are_those_of_the_optimizers():
+    """Which theory does not import."""
+    assert symmetry.NEWTON_SCHULZ == matrices.NEWTON_SCHULZ
+    assert leaks.SOAP_EPS == matrices.SOAP_EPS
+
+
 @pytest.mark.parametrize("products", leaks.ROUNDING)
 def test_newton_schulz_leaves_the_noise_that_is_estimated(products):
     generator, found = torch.Generator().manual_seed(0), []

@@ -207,6 +207,15 @@ def test_a_member_that_diverges_harms_no_other(mine, tmp_path, raising):
     assert [row["epoch"] for row in by_member(history, 0)] == [0]
 
 
+def test_a_class_that_cannot_take_a_later_step_is_named(mine, tmp_path):
+    path = tmp_path / f"{mine.partition(':')[0]}.py"
+    line = "moved = kept"
+    path.write_text(path.read_text().replace(line, f"assert p.numel() < 9, 'too many'; {line}"))
+    config = RunConfig(mine, lr=0.001, **TINY | dict(momentum=0.0, weight_decay=0.0))
+    with pytest.raises(ValueError, match=f"{mine} cannot take a step .AssertionError: too many"):
+        train_members([config], data.load("digits", train_size=200))
+
+
 # ------------------------------------------------------------ what is refused
 
 REFUSED = {

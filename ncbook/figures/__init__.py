@@ -22,12 +22,12 @@ from ncbook.figures.plots import (
     draw_band,
     heatmaps,
     over_epochs,
+    pair_maps,
     parity,
     parity_by_format,
     raw_and_centred,
     scatters,
     singular_values,
-    tables_as_maps,
 )
 from ncbook.figures.selecting import (
     CONVERGED,

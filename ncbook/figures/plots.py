@@ -271,29 +271,28 @@ def parity_by_format(runs: pd.DataFrame, title: str = "") -> Figure:
     return style.finish(figure, axes, title)
 
 
-def tables_as_maps(
-    runs: pd.DataFrame, rows: str, columns: str, order: Names, metrics: Mapping[str, str]
-) -> Figure:
-    """Medians of some metrics over the runs of each pair of values of two columns, as coloured
-    tables on one logarithmic scale, which starts at ``MAP_FROM``.
+def pair_maps(runs: pd.DataFrame, order: Names, metrics: Mapping[str, str]) -> Figure:
+    """Medians of some metrics over the runs of each pair of optimizers, those of the columns
+    ``hidden`` (of the hidden layers) and ``last``, as coloured tables on one logarithmic scale,
+    which starts at ``MAP_FROM``.
 
     Args:
-        rows, columns: of the runs, whose values are in ``order``.
+        order: the optimizers.
         metrics: columns of the runs, with their titles.
     """
     size = (3.1 * len(metrics) + 1.2, 3.3)
     look = dict(figsize=size, sharey=True, squeeze=False, layout="constrained")
     figure, (axes,) = plt.subplots(1, len(metrics), **look)
     for axis, (metric, title) in zip(axes, metrics.items(), strict=True):
-        table = runs.pivot_table(index=rows, columns=columns, values=metric, aggfunc="median")
+        table = runs.pivot_table(index="hidden", columns="last", values=metric, aggfunc="median")
         table = table.reindex(index=order, columns=order)
         words = dict(annot=table.map(_short), fmt="", annot_kws={"fontsize": 8})
         look = dict(norm=LogNorm(MAP_FROM, 1), cmap="viridis", linewidths=0.5, cbar=False)
         if table.notna().any(axis=None):
             sns.heatmap(table.clip(MAP_FROM), ax=axis, **look, **words)
-        axis.set(title=title, xlabel=f"{columns} layer", ylabel="")
+        axis.set(title=title, xlabel="last layer", ylabel="")
         axis.tick_params(rotation=0, labelsize=8)
-    axes[0].set_ylabel(f"{rows} layers")
+    axes[0].set_ylabel("hidden layers")
     figure.set_label(f"{', '.join(metrics.values())} for each pair of optimizers")
     return style.finish(figure, axes, "")
 

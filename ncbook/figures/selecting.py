@@ -17,7 +17,11 @@ CONVERGED = rule.LEARNED
 SWEPT = ("optimizer", "lr", "momentum", "weight_decay", "coupled_share", "seed")
 FILLED_IN = ("vector_lr", "class_file")  # by RunConfig, where an optimizer needs it
 # The optimizers that the exact law holds for, if they move the last layer.
-LAWFUL = ("sgd", "sgdw", "sgd_mixed", "muonw", "shampoow", "soapw")
+LAWFUL = tuple(
+    name
+    for name, rule in optim.OPTIMIZERS.items()
+    if rule.direction == "sgd" or (rule.direction in optim.FOR_MATRICES and not rule.coupled_share)
+)
 HEAD_NUMBERS = {name: f"head_{name}" for name in ("lr", "momentum", "weight_decay")}
 LAW_FROM = 1e-9  # far below the share of NC0 that rounding leaves, some 1e-7
 TRAINING_IMAGES = {"digits": 1400, "mnist": 60_000, "fashion_mnist": 60_000, "cifar10": 50_000}
@@ -37,7 +41,7 @@ def of_setting(runs: pd.DataFrame, **setting: object) -> pd.DataFrame:
     defaults["schedule"] = models.MODELS[setting.get("model", defaults["model"])].schedule
     kept = pd.Series(True, index=runs.index)
     for name, wanted in (defaults | setting).items():
-        column = runs.get(name, pd.Series(None, index=runs.index, dtype=object))
+        column = _column(runs, name)
         kept &= (column == wanted) | (column.isna() & (wanted == defaults.get(name)))
     columns = (*SWEPT, *METRICS, *(f"{metric}_init" for metric in METRICS))
     return runs[kept].assign(**{name: np.nan for name in columns if name not in runs})
@@ -45,12 +49,7 @@ def of_setting(runs: pd.DataFrame, **setting: object) -> pd.DataFrame:
 
 def uniform(runs: pd.DataFrame) -> pd.DataFrame:
     """The runs whose last layer moves as the rest does: with the same optimizer, not centred."""
-    own = pd.Series(False, index=runs.index)
-    if "head_optimizer" in runs:
-        own |= runs["head_optimizer"].notna()
-    if "centred_head" in runs:
-        own |= runs["centred_head"].eq(True)
-    return runs[~own]
+    return runs[_column(runs, "head_optimizer").isna() & _column(runs, "centred_head").ne(True)]
 
 
 def on_grid(runs: pd.DataFrame, grids: Mapping[str, Any]) -> pd.DataFrame:
@@ -130,15 +129,18 @@ def exact_law(runs: pd.DataFrame) -> pd.Series:
 def products(runs: pd.DataFrame) -> pd.Series:
     """The number format of each run's update: that of Muon's, Shampoo's and SOAP's products, if it
     has one of its own, else that of the last layer, which is float32 or float64."""
-    own = runs.get("update_precision", pd.Series(None, index=runs.index, dtype=object))
-    wide = runs["precision"].eq("float64")
-    return own.fillna(wide.map({True: "float64", False: "float32"}))
+    wide = runs["precision"].eq("float64").map({True: "float64", False: "float32"})
+    return _column(runs, "update_precision").fillna(wide)
 
 
 def head_optimizer(runs: pd.DataFrame) -> pd.Series:
     """The optimizer of each run's last layer."""
-    own = runs.get("head_optimizer", pd.Series(None, index=runs.index, dtype=object))
-    return own.fillna(runs["optimizer"])
+    return _column(runs, "head_optimizer").fillna(runs["optimizer"])
+
+
+def _column(runs: pd.DataFrame, name: str) -> pd.Series:
+    """A column; nulls if an older store lacks it."""
+    return runs.get(name, pd.Series(None, index=runs.index, dtype=object))
 
 
 def _last_layers(runs: pd.DataFrame) -> pd.DataFrame:
@@ -149,18 +151,15 @@ def _last_layers(runs: pd.DataFrame) -> pd.DataFrame:
     own = runs["head_optimizer"].notna()
     for name, head in {"optimizer": "head_optimizer", **HEAD_NUMBERS}.items():
         runs[name] = runs[name].where(~own, runs[head])
-    rules = runs["optimizer"].map(optim.OPTIMIZERS)
-    shares = rules.map(lambda rule: rule.coupled_share, na_action="ignore").astype(float)
-    share = shares.fillna(runs["coupled_share"].astype(float))
-    direction = rules.map(lambda rule: rule.direction, na_action="ignore")
+    named = {name: rule.coupled_share for name, rule in optim.OPTIMIZERS.items()}
+    share = runs["optimizer"].map(named).astype(float).fillna(runs["coupled_share"].astype(float))
     centred = runs["centred_head"].eq(True)
-    lawful = direction.eq("sgd") | centred | direction.isin(optim.FOR_MATRICES) & share.eq(0)
     return runs.assign(
         schedule=runs["schedule"].astype(object).fillna("step"),
         # Coupled decay is part of a step, whose part along the flat direction centring removes.
         weight_decay=runs["weight_decay"].astype(float) * (1 - share).where(centred, 1),
         coupled_share=share.where(~centred, 0.0),
-        lawful=lawful,
+        lawful=runs["optimizer"].isin(LAWFUL) | centred,
     )
 
 

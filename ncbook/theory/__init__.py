@@ -1,7 +1,8 @@
 """Closed forms and exact simulators of the theorems, in NumPy (SciPy for roots).
 
 ``sgd``: the row-sum law and Theorem 3.1. ``signgd``: Theorems 3.3 and 3.4. ``ufm``: the two models
-of unconstrained features. Everything public is here, too: ``theory.row_sum_ratio`` and so on.
+of unconstrained features. What is public of these is here, too: ``theory.row_sum_ratio`` and so on.
+``symmetry`` and ``leaks``: the flat direction of softmax, and what moves a weight along it.
 """
 
 from ncbook.theory.sgd import (

@@ -34,10 +34,10 @@ PROBE_CODE = b"#include <vector>\nint probe() { return std::vector<int>(1).size(
 UNWANTED = ("torch.utils.cpp_extension", "torch.utils.flop_counter")
 RECOMPILE_LIMIT = 64  # one long-lived process meets more than torch's default of 8 shapes
 # The code that only calls the kernels need not be fast: it compiles in two thirds of the time. No
-# pool of compiling processes stays behind. The first library on a machine took 22 s of one core
-# instead of 40 s, and is the same to the byte, without precompiled headers, which torch keeps in a
-# folder of its own and which one library does not repay, and without trying out each set of vector
-# instructions that the processor has: every compiler of C++20 knows them.
+# pool of compiling processes stays behind. The first library on a machine took 22 to 25 s of one
+# core instead of 40 s, and is the same to the byte, without precompiled headers, which torch keeps
+# in a folder of its own and which one library does not repay, and without trying out each set of
+# vector instructions that the processor has: every compiler of C++20 knows them.
 OPTIONS = {
     "aot_inductor.compile_wrapper_opt_level": "O0",
     "aot_inductor.precompile_headers": False,

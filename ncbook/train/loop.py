@@ -119,14 +119,14 @@ def _ready_to_time(
     configs: Sequence[RunConfig], dataset: Dataset, batch: Tensor
 ) -> tuple[_Chunk, float]:
     """A chunk that need not be compiled first, and the share of its time that a step will take."""
+    saves = models.MODELS[configs[0].model].together and _is_long(configs[0], dataset)
+    if saves:
+        compiled = _Chunk.start(configs, dataset, compiled=True)
+        # A process that has no library imports Dynamo for plain steps, too, which takes 1.6 s.
+        if compiled.is_kept(batch):
+            return compiled, 1.0
     plain = _Chunk.start(configs, dataset, compiled=False)
-    if not (models.MODELS[configs[0].model].together and _is_long(configs[0], dataset)):
-        return plain, 1.0
-    compiled = _Chunk.start(configs, dataset, compiled=True)
-    # A process that has no library imports Dynamo for plain steps, too, which takes 1.6 s.
-    if compiled.is_kept(batch):
-        return compiled, 1.0
-    return plain, COMPILED_SHARE if repays_compiling(configs[0], dataset) else 1.0
+    return plain, COMPILED_SHARE if saves and repays_compiling(configs[0], dataset) else 1.0
 
 
 def prepare_step(config: RunConfig, dataset: Dataset | data.Streamed) -> None:

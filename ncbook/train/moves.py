@@ -52,14 +52,14 @@ class Moves:
         body = [name for name in names if not name.startswith(HEAD)]
         return list(zip(self.directions, (body, head), strict=True))
 
-    def start(self, params: Named, number: Tensor, lead: int = 1) -> State:
+    def start(self, params: Named, number: Tensor) -> State:
         """The first slots of all parameters."""
         state = {}
         for direction, names in self.groups(params, number):
             if direction == optim.OWN:  # the gradient, for the class
                 state |= {k: (torch.zeros_like(params[k]),) for k in names}
             else:
-                state |= optim.init_state(direction, {k: params[k] for k in names}, lead)
+                state |= optim.init_state(direction, {k: params[k] for k in names})
         return {name: state[name] for name in params}
 
     def move(

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import nn
 
-from ncbook import optim
+from ncbook import optim, text
 from ncbook.train.config import RunConfig
 from ncbook.train.moves import Moves, Named, State
 
@@ -39,12 +39,12 @@ class Instance:
     def __init__(
         self, update: tuple, params: Named, slots: Named, decays: Mapping[str, bool]
     ) -> None:
-        name, self.lr, *numbers = update
+        self.name, self.lr, *numbers = update
         self.params, self.slots = params, slots
         # As a plain loop has them: some classes need numbers that lie side by side.
         self.own = {k: nn.Parameter(p.contiguous()) for k, p in params.items()}
         groups = decay_groups(self.own, decays)
-        self.optimizer = optim.own.build(name, groups, self.lr, *numbers)
+        self.optimizer = optim.own.build(self.name, groups, self.lr, *numbers)
 
     @torch.enable_grad()
     def step(self, lr_factor: float) -> None:
@@ -55,9 +55,10 @@ class Instance:
             param.grad = self.slots[name].contiguous()
         try:
             self.optimizer.step()
-        except Exception:
+        except Exception as error:
             if all(slot.isfinite().all() for slot in self.slots.values()):
-                raise
+                said = text.line(f"{type(error).__name__}: {error}")
+                raise ValueError(f"{self.name} cannot take a step ({said})") from error
             self._put(dict.fromkeys(self.own, torch.tensor(torch.nan)))
         else:
             self._put({k: p.detach() for k, p in self.own.items()})

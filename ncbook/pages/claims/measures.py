@@ -251,10 +251,10 @@ def exact_law(rows: Rows) -> Numbers:
 def symmetry(rows: Rows) -> Numbers:
     """How digits runs of the optimizers beyond the paper's ended, with decay (see `ends`); the
     largest relative deviation from the exact law of float64 runs for which it predicts more than
-    1e-6 (``off``), and of those between that and 1e-9 (``far``), and the number of both. Of AdamW
-    at λ = 5 in the hidden layers: the largest NC0 over its start with SGD in the last layer, and
-    the least with AdamW there, or with SGD in the hidden layers and AdamW in the last; medians of
-    NC3, raw and centred, and the share of NC3² that is gauge."""
+    1e-6 (``off``), and of those between that and 1e-9 (``far``), and the number of both. NC0
+    over its start, the least and the largest, with AdamW (λ = 5) in the hidden layers and SGD in
+    the last one (``adamw_sgd``), and the other way round. Of AdamW at λ = 5 in all layers, medians
+    of NC3, raw and centred, of NC2, and of the share of NC3² that is gauge."""
     runs = rows.small.assign(law=figures.exact_law(rows.small))
     left = runs["nc0"] / runs["nc0_init"]
     wide = runs["precision"].eq("float64") & (runs["law"] > figures.LAW_FROM)
