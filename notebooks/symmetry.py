@@ -452,7 +452,8 @@ elsewhere = with_split(elsewhere)
 # %% tags=["hide-input"]
 def show_corners(runs):
     """NC3 of the corners, by network."""
-    groups = runs.groupby(["network", "hidden", "last"], sort=False)
+    pair = (runs["hidden"] + " / " + runs["last"]).rename("hidden / last")
+    groups = runs.groupby(["network", pair], sort=False)
     table = groups[list(SHOWN)].agg(figures.with_range).rename(columns=SHOWN)
     return figures.shown(table.assign(seeds=groups.size()))
 
@@ -694,10 +695,12 @@ law = [
     theory.row_sum_ratio(run.lr, 0.0, run.weight_decay, steps, epochs, 1.0)
     for run in runs.itertuples()
 ]
-table = runs[["lr", "weight_decay", "train_acc"]].assign(law=law)
+COLUMNS = {"lr": "η", "weight_decay": "λ", "train_acc": "accuracy"}
+table = runs[[*COLUMNS]].assign(law=law)
 table["measured"] = runs["nc0"] / runs["nc0_init"]
-names = runs["optimizer"].str.partition(":")[2]
-figures.shown(table.set_index(names), law="{:.5f}", measured="{:.5f}")
+names = runs["optimizer"].str.partition(":")[2].rename("class")
+by_name = table.rename(columns=COLUMNS).set_index(names)
+figures.shown(by_name, law="{:.5f}", measured="{:.5f}")
 
 # %% [markdown]
 # *NC0 at the end over its start: by the law $\prod_t (1 - \eta_t\lambda)$, and measured.*

@@ -184,8 +184,7 @@ def test_the_table_of_runs_filters_and_sorts(page, served):
 
 
 @pytest.mark.parametrize(
-    ("width", "scrolled"),
-    [(1200, set()), (390, {"book/execution", "notebooks/runs", "notebooks/symmetry"})],
+    ("width", "scrolled"), [(1200, set()), (390, {"book/execution", "notebooks/runs"})]
 )
 def test_tables_are_not_cut(open_page, served, width, scrolled):
     """No table is wider than the box it would scroll in, but for Sphinx's own and one of ten
