@@ -374,7 +374,8 @@ SHOWN = {
 def draw_pairs(runs):
     """Medians over the seeds: a row a hidden optimizer, a column an optimizer of the last layer."""
     names = [figures.LABELS[name] for name in NUMBERS]
-    return figures.pair_maps(runs, names, SHOWN)
+    maps = [figures.pair_map(runs, names, *shown) for shown in SHOWN.items()]
+    return figures.side_by_side(*maps)
 
 
 PAIR_LINES = """papermill notebooks/sweep.ipynb out.ipynb -p optimizer adamw -p lrs 0.005 \\

@@ -840,9 +840,9 @@ def test_maps_show_the_median_of_each_pair(tmp_path):
         {"hidden": hidden, "last": last, "nc3": nc3}
         for hidden, last, nc3 in (("A", "A", 0.1), ("A", "B", 0.2), ("A", "B", 0.4), ("B", "B", 1))
     ]
-    figure = draw(figures.pair_maps(made_up(*rows), ["A", "B"], {"nc3": "NC3"}), tmp_path)
+    figure = draw(figures.pair_map(made_up(*rows), ["A", "B"], "nc3", "NC3"), tmp_path)
     (axis,) = figure.axes
-    assert axis.get_title() == "NC3"
+    assert figure.get_suptitle() == "NC3"
     assert {cell.get_text() for cell in axis.texts} - {""} == {"0.1", "0.3", "1"}
 
 

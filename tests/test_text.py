@@ -183,7 +183,7 @@ MORE = {  # arguments that such a function needs
     "against": {"x": "weight_decay"},
     "on_grid": {"grids": sweep.GRIDS},
     "raw_and_centred": {"panel": "dataset", "order": ["adam", "adamw"]},
-    "pair_maps": {"order": ["adam", "adamw"], "metrics": {"nc0": "NC0"}},
+    "pair_map": {"order": ["adam", "adamw"], "metric": "nc0"},
     "over_seeds": {"by": "dataset", "metric": "nc0"},
     "show_if_any": {"line": "true"},
     "start_and_end": {"labels": figures.METRICS},

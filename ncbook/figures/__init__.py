@@ -22,7 +22,7 @@ from ncbook.figures.plots import (
     draw_band,
     heatmaps,
     over_epochs,
-    pair_maps,
+    pair_map,
     parity,
     parity_by_format,
     raw_and_centred,

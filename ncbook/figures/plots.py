@@ -1,6 +1,6 @@
 """Every kind of figure: lines against a setting or over the epochs, heatmaps, scatters, parity."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -256,8 +256,8 @@ def parity_by_format(runs: pd.DataFrame, title: str = "") -> Figure:
     )
     runs = runs[law.notna() & (runs["nc0"] > 0)]
     kinds = [kind for kind in FORMATS if (products(runs) == kind).any()]
-    look = dict(figsize=(3.2 * len(kinds) + 1, 3.6), sharex=True, sharey=True, squeeze=False)
-    figure, (axes,) = plt.subplots(1, max(1, len(kinds)), **look, layout="constrained")
+    figure, axes = style.panels(max(1, len(kinds)))
+    limits = runs[["law", "left"]].agg(["min", "max"])
     for axis, kind in zip(axes, kinds, strict=False):
         rows = runs[products(runs) == kind]
         for name, own in by_optimizer(rows):
@@ -265,36 +265,27 @@ def parity_by_format(runs: pd.DataFrame, title: str = "") -> Figure:
             axis.scatter(own["law"], own["left"], **dots, label=label_of(name))
         axis.axline((1, 1), (10, 10), color="#555555", lw=0.8, zorder=0)
         axis.set(xscale="log", yscale="log", title=f"{kind} (n = {len(rows):,})")
-        axis.set_xlabel("NC0 left by the law")
-    axes[0].set_ylabel("NC0 left, measured")
+        axis.set(xlabel="NC0 left by the law", ylabel="NC0 left, measured")
+        axis.set(xlim=limits["law"] * [0.3, 3], ylim=limits["left"] * [0.3, 3])
     figure.set_label(f"{title}. Share of NC0 left, measured against the exact law, by format")
     return style.finish(figure, axes, title)
 
 
-def pair_maps(runs: pd.DataFrame, order: Names, metrics: Mapping[str, str]) -> Figure:
-    """Medians of some metrics over the runs of each pair of optimizers, those of the columns
-    ``hidden`` (of the hidden layers) and ``last``, as coloured tables on one logarithmic scale,
-    which starts at ``MAP_FROM``.
-
-    Args:
-        order: the optimizers.
-        metrics: columns of the runs, with their titles.
-    """
-    size = (3.1 * len(metrics) + 1.2, 3.3)
-    look = dict(figsize=size, sharey=True, squeeze=False, layout="constrained")
-    figure, (axes,) = plt.subplots(1, len(metrics), **look)
-    for axis, (metric, title) in zip(axes, metrics.items(), strict=True):
-        table = runs.pivot_table(index="hidden", columns="last", values=metric, aggfunc="median")
-        table = table.reindex(index=order, columns=order)
-        words = dict(annot=table.map(_short), fmt="", annot_kws={"fontsize": 8})
-        look = dict(norm=LogNorm(MAP_FROM, 1), cmap="viridis", linewidths=0.5, cbar=False)
-        if table.notna().any(axis=None):
-            sns.heatmap(table.clip(MAP_FROM), ax=axis, **look, **words)
-        axis.set(title=title, xlabel="last layer", ylabel="")
-        axis.tick_params(rotation=0, labelsize=8)
-    axes[0].set_ylabel("hidden layers")
-    figure.set_label(f"{', '.join(metrics.values())} for each pair of optimizers")
-    return style.finish(figure, axes, "")
+def pair_map(runs: pd.DataFrame, order: Names, metric: str, title: str) -> Figure:
+    """Medians of a metric over the runs of each pair of optimizers, those of the columns ``hidden``
+    (of the hidden layers) and ``last``, as a coloured table on a logarithmic scale, which starts at
+    ``MAP_FROM``; ``order`` has the optimizers."""
+    figure, axis = plt.subplots(figsize=(3.9, 3.3), layout="constrained")
+    table = runs.pivot_table(index="hidden", columns="last", values=metric, aggfunc="median")
+    table = table.reindex(index=order, columns=order)
+    words = dict(annot=table.map(_short), fmt="", annot_kws={"fontsize": 8})
+    look = dict(norm=LogNorm(MAP_FROM, 1), cmap="viridis", linewidths=0.5, cbar=False)
+    if table.notna().any(axis=None):
+        sns.heatmap(table.clip(MAP_FROM), ax=axis, **look, **words)
+    axis.set(xlabel="last layer", ylabel="hidden layers")
+    axis.tick_params(rotation=0, labelsize=8)
+    figure.set_label(f"{title} for each pair of optimizers")
+    return style.finish(figure, np.array([axis]), title)
 
 
 def raw_and_centred(runs: pd.DataFrame, panel: str, order: Names, title: str = "") -> Figure:
