@@ -390,7 +390,7 @@ figures.with_lines(pairs, PAIR_LINES, draw_pairs)
 # Read it by columns. Under SGD, Adam or MuonW in the last layer the gauge share is gone, and NC3 is
 # small, whatever the rest is trained with; AdamW and SignumW in the last layer keep it, whatever the
 # rest. Each column is nearly constant, and the rows differ little. The hidden layers' optimizer does
-# matter for what no gauge can touch: look at the right map.
+# matter for what no gauge can touch: look at the last map.
 
 
 # %% tags=["hide-input"]
