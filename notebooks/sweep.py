@@ -115,9 +115,6 @@ request = sweep.check(globals())
 # %%
 from IPython.display import Markdown, display
 
-from ncbook import figures
-
-figures.start_chapter()
 display(Markdown(sweep.describe(request)))
 
 # %% [markdown]
@@ -140,6 +137,9 @@ report = sweep.run(
 display(Markdown(report.text()))
 
 # %%
+from ncbook import figures  # takes seconds to import
+
+figures.start_chapter()
 runs = sweep.load_runs(request)
 history = sweep.load_history(request)
 history = history[history["run_id"].isin(figures.converged(runs)["run_id"])]
