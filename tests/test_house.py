@@ -12,7 +12,7 @@ FLOORS = (
     *[{"files", "paths", "private", "text"}],
     *[{"notices", "parameters"}],
     *[{"metrics", "optim", "models", "data", "theory", "stats"}],
-    *[{"train", "store"}],
+    *[{"train", "store", "measure"}],
     *[{"sweep", "cli"}],
     *[{"figures", "explore", "live", "pages"}],
 )

@@ -41,6 +41,7 @@ from ncbook.metrics.geometry import (
     singular_values,
     without_gauge,
 )
+from ncbook.metrics.layers import LAYER_KEYS, LayerStream
 from ncbook.metrics.together import KEYS, SCALES, member_metrics, nc_metrics
 
 if TYPE_CHECKING:

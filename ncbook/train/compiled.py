@@ -116,8 +116,10 @@ def _fixed(tensor: Tensor, axis: Axis) -> list[tuple[int, int]]:
 @cache
 def _environment() -> tuple:
     """The code that is compiled, what compiles it, and the processor that it is compiled for."""
-    sources = (optim.__file__, models.__file__, __file__, Path(__file__).with_name("step.py"))
-    code = hashlib.sha256(b"".join(Path(source).read_bytes() for source in sources)).hexdigest()
+    rooms = (Path(room.__file__).parent for room in (optim, models))
+    sources = [path for room in rooms for path in sorted(room.glob("*.py"))]
+    sources += [Path(__file__), Path(__file__).with_name("step.py")]
+    code = hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()
     processor = [platform.processor()]
     with suppress(OSError):
         lines = Path("/proc/cpuinfo").read_text(errors="replace").split("\n\n")[0].splitlines()

@@ -1,0 +1,217 @@
+"""The layers of any network: which ones to look at, and what comes out of them.
+
+A *stage* is a weighted layer with what follows it in its ``nn.Sequential`` (norm, activation,
+pooling), or a block of layers; one looks at the last module of it.
+"""
+
+import difflib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+TOKENS = ("mean", "class")
+NAMED = 12  # layers that a message lists
+BULK = 0.5  # a module with a larger share of the parameters is more than one stage
+# Where a layer keeps how many channels it puts out.
+WIDTHS = ("out_features", "out_channels", "num_features", "num_channels", "embedding_dim")
+
+
+def tensors(output: Any) -> Iterator[Tensor]:
+    """The tensors in an output: a tensor, or sequences and mappings of them."""
+    if isinstance(output, Tensor):
+        yield output
+    elif isinstance(output, Mapping | list | tuple):
+        for part in output.values() if isinstance(output, Mapping) else output:
+            yield from tensors(part)
+
+
+@contextmanager
+def listening(
+    model: nn.Module, names: Sequence[str], heard: Callable[[str, Tensor, Tensor], None]
+) -> Iterator[None]:
+    """Within the block, each of these modules that runs calls ``heard(name, input, output)``.
+
+    Input and output are the first tensors of what it takes and gives; those of a recurrent layer
+    have the samples first.
+    """
+
+    def hook_of(name: str) -> Callable:
+        def hook(module: nn.Module, given: tuple, output: Any) -> None:
+            first = next(tensors(output), torch.empty(0))
+            time_first = isinstance(module, nn.RNNBase) and not module.batch_first
+            first = first.transpose(0, 1) if time_first and first.dim() == 3 else first
+            heard(name, next(tensors(given), torch.empty(0)), first)
+
+        return hook
+
+    with ExitStack() as hooks:
+        for name in names:
+            module = model.get_submodule(name)
+            hooks.callback(module.register_forward_hook(hook_of(name)).remove)
+        yield
+
+
+def find_head(model: nn.Module, run: Callable[[], Any]) -> str:
+    """The name of the Linear layer whose output the network returns; or, where the network goes on
+    (a softmax, say), the only one whose output has the shape of the network's.
+
+    Args:
+        model: a classifier.
+        run: passes a few samples through it, and returns its output.
+
+    Raises:
+        ValueError: there is no such layer, or there are several; it names them.
+    """
+    linear = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
+    seen: dict[str, Tensor] = {}
+    with listening(model, linear, lambda name, _, output: seen.update({name: output})):
+        outputs = [t for t in tensors(run()) if t.dim() == 2]
+    exact = [name for name, t in seen.items() if any(t is output for output in outputs)]
+    shapes = [output.shape for output in outputs]
+    found = exact or [name for name, t in seen.items() if t.shape in shapes]
+    if len(found) == 1:
+        return found[0]
+    why = "several Linear layers may be" if found else "no Linear layer seems to be"
+    raise ValueError(f"{why} the last layer; name it by head=...: {_listed(found or linear)}")
+
+
+def _listed(names: Sequence[str]) -> str:
+    """The last ones of these names, or what to say where there are none."""
+    some = ", ".join(names[-NAMED:]) or "this network has no Linear layer"
+    return f"... {some}" if len(names) > NAMED else some
+
+
+def check_layers(model: nn.Module, names: Sequence[str]) -> None:
+    """Raise ``ValueError`` for a name that is no module's, with those that are close."""
+    known = [name for name, _ in model.named_modules() if name]
+    for name in names:
+        if name not in known:
+            close = difflib.get_close_matches(str(name), known, n=NAMED, cutoff=0.4)
+            valid = ", ".join(close) or _listed(known)
+            raise ValueError(f"unknown layer {name!r}; there are: {valid}")
+
+
+def default_layers(model: nn.Module, head: str, run: Callable[[], Any]) -> list[str]:
+    """The stages of a network before its last layer, in the order in which they end.
+
+    A module with more than half of the network's parameters, and a plain container, is opened: so
+    each block of a ResNet and of a transformer is a stage. One that does not run exactly once is
+    left out, as is one at the end whose output is already the input of the last layer.
+
+    Args:
+        model: a classifier.
+        head: the name of its last layer.
+        run: as of ``find_head``.
+    """
+    size = sum(parameter.numel() for parameter in model.parameters())
+    stages = _stages(model, "", head, BULK * size)
+    seen: list[tuple[str, Tensor]] = []
+    ends: list[Tensor] = []
+
+    def heard(name: str, given: Tensor, output: Tensor) -> None:
+        ends.append(given) if name == head else seen.append((name, output))
+
+    with listening(model, [*stages, head], heard):
+        run()
+    order = [name for name, _ in seen]
+    last = seen[-1:] and pooled(*seen[-1], len(ends[-1]), channel_widths(model, order[-1]))
+    if order and last.shape == ends[-1].shape and torch.allclose(last, ends[-1].to(last.dtype)):
+        order.pop()
+    return [name for name in order if order.count(name) == 1]
+
+
+def _stages(module: nn.Module, prefix: str, head: str, bulk: float) -> list[str]:
+    """The last modules of the stages inside a module, in the order of definition."""
+    found: list[str] = []
+    in_turn = isinstance(module, nn.Sequential)
+    for part, child in module.named_children():
+        name = f"{prefix}{part}"
+        if name == head:
+            if in_turn:
+                break
+            continue
+        if _is_opened(child, bulk) or head.startswith(f"{name}."):
+            found += _stages(child, f"{name}.", head, bulk)
+        elif any(parameter.dim() > 1 for parameter in child.parameters()):
+            found.append(name)
+        elif in_turn and found:
+            found[-1] = name
+    return found
+
+
+def _is_opened(module: nn.Module, bulk: float) -> bool:
+    """Whether its parts are looked at, and not itself: then it has some."""
+    if next(module.children(), None) is None:
+        return False
+    runs = type(module).forward is not nn.Module.forward
+    large = sum(parameter.numel() for parameter in module.parameters()) > bulk
+    return isinstance(module, nn.Sequential) or large or not runs
+
+
+def channel_widths(model: nn.Module, layer: str) -> list[int]:
+    """How many channels a layer may put out: what its weighted parts say, and the last one before
+    it, the latest first."""
+    widths: list[int] = []
+    inside = False
+    for name, module in model.named_modules():
+        within = name == layer or name.startswith(f"{layer}.")
+        if inside and not within:
+            break
+        width = _own_width(module)
+        if width:
+            widths = [width, *widths] if inside else [width]
+        inside = within
+    return widths
+
+
+def _own_width(module: nn.Module) -> int | None:
+    if isinstance(module, nn.LayerNorm | nn.RMSNorm):
+        return module.normalized_shape[-1]
+    found = (getattr(module, attribute, None) for attribute in WIDTHS)
+    return next((width for width in found if isinstance(width, int)), None)
+
+
+def pooled(
+    layer: str, output: Tensor, samples: int, widths: Sequence[int] = (), tokens: str = "mean"
+) -> Tensor:
+    """A layer's output as features (N, p), at least float32: all axes but samples and channels are
+    averaged.
+
+    Channels are the second axis or the last: the one that is as long as the first width that fits
+    just one of them; in doubt, the second of images (N, C, H, W) and the last of tokens (N, T, D).
+
+    Args:
+        layer: its name, for the messages.
+        output: (N, ...); or (T, N, D), tokens first.
+        samples: N.
+        widths: see ``channel_widths``.
+        tokens: ``mean``, or ``class``: of tokens, the first one alone.
+
+    Raises:
+        ValueError: an output without samples or channels, or not of floating point.
+    """
+    shape = tuple(output.shape)
+    if output.dim() == 3 and len(output) != samples == shape[1]:
+        output = output.transpose(0, 1)
+    if output.dim() < 2 or len(output) != samples or not output.is_floating_point():
+        given = f"{output.dtype} of shape {shape}"
+        raise ValueError(f"layer {layer} puts out {given} for {samples} samples: leave it out")
+    output = output.to(torch.promote_types(output.dtype, torch.float32))
+    if output.dim() == 2:
+        return output
+    axis = _channel_axis(output, widths)
+    if tokens == "class" and (output.dim(), axis) == (3, -1):
+        return output[:, 0]
+    return output.movedim(axis, 1).flatten(2).mean(2)
+
+
+def _channel_axis(output: Tensor, widths: Sequence[int]) -> int:
+    ends = {1: output.shape[1], -1: output.shape[-1]}
+    for width in widths:
+        fitting = [axis for axis, size in ends.items() if size == width]
+        if len(fitting) == 1:
+            return fitting[0]
+    return -1 if output.dim() == 3 else 1
