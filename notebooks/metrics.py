@@ -1116,11 +1116,12 @@ display(Markdown(f"Largest relative difference from one call: {gap:.0e}."))
 # - **NC3 has two meanings.** What both libraries call self-duality (`nc3_dual_err` in the README of
 #   the second) compares $W M^\top$ with the simplex, as Zhu et al. {cite}`zhu2021` do. That is NC2M
 #   here. NC3 here compares $W$ with $M$, as Papyan et al. {cite}`papyan2020` do.
-# - **kowalski's NC1 depends on the number of samples.** For $\Sigma_B$ it sums the scatter of all
-#   samples about their mean, and divides by $K$. The result is
-#   $\operatorname{Tr}(\Sigma_W \Sigma_T^\dagger)/N$, with $\Sigma_T$ the total scatter
-#   {eq}`total` about the mean of all samples: count each sample twice, and it halves.
-# - **The global mean.** By default kowalski centres by the mean of all samples; this book and
+# - **kowalski's NC1 depends on the number of samples.** It cites Zhu et al., whose code has the
+#   $\Sigma_B$ of this book. But kowalski's sums the scatter of all samples about their mean, and
+#   divides by $K$. So it returns $\operatorname{Tr}(\Sigma_W \Sigma_T^\dagger)/N$, with $\Sigma_T$
+#   the total scatter, as in {eq}`total`. Count each sample twice, and it halves.
+# - **The global mean.** By default kowalski centres by the mean of all samples, as the
+#   [code of Zhu et al.](https://github.com/tding1/Neural-Collapse) does; this book and
 #   neural-collapse by the mean of the class means. If classes differ in size, so do the results.
 
 # %% [markdown]
