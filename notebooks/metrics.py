@@ -1110,8 +1110,11 @@ display(Markdown(f"Largest relative difference from one call: {gap:.0e}."))
 # | NC4 | – | `clf_ncc_agreement`: equal, without a bias |
 # | quotient | – | `covariance_ratio`, `"quotient"`: equal |
 # | CDNV | `class_distance_normalized_variance`: equal | `variability_cdnv`: equal |
+# | effective rank | `rankme`: not centred, 1e-6 added to each share | – |
 #
-# NC0 and the metrics without the gauge are in neither. Three differences can mislead:
+# NC0 and the metrics without the gauge are in neither. The effective rank is one of a layer
+# (`ncbook.measure`): $\exp(-\sum_i q_i \log q_i)$, with $q_i$ the shares of the singular values of
+# the centred features in their sum. Three differences can mislead:
 #
 # - **NC3 has two meanings.** What both libraries call self-duality (`nc3_dual_err` in the README of
 #   the second) compares $W M^\top$ with the simplex, as Zhu et al. {cite}`zhu2021` do. That is NC2M

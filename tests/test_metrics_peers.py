@@ -18,6 +18,7 @@ import kowalski
 import pytest
 import torch
 from kowalski import neural_collapse as theirs
+from kowalski.rankme import rankme
 from torch import nn
 
 from ncbook import data, metrics, models
@@ -140,6 +141,26 @@ def test_kowalski_within_class_variability_falls_with_the_number_of_samples(case
     assert half == pytest.approx(found / 2, rel=RELATIVE)
     ours = metrics.nc_metrics(case.features.repeat(2, 1), case.labels.repeat(2), case.weight)
     assert ours["nc1"] == pytest.approx(case.ours["nc1"], rel=RELATIVE)
+
+
+def test_kowalski_rankme_is_the_effective_rank_but_for_its_epsilon_and_centring(case):
+    """exp(-Σ q log q) with q = σ_i/Σσ + 1e-6, of the features as they come, in float32."""
+
+    def by_formula(features, epsilon=1e-6):
+        values = torch.linalg.svdvals(features)
+        return torch.special.entr(values / values.sum() + epsilon).sum().exp().item()
+
+    stream = metrics.LayerStream(10)
+    for _ in range(2):
+        stream.update(case.features, case.labels)
+        stream.next_pass()
+    ours, centred = stream.compute()["effective_rank"], case.features - case.features.mean(0)
+    in_float32 = dict(rel=1e-5)
+    assert rankme(centred, eps=1e-30).item() == pytest.approx(ours, **in_float32)
+    for features in (centred, case.features):
+        found = rankme(features).item()
+        assert found == pytest.approx(by_formula(features), **in_float32)
+        assert found != pytest.approx(ours, rel=1e-4)
 
 
 # ------------------------------------------------------------ neural-collapse
