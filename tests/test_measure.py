@@ -443,6 +443,7 @@ def test_other_samples_in_the_second_walk():
         ({"head": "body.2"}, "head body.2 has no weight of shape"),
         ({"head": nn.Linear(2, 2)}, "head is no module of model"),
         ({"layers": ["body.99"]}, "unknown layer 'body.99'; there are: body"),
+        ({"layers": "body"}, "layers must be a list of names, got 'body'"),
         ({"tokens": "last"}, "tokens must be mean or class, got 'last'"),
         ({"batch_size": 0}, "batch_size must be a whole number >= 1, got 0"),
         ({"device": "meta"}, "model is on cpu, not on meta"),
