@@ -165,7 +165,7 @@ class Row:
     def read(self, value: Any) -> Any:
         """A notebook's or an option's value: a tuple if there may be many, else one value, or None
         if it is empty. Raises ``ValueError`` if it is not of the parameter's kind."""
-        if self.kind in (NAME, FLAG):
+        if self.kind in (NAME, FLAG) and not self.many:
             return None if value in (None, "") else self.read_one(value)
         found = tuple(map(self.read_one, items(value)))
         if self.many:

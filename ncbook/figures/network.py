@@ -1,0 +1,155 @@
+"""The report on one measured network: its metrics in a table, its last layer in pictures, and what
+that means in words."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from torch import Tensor, linalg
+from torch.nn.functional import normalize
+
+from ncbook import text
+from ncbook.figures import style
+from ncbook.figures.words import PREDICATES
+from ncbook.measure import Measured
+from ncbook.metrics import centred_means, rule
+from ncbook.theory.symmetry import gauge_part
+
+# Of a metric: its name, its value in a collapsed network, and what it measures.
+MEANINGS = {
+    "train_acc": ("training accuracy", "", "the last layer's, on the samples that it learned"),
+    "test_acc": ("test accuracy", "", "the last layer's, on the others"),
+    "nc1": ("NC1", "0", "scatter within the classes, over that between them"),
+    "nc2": ("NC2", "0", "distance of the class means from a regular simplex"),
+    "nc2n": ("NC2n", "0", "how unequal the lengths of the class means are"),
+    "nc2a": ("NC2a", "0", "how unequal the angles between the class means are"),
+    "nc2w": ("NC2W", "0", "NC2 of the rows of W in place of the class means"),
+    "nc3": ("NC3", "0", "distance between W and the class means, both at norm 1"),
+    "nc3_centred": ("NC3, centred W", "0", "the same without the gauge, which no prediction sees"),
+    "gauge_share": ("gauge share", "0", "of the norm of W: the part that all its rows share"),
+    "nc0": ("NC0", "", "length of the sum of W's rows; its scale is that of W"),
+    "nc4": ("NC4", "1", "how often nearest class mean and last layer agree (test)"),
+}
+PAIRS = {  # matrices whose rows are compared, by title
+    "class means": ("means", "means"),
+    "rows of W": ("weight", "weight"),
+    "rows of W and class means": ("weight", "means"),
+}
+NAMED = 12  # classes at most whose names are on the axes
+DOTTED = 60  # singular values at most that are drawn as dots
+LINES = {"W": ("weight", "#D55E00", "s"), "class means": ("means", "#0072B2", "o")}
+NEAR = 0.01  # accuracies that differ by less count as equal in the words
+
+
+def metrics_table(measured: Measured) -> pd.DataFrame:
+    """The metrics that were measured: value, value in a collapsed network, and meaning."""
+    found = {name: words for name, words in MEANINGS.items() if name in measured.metrics}
+    rows = [(label, measured.metrics[name], *rest) for name, (label, *rest) in found.items()]
+    columns = ["", "measured", "collapsed", "what it is"]
+    return pd.DataFrame(rows, columns=columns).set_index("")
+
+
+def _rows(measured: Measured) -> dict[str, Tensor]:
+    means = centred_means(measured.means.double().cpu())
+    return {"means": means, "weight": measured.weight.double().cpu()}
+
+
+def cosines(measured: Measured, names: tuple[str, ...] = ()) -> Figure:
+    """Cosines of each two classes: of their centred means, of their rows of W, and of one with the
+    other. In a collapsed network all three are 1 on the diagonal and -1/(K - 1) next to it.
+
+    Args:
+        names: of the classes, for the axes where there are few.
+    """
+    rows = {key: normalize(matrix) for key, matrix in _rows(measured).items()}
+    figure, axes = plt.subplots(1, 3, figsize=(9, 3.4), layout="constrained")
+    for axis, (title, (left, right)) in zip(axes, PAIRS.items(), strict=True):
+        image = axis.imshow(rows[left] @ rows[right].mT, cmap="RdBu_r", vmin=-1, vmax=1)
+        axis.set_title(title)
+        _name_classes(axis, names, len(rows["means"]))
+    figure.colorbar(image, ax=axes, label="cosine", shrink=0.8)
+    figure.set_label(
+        "Three square pictures of cosines between classes: of the class means, of the rows of W, "
+        "and of rows of W with class means. Collapsed: 1 on the diagonal, one negative value else."
+    )
+    plt.close(figure)
+    return figure
+
+
+def _name_classes(axis: Axes, names: tuple[str, ...], count: int) -> None:
+    axis.grid(False)
+    ticks = range(count) if len(names) == count <= NAMED else []
+    short = [text.mathtext(names[tick], NAMED) for tick in ticks]
+    axis.set_xticks(ticks, short, rotation=0 if max(map(len, short), default=0) < 3 else 90)
+    axis.set_yticks(ticks, short)
+
+
+def spectrum(measured: Measured) -> Figure:
+    """Singular values of W and of the centred class means, over their largest. Collapsed: K - 1
+    equal ones, and one that is zero."""
+    figure, axis = plt.subplots(figsize=(6.6, 3.2), layout="constrained")
+    for label, (key, colour, mark) in LINES.items():
+        values = linalg.svdvals(_rows(measured)[key]).numpy()
+        at = np.arange(1, len(values) + 1)
+        dots = dict(marker=mark, ms=5) if len(values) <= DOTTED else {}
+        axis.plot(at, values / values.max(), color=colour, label=label, **dots)
+    axis.set(ylim=(0, 1.05), xlabel="number of the singular value", ylabel="over the largest one")
+    if len(values) <= NAMED:
+        axis.set_xticks(at)
+    figure.set_label("Singular values of W and of the class means, over the largest of each")
+    return style.finish(figure, np.array([axis]), "")
+
+
+# ------------------------------------------------------------ in words
+
+
+def in_words(measured: Measured) -> str:
+    """Markdown: whether the network collapsed by the book's rule, how much of NC3 is gauge, and
+    from which layer on the nearest class mean is as good as the network."""
+    sentences = [_outcome(measured.metrics), _gauge(measured.metrics), _layers(measured)]
+    return "\n".join(f"- {sentence}" for sentence in sentences)
+
+
+def _outcome(metrics: dict[str, float]) -> str:
+    row = pd.DataFrame([metrics | {"status": "ok"}])
+    word = rule.outcome(row).item()
+    accuracy = f"its training accuracy is {metrics['train_acc']:.1%}"
+    if word == rule.NOT_LEARNED:
+        least = f"the rule starts at {rule.LEARNED:.0%}"
+        return f"**It has not learned its training samples**: {accuracy}, and {least}."
+    some = f" ({rule.below(row).item()})" if word == rule.IN_PART else ""
+    values = ", ".join(f"{label} {metrics[name]:.3g}" for name, label in rule.THREE.items())
+    return (
+        f"**The network {PREDICATES[word]}{some}**, by the book's one rule: {accuracy}, and of "
+        f"{values}, all three must be below {rule.THRESHOLD:g}."
+    )
+
+
+def _gauge(metrics: dict[str, float]) -> str:
+    whole, centred = metrics["nc3"] ** 2, metrics["nc3_centred"]
+    share = gauge_part(min(centred, 2.0), min(metrics["gauge_share"], 1.0)) / whole if whole else 0
+    if share < 0:
+        return "**The gauge hides a part of NC3**: without it, W is further from the class means."
+    return (
+        f"**{share:.0%} of NC3² is gauge**, which no prediction sees: without it NC3 is "
+        f"{centred:.3g} in place of {metrics['nc3']:.3g}."
+    )
+
+
+def _layers(measured: Measured) -> str:
+    split = "test" if "test_acc" in measured.metrics else "train"
+    layers, accuracy = measured.layers, measured.metrics[f"{split}_acc"]
+    found = layers[f"{split}_ncm_acc"]
+    lasting = (found >= accuracy - NEAR)[::-1].cummin()[::-1]
+    what = f"the network's {split} accuracy of {accuracy:.1%}"
+    if not lasting.any():
+        name = text.html(layers["layer"][found.idxmax()])
+        return (
+            f"**In no layer does the nearest class mean reach {what}**; it comes closest in "
+            f"{name}, with {found.max():.1%}."
+        )
+    first, alone = layers[lasting].iloc[0], lasting.sum() == 1
+    name, place = text.html(first["layer"]), f"layer {first['position']} of {len(layers)}"
+    where = f"Only at {name}** ({place})" if alone else f"From {name} on** ({place})"
+    return f"**{where} the nearest class mean reaches {what}, to within {NEAR:.0%}."
