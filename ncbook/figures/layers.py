@@ -8,7 +8,6 @@ import seaborn as sns
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from ncbook import text
@@ -22,6 +21,7 @@ PANELS = {
 }
 NAMED = 16  # layers at most whose names are on the axis
 NAME = 22  # characters of one
+COLUMNS = 4  # of the legend
 ALONE = "#0072B2"  # colour of a single curve
 SPLITS = (("training samples", "-"), ("test samples", ":"))
 RANGE = ["median", "min", "max"]
@@ -47,14 +47,18 @@ def by_layer(layers: pd.DataFrame, by: str | None = None, title: str = "") -> Fi
     axes[2].set_ylim(bottom=0)
     _name_layers(axes[-1], layers)
     if layers["test_ncm_acc"].notna().any():
-        lines = [Line2D([], [], color="#333333", ls=dots, label=name) for name, dots in SPLITS]
-        axes[1].legend(handles=lines, loc="lower right")
-    lines = ", ".join(name for *_, name in _curves(layers, by) if name)
+        for name, dots in SPLITS:
+            axes[1].plot([], [], color="#333333", linestyle=dots, label=name)
+    drawn = [axis.get_legend_handles_labels() for axis in axes[:2]]
+    handles, names = (drawn[0][part] + drawn[1][part] for part in (0, 1))
+    names = dict(zip(names, handles, strict=True))  # each once
+    if names:
+        figure.legend(names.values(), names, loc="outside upper center", ncols=COLUMNS)
     words = "NC1, the accuracy of the nearest class mean, and the effective rank, by layer"
-    figure.set_label(
-        f"{title or 'Layers'}: {words}" + (f"; one line for each {by}: {lines}" * bool(by))
-    )
-    return style.finish(figure, axes, title, (by or "").replace("_", " "))
+    figure.set_label(f"{title or 'Layers'}: {words}. Lines: {', '.join(names) or 'one'}")
+    figure.suptitle(text.mathtext(title, style.TITLE))
+    plt.close(figure)
+    return figure
 
 
 def _curves(
@@ -69,7 +73,7 @@ def _curves(
     else:
         values = np.sort(layers[by].unique())
         for value, shade in zip(values, sns.color_palette("viridis", len(values)), strict=True):
-            name = value if isinstance(value, str) else f"{value:g}"
+            name = value if isinstance(value, str) else f"{by.replace('_', ' ')} {value:g}"
             yield layers[layers[by] == value], shade, text.mathtext(name, text.NAME)
 
 

@@ -6,12 +6,13 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from pandas.io.formats.style import Styler
 from torch import Tensor, linalg
 from torch.nn.functional import normalize
 
 from ncbook import text
 from ncbook.figures import style
-from ncbook.figures.words import PREDICATES
+from ncbook.figures.words import PREDICATES, shown
 from ncbook.measure import Measured
 from ncbook.metrics import centred_means, rule
 from ncbook.theory.symmetry import gauge_part
@@ -29,12 +30,13 @@ MEANINGS = {
     "nc3_centred": ("NC3, centred W", "0", "the same without the gauge, which no prediction sees"),
     "gauge_share": ("gauge share", "0", "of the norm of W: the part that all its rows share"),
     "nc0": ("NC0", "", "length of the sum of W's rows; its scale is that of W"),
-    "nc4": ("NC4", "1", "how often nearest class mean and last layer agree (test)"),
+    "nc4": ("NC4", "100%", "how often nearest class mean and last layer agree (test)"),
 }
+SHARES = ("train_acc", "test_acc", "nc4")  # shown in per cent
 PAIRS = {  # matrices whose rows are compared, by title
     "class means": ("means", "means"),
     "rows of W": ("weight", "weight"),
-    "rows of W and class means": ("weight", "means"),
+    "W and class means": ("weight", "means"),
 }
 NAMED = 12  # classes at most whose names are on the axes
 DOTTED = 60  # singular values at most that are drawn as dots
@@ -42,12 +44,17 @@ LINES = {"W": ("weight", "#D55E00", "s"), "class means": ("means", "#0072B2", "o
 NEAR = 0.01  # accuracies that differ by less count as equal in the words
 
 
-def metrics_table(measured: Measured) -> pd.DataFrame:
+def metrics_table(measured: Measured) -> Styler:
     """The metrics that were measured: value, value in a collapsed network, and meaning."""
     found = {name: words for name, words in MEANINGS.items() if name in measured.metrics}
-    rows = [(label, measured.metrics[name], *rest) for name, (label, *rest) in found.items()]
-    columns = ["", "measured", "collapsed", "what it is"]
-    return pd.DataFrame(rows, columns=columns).set_index("")
+    rows = [
+        (label, f"{measured.metrics[name]:{'.1%' if name in SHARES else '.3g'}}", *rest)
+        for name, (label, *rest) in found.items()
+    ]
+    table = pd.DataFrame(rows, columns=["metric", "here", "if collapsed", "what it is"])
+    left = [{"selector": "", "props": "text-align: left"}]
+    styles = {"metric": left, "what it is": left}
+    return shown(table).hide(axis="index").set_table_styles(styles, overwrite=False)
 
 
 def _rows(measured: Measured) -> dict[str, Tensor]:
@@ -63,12 +70,12 @@ def cosines(measured: Measured, names: tuple[str, ...] = ()) -> Figure:
         names: of the classes, for the axes where there are few.
     """
     rows = {key: normalize(matrix) for key, matrix in _rows(measured).items()}
-    figure, axes = plt.subplots(1, 3, figsize=(9, 3.4), layout="constrained")
+    figure, axes = plt.subplots(1, 3, figsize=(7.8, 3), layout="constrained")
     for axis, (title, (left, right)) in zip(axes, PAIRS.items(), strict=True):
         image = axis.imshow(rows[left] @ rows[right].mT, cmap="RdBu_r", vmin=-1, vmax=1)
         axis.set_title(title)
         _name_classes(axis, names, len(rows["means"]))
-    figure.colorbar(image, ax=axes, label="cosine", shrink=0.8)
+    figure.colorbar(image, ax=axes, label="cosine", shrink=0.7, ticks=[-1, 0, 1])
     figure.set_label(
         "Three square pictures of cosines between classes: of the class means, of the rows of W, "
         "and of rows of W with class means. Collapsed: 1 on the diagonal, one negative value else."
@@ -114,15 +121,15 @@ def in_words(measured: Measured) -> str:
 def _outcome(metrics: dict[str, float]) -> str:
     row = pd.DataFrame([metrics | {"status": "ok"}])
     word = rule.outcome(row).item()
-    accuracy = f"its training accuracy is {metrics['train_acc']:.1%}"
+    accuracy = f"{metrics['train_acc']:.1%} training accuracy"
     if word == rule.NOT_LEARNED:
-        least = f"the rule starts at {rule.LEARNED:.0%}"
-        return f"**It has not learned its training samples**: {accuracy}, and {least}."
+        least = f"the rule asks for {rule.LEARNED:.0%}"
+        return f"**The network has not learned its training samples**: {accuracy}, and {least}."
     some = f" ({rule.below(row).item()})" if word == rule.IN_PART else ""
     values = ", ".join(f"{label} {metrics[name]:.3g}" for name, label in rule.THREE.items())
     return (
-        f"**The network {PREDICATES[word]}{some}**, by the book's one rule: {accuracy}, and of "
-        f"{values}, all three must be below {rule.THRESHOLD:g}."
+        f"**The network {PREDICATES[word]}{some}**: {values}, at {accuracy}. The book calls it "
+        f"collapsed if all three are below {rule.THRESHOLD:g}."
     )
 
 

@@ -1,7 +1,9 @@
 """The parameters of the notebook ``measure``: read, checked, and made into what is measured."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -9,7 +11,7 @@ from torch import nn
 
 from ncbook import data, models, own, parameters, text
 from ncbook.measure.inputs import NORMALISATIONS, Source, load_data
-from ncbook.measure.loading import TORCHVISION, load_model
+from ncbook.measure.loading import TORCHVISION, VALID, load_model
 from ncbook.measure.measuring import Measured, measure
 from ncbook.models.layers import TOKENS, tensors
 from ncbook.parameters import FIELDS, FROM_1, NAME, NUMBER, WHOLE, ParameterError, Row
@@ -20,7 +22,7 @@ WIDTH, DEPTH = FIELDS["width"], FIELDS["depth"]
 GROUP = "Measure"
 TABLE = (
     Row("checkpoint", NAME, GROUP, "file of weights", empty="random weights"),
-    Row("model", NAME, GROUP, "network", "mlp"),
+    Row("model", NAME, GROUP, "network", empty="an example"),
     Row("dataset", NAME, GROUP, "data", "digits"),
     Row("head", NAME, GROUP, "name of the last layer", empty="found"),
     Row("layers", NAME, GROUP, "names of layers", empty="each block", many=True),
@@ -61,38 +63,50 @@ class Prepared:
         train, test = (
             self.source.batches(s, self.options["batch_size"]) for s in ("train", "test")
         )
-        try:
+        with _as_one_line():
             return measure(self.model, train, test_data=test, progress=False, **self.options)
-        except ValueError as error:
-            raise ParameterError(text.line(error)) from None
 
 
-def prepare(namespace: Mapping[str, Any]) -> Prepared:
-    """Read the parameters from a notebook's ``globals()``, load the network and the data, and pass
-    two samples through.
-
-    Raises:
-        ParameterError: one line that names the value, and what is valid.
-    """
+@contextmanager
+def _as_one_line() -> Iterator[None]:
     try:
-        parameters.check_names(namespace.get("In", ()), PARAMETERS)
-        return _prepared(read(namespace))
+        yield
     except (ValueError, OSError, data.DataNotFoundError) as error:
         raise ParameterError(text.line(error)) from None
 
 
-def read(namespace: Mapping[str, Any]) -> dict[str, Any]:
-    """All parameters, an empty one as its default. Raises ``ValueError`` for one out of range."""
-    given = {}
-    for name, row in PARAMETERS.items():
-        value = row.read(namespace.get(name))
-        given[name] = row.default if value is None else value
-        if not row.many:
-            row.check(given[name])
-    return given
+def asked(namespace: Mapping[str, Any]) -> dict[str, Any]:
+    """All parameters, from a notebook's ``globals()``; an empty one as its default.
+
+    Raises:
+        ParameterError: one line that names a value out of range or a misspelt name, and what is
+            valid; or that no network is named, but a checkpoint or data are.
+    """
+    with _as_one_line():
+        parameters.check_names(namespace.get("In", ()), PARAMETERS)
+        given = {name: row.read(namespace.get(name)) for name, row in PARAMETERS.items()}
+        for name in ("checkpoint", "dataset"):
+            if given[name] and not given["model"]:
+                raise ValueError(f"{name} is {given[name]!r}, but model is empty; valid: {VALID}")
+        given |= {name: PARAMETERS[name].default for name in given if given[name] is None}
+        for name, row in PARAMETERS.items():
+            if not row.many:
+                row.check(given[name])
+        return given
 
 
-def _prepared(given: dict[str, Any]) -> Prepared:
+def prepare(given: Mapping[str, Any]) -> Prepared:
+    """Load the network and the data that ``asked`` has read, and pass two samples through.
+
+    Raises:
+        ParameterError: one line, as of ``load_model`` and ``load_data``; or that the network does
+            not take the data, or has another number of classes.
+    """
+    with _as_one_line():
+        return _prepared(given)
+
+
+def _prepared(given: Mapping[str, Any]) -> Prepared:
     name, checkpoint = given["model"], given["checkpoint"]
     chosen = ("train_size", "normalise")
     source = load_data(
@@ -130,7 +144,7 @@ def _try(model: nn.Module, source: Source) -> None:
     inputs = next(iter(source.batches("train", 2)))[0]
     try:
         with torch.no_grad():
-            found = model(inputs.to(next(model.parameters()).device))
+            found = model(inputs.to(next(model.parameters(), inputs).device))
     except Exception as error:  # a reader's network may raise anything
         said = text.line(f"{type(error).__name__}: {error}", 300)
         shape = tuple(inputs.shape[1:])
@@ -144,10 +158,10 @@ def _try(model: nn.Module, source: Source) -> None:
         )
 
 
-def _about(given: Mapping[str, Any], source: Source):
+def _about(given: Mapping[str, Any], source: Source) -> Iterator[str]:
     checkpoint, name = given["checkpoint"], text.html(given["model"])
     if checkpoint:
-        yield f"**{name}** with the weights of <code>{text.html(checkpoint)}</code>."
+        yield f"**{name}** with the weights of <code>{text.html(Path(checkpoint).name)}</code>."
     else:
         yield f"**{name} with random weights**: no checkpoint was given."
     dataset = source.dataset
