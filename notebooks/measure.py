@@ -60,7 +60,8 @@
 # ImageNet's constants, as torchvision's weights do, say `normalise imagenet`.
 #
 # `MODULE:FUNCTION` is a function or a class that returns the network, in a file `MODULE.py` in the folder
-# where you start. It is called with `num_classes` if it takes that, and with nothing else.
+# where you start. It is called with `num_classes` if it takes that, and with nothing else. One that loads
+# its weights itself, by Hugging Face's `from_pretrained` say, needs no checkpoint.
 #
 # A checkpoint is a `state_dict`, alone or in a dict, as Lightning and most training scripts save it; what
 # `DataParallel` and `torch.compile` put before the names is taken off. No code in it is run: a file that
@@ -138,14 +139,15 @@ def epoch(net, optimizer, images, labels):
     """One pass over the data in random batches of 128."""
     net.train()
     for batch in torch.randperm(len(labels)).split(128):
-        loss = nn.functional.cross_entropy(net(images[batch]), labels[batch])
+        logits = net(images[batch])
+        loss = nn.functional.cross_entropy(logits, labels[batch])
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
 
 
 def example(path, epochs=40):
-    """Train the network of my_network.py on digits; save its weights."""
+    """Train the network on digits, and save its weights."""
     from my_network import build
 
     torch.manual_seed(0)
@@ -244,7 +246,7 @@ figures.by_layer(measured.layers)
 # collapsed layer it is near $K-1$.*
 #
 # Papyan, Han and Donoho {cite}`papyan2020` looked at the last layer. That the layers before it collapse
-# too, and less the earlier they come, is known {cite}`rangamani2023,masarczyk2023`.
+# too, and the less the earlier they come, is known {cite}`rangamani2023,masarczyk2023`.
 
 # %% [markdown]
 # ## In your own training loop
@@ -302,8 +304,10 @@ figures.by_layer(callback.layers, by="epoch")
 # ```python
 # from transformers import Trainer
 #
-# callback = NCCallback(train_loader, test_data=test_loader, tokens="class")
-# Trainer(network, arguments, train_dataset=images, callbacks=[callback]).train()
+# callback = NCCallback(train_loader, tokens="class")
+# trainer = Trainer(network, arguments, train_dataset=images)
+# trainer.add_callback(callback)
+# trainer.train()
 # ```
 #
 # `train_loader` must not augment. If the one that you train with does, make a second one for the callback.
@@ -315,13 +319,13 @@ figures.by_layer(callback.layers, by="epoch")
 # vector for each token, a GRU one for each step. In the layers before the head, all axes but samples and
 # features are averaged. The head's own input is taken as it is.
 #
-# | layer | puts out | averaged over | its vector has |
+# | layer | puts out | averaged over | features |
 # |---|---|---|---|
-# | linear layer, batch norm, flatten | $(N, p)$ | nothing | $p$ numbers |
-# | convolution, pooling, block of a ResNet | $(N, C, H, W)$ | height and width | a number a channel |
-# | convolution over time | $(N, C, T)$ | time | a number a channel |
-# | block of a ViT | $(N, T, D)$ | tokens; or the first one alone, `tokens class` | $D$ numbers |
-# | GRU, LSTM | $(N, T, D)$ or $(T, N, D)$ | steps | $D$ numbers |
+# | linear layer, flatten | $(N, p)$ | nothing | $p$ |
+# | convolution, pooling, block of a ResNet | $(N, C, H, W)$ | height and width | $C$ |
+# | convolution over time | $(N, C, T)$ | time | $C$ |
+# | block of a ViT | $(N, T, D)$ | tokens (or the first alone: `tokens class`) | $D$ |
+# | GRU, LSTM | $(N, T, D)$ or $(T, N, D)$ | steps | $D$ |
 #
 # Three networks with random weights show it, one of each kind. The GRU reads an image row by row.
 
@@ -397,8 +401,8 @@ probabilities = network(digits.test_x).softmax(1)
 assert torch.allclose(probabilities, logits.softmax(1), atol=1e-5)
 
 # %% [markdown]
-# *NC0 and the gauge share become zero, NC3 becomes NC3 of the centred W, and no prediction changes
-# (solution above).*
+# *NC0 and the gauge share become zero, NC3 becomes NC3 of the centred W, NC2W changes, and no prediction
+# does (solution above).*
 #
 # **2.** What is the effective rank of a perfectly collapsed layer of $K = 10$ classes?
 
@@ -415,3 +419,16 @@ rank
 
 # %% [markdown]
 # *Nine: $K - 1$ equal singular values, and no other direction (solution above).*
+#
+# **3.** Measure the network of exercise 1 on augmented images: every second one moved by a pixel. Which way
+# does NC1 go, and what would you conclude if you did not know?
+
+# %% tags=["hide-cell"]
+moved = digits.train_x.clone()
+moved[::2] = moved[::2].roll(1, dims=3)
+loose = measure(network, (moved, digits.train_y), layers=[], progress=False)
+assert loose.metrics["nc1"] > 2 * after.metrics["nc1"]
+
+# %% [markdown]
+# *It grows: the moved images lie apart from the others of their class. A collapsed network would look as
+# if it had not collapsed (solution above).*

@@ -411,6 +411,11 @@ def test_a_mistake_is_one_line(net, tmp_path, case):
     assert error.value._render_traceback_() == [f"ParameterError: {error.value}"]
 
 
+def test_without_a_checkpoint_the_report_begins_with_that(mine):
+    assert prepare(asked({"model": "mlp"})).about[0].startswith("**mlp with random weights**: no c")
+    assert "random, unless the function" in prepare(asked({"model": f"{mine}:net"})).about[0]
+
+
 def test_what_is_measured_is_the_checkpoints_network(tmp_path):
     torch.manual_seed(0)
     net, digits = models.build("mlp", width=1 / 8).eval(), data.load("digits")
@@ -422,4 +427,3 @@ def test_what_is_measured_is_the_checkpoints_network(tmp_path):
     theirs = nc_metrics(*(a.detach() for a in (*arrays, *tests)))
     assert {k: found.metrics[k] for k in theirs} == pytest.approx(theirs, rel=1e-4)
     assert prepared.about[0] == "**mlp** with the weights of <code>net&#46;pt</code>."
-    assert "random weights" in prepare(asked({"model": "mlp"})).about[0]

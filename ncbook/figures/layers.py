@@ -36,6 +36,7 @@ def by_layer(layers: pd.DataFrame, by: str | None = None, title: str = "") -> Fi
             rows of one value and position (of several seeds) are a median and a band from the least
             to the largest.
     """
+    layers = layers.assign(nc1=layers["nc1"].where(layers["nc1"] > 0))  # its axis has no zero
     figure, axes = plt.subplots(3, 1, sharex=True, figsize=(6.6, 7), layout="constrained")
     for axis, (label, columns) in zip(axes, PANELS.items(), strict=True):
         axis.set_ylabel(label)

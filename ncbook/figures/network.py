@@ -19,18 +19,18 @@ from ncbook.theory.symmetry import gauge_part
 
 # Of a metric: its name, its value in a collapsed network, and what it measures.
 MEANINGS = {
-    "train_acc": ("training accuracy", "", "the last layer's, on the samples that it learned"),
-    "test_acc": ("test accuracy", "", "the last layer's, on the others"),
-    "nc1": ("NC1", "0", "scatter within the classes, over that between them"),
-    "nc2": ("NC2", "0", "distance of the class means from a regular simplex"),
-    "nc2n": ("NC2n", "0", "how unequal the lengths of the class means are"),
-    "nc2a": ("NC2a", "0", "how unequal the angles between the class means are"),
-    "nc2w": ("NC2W", "0", "NC2 of the rows of W in place of the class means"),
-    "nc3": ("NC3", "0", "distance between W and the class means, both at norm 1"),
-    "nc3_centred": ("NC3, centred W", "0", "the same without the gauge, which no prediction sees"),
-    "gauge_share": ("gauge share", "0", "of the norm of W: the part that all its rows share"),
-    "nc0": ("NC0", "", "length of the sum of W's rows; its scale is that of W"),
-    "nc4": ("NC4", "100%", "how often nearest class mean and last layer agree (test)"),
+    "train_acc": ("training accuracy", "", "training samples that are right"),
+    "test_acc": ("test accuracy", "", "test samples that are right"),
+    "nc1": ("NC1", "0", "scatter within classes over between"),
+    "nc2": ("NC2", "0", "class means against a simplex"),
+    "nc2n": ("NC2n", "0", "how unequal their lengths are"),
+    "nc2a": ("NC2a", "0", "how unequal their angles are"),
+    "nc2w": ("NC2W", "0", "rows of W against a simplex"),
+    "nc3": ("NC3", "0", "W against the class means"),
+    "nc3_centred": ("NC3, centred W", "0", "the same without the gauge"),
+    "gauge_share": ("gauge share", "0", "of W: seen by no prediction"),
+    "nc0": ("NC0", "", "length of the sum of W's rows"),
+    "nc4": ("NC4", "100%", "agreement with the nearest mean"),
 }
 SHARES = ("train_acc", "test_acc", "nc4")  # shown in per cent
 PAIRS = {  # matrices whose rows are compared, by title
@@ -51,7 +51,7 @@ def metrics_table(measured: Measured) -> Styler:
         (label, f"{measured.metrics[name]:{'.1%' if name in SHARES else '.3g'}}", *rest)
         for name, (label, *rest) in found.items()
     ]
-    table = pd.DataFrame(rows, columns=["metric", "here", "if collapsed", "what it is"])
+    table = pd.DataFrame(rows, columns=["metric", "here", "ideal", "what it is"])
     left = [{"selector": "", "props": "text-align: left"}]
     styles = {"metric": left, "what it is": left}
     return shown(table).hide(axis="index").set_table_styles(styles, overwrite=False)

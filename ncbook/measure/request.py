@@ -162,6 +162,11 @@ def _about(given: Mapping[str, Any], source: Source) -> Iterator[str]:
     checkpoint, name = given["checkpoint"], text.html(given["model"])
     if checkpoint:
         yield f"**{name}** with the weights of <code>{text.html(Path(checkpoint).name)}</code>."
+    elif own.is_own(given["model"]) and not given["model"].startswith(TORCHVISION):
+        yield (
+            f"**{name} without a checkpoint**: its weights are random, unless the function has "
+            "loaded some."
+        )
     else:
         yield f"**{name} with random weights**: no checkpoint was given."
     dataset = source.dataset
