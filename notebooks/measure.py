@@ -182,8 +182,9 @@ Markdown(" ".join(prepared.about))
 # %% [markdown]
 # ### The numbers
 #
-# {doc}`metrics` derives each of them. NC1, NC2 and NC3 decide: the book calls a network *collapsed* if it
-# learned its training samples and all three are below 0.1, a round number that is our convention.
+# NC1, NC2 and NC3 decide: the book calls a network *collapsed* if it learned its training samples and all
+# three are below 0.1, a round number that is our convention. Where each metric comes from:
+# {doc}`metrics`.
 
 # %%
 figures.metrics_table(measured)
@@ -196,7 +197,7 @@ Markdown(figures.in_words(measured))
 
 # %% [markdown]
 # The *gauge* is what all rows of $W$ have in common. Softmax ignores it, so no prediction depends on it,
-# and still it makes NC3 larger: {doc}`symmetry` tells which optimizers leave it there.
+# and still it makes NC3 larger. Which optimizers leave it there: {doc}`symmetry`.
 #
 # The *nearest class mean* is a classifier without weights: it takes the class whose mean is closest. In
 # a collapsed layer it is as good as the network itself.

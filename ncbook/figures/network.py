@@ -41,6 +41,7 @@ PAIRS = {  # matrices whose rows are compared, by title
 NAMED = 12  # classes at most whose names are on the axes
 DOTTED = 60  # singular values at most that are drawn as dots
 LINES = {"W": ("weight", "#D55E00", "s"), "class means": ("means", "#0072B2", "o")}
+ROUNDING = 1e-4  # NC3 of float32 weights may be as large by rounding alone
 NEAR = 0.01  # accuracies that differ by less count as equal in the words
 
 
@@ -72,7 +73,7 @@ def cosines(measured: Measured, names: tuple[str, ...] = ()) -> Figure:
     rows = {key: normalize(matrix) for key, matrix in _rows(measured).items()}
     figure, axes = plt.subplots(1, 3, figsize=(7.8, 3), layout="constrained")
     for axis, (title, (left, right)) in zip(axes, PAIRS.items(), strict=True):
-        image = axis.imshow(rows[left] @ rows[right].mT, cmap="RdBu_r", vmin=-1, vmax=1)
+        image = axis.imshow((rows[left] @ rows[right].mT).numpy(), cmap="RdBu_r", vmin=-1, vmax=1)
         axis.set_title(title)
         _name_classes(axis, names, len(rows["means"]))
     figure.colorbar(image, ax=axes, label="cosine", shrink=0.7, ticks=[-1, 0, 1])
@@ -134,13 +135,15 @@ def _outcome(metrics: dict[str, float]) -> str:
 
 
 def _gauge(metrics: dict[str, float]) -> str:
-    whole, centred = metrics["nc3"] ** 2, metrics["nc3_centred"]
-    share = gauge_part(min(centred, 2.0), min(metrics["gauge_share"], 1.0)) / whole if whole else 0
+    whole, centred = metrics["nc3"], metrics["nc3_centred"]
+    if whole < ROUNDING:
+        return "**NC3 is zero up to rounding**: W has no gauge part."
+    share = gauge_part(min(centred, 2.0), min(metrics["gauge_share"], 1.0)) / whole**2
     if share < 0:
         return "**The gauge hides a part of NC3**: without it, W is further from the class means."
     return (
         f"**{share:.0%} of NC3² is gauge**, which no prediction sees: without it NC3 is "
-        f"{centred:.3g} in place of {metrics['nc3']:.3g}."
+        f"{centred:.3g} in place of {whole:.3g}."
     )
 
 
