@@ -328,6 +328,16 @@ def read(given: Mapping[str, Any]) -> dict[str, Any]:
     return {name: row.read(given.get(name)) for name, row in BY_NAME.items()}
 
 
+def device_named(device: str | None, gpus: int) -> str:
+    """``cpu``, ``cuda`` or ``cuda:N``, of so many GPUs; empty: a GPU if there is one. Raises
+    ``ValueError`` for another name, with those that are valid."""
+    valid = ["cpu", *(["cuda"] if gpus else []), *(f"cuda:{i}" for i in range(gpus))]
+    device = device or ("cuda" if gpus else "cpu")
+    if device not in valid:
+        raise ValueError(f"unknown device {device!r}; valid here: {', '.join(valid)}")
+    return device
+
+
 def shown_names(row: Row) -> tuple[str, ...]:
     """The valid names of a parameter, for a table: none where a row above has the same."""
     above = [other.valid for other in TABLE[: TABLE.index(row)]]

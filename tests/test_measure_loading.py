@@ -15,7 +15,7 @@ from torchvision.models import resnet18
 from torchvision.transforms import v2
 
 from ncbook import data, models
-from ncbook.measure import PARAMETERS, asked, inputs, loading, prepare
+from ncbook.measure import PARAMETERS, asked, inputs, loading, prepare, request
 from ncbook.metrics import nc_metrics
 from ncbook.parameters import ParameterError
 
@@ -189,6 +189,15 @@ def one_line(function, *arguments, **options):
 )
 def test_a_network_that_cannot_be_built(mine, name, words):
     assert words in one_line(loading.load_model, name.format(mine=mine))
+
+
+def test_a_width_that_the_network_does_not_take_is_refused():
+    for wrong in ({"width": 1 / 8}, {"depth": 3}):
+        message = one_line(loading.load_model, "torchvision:resnet18", **wrong)
+        assert message == (
+            "width and depth are for mlp, resnet9, vgg9, vit, resnet50, and not for "
+            "'torchvision:resnet18'"
+        )
 
 
 def write(path, content):
@@ -409,6 +418,24 @@ def test_a_mistake_is_one_line(net, tmp_path, case):
     assert words in str(error.value)
     assert "\n" not in str(error.value)
     assert error.value._render_traceback_() == [f"ParameterError: {error.value}"]
+
+
+def test_a_network_or_file_that_is_wrong_is_found_before_the_data_are_read(monkeypatch):
+    monkeypatch.setattr(data, "load", None)
+    for wrong, words in (
+        ({"model": "mlpp"}, "unknown model 'mlpp'"),
+        ({"model": "mlp", "checkpoint": "no.pt"}, "no such file"),
+        ({"model": "mlp", "device": "tpu"}, "unknown device 'tpu'"),
+    ):
+        with pytest.raises(ParameterError, match=words):
+            prepare(asked(wrong))
+
+
+def test_a_network_in_half_precision_is_measured(mine, monkeypatch):
+    half = loading.load_model(f"{mine}:net").half
+    monkeypatch.setattr(request, "load_model", lambda *_, **__: half())
+    found = prepare(asked({"model": f"{mine}:net", "train_size": 50})).measure()
+    assert found.metrics["nc1"] > 0
 
 
 def test_without_a_checkpoint_the_report_begins_with_that(mine):

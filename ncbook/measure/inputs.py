@@ -125,7 +125,8 @@ def load_data(
             those of folders.
         train_size: number of training samples, as many of each class; None: all.
         normalise: ``dataset``: by the mean and standard deviation of its training images;
-            ``imagenet``: by those of ImageNet, which most published weights were trained with.
+            ``imagenet``: by those of ImageNet, which most published weights were trained with, as
+            images of ``imagenet:PATH`` always are.
 
     Raises:
         ValueError, DataNotFoundError: one line, as of ``data.load``; or for a normalisation that

@@ -77,6 +77,16 @@ def load_model(
 # ------------------------------------------------------------ networks
 
 
+def check_model(name: str) -> None:
+    """Raise ``ValueError`` for a name that ``load_model`` does not know; nothing is built."""
+    if name.startswith(TORCHVISION):
+        _check_torchvision(name)
+    elif own.is_own(name):
+        _function(name)
+    elif name not in NAMES:
+        raise ValueError(f"unknown model {name!r}; valid: {VALID}")
+
+
 def _builder(
     name: str,
     state: State | None,
@@ -85,12 +95,13 @@ def _builder(
     depth: int | None,
 ) -> Callable[[int | None], nn.Module]:
     """A function from K, or None for the default, to a network."""
+    check_model(name)
+    if own.is_own(name) and (width != 1 or depth is not None):
+        raise ValueError(f"width and depth are for {', '.join(NAMES)}, and not for {name!r}")
     if name.startswith(TORCHVISION):
         return partial(_torchvision, name, input_shape)
     if own.is_own(name):
         return partial(_own, name)
-    if name not in NAMES:
-        raise ValueError(f"unknown model {name!r}; valid: {VALID}")
     shape = None if input_shape is None else _with_channels(input_shape, state)
     shape = dict(width=width, depth=depth, input_shape=shape)
     return lambda classes: models.build(name, 10 if classes is None else classes, **shape)
@@ -103,7 +114,7 @@ def _with_channels(shape: Sequence[int], state: State | None) -> tuple[int, ...]
     return (channels, *shape[1:])
 
 
-def _torchvision(name: str, shape: Sequence[int] | None, classes: int | None) -> nn.Module:
+def _check_torchvision(name: str) -> None:
     from torchvision import models as theirs  # half a second
 
     wanted, known = name.removeprefix(TORCHVISION), theirs.list_models(module=theirs)
@@ -113,19 +124,30 @@ def _torchvision(name: str, shape: Sequence[int] | None, classes: int | None) ->
             f"unknown model {name!r}; valid: {TORCHVISION}NAME with one of torchvision's "
             f"{len(known)} classifiers, such as {', '.join(close)}"
         )
+
+
+def _torchvision(name: str, shape: Sequence[int] | None, classes: int | None) -> nn.Module:
+    from torchvision.models import get_model
+
+    wanted = name.removeprefix(TORCHVISION)
     given: dict[str, Any] = {} if classes is None else {"num_classes": classes}
     if wanted.startswith("vit_") and shape is not None:
         given["image_size"] = shape[-1]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of some: that their random weights will change one day
-        return _called(partial(theirs.get_model, wanted, weights=None, **given), name)
+        return _called(partial(get_model, wanted, weights=None, **given), name)
 
 
-def _own(name: str, classes: int | None) -> nn.Module:
+def _function(name: str) -> Callable:
     function = own.load(name, "model", "FUNCTION")
     if not callable(function):
         there = "nothing" if function is None else type(function).__name__
         raise ValueError(f"model {name!r} must be a function or a class, and is {there}")
+    return function
+
+
+def _own(name: str, classes: int | None) -> nn.Module:
+    function = _function(name)
     takes = classes is not None and "num_classes" in inspect.signature(function).parameters
     model = _called(partial(function, **({"num_classes": classes} if takes else {})), name)
     if not isinstance(model, nn.Module):

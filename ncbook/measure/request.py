@@ -11,7 +11,7 @@ from torch import nn
 
 from ncbook import data, models, own, parameters, text
 from ncbook.measure.inputs import NORMALISATIONS, Source, load_data
-from ncbook.measure.loading import TORCHVISION, VALID, load_model
+from ncbook.measure.loading import TORCHVISION, VALID, check_model, load_model, read_checkpoint
 from ncbook.measure.measuring import Measured, measure
 from ncbook.models.layers import TOKENS, tensors
 from ncbook.parameters import FIELDS, FROM_1, NAME, NUMBER, WHOLE, ParameterError, Row
@@ -107,7 +107,11 @@ def prepare(given: Mapping[str, Any]) -> Prepared:
 
 
 def _prepared(given: Mapping[str, Any]) -> Prepared:
-    name, checkpoint = given["model"], given["checkpoint"]
+    name, checkpoint = given["model"], given["checkpoint"] or ""
+    check_model(name)  # this, and whether the file can be read, before minutes of decoding
+    if checkpoint:
+        read_checkpoint(checkpoint)
+    device = parameters.device_named(given["device"], torch.cuda.device_count())
     chosen = ("train_size", "normalise")
     source = load_data(
         given["dataset"],
@@ -115,10 +119,9 @@ def _prepared(given: Mapping[str, Any]) -> Prepared:
         **{key: given[key] for key in chosen},
     )
     shape = dict(input_shape=source.input_shape, width=given["width"], depth=given["depth"])
-    model = load_model(name, checkpoint or "", source.dataset.num_classes, **shape)
+    model = load_model(name, checkpoint, source.dataset.num_classes, **shape)
     source = source.for_network(model)
-    model = _placed(model, given["device"])
-    _try(model, source)
+    _try(model.to(device), source)
     options = {key: given[key] for key in ("head", "tokens", "batch_size")}
     options["layers"] = list(given["layers"]) or None
     return Prepared(model, source, options, tuple(_about(given, source)))
@@ -130,21 +133,12 @@ def _image_size(name: str) -> int | None:
     return None if own.is_own(name) or name not in models.MODELS else models.image_size(name)
 
 
-def _placed(model: nn.Module, device: str | None) -> nn.Module:
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        return model.to(device)
-    except (RuntimeError, AssertionError):  # torch's without CUDA
-        valid = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
-        raise ValueError(f"unknown device {device!r}; valid here: {', '.join(valid)}") from None
-
-
 def _try(model: nn.Module, source: Source) -> None:
     """Pass two samples through: whether the network takes them, and has as many classes."""
     inputs = next(iter(source.batches("train", 2)))[0]
     try:
         with torch.no_grad():
-            found = model(inputs.to(next(model.parameters(), inputs).device))
+            found = model(inputs.to(next(model.parameters(), inputs)))
     except Exception as error:  # a reader's network may raise anything
         said = text.line(f"{type(error).__name__}: {error}", 300)
         shape = tuple(inputs.shape[1:])

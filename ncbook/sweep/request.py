@@ -13,7 +13,7 @@ import pandas as pd
 import torch
 
 from ncbook import data, optim, parameters, store, text
-from ncbook.parameters import AXES, BY_NAME, FIELDS, ParameterError
+from ncbook.parameters import AXES, BY_NAME, FIELDS, ParameterError, device_named
 from ncbook.sweep.cluster import SweepError, scheduler_workers
 from ncbook.sweep.engine import default_workers, estimate_seconds, load_data, missing, run_id
 from ncbook.sweep.grids import grid
@@ -79,21 +79,12 @@ def _place(device: str | None, workers: int | None, scheduler: str | None) -> tu
     """Device and number of workers, here or of a scheduler."""
     BY_NAME["workers"].check(workers)
     if scheduler is None:
-        device = _device(device, torch.cuda.device_count())
+        device = device_named(device, torch.cuda.device_count())
         return device, workers or default_workers(device)
     if workers is not None:
         raise ValueError(f"workers must be empty where a scheduler has its own, got {workers}")
     offer = scheduler_workers(scheduler)
-    return _device(device, min(offer.gpus, 1)), offer.count
-
-
-def _device(device: str | None, gpus: int) -> str:
-    """``cpu``, ``cuda`` or ``cuda:N``; empty: a GPU if there is one."""
-    valid = ["cpu", *(["cuda"] if gpus else []), *(f"cuda:{i}" for i in range(gpus))]
-    device = device or ("cuda" if gpus else "cpu")
-    if device not in valid:
-        raise ValueError(f"unknown device {device!r}; valid here: {', '.join(valid)}")
-    return device
+    return device_named(device, min(offer.gpus, 1)), offer.count
 
 
 def describe(request: Request) -> str:
