@@ -156,6 +156,15 @@ def test_words_on_a_weight_that_looks_elsewhere():
     assert "**The gauge hides a part of NC3**" in words
 
 
+def test_a_weight_of_zeros_is_reported():
+    """Such as the one that torchvision's ViT begins with."""
+    zero = of_head(metrics.simplex_etf(K)[LABELS], torch.zeros(K, K))
+    assert "**NC3 is not defined**: W or the class means are zero." in figures.in_words(zero)
+    assert "nan" not in figures.metrics_table(zero).to_html()
+    (axis,) = figures.spectrum(zero).axes
+    assert axis.get_lines()[0].get_ydata() == pytest.approx(np.zeros(K))
+
+
 def test_words_on_the_layers(measured):
     def words(*accuracies):
         rows = measured.layers.assign(test_ncm_acc=accuracies)

@@ -19,7 +19,7 @@ PANELS = {
     "accuracy of the\nnearest class mean": ("train_ncm_acc", "test_ncm_acc"),
     "effective rank": ("effective_rank",),
 }
-NAMED = 16  # layers at most whose names are on the axis
+NAMED = 20  # layers at most whose names are on the axis
 NAME = 22  # characters of one
 COLUMNS = 4  # of the legend
 ALONE = "#0072B2"  # colour of a single curve
@@ -54,7 +54,7 @@ def by_layer(layers: pd.DataFrame, by: str | None = None, title: str = "") -> Fi
     handles, names = (drawn[0][part] + drawn[1][part] for part in (0, 1))
     names = dict(zip(names, handles, strict=True))  # each once
     if names:
-        figure.legend(names.values(), names, loc="outside upper center", ncols=COLUMNS)
+        figure.legend(names.values(), names, loc="outside lower center", ncols=COLUMNS)
     words = "NC1, the accuracy of the nearest class mean, and the effective rank, by layer"
     figure.set_label(f"{title or 'Layers'}: {words}. Lines: {', '.join(names) or 'one'}")
     figure.suptitle(text.mathtext(title, style.TITLE))

@@ -1,6 +1,8 @@
 """The report on one measured network: its metrics in a table, its last layer in pictures, and what
 that means in words."""
 
+import math
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -53,6 +55,7 @@ def metrics_table(measured: Measured) -> Styler:
         for name, (label, *rest) in found.items()
     ]
     table = pd.DataFrame(rows, columns=["metric", "here", "ideal", "what it is"])
+    table = table.replace("nan", None)
     left = [{"selector": "", "props": "text-align: left"}]
     styles = {"metric": left, "what it is": left}
     return shown(table).hide(axis="index").set_table_styles(styles, overwrite=False)
@@ -101,7 +104,7 @@ def spectrum(measured: Measured) -> Figure:
         values = linalg.svdvals(_rows(measured)[key]).numpy()
         at = np.arange(1, len(values) + 1)
         dots = dict(marker=mark, ms=5) if len(values) <= DOTTED else {}
-        axis.plot(at, values / values.max(), color=colour, label=label, **dots)
+        axis.plot(at, values / (values.max() or 1), color=colour, label=label, **dots)
     axis.set(ylim=(0, 1.05), xlabel="number of the singular value", ylabel="over the largest one")
     if len(values) <= NAMED:
         axis.set_xticks(at)
@@ -136,6 +139,8 @@ def _outcome(metrics: dict[str, float]) -> str:
 
 def _gauge(metrics: dict[str, float]) -> str:
     whole, centred = metrics["nc3"], metrics["nc3_centred"]
+    if math.isnan(whole):
+        return "**NC3 is not defined**: W or the class means are zero."
     if whole < ROUNDING:
         return "**NC3 is zero up to rounding**: W has no gauge part."
     share = gauge_part(min(centred, 2.0), min(metrics["gauge_share"], 1.0)) / whole**2
