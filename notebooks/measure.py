@@ -146,6 +146,7 @@ def epoch(net, optimizer, images, labels):
         optimizer.step()
 
 
+# %%
 def example(path, epochs=40):
     """Train the network on digits, and save its weights."""
     from my_network import build
