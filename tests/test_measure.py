@@ -377,6 +377,14 @@ def test_layer_stream_of_lost_numbers_is_nan():
     assert found["train_ncm_acc"] == 0
 
 
+def test_layer_of_equal_outputs_has_no_nc1():
+    stream, y = LayerStream(2), torch.tensor([0, 1, 0, 1])
+    for end_pass in (True, False):
+        stream.update(torch.ones(4, 3), y)
+        stream.next_pass() if end_pass else None
+    assert all(math.isnan(stream.compute()[key]) for key in ("nc1", "nc2", "effective_rank"))
+
+
 # ------------------------------------------------------------------------ mistakes
 
 
