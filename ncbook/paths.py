@@ -1,5 +1,9 @@
-"""Paths that a user wrote."""
+"""Paths that a user wrote, and a folder that no other user can change."""
 
+import os
+import stat
+import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 
@@ -17,3 +21,23 @@ def expanded(path: str | Path, name: str) -> Path:
         raise ValueError(
             f"{name} {str(path)!r}: the home folder {home} is not known; give a path without ~"
         ) from None
+
+
+def private_folder(name: str) -> Path:
+    """A folder for temporary files that only this user can change, since code is run from them; the
+    same for all processes of this user. (The system's temporary folder is open to all users, so
+    another could put a folder there first.)
+
+    Raises:
+        OSError: it cannot be made, or another user could write there.
+    """
+    posix = os.name == "posix"  # a folder of Windows is the user's own
+    top = Path(tempfile.gettempdir()) / f"ncbook-{os.getuid() if posix else 'user'}"
+    with suppress(FileExistsError):
+        top.mkdir(mode=0o700)
+    found, others = top.lstat(), stat.S_IWGRP | stat.S_IWOTH
+    ours = stat.S_ISDIR(found.st_mode) and not found.st_mode & others
+    if posix and not (ours and found.st_uid == os.getuid()):
+        raise OSError(f"{top} is not a folder of this user alone: remove it, or set TMPDIR")
+    (top / name).mkdir(exist_ok=True)
+    return top / name

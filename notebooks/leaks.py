@@ -699,13 +699,30 @@ display(
 # x = \frac{\lambda\lVert u\rVert}{\sqrt K\,\lVert A\rVert_F}, $$ (leaks-coupled)
 #
 # where $\varphi(x) \approx 485\,x$ below $10^{-3}$, and 0.7 to 1.2 above $10^{-2}$. So while
-# $x$ is large NC0 falls by about $\eta\sqrt K$ a step, whatever λ is, and where it is small, exponentially.
+# $x$ is large NC0 falls by about $\eta\sqrt K$ a step, whatever λ is, and where it is small, exponentially,
+# by $485\,\eta\lambda/\lVert A\rVert_F$ a step. (Where that is more than 2, NC0 swings at about
+# $\eta\sqrt K$ until η drops. All this is for $K \le p$, where Muon's scale factor is 1.) Muon averages
+# twice, with β = 0.9, and so does the code:
+
+
+# %%
+def coupled_muon(start, lrs, decay, norms, beta=0.9):
+    """NC0 before and after each step by (leaks-coupled), from ‖A‖_F at each step."""
+    nc0, mean = [start], 0.0
+    for lr, norm in zip(lrs, norms, strict=True):
+        mean = beta * mean + (1 - beta) * decay * nc0[-1]
+        ahead = beta * mean + (1 - beta) * decay * nc0[-1]
+        x = min(abs(ahead) / (K**0.5 * norm), 1.0)
+        step = lr * K**0.5 * np.sign(ahead) * leaks.newton_schulz(x)
+        nc0.append(nc0[-1] - step)
+    return np.abs(nc0)
+
 
 # %%
 falls = {}
 for decay in (0.0005, 0.005, 0.05):
     u, lrs, norms, *_ = trained(*begun("muon", 0.02, decay, width=1.0), 9)
-    predicted = leaks.coupled_muon(size(u[0]), lrs, decay, norms, K)
+    predicted = coupled_muon(size(u[0]), lrs, decay, norms)
     falls[decay] = size(u, axis=1), predicted
 
 # %% tags=["hide-input"]

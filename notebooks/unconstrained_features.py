@@ -562,7 +562,8 @@ def run(size, seed, log_every):
     return theory.mixon_descent(start, STEP, STEPS, log_every)
 
 
-histories = {size: run(size, seed=0, log_every=1) for size in SIZES}
+paths = {size: run(size, seed=0, log_every=1) for size in SIZES}
+histories = {size: history for size, (history, _) in paths.items()}
 
 # %% [markdown]
 # Figure 1 shows by how much each equation of {eq}`ufm-strong` is missed (the second as a share of
@@ -587,8 +588,7 @@ SHADES = plt.get_cmap("viridis")(np.linspace(0, 0.85, len(SIZES)))
 
 def draw(axis, key):
     for (size, seen), shade in zip(histories.items(), SHADES, strict=True):
-        label, steps = f"ε = {size:g}", seen.steps + 1
-        axis.plot(steps, getattr(seen, key), color=shade, label=label)
+        axis.plot(seen.index + 1, seen[key], color=shade, label=f"ε = {size:g}")
     axis.set(xscale="log", yscale="log", xlabel="iteration + 1")
     axis.set_ylabel(PANELS[key])
 
@@ -604,7 +604,7 @@ figures.in_rows(*axes)
 
 # %% tags=["hide-input"]
 small = histories[SIZES[-1]]
-rise = small.steps[np.argmax(small.weight_error < small.weight_error[0] / 2)]
+rise = (small["weight_error"] < small["weight_error"][0] / 2).idxmax()
 display(
     Markdown(
         f"Both figures come out as Mixon describe them: the smaller the start, the closer to strong "
@@ -628,7 +628,7 @@ display(
 
 # %%
 def last_errors(history):
-    return {key: getattr(history, key)[-1] for key in PANELS}
+    return history[[*PANELS]].iloc[-1].to_dict()
 
 
 def power_law(errors):
@@ -662,7 +662,7 @@ styled.format("{:.3f}", subset=fitted)
 # %%
 trials = {}
 for seed in range(1, 11):
-    seen = {size: last_errors(run(size, seed, STEPS)) for size in SIZES[1:4]}
+    seen = {size: last_errors(run(size, seed, STEPS)[0]) for size in SIZES[1:4]}
     trials[seed] = power_law(pd.DataFrame.from_dict(seen, orient="index"))
 trials = pd.concat(trials, names=["seed", ""])
 powers = trials.xs("power", level=1)
@@ -709,13 +709,12 @@ change_W = slope_W.T @ W + W.T @ slope_W
 assert_allclose(change_H, change_W, atol=1e-12)  # HᵀH − WᵀW is conserved
 
 # %%
-for size, history in histories.items():
-    H, W, b = history.end
+for size, (history, (H, W, b)) in paths.items():
     off, D = b - 1 / K, H.T @ H - W.T @ W
     assert_allclose(off, -W @ H.mean(axis=0), atol=1e-7 * size)  # (ufm-bias)
     left = W @ W.T @ W @ W.T + W @ D @ W.T
     right = n * P + K * n * np.outer(off, off)
-    unfitted = 4 * np.sqrt(n * history.risk[-1])  # what the labels lack
+    unfitted = 4 * np.sqrt(n * history["risk"].iloc[-1])  # what the labels lack
     assert_allclose(left, right, atol=unfitted + 1e-12)  # (ufm-balance)
     assert np.linalg.norm(D) < size**2  # of order ε²
 

@@ -18,7 +18,7 @@ from conftest import SECONDS
 from distributed import Security
 from sweeps import family, started_scheduler
 
-from ncbook import private, sweep
+from ncbook import paths, sweep
 from ncbook.cli import notebook
 from ncbook.sweep import SweepError, cluster
 
@@ -90,7 +90,7 @@ def test_the_key_is_on_no_command_line_and_in_no_file(own):
     for process in [psutil.Process(), *family()]:
         assert KEY not in " ".join(process.cmdline())
     assert KEY not in json.dumps(dict(os.environ))
-    folder = private.folder("dask")
+    folder = paths.private_folder("dask")
     files = [path for path in folder.rglob("*") if path.is_file()]
     assert files
     assert not any(KEY in path.read_text(errors="replace") for path in files)
@@ -191,13 +191,13 @@ def test_an_address_without_tls_is_refused_where_encryption_is_demanded():
 @pytest.fixture
 def temporary(tmp_path, monkeypatch):
     """An empty folder for temporary files, and in it that of this user."""
-    monkeypatch.setattr(private.tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(paths.tempfile, "tempdir", str(tmp_path))
     return tmp_path / f"ncbook-{os.getuid()}"
 
 
 def test_a_private_folder_is_the_users_alone(temporary):
-    folder = private.folder("dask")
-    assert folder == private.folder("dask") == temporary / "dask"
+    folder = paths.private_folder("dask")
+    assert folder == paths.private_folder("dask") == temporary / "dask"
     assert stat.S_IMODE(temporary.stat().st_mode) == 0o700
 
 
@@ -213,7 +213,7 @@ def test_a_folder_that_others_can_change_is_refused(temporary, tmp_path, what):
             pytest.skip("only root can give a folder away")
         os.chown(temporary, 65534, 65534)
     with pytest.raises(OSError, match=re.escape(f"{temporary} is not a folder of this user alone")):
-        private.folder("dask")
+        paths.private_folder("dask")
 
 
 def test_kernels_are_of_this_python_whatever_a_kernelspec_says(tmp_path, monkeypatch):

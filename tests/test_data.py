@@ -30,7 +30,8 @@ from torchvision.transforms import Resize
 from torchvision.transforms.v2 import functional as transforms
 
 from ncbook import data
-from ncbook.data import builtin, downloads, folders, images, loading
+from ncbook.data import dataset as datasets
+from ncbook.data import downloads, folders, images, loading
 from ncbook.data.dataset import balanced_indices
 
 # A port that nobody listens at: a network that is not there, without waiting.
@@ -207,7 +208,7 @@ def test_digits_are_scikit_learns_split_in_two():
     assert len(dataset.test_y) == 397
     split = torch.cat((dataset.train_x, dataset.test_x)).flatten(1).double().numpy()
     labels = torch.cat((dataset.train_y, dataset.test_y)).numpy()
-    mean, std = images.channel_statistics(builtin.digits().train_x)
+    mean, std = images.channel_statistics(datasets.digits().train_x)
     pixels = np.rint(split * std.item() + mean.item())
     ours = sorted(
         (*map(int, image), int(label)) for image, label in zip(pixels, labels, strict=True)
@@ -338,7 +339,7 @@ def test_too_large_an_image_is_refused_before_any_file_is_read(root):
 
 
 def test_gaussians_are_separable_with_the_papers_noise():
-    dataset, raw = data.load("gaussians"), builtin.gaussians()
+    dataset, raw = data.load("gaussians"), datasets.gaussians()
     assert torch.bincount(dataset.train_y).tolist() == [1000] * 10
     centres = torch.stack([dataset.train_x[dataset.train_y == k].mean(0) for k in range(10)])
     assert torch.equal(torch.cdist(dataset.test_x, centres).argmin(1), dataset.test_y)

@@ -9,7 +9,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "ncbook"
 FLOORS = (
-    *[{"files", "paths", "private", "text"}],
+    *[{"files", "paths", "text"}],
     *[{"notices", "own", "parameters"}],
     *[{"metrics", "optim", "models", "data", "theory", "stats"}],
     *[{"train", "store", "measure"}],

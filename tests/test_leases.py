@@ -177,10 +177,10 @@ def test_what_is_no_lease_keeps_nobody_from_training(tmp_path, make):
     (tmp_path / "leases").mkdir()
     for name in ("a.lock", "b.owner"):
         make(tmp_path / "leases" / name)
-    assert sweep.running(tmp_path) == set()
+    assert leases.running(tmp_path) == set()
     with leases.taken(tmp_path, ["a"]) as ours:
         assert ours == ["a"]
-        assert sweep.running(tmp_path) == {"a"}
+        assert leases.running(tmp_path) == {"a"}
     leases.clear_dead(tmp_path)
     assert list(tmp_path.iterdir()) == []
 
@@ -188,7 +188,7 @@ def test_what_is_no_lease_keeps_nobody_from_training(tmp_path, make):
 @pytest.mark.parametrize("make", [Path.touch, os.mkfifo], ids=["file", "pipe"])
 def test_a_file_in_place_of_the_leases_is_one_line(tmp_path, make):
     make(tmp_path / "leases")
-    assert sweep.running(tmp_path) == set()
+    assert leases.running(tmp_path) == set()
     with pytest.raises(sweep.SweepError, match=f"File exists: '{tmp_path}/leases'"):
         sweep.run(small_grid()[:1], tmp_path, workers=1, progress=False)
 

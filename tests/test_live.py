@@ -106,8 +106,6 @@ BAD = {
     "collapse must be in [0, 1], got 1.1": lambda: live.simplex(collapse=1.1),
     "collapse must be a number or an array of numbers, got 'much'": lambda: live.simplex("much"),
     "shift must be one number, got [0, 1]": lambda: live.simplex(shift=[0, 1]),
-    "samples must be a whole number from 2 to 50, got 60": lambda: live.simplex(samples=60),
-    "samples must be a whole number of at least 2, got 1": lambda: live.simplex(samples=1),
     "weight_decay must be in [0, 10], got 11": lambda: live.balance(weight_decay=11),
     "lr must be in [0.0001, 0.1], got 0": lambda: live.balance(lr=0),
     "push must be in [1e-06, 100], got inf": lambda: live.balance(push=np.inf),

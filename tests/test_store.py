@@ -976,36 +976,15 @@ def test_a_store_of_the_old_layout_is_read_as_it_was(small_files):
     make_old(small_files)
     assert_same(contents(small_files), before)
     assert store.statuses(small_files).keys() == set(before[0]["run_id"])
-
-
-@pytest.mark.parametrize("convert", [store.ensure_writable, store.compact])
-def test_a_writer_converts_the_old_layout(small_files, convert):
-    before = contents(small_files)
-    make_old(small_files)
-    with noticed(f"^{small_files}: 11 files of an older layout were converted$"):
-        convert(small_files)
-    assert [path.name for path in small_files.iterdir()] == ["runs"]
+    age(small_files)
+    store.compact(small_files, at_least=2)
     assert_same(contents(small_files), before)
-    store.ensure_writable(small_files)
 
 
 @pytest.fixture
 def any_notices():
     with noticed(None):
         yield
-
-
-@pytest.mark.usefixtures("any_notices")
-@pytest.mark.parametrize("call", [*range(12), 40, 41, 60, 61])
-def test_a_conversion_that_is_killed_anywhere(small_files, monkeypatch, call):
-    before = contents(small_files)
-    make_old(small_files)
-    with killed_at(monkeypatch, call):
-        store.ensure_writable(small_files)
-    assert_same(contents(small_files), before)
-    store.ensure_writable(small_files)
-    assert not (small_files / "history").exists()
-    assert_same(contents(small_files), before)
 
 
 @pytest.mark.usefixtures("any_notices")

@@ -558,7 +558,8 @@ def test_turning_points_are_where_the_simulation_turns(K, lr, decay, exact):
         assert abs(b[t] - curve) <= 2 * lr
     tail = alpha[-600:]
     assert np.array_equal(tail[2:], tail[:-2])
-    assert tail.max() <= theory.tail_bound(K, lr, decay, exact)
+    balance, scale = points.fall_ends * lr / (K - 1), np.sqrt(K - 1) if exact else 1
+    assert np.sqrt(tail.max()) <= (K - 1) * (lr + balance * np.expm1(2 * lr / scale))
 
 
 def test_turning_points_solve_their_equations():
@@ -630,7 +631,7 @@ def test_strong_collapse_is_a_global_minimum_in_the_subspace(K, n, p):
     state = theory.mixon_collapse(K, n, p)
     assert theory.mixon_risk(state) < 1e-28  # R_e ≥ 0, so nothing is lower
     assert theory.energy_norm(theory.mixon_gradient(state)) < 1e-13
-    assert max(theory.collapse_errors(state)) < 1e-14
+    assert max(theory.ufm.collapse_errors(state)) < 1e-14
     assert theory.invariant_distance(state) < 1e-15
 
 
@@ -664,27 +665,28 @@ def test_descent_is_gradient_descent_and_logs_what_it_says():
     start = theory.mixon_start(3, 3, 15, 0.2, np.random.default_rng(0))
     assert np.linalg.norm(start.H) == pytest.approx(0.2)
     assert np.linalg.norm(start.W) == pytest.approx(0.2)
-    history = theory.mixon_descent(start, 0.05, 25, log_every=10)
-    np.testing.assert_array_equal(history.steps, [0, 10, 20, 25])
+    history, end = theory.mixon_descent(start, 0.05, 25, log_every=10)
+    np.testing.assert_array_equal(history.index, [0, 10, 20, 25])
     state = start
     for _ in range(25):
         gradient = theory.mixon_gradient(state)
         state = theory.State(*(x - 0.05 * g for x, g in zip(state, gradient, strict=True)))
-    np.testing.assert_array_equal(flat(history.end), flat(state))
-    last = (history.weight_error[-1], history.feature_error[-1], history.bias_error[-1])
-    assert last == theory.collapse_errors(state)
-    assert history.distance[-1] == theory.invariant_distance(state)
-    assert history.risk[-1] == theory.mixon_risk(state)
+    np.testing.assert_array_equal(flat(end), flat(state))
+    *errors, distance, risk = history.iloc[-1]
+    assert tuple(errors) == theory.ufm.collapse_errors(state)
+    assert distance == theory.invariant_distance(state)
+    assert risk == theory.mixon_risk(state)
 
 
 def test_small_starts_end_near_collapse():
     """Fig. 1: over a factor 10 in ε, the weight's error falls as ε², the other two as ε."""
     starts = [theory.mixon_start(3, 3, 15, eps, np.random.default_rng(1)) for eps in (1e-2, 1e-3)]
-    large, small = (theory.mixon_descent(start, 0.05, 1500, 1500) for start in starts)
-    assert large.weight_error[-1] / small.weight_error[-1] == pytest.approx(100, rel=0.1)
-    assert large.feature_error[-1] / small.feature_error[-1] == pytest.approx(10, rel=0.1)
-    assert large.bias_error[-1] / small.bias_error[-1] == pytest.approx(10, rel=0.1)
-    assert small.distance[-1] < 1e-3 < small.distance[0]
+    large, small = (theory.mixon_descent(start, 0.05, 1500, 1500)[0] for start in starts)
+    ratio = large.loc[1500] / small.loc[1500]
+    assert ratio["weight_error"] == pytest.approx(100, rel=0.1)
+    assert ratio["feature_error"] == pytest.approx(10, rel=0.1)
+    assert ratio["bias_error"] == pytest.approx(10, rel=0.1)
+    assert small["distance"][1500] < 1e-3 < small["distance"][0]
 
 
 def test_ufm_gradient_and_hessian_against_differences():

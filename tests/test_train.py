@@ -373,7 +373,7 @@ def test_without_a_compiler_training_is_plain_with_one_warning(
 
 
 def test_a_cache_that_cannot_be_written_is_named_once_and_replaced(monkeypatch, tmp_path):
-    monkeypatch.setattr(compiled.private.tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(compiled.paths.tempfile, "tempdir", str(tmp_path))
     monkeypatch.setenv(compiled.CACHE, "/dev/null/x")
     named = f"^{compiled.CACHE}=/dev/null/x cannot be written .*: {tmp_path}/.* is used instead$"
     with noticed(named) as seen:

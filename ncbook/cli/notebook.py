@@ -80,9 +80,6 @@ def _stop(process: subprocess.Popen) -> None:
     process.kill()
 
 
-# ------------------------------------------------------------ in the process
-
-
 def main() -> None:
     """Execute the notebook that standard input asks for."""
     output, parameters = json.loads(sys.stdin.readline())

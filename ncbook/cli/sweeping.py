@@ -91,18 +91,14 @@ def _sweep(asked: Asked, folder: Path) -> tuple[dict[Block, dict], str | None]:
                 done[block] = _train(block, request, asked, bar)
                 said = FAILED if done[block]["error"] else TRAINED
                 if bar.disable or said == FAILED:
-                    _write(f"[{i}/{len(todo)}] {block.label}: {said.format(**done[block])}")
+                    line = f"[{i}/{len(todo)}] {block.label}: {said.format(**done[block])}"
+                    bar.write(text.line(line), file=sys.stderr)
     except (OSError, sweep.SweepError) as error:
         return done, str(error)
     finally:
         with suppress(OSError):
             leases.clear_dead(asked.results)
     return done, None
-
-
-def _write(line: str) -> None:
-    """Print a line above the bar."""
-    tqdm.write(text.line(line), file=sys.stderr)
 
 
 @contextmanager
@@ -114,7 +110,7 @@ def _workers(asked: Asked, todo: Collection[list]) -> Iterator[tuple[dict, dict]
         return
     most = max(len(sweep.chunks(configs, asked.workers)) for configs in todo)
     with cluster.local(min(asked.workers, most), asked.device) as client:
-        device = cluster.device_in_worker(asked.device)
+        device = asked.device.partition(":")[0]  # a worker sees one GPU
         place = {"scheduler": client.scheduler.address, "device": device}
         yield place, cluster.credentials(client)
 
@@ -139,10 +135,16 @@ def _train(block: Block, request: tuple[Any, ...], asked: Asked, bar: tqdm) -> d
             sweep.scheduler_workers(asked.scheduler)
         if failure.hopeless or tries > AGAIN:
             break
-        _write(f"{block.label}: {failure.reason}; trying again ({tries} of {AGAIN})")
+        again = f"{block.label}: {failure.reason}; trying again ({tries} of {AGAIN})"
+        bar.write(text.line(again), file=sys.stderr)
     now = store.statuses(asked.results, block.runs)
-    left = len(now) < len(block.runs)
-    reason = failure.reason if failure else _why_left(block) if left else None
+    reason = failure and failure.reason
+    if not failure and len(now) < len(block.runs):
+        reason = "the notebook ended, but they are not in the store"
+        try:
+            check_listing(block.config, data.fingerprint(block.config.dataset))
+        except ValueError as error:
+            reason = str(error)
     new = Counter(status for i, status in now.items() if i not in before)
     return {
         "wanted": len(block.runs),
@@ -156,15 +158,6 @@ def _train(block: Block, request: tuple[Any, ...], asked: Asked, bar: tqdm) -> d
         "notebook": str(request[1]),
         "error": reason and text.line(reason),
     }
-
-
-def _why_left(block: Block) -> str:
-    """Why a notebook that ended well has not stored all runs."""
-    try:
-        check_listing(block.config, data.fingerprint(block.config.dataset))
-    except ValueError as error:
-        return str(error)
-    return "the notebook ended, but they are not in the store"
 
 
 def _file_name(block: Block) -> str:

@@ -8,8 +8,7 @@ torchvision is imported where it is used: that takes two seconds and 160 MB, in 
 sweep.
 """
 
-from ncbook.data.builtin import UFM_CLASSES, UFM_SAMPLES
-from ncbook.data.dataset import UFM, DataNotFoundError, Dataset
+from ncbook.data.dataset import UFM, UFM_CLASSES, UFM_SAMPLES, DataNotFoundError, Dataset
 from ncbook.data.downloads import DATA_VARIABLE, data_dir
 from ncbook.data.folders import IMAGENET_PREFIX
 from ncbook.data.imagenet import Streamed

@@ -6,7 +6,6 @@ import logging
 import os
 import socket
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -109,7 +108,11 @@ def _download(name: str, root: Path) -> None:
     _log.warning("downloading %s to %s", name, root)
     try:
         root.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=root, prefix=".download-") as folder, _quiet_network():
+        temporary = tempfile.TemporaryDirectory(dir=root, prefix=".download-")
+        silent = contextlib.redirect_stderr(io.StringIO())  # no progress bars in a log
+        with temporary as folder, silent, contextlib.ExitStack() as stack:
+            stack.callback(socket.setdefaulttimeout, socket.getdefaulttimeout())
+            socket.setdefaulttimeout(NETWORK_TIMEOUT)
             for archive in archives:
                 if (root / archive).is_file():  # put there by hand: torchvision unpacks the link
                     link = Path(folder, archive)
@@ -125,15 +128,3 @@ def _download(name: str, root: Path) -> None:
             f"{DATA_VARIABLE} to a folder that has {next(iter(files))} and the files next to it, "
             "or run once with a network"
         ) from error
-
-
-@contextlib.contextmanager
-def _quiet_network() -> Iterator[None]:
-    """A time limit for a silent network, and no progress bars in a log."""
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(NETWORK_TIMEOUT)
-    try:
-        with contextlib.redirect_stderr(io.StringIO()):
-            yield
-    finally:
-        socket.setdefaulttimeout(before)

@@ -126,12 +126,11 @@ def _root(name: str) -> Path:
     here = expanded(path, kind)
     if path and here.is_dir():
         return here
-    if here.is_absolute():
-        raise ValueError(f"{name}: there is no folder {str(here)!r}")
-    shared = data_dir()
-    if path and (shared / here).is_dir():
+    shared = None if here.is_absolute() else data_dir()
+    if path and shared and (shared / here).is_dir():
         return shared / here
-    raise ValueError(f"{name}: there is no folder {str(here)!r}, here or in {shared}")
+    where = f", here or in {shared}" if shared else ""
+    raise ValueError(f"{name}: there is no folder {str(here)!r}{where}")
 
 
 def _class_names(folder: Path) -> tuple[str, ...]:
@@ -149,51 +148,41 @@ def _images_of(
         closed: folders that no link may lead into.
     """
     left_out = [str(d) for d in folder.iterdir() if _is_hidden(d.name) and d.is_dir()]
-    entered, files, links = {_place(path) for path in closed}, [], []
+    entered, files, links = {os.path.realpath(path) for path in closed}, [], []
     todo = deque((k, os.path.join(folder, name)) for k, name in enumerate(classes))
     while todo:
         k, path = todo.popleft()
-        if _place(path) in entered:
+        place = os.path.realpath(path)
+        if place in entered:
             left_out.append(path)
             continue
-        entered.add(_place(path))
+        entered.add(place)
         for entry in sorted(os.scandir(path), key=lambda entry: entry.name):
             is_folder = os.path.isdir(entry) if entry.is_symlink() else entry.is_dir()
+            is_image = entry.name.lower().endswith(IMAGE_SUFFIXES)
             if _is_hidden(entry.name):
-                left_out += [entry.path] * (is_folder or _is_image(entry.name))
+                left_out += [entry.path] * (is_folder or is_image)
             elif is_folder:  # links last, so that what they lead to keeps its own name
                 (todo.append if entry.is_symlink() else todo.appendleft)((k, entry.path))
-            elif _is_image(entry.name):
+            elif is_image:
                 (links if entry.is_symlink() else files).append((k, entry.path))
-    known = {_place(path) for _, path in files} if links else set()
+    known = {os.path.realpath(path) for _, path in files} if links else set()
     for k, path in links:
-        if _place(path) in known:
+        place = os.path.realpath(path)
+        if place in known:
             left_out.append(path)
         else:
-            known.add(_place(path))
             files.append((k, path))
+        known.add(place)
     images: list[Images] = [[] for _ in classes]
     for k, path in files:
-        images[k].append((path, _size(path)))
+        status = os.stat(path)
+        if not stat.S_ISREG(status.st_mode):
+            raise ValueError(f"{path}: not a regular file, and so no image")
+        images[k].append((path, status.st_size))
     return [sorted(of_class) for of_class in images], left_out
 
 
 def _is_hidden(name: str) -> bool:
     """Whether a file or folder of this name is hidden, or made by a system."""
     return name.startswith(".") or name.lower() in SYSTEM_FOLDERS
-
-
-def _is_image(name: str) -> bool:
-    return name.lower().endswith(IMAGE_SUFFIXES)
-
-
-def _place(path: str | Path) -> tuple[int, int]:
-    status = os.stat(path)
-    return status.st_dev, status.st_ino
-
-
-def _size(path: str) -> int:
-    status = os.stat(path)
-    if not stat.S_ISREG(status.st_mode):
-        raise ValueError(f"{path}: not a regular file, and so no image")
-    return status.st_size

@@ -51,10 +51,13 @@ def rgb_image(path: str | Path) -> Image.Image:
     """A decoded image; call it within ``own_pixel_limit``.
 
     Raises:
-        ValueError: PIL cannot decode the file, or it has more pixels than ``pixel_limit``, or more
+        ValueError: PIL cannot decode the file, or it has more pixels than allowed, or more
             than 8 bits a channel, which PIL would clip; names the file.
     """
-    limit = pixel_limit()
+    asked = os.environ.get(PIXELS_VARIABLE) or str(MOST_PIXELS)
+    if not asked.isdecimal():
+        raise ValueError(f"{PIXELS_VARIABLE} must be a whole number of pixels, got {asked!r}")
+    limit = int(asked)
     try:
         with Image.open(path, formats=FORMATS) as image:
             if image.width * image.height > limit:
@@ -68,14 +71,6 @@ def rgb_image(path: str | Path) -> Image.Image:
     except Exception as error:  # decoders may raise almost anything
         why = text.line(error) or type(error).__name__
         raise ValueError(f"{path}: not an image that can be read ({why})") from error
-
-
-def pixel_limit() -> int:
-    """The most pixels that an image may have: ``NCBOOK_MAX_PIXELS``, else ``MOST_PIXELS``."""
-    asked = os.environ.get(PIXELS_VARIABLE) or str(MOST_PIXELS)
-    if not asked.isdecimal():
-        raise ValueError(f"{PIXELS_VARIABLE} must be a whole number of pixels, got {asked!r}")
-    return int(asked)
 
 
 @contextmanager

@@ -6,8 +6,15 @@ from pathlib import Path
 import psutil
 import torch
 
-from ncbook.data.builtin import UFM_SAMPLES, digits, gaussians, sample_numbers
-from ncbook.data.dataset import UFM, Dataset, balanced_indices
+from ncbook.data.dataset import (
+    UFM,
+    UFM_SAMPLES,
+    Dataset,
+    balanced_indices,
+    digits,
+    gaussians,
+    sample_numbers,
+)
 from ncbook.data.downloads import DOWNLOADS, read_download
 from ncbook.data.folders import IMAGENET_PREFIX, PREFIXES, class_folders, list_images
 from ncbook.data.imagenet import Streamed, open_stream
@@ -98,7 +105,14 @@ def load(
         torch.Size([100, 1, 8, 8])
     """
     validate_name(name)
-    _check_sizes(name, train_size, image_size)
+    if train_size is not None:
+        check_whole("train_size", train_size, 1, LARGEST_WHOLE)
+    if image_size is not None:
+        check_whole("image_size", image_size, 1, LARGEST_IMAGE_SIZE)
+        if name in VECTORS:
+            raise ValueError(
+                f"{name} are vectors, not images: image_size must be None, not {image_size}"
+            )
     if name.startswith(IMAGENET_PREFIX):
         return open_stream(name, train_size, seed, image_size)
     if name == UFM:
@@ -124,35 +138,18 @@ def load(
     )
 
 
-def _check_sizes(name: str, train_size: int | None, image_size: int | None) -> None:
-    if train_size is not None:
-        check_whole("train_size", train_size, 1, LARGEST_WHOLE)
-    if image_size is not None:
-        check_whole("image_size", image_size, 1, LARGEST_IMAGE_SIZE)
-        if name in VECTORS:
-            raise ValueError(
-                f"{name} are vectors, not images: image_size must be None, not {image_size}"
-            )
-
-
 def _read(name: str, image_size: int | None) -> Dataset:
     """All of a data set, before normalisation; of a folder at one size (32 if None)."""
     if not _is_folder(name):
         return FEATURES[name]() if name in FEATURES else read_download(name)
-    listing = list_images(
-        name
-    )  # before reading: an empty class is found before minutes of decoding
-    size = image_size or FOLDER_IMAGE_SIZE
-    _check_room(name, sum(map(len, listing.files.values())), size)
-    parts = ((read_images(listing.files[s], size), listing.labels[s]) for s in ("train", "test"))
-    tensors = [tensor for part in parts for tensor in part]
-    return Dataset(name, *tensors, listing.classes, listing=listing.fingerprint)
-
-
-def _check_room(name: str, images: int, size: int) -> None:
+    listing = list_images(name)  # an empty class is found before minutes of decoding
+    size, images = image_size or FOLDER_IMAGE_SIZE, sum(map(len, listing.files.values()))
     needed, there = images * 3 * size**2, psutil.virtual_memory().available
     if needed > there:
         raise ValueError(
             f"{name}: {images} images of {size} x {size} need {needed / 2**30:.1f} GiB, and "
             f"{there / 2**30:.1f} GiB are free; {IMAGENET_PREFIX}PATH reads them batch by batch"
         )
+    parts = ((read_images(listing.files[s], size), listing.labels[s]) for s in ("train", "test"))
+    tensors = [tensor for part in parts for tensor in part]
+    return Dataset(name, *tensors, listing.classes, listing=listing.fingerprint)

@@ -154,17 +154,8 @@ class Chooser(widgets.Box):
         return self.chosen | single
 
     def _narrow(self, wanted: dict[str, Any]) -> None:
-        self._narrowing = True
-        try:
-            self.selected = self._narrowed(wanted)
-        finally:
-            self._narrowing = False
-        for chooser in self._followers:
-            chooser.offer(self.selected)
-
-    def _narrowed(self, wanted: dict[str, Any]) -> pd.DataFrame:
-        """Set all controls; the runs that they choose."""
-        rows = self._runs
+        """Set all controls, and select the runs that they choose."""
+        rows, self._narrowing = self._runs, True
         for name, control in self.controls.items():
             options = _options(rows, name, name in self._or_all)
             if control.options != options:
@@ -176,7 +167,9 @@ class Chooser(widgets.Box):
                     rows = rows[rows[name] == control.value]
             hidden = name == SELDOM and len(options) < 2
             control.layout.display = "none" if hidden else None
-        return rows
+        self.selected, self._narrowing = rows, False
+        for chooser in self._followers:
+            chooser.offer(rows)
 
 
 def _options(rows: pd.DataFrame, name: str, or_all: bool) -> tuple[tuple[str, Any], ...]:

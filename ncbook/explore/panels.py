@@ -154,13 +154,16 @@ class MapPanel(StorePanel):
         colours = _colours(values, linear=metric in LINEAR)
         for key, button in self.buttons.items():
             where = f"weight decay {key[0]:g}, momentum {key[1]:g}"
-            if key not in trained:
-                _paint(button, "", NOTHING, f"{where}: nothing was trained here")
-                continue
-            counts = f"{converged.get(key, 0)} of {trained[key]} runs converged"
-            shown = f"{values[key]:.2g}" if key in values else "–"
-            words = f"{where}: {counts}. Press to open the best."
-            _paint(button, shown, colours.get(key, NOT_CONVERGED), words)
+            shown, colour, words = "", NOTHING, f"{where}: nothing was trained here"
+            if key in trained:
+                shown = f"{values[key]:.2g}" if key in values else "–"
+                colour = colours.get(key, NOT_CONVERGED)
+                counts = f"{converged.get(key, 0)} of {trained[key]} runs converged"
+                words = f"{where}: {counts}. Press to open the best."
+            # A cell without a label cannot be pressed.
+            button.description, button.tooltip, button.disabled = shown, words, not shown
+            text_colour = "black" if to_rgb(colour)[1] > BRIGHT else "white"
+            button.style = {"button_color": colour, "text_color": text_colour}
 
     def _lay_out(self, decays: list[float], momenta: list[float]) -> None:
         """Make the buttons, unless those of the same axes exist; the largest decay on top."""
@@ -248,13 +251,6 @@ def changes(sides: Mapping[str, pd.DataFrame]) -> str:
 
 def _head(text: str) -> widgets.HTML:
     return widgets.HTML(f'<div style="text-align: center"><b>{text}</b></div>')
-
-
-def _paint(button: widgets.Button, shown: str, colour: str, tooltip: str) -> None:
-    """Label and colour a cell; one without a label cannot be pressed."""
-    button.description, button.tooltip, button.disabled = shown, tooltip, not shown
-    bright = to_rgb(colour)[1] > BRIGHT
-    button.style = {"button_color": colour, "text_color": "black" if bright else "white"}
 
 
 def _colours(values: pd.Series, linear: bool) -> dict[Key, str]:

@@ -38,15 +38,15 @@ def start_chapter() -> None:
     shell = get_ipython()
     if shell is None:
         return
-    notices.pass_to(_show_notice)
+
+    def show_notice(message: str, module: str) -> None:
+        left_out = module.startswith(store.__name__)
+        say_left_out(message) if left_out else display(HTML(f"<p>{text.html(message)}</p>"))
+
+    notices.pass_to(show_notice)
     if getattr(shell, "kernel", None) is not None:
         shell.enable_matplotlib("inline")  # first, because it resets what is set below
     shell.display_formatter.formatters["text/html"].for_type(Figure, lambda f: described(f).data)
-
-
-def _show_notice(message: str, module: str) -> None:
-    left_out = module.startswith(store.__name__)
-    say_left_out(message) if left_out else display(HTML(f"<p>{text.html(message)}</p>"))
 
 
 def say_left_out(why: str) -> None:

@@ -299,7 +299,17 @@ def raw_and_centred(runs: pd.DataFrame, panel: str, order: Names, title: str = "
     for axis, name in zip(axes, names, strict=False):
         for height, optimizer in enumerate(order):
             own = runs[(runs[panel] == name) & (runs["optimizer"] == optimizer)]
-            _dumbbell(axis, height, own, colour_of(optimizer))
+            if own.empty:
+                continue
+            ends, colour = (
+                own[["nc3", "nc3_centred"]].agg(["median", "min", "max"]),
+                colour_of(optimizer),
+            )
+            axis.plot(ends.loc["median"], [height, height], color=colour, lw=1)
+            for metric, face, lift in (("nc3", "none", -0.12), ("nc3_centred", colour, 0.12)):
+                middle, *span = ends[metric]
+                axis.hlines(height + lift, *span, color=colour, lw=2, alpha=0.4)
+                axis.scatter(middle, height, s=34, facecolor=face, edgecolor=colour, zorder=3)
         axis.set(xscale="log", title=text.mathtext(name, text.NAME), xlabel="NC3")
         axis.grid(axis="y", visible=False)
     axes[0].set_yticks(range(len(order)), [label_of(name) for name in order])
@@ -308,15 +318,3 @@ def raw_and_centred(runs: pd.DataFrame, panel: str, order: Names, title: str = "
         axes[0].scatter([], [], s=34, facecolor=face, edgecolor="#555555", label=label)
     figure.set_label(f"{title}. NC3 and NC3 of the centred W, by optimizer")
     return style.finish(figure, axes, title)
-
-
-def _dumbbell(axis: Axes, height: float, runs: pd.DataFrame, colour: str) -> None:
-    """One row of ``raw_and_centred``."""
-    if runs.empty:
-        return
-    ends = runs[["nc3", "nc3_centred"]].agg(["median", "min", "max"])
-    axis.plot(ends.loc["median"], [height, height], color=colour, lw=1)
-    for metric, face, lift in (("nc3", "none", -0.12), ("nc3_centred", colour, 0.12)):
-        axis.hlines(height + lift, *ends.loc[["min", "max"], metric], color=colour, lw=2, alpha=0.4)
-        middle = ends.loc["median", metric]
-        axis.scatter(middle, height, s=34, facecolor=face, edgecolor=colour, zorder=3)

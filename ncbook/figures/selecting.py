@@ -122,7 +122,15 @@ def exact_law(runs: pd.DataFrame) -> pd.Series:
     runs = _last_layers(runs).assign(steps=np.ceil(images / runs["batch_size"].astype(float)))
     lawful = runs["lawful"] & runs["schedule"].isin(SCHEDULES) & runs["clip"].isna()
     for (steps, epochs, schedule), rows in runs[lawful].groupby(["steps", "epochs", "schedule"]):
-        left[rows.index] = _law(rows, int(steps), int(epochs), schedule)
+        settings = rows[["lr", "momentum", "weight_decay"]].to_numpy(float).T
+        length, decoupled = (int(steps), int(epochs)), 1 - rows["coupled_share"].to_numpy(float)
+        if schedule == "step":
+            left[rows.index] = theory.row_sum_ratio(*settings, *length, decoupled)
+            continue
+        each = [learning_rate_factors(schedule, e, *length) for e in range(length[1])]
+        numbers = zip(*settings, decoupled, strict=True)
+        paths = [theory.row_sum_stepped(lr * np.concatenate(each), *rest) for lr, *rest in numbers]
+        left[rows.index] = np.abs([path[-1] for path in paths])
     return left
 
 
@@ -161,15 +169,3 @@ def _last_layers(runs: pd.DataFrame) -> pd.DataFrame:
         coupled_share=share.where(~centred, 0.0),
         lawful=runs["optimizer"].isin(LAWFUL) | centred,
     )
-
-
-def _law(rows: pd.DataFrame, steps: int, epochs: int, schedule: str) -> np.ndarray:
-    """``exact_law`` for rows of one length and schedule."""
-    settings = rows[["lr", "momentum", "weight_decay"]].to_numpy(float).T
-    decoupled = 1 - rows["coupled_share"].to_numpy(float)
-    if schedule == "step":
-        return theory.row_sum_ratio(*settings, steps, epochs, decoupled)
-    each_epoch = [learning_rate_factors(schedule, e, steps, epochs) for e in range(epochs)]
-    factors = np.concatenate(each_epoch)
-    numbers = zip(*settings, decoupled, strict=True)
-    return np.abs([theory.row_sum_stepped(lr * factors, *rest)[-1] for lr, *rest in numbers])

@@ -29,6 +29,7 @@ RUN_COLUMNS = ("label", *SETTING, "step", "left")
 MOST_DOTTED = 4  # runs of one setting: as many as there are shapes of dots
 SHARES = tuple(n / 100 for n in range(101))
 MEAN_SPREAD, SAMPLE_SPREAD = 0.45, 0.3  # at the start; a row of the simplex has length 1
+SAMPLES = 8  # of a class
 DIGITS = 3  # decimals of the points at the start: enough to draw, and short in the page
 FALLBACK = (
     "This figure computes in the page and needs JavaScript (in JupyterLab: a trusted notebook)."
@@ -204,34 +205,30 @@ def _settings(runs: pd.DataFrame) -> list[dict[str, object]]:
     settings = []
     for at, rows in runs.groupby([*SETTING], sort=False):
         at = dict(zip(SETTING, map(float, at), strict=True))
-        points = [_points(*run, at["steps"]) for run in rows.groupby("label", sort=False)]
+        points = []
+        for label, run in rows.groupby("label", sort=False):
+            step = checks.counts("step", run["step"], at["steps"])
+            if np.any(np.diff(step) <= 0):
+                raise ValueError(f"step must rise within a run, got {step.tolist()} for {label!r}")
+            left = _rounded(checks.real("left", run["left"], 0))
+            points.append({"label": label, "step": step.astype(int).tolist(), "left": left})
         if len(points) > MOST_DOTTED:
             raise ValueError(f"runs must be at most {MOST_DOTTED} of a setting, got {len(points)}")
         settings.append({"at": at, "runs": points})
     return settings
 
 
-def _points(label: str, run: pd.DataFrame, steps: float) -> dict[str, object]:
-    step = checks.counts("step", run["step"], steps)
-    if np.any(np.diff(step) <= 0):
-        raise ValueError(f"step must rise within a run, got {step.tolist()} for {label!r}")
-    left = _rounded(checks.real("left", run["left"], 0))
-    return {"label": str(label), "step": step.astype(int).tolist(), "left": left}
-
-
-def simplex(collapse: float = 0.0, shift: float = 0.0, samples: int = 8) -> LiveFigure:
+def simplex(collapse: float = 0.0, shift: float = 0.0) -> LiveFigure:
     """Four classes in three dimensions on their way from random points to the simplex ETF.
 
     Features and weight are linear mixtures: a share 1 − collapse of fixed random ones, and a share
     `collapse` of the tetrahedron. `shift` times one vector of length 1 is added to every row of W.
-    The page computes NC0 to NC3 as :func:`metrics.nc_metrics` does. Both shares lie in [0, 1], and
-    `samples`, the features of each class, from 2 to 50; others raise ValueError.
+    The page computes NC0 to NC3 as :func:`metrics.nc_metrics` does. Both shares lie in [0, 1];
+    others raise ValueError.
 
-    >>> simplex(collapse=0.5, samples=3).data["labels"]
-    [0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3]
+    >>> sorted(set(simplex(collapse=0.5).data["labels"]))
+    [0, 1, 2, 3]
     """
-    if checks.whole("samples", samples, 2) > 50:
-        raise ValueError(f"samples must be a whole number from 2 to 50, got {samples!r}")
     controls = (
         _control("collapse", "collapse", collapse, SHARES),
         _control("shift", "shift of W", shift, SHARES),
@@ -246,7 +243,7 @@ def simplex(collapse: float = 0.0, shift: float = 0.0, samples: int = 8) -> Live
         "at the size of the centred means. Below: NC0 to NC3 of what is drawn; the bars are shares "
         "of the values at the start. Drag to turn, or use the arrow keys."
     )
-    return LiveFigure("simplex", description, caption, controls, _layer(samples))
+    return LiveFigure("simplex", description, caption, controls, _layer())
 
 
 def training(
@@ -294,11 +291,11 @@ def _rounded(values: Iterable[float]) -> list[float | None]:
     return [None if np.isnan(value) else float(f"{value:.4g}") for value in values]
 
 
-def _layer(samples: int) -> dict[str, list]:
+def _layer() -> dict[str, list]:
     """The start (features, labels, weight), the end (simplex), and the direction of the shift."""
     rng = np.random.default_rng(24)  # of thirty: far from collapse, and fills the picture
     corners = np.array([[1, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1]]) / np.sqrt(3)
-    labels = np.repeat(np.arange(4), samples)
+    labels = np.repeat(np.arange(4), SAMPLES)
     means = rng.normal(scale=MEAN_SPREAD, size=(4, 3))
     features = means[labels] + rng.normal(scale=SAMPLE_SPREAD, size=(len(labels), 3))
     weight = rng.normal(scale=1 / np.sqrt(3), size=(4, 3))
@@ -326,14 +323,10 @@ def _control(
     also: Iterable[float] = (),
 ) -> Control:
     """A slider over `stops`, and its first value and those in `also`, which are added to them."""
-    number, *others = (_stop(name, one, stops, whole) for one in (value, *also))
-    values = sorted({*stops, number, *others})
-    values = [int(stop) if stop == int(stop) else stop for stop in values]
-    return Control(name, label, tuple(values), values.index(number))
-
-
-def _stop(name: str, value: ArrayLike, stops: tuple[float, ...], whole: bool) -> float:
     if np.ndim(value) != 0:
         raise ValueError(f"{name} must be one number, got {value!r}")
-    number = float(checks.real(name, value, stops[0], stops[-1], "[]"))
-    return checks.whole(name, number, 1) if whole else number
+    ends = stops[0], stops[-1], "[]"
+    asked = [float(checks.real(name, value, *ends)), *checks.real(name, list(also), *ends).tolist()]
+    asked = [checks.whole(name, number, 1) for number in asked] if whole else asked
+    values = [int(stop) if stop == int(stop) else stop for stop in sorted({*stops, *asked})]
+    return Control(name, label, tuple(values), values.index(asked[0]))

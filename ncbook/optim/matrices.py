@@ -75,9 +75,6 @@ def _product(left: Tensor, matrix: Tensor, right: Tensor, dtype: torch.dtype | N
     return (left @ inner @ right).to(matrix.dtype)
 
 
-# ------------------------------------------------------------------------------ Shampoo
-
-
 def start_shampoo(matrix: Tensor) -> Slots:
     """(m, L, R, L^(-1/4), R^(-1/4)), all zero: so the first direction is zero."""
     return (torch.zeros_like(matrix), *_squares(matrix), *_squares(matrix))
@@ -108,9 +105,6 @@ def refresh_shampoo(slots: Slots, first: bool) -> None:
 def _eigenvectors(square: Tensor) -> tuple[Tensor, Tensor]:
     """Ascending eigenvalues, and eigenvectors; LAPACK refuses the NaN of a member that is lost."""
     return torch.linalg.eigh(square.nan_to_num(0, 0, 0))
-
-
-# --------------------------------------------------------------------------------- SOAP
 
 
 def start_soap(matrix: Tensor) -> Slots:

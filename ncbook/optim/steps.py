@@ -97,19 +97,18 @@ def init_state(
         params: each of shape (M, ...), or of any shape with ``lead`` 0.
         lead: how many axes of members the parameters have, 1 or 0.
     """
-    return {name: _start(direction, param, lead) for name, param in params.items()}
-
-
-def _start(direction: str | Tensor, param: Tensor, lead: int) -> Slots:
-    own = direction_of(direction, param, lead)
-    if isinstance(own, Tensor):
-        own = "adam"
-    if own in MATRICES:
-        return MATRICES[own].start(param.flatten(lead + 1))
-    slots = tuple(torch.zeros_like(param) for _ in range(ENTRIES[own][0]))
-    if own == "mars":
-        slots += (param.new_zeros(param.shape[:lead] + (1,) * (param.dim() - lead)),)
-    return slots
+    state = {}
+    for name, param in params.items():
+        own = direction_of(direction, param, lead)
+        own = "adam" if isinstance(own, Tensor) else own
+        if own in MATRICES:
+            state[name] = MATRICES[own].start(param.flatten(lead + 1))
+            continue
+        state[name] = tuple(torch.zeros_like(param) for _ in range(ENTRIES[own][0]))
+        if own == "mars":
+            one = param.new_zeros(param.shape[:lead] + (1,) * (param.dim() - lead))
+            state[name] += (one,)
+    return state
 
 
 def update(

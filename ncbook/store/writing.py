@@ -10,7 +10,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from ncbook import text
 from ncbook.files import appear, flush, staged, sync_folder
 from ncbook.parameters import plain
 from ncbook.store import reading, tables
@@ -70,9 +69,13 @@ def _table(records: Records) -> pa.Table:
     return pa.table(table)
 
 
-def _put(root: Path, runs: pa.Table, history: pa.Table, name: str | None = None) -> Path:
+def _put(root: Path, runs: pa.Table, history: pa.Table) -> Path:
     """Store runs and their epochs as one file, which appears whole."""
-    table, path = tables.nest(runs, history), root / "runs" / (name or _name(runs))
+    table = tables.nest(runs, history)
+    rows = tables.padded(runs, {"status": TEXT}).select(["run_id", "status"]).to_pylist()
+    # Its name is also of which runs are done: no failure replaces a run that ended well.
+    name = tables.run_id({row["run_id"]: row["status"] in DONE for row in rows})
+    path = root / "runs" / f"{name}.parquet"
     # Without statistics and dictionaries a small file opens in half the time; numbers are smaller
     # without dictionaries in any file.
     texts = [field.name for field in table.schema if field.type == TEXT]
@@ -87,18 +90,9 @@ def _put(root: Path, runs: pa.Table, history: pa.Table, name: str | None = None)
     return path
 
 
-def _name(runs: pa.Table) -> str:
-    """A hash of the ids, and of which runs are done: no failure replaces a run that ended well."""
-    rows = tables.padded(runs, {"status": TEXT}).select(["run_id", "status"]).to_pylist()
-    return tables.run_id({row["run_id"]: row["status"] in DONE for row in rows}) + ".parquet"
-
-
-# ------------------------------------------------------------ a store in order
-
-
 def ensure_writable(results: str | Path | None = None) -> Path:
     """Make the results folder, check that it can be written, and return it; remove temporary files
-    of crashed writers, and convert files of the old layout.
+    of crashed writers.
 
     Raises:
         ResultsFolderError: it cannot be made or written; what had been made is removed again.
@@ -116,7 +110,6 @@ def ensure_writable(results: str | Path | None = None) -> Path:
             with suppress(OSError):
                 if now - path.lstat().st_mtime > STALE_SECONDS:
                     path.unlink()
-        _convert_old_layout(root)
         undo.pop_all()
     return root
 
@@ -125,21 +118,6 @@ def _remove_empty(folders: list[Path]) -> None:
     with suppress(OSError):
         for folder in folders:
             folder.rmdir()
-
-
-def _convert_old_layout(root: Path) -> None:
-    """Nest the epochs that an older version has put into ``history/*.parquet``. Killed anywhere, it
-    loses nothing, and the next call goes on."""
-    old = [path for path in list_files(root) if tables.old_history(path).exists()]
-    for path in old:
-        with suppress(*tables.UNREADABLE):  # or just converted by another process
-            _put(root, *(read(path) for read in READERS), path.name)
-            tables.old_history(path).unlink()
-    if old:
-        with suppress(OSError):
-            (root / "history").rmdir()
-        said = "files of an older layout were converted"
-        tables.LOG.warning("%s", text.line(f"{root}: {len(old)} {said}"))
 
 
 def set_aside_damaged(results: str | Path | None = None) -> list[Path]:

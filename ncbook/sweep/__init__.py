@@ -16,7 +16,6 @@ from ncbook.sweep.engine import (
     run_id,
 )
 from ncbook.sweep.grids import BEYOND, GRIDS, MIXED_GRIDS, Grid, grid
-from ncbook.sweep.leases import running
 from ncbook.sweep.request import (
     PARAMETERS,
     ParameterError,

@@ -16,8 +16,9 @@ from typing import Any, NamedTuple
 import dask
 import torch
 
-from ncbook import __version__, private, text
+from ncbook import __version__, text
 from ncbook.parameters import OneLine
+from ncbook.paths import private_folder
 
 CONNECT_SECONDS = 5.0  # to a scheduler
 WORKERS_SECONDS = 10.0  # for a scheduler's first worker
@@ -59,9 +60,6 @@ class Workers(NamedTuple):
     gpus: int
 
 
-# ------------------------------------------------------------ our own workers
-
-
 @contextmanager
 def local(
     workers: int, device: str = "cpu", meanwhile: Callable[[], object] = lambda: None
@@ -85,7 +83,7 @@ def local(
     gpus = [{"env": _gpu_of(i, device)} for i in range(workers)]
     specs = {i: {"cls": Nanny, "options": options | gpu} for i, gpu in enumerate(gpus)}
     # A private folder, because Python imports code from it.
-    config = SCHEDULER_CONFIG | {"temporary-directory": str(private.folder("dask"))}
+    config = SCHEDULER_CONFIG | {"temporary-directory": str(private_folder("dask"))}
     with _quiet(), dask.config.set(config), ExitStack() as stack:
         make = partial(SpecCluster, scheduler=scheduler, **secure, **quiet)
         cluster = _started(make, specs, stack, meanwhile)
@@ -108,11 +106,6 @@ def credentials(client) -> dict[str, str]:
     names = {"CA_FILE": "tls_ca_file", "CLIENT__CERT": "tls_client_cert"}
     names["CLIENT__KEY"] = "tls_client_key"
     return {f"{TLS}{name}": getattr(client.security, field) for name, field in names.items()}
-
-
-def device_in_worker(device: str) -> str:
-    """The name of a GPU in a worker that sees no other."""
-    return device.partition(":")[0]
 
 
 def _gpu_of(worker: int, device: str) -> dict[str, str]:
@@ -195,9 +188,6 @@ def _quiet() -> Iterator[None]:
             logger.setLevel(level)
         for name in os.environ.keys() - variables:
             del os.environ[name]
-
-
-# ------------------------------------------------------------ a scheduler's workers
 
 
 @contextmanager

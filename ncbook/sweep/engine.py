@@ -115,7 +115,7 @@ def estimate_seconds(
         return 0.0
     if scheduler:
         with cluster.joined(scheduler) as client:
-            arguments = (configs, cluster.device_in_worker(device), workers)
+            arguments = (configs, device.partition(":")[0], workers)
             there = own.from_here(estimate_seconds)
             return client.submit(there, *arguments, pure=False).result()
     parts = chunks(configs, workers)
@@ -182,34 +182,32 @@ def run(
     results = store.ensure_writable(results).absolute()
     store.set_aside_damaged(results)
     todo = missing(configs, results, retry_failed=retry_failed)
-    _check_data_and_memory(todo, device, workers, scheduler)
+    for config in {replace(config.shared(), seed=0): config for config in todo}.values():
+        dataset = load_data(config, "cpu" if scheduler else device)
+        train.check_samples(config, dataset)
+        if not scheduler:
+            check_memory(config, min(CHUNK, len(todo)), dataset, device, workers)
     options = {"log_epochs": log_epochs, "deterministic": deterministic}
     task = partial(_train_chunk, results=results, retry_failed=retry_failed, **options)
     trained: Counter = Counter()
     try:
-        with _one_line_errors(results):
-            made, at_once, place = _trainers(todo, device, workers, scheduler, results)
-            with made as client, tasks.progress_bar(len(todo), progress) as advance:
-                there = own.from_here(partial(task, **place))
-                train_parts = partial(tasks.train_chunks, client, there)
-                for outcome in _outcomes(todo, at_once, train_parts, results, advance):
-                    trained.update(outcome.trained)
+        made, at_once, place = _trainers(todo, device, workers, scheduler, results)
+        with made as client, tasks.progress_bar(len(todo), progress) as advance:
+            there = own.from_here(partial(task, **place))
+            train_parts = partial(tasks.train_chunks, client, there)
+            for outcome in _outcomes(todo, at_once, train_parts, results, advance):
+                trained.update(outcome.trained)
+    except (MemoryError, OSError, data.DataNotFoundError) as error:  # without a worker's traceback
+        what = str(error) or type(error).__name__
+        if isinstance(error, OSError) and error.filename is None:  # a full disk names no file
+            what += f": {results}"
+        raise SweepError(what) from None
     finally:
         with suppress(OSError):  # a disk that refuses this fails no sweep
             leases.clear_dead(results)
     with suppress(OSError):
         store.compact(results)
     return Report(len(configs) - trained.total(), trained, time.perf_counter() - began)
-
-
-def _check_data_and_memory(
-    todo: list[RunConfig], device: str, workers: int, scheduler: str | None
-) -> None:
-    for config in {replace(config.shared(), seed=0): config for config in todo}.values():
-        dataset = load_data(config, "cpu" if scheduler else device)
-        train.check_samples(config, dataset)
-        if not scheduler:
-            check_memory(config, min(CHUNK, len(todo)), dataset, device, workers)
 
 
 def _prepare_steps(todo: list[RunConfig], device: str, threads: int) -> None:
@@ -219,18 +217,6 @@ def _prepare_steps(todo: list[RunConfig], device: str, threads: int) -> None:
             train.prepare_step(config, load_data(config, device))
 
 
-@contextmanager
-def _one_line_errors(results: Path) -> Iterator[None]:
-    """What can stop training, as one line, where a notebook would show a worker's traceback."""
-    try:
-        yield
-    except (MemoryError, OSError, data.DataNotFoundError) as error:
-        what = str(error) or type(error).__name__
-        if isinstance(error, OSError) and error.filename is None:  # a full disk names no file
-            what += f": {results}"
-        raise SweepError(what) from None
-
-
 def _trainers(
     todo: list[RunConfig], device: str, workers: int, scheduler: str | None, results: Path
 ) -> tuple[AbstractContextManager, int, dict]:
@@ -238,7 +224,8 @@ def _trainers(
     and each chunk's device and threads."""
     at_once = max(1, min(workers, len(chunks(todo, workers))))
     threads = _threads_for(todo[0], at_once) if todo else 1
-    there = {"device": cluster.device_in_worker(device), "threads": threads}
+    # A worker sees one GPU, whatever its number.
+    there = {"device": device.partition(":")[0], "threads": threads}
     if scheduler and todo:
         count = cluster.scheduler_workers(scheduler, results).count
         return cluster.joined(scheduler), count, there | {"threads": 1}
@@ -271,9 +258,6 @@ def _outcomes(
             time.sleep(POLL_SECONDS)
             todo = missing(busy, results)
         advance(len(busy) - len(todo))
-
-
-# ------------------------------------------------------------ in a worker
 
 
 def _train_chunk(

@@ -48,7 +48,13 @@ def taken(
     folder = store.results_dir(results) / FOLDER
     owner = _write_owner(folder, configs or {})
     over = threading.Event()
-    heart = threading.Thread(target=_beat, args=(owner, over), daemon=True)
+
+    def beat() -> None:
+        while not over.wait(HEARTBEAT):
+            with suppress(OSError):  # a full disk or a missing server: try again
+                os.utime(owner)
+
+    heart = threading.Thread(target=beat, daemon=True)
     heart.start()
     links: list[Path] = []
     try:
@@ -60,7 +66,12 @@ def taken(
         over.set()
         heart.join()
         with suppress(OSError):  # if the disk refuses, they expire
-            _give_back(owner, links)
+            for link in links:
+                with suppress(FileNotFoundError):
+                    if link.samefile(owner):  # else another took us for dead
+                        link.unlink()
+            owner.unlink(missing_ok=True)
+            owner.parent.rmdir()  # an error if it is not empty
 
 
 def running(results: str | Path | None) -> set[str]:
@@ -85,12 +96,15 @@ def clear_dead(results: str | Path | None) -> None:
             state = path.lstat()
             being_written = path.suffix == NEW and abs(now - state.st_mtime) < EXPIRY
             if not being_written and not _living_owner(path, now):
-                _remove(path, state)
+                moved = path.rename(folder / f"{uuid.uuid4().hex}{NEW}")
+                found = (
+                    moved.lstat()
+                )  # a new file may have the inode of a removed one, not its time
+                if (found.st_ino, found.st_mtime_ns) != (state.st_ino, state.st_mtime_ns):
+                    _link(moved, path)
+                moved.unlink()
     with suppress(OSError):  # not empty
         folder.rmdir()
-
-
-# ------------------------------------------------------------ taking and giving back
 
 
 def _write_owner(folder: Path, configs: Mapping[str, Mapping]) -> Path:
@@ -129,27 +143,6 @@ def _link(owner: Path, lock: Path) -> bool:
     return False
 
 
-def _remove(dead: Path, state: os.stat_result) -> None:
-    """Remove a file that was found dead, unless its name leads to another one by now."""
-    moved = dead.rename(dead.with_name(f"{uuid.uuid4().hex}{NEW}"))
-    found = moved.lstat()  # a new file may have the inode of a removed one, but not its time
-    if (found.st_ino, found.st_mtime_ns) != (state.st_ino, state.st_mtime_ns):
-        _link(moved, dead)
-    moved.unlink()
-
-
-def _give_back(owner: Path, links: list[Path]) -> None:
-    for link in links:
-        with suppress(FileNotFoundError):
-            if link.samefile(owner):  # else another took us for dead
-                link.unlink()
-    owner.unlink(missing_ok=True)
-    owner.parent.rmdir()  # an error if it is not empty
-
-
-# ------------------------------------------------------------ life and death
-
-
 def _living_owner(path: Path, now: float) -> dict | None:
     """What the file of a living owner says; None for any other file."""
     try:
@@ -157,19 +150,15 @@ def _living_owner(path: Path, now: float) -> dict | None:
             return None
         owner = json.loads(path.read_text())
         owner["runs"] = {run_id: dict(config) for run_id, config in owner["runs"].items()}
-        beats = abs(now - path.stat().st_mtime) < EXPIRY
-        return owner if beats and _is_running(owner) else None
+        if abs(now - path.stat().st_mtime) >= EXPIRY:
+            return None
+        if owner["host"] != _host():  # there its process may be running
+            return owner
+        process = psutil.Process(owner["pid"])
+        same = abs(process.create_time() - owner["started"]) < START_TOLERANCE
+        return owner if same and process.status() != psutil.STATUS_ZOMBIE else None
     except (OSError, psutil.Error, *MALFORMED):
         return None
-
-
-def _is_running(owner: Mapping) -> bool:
-    """Whether a process of this host still is; that of another host may be."""
-    if owner["host"] != _host():
-        return True
-    process = psutil.Process(owner["pid"])
-    same = abs(process.create_time() - owner["started"]) < START_TOLERANCE
-    return same and process.status() != psutil.STATUS_ZOMBIE
 
 
 def _file_system_time(folder: Path) -> float:
@@ -179,12 +168,6 @@ def _file_system_time(folder: Path) -> float:
             return os.fstat(probe.fileno()).st_mtime
     except OSError:  # nobody trains, or we may only read
         return time.time()
-
-
-def _beat(owner: Path, over: threading.Event) -> None:
-    while not over.wait(HEARTBEAT):
-        with suppress(OSError):  # a full disk or a missing server: try again
-            os.utime(owner)
 
 
 def _this_process() -> dict:

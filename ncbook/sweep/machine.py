@@ -15,6 +15,7 @@ from ncbook.train import RunConfig
 from ncbook.train.moves import Moves
 
 GIB = 2**30
+COMMIT = ("git", "describe", "--always", "--abbrev=40", "--dirty=+", "--exclude=*")
 # Lines of /proc/cpuinfo: on x86, and on ARM.
 NAMES = ("vendor_id", "model name", "CPU implementer")
 DESIGN = ("cpu family", "model", "stepping", "CPU part", "CPU variant", "CPU revision")
@@ -32,21 +33,6 @@ def check_memory(
     worker the data set, and parameters, gradients and moving averages of ``members`` networks.
     If activations, which are hard to predict, do not fit, ``train_members`` says so."""
     together = members if models.MODELS[config.model].together else 1
-    tensors = [value for value in vars(dataset).values() if isinstance(value, torch.Tensor)]
-    needed = together * _bytes_per_member(config, dataset) + sum(t.nbytes for t in tensors)
-    if device == "cpu":
-        share, free = workers, psutil.virtual_memory().available
-    else:
-        share, free = -(-workers // gpu_count(device)), torch.cuda.mem_get_info(device)[1]
-    if needed * share > free:
-        raise ValueError(
-            f"{together} x {config.model} (width {config.width:g}) on {config.dataset} need "
-            f"{needed / GIB:.1f} GiB in each of {share} workers, and {free / GIB:.1f} GiB are "
-            "free: choose a smaller width or train_size, or fewer workers"
-        )
-
-
-def _bytes_per_member(config: RunConfig, dataset: Dataset | Streamed) -> int:
     shape = tuple(dataset.input_shape)
     size = (config.model, dataset.num_classes, shape[0], config.width)
     with torch.device("meta"):
@@ -59,7 +45,19 @@ def _bytes_per_member(config: RunConfig, dataset: Dataset | Streamed) -> int:
         slots = moves.start({k: p[None] for k, p in params.items()}, torch.empty(()))
     numbers = 2 * sum(p.numel() for p in params.values())
     numbers += sum(slot.numel() for state in slots.values() for slot in state)
-    return numbers * (8 if config.precision == "float64" else 4)
+    tensors = [value for value in vars(dataset).values() if isinstance(value, torch.Tensor)]
+    needed = together * numbers * (8 if config.precision == "float64" else 4)
+    needed += sum(t.nbytes for t in tensors)
+    if device == "cpu":
+        share, free = workers, psutil.virtual_memory().available
+    else:
+        share, free = -(-workers // gpu_count(device)), torch.cuda.mem_get_info(device)[1]
+    if needed * share > free:
+        raise ValueError(
+            f"{together} x {config.model} (width {config.width:g}) on {config.dataset} need "
+            f"{needed / GIB:.1f} GiB in each of {share} workers, and {free / GIB:.1f} GiB are "
+            "free: choose a smaller width or train_size, or fewer workers"
+        )
 
 
 def provenance(device: str) -> dict[str, str]:
@@ -71,7 +69,8 @@ def provenance(device: str) -> dict[str, str]:
         name = f"{device} ({torch.cuda.get_device_name(device)})"
     return {
         "ncbook_version": __version__,
-        "git_commit": _git_commit(),
+        # The working tree's that ncbook runs from, ``+`` if changed; "" if there is none.
+        "git_commit": _output_of(*COMMIT),
         "torch_version": str(torch.__version__),
         "python_version": platform.python_version(),
         "device": name,
@@ -96,11 +95,6 @@ def processor() -> str:
 
 
 @cache
-def _git_commit() -> str:
-    """The commit of the working tree that ncbook runs from, ``+`` if changed; ``""`` if none."""
-    return _output_of("git", "describe", "--always", "--abbrev=40", "--dirty=+", "--exclude=*")
-
-
 def _output_of(*command: str) -> str:
     """What a command prints in this folder; ``""`` if it fails."""
     options = {"cwd": Path(__file__).parent, "capture_output": True, "text": True, "timeout": 10}

@@ -18,6 +18,7 @@ from ncbook.sweep.cluster import SweepError, scheduler_workers
 from ncbook.sweep.engine import default_workers, estimate_seconds, load_data, missing, run_id
 from ncbook.sweep.grids import grid
 from ncbook.train import RunConfig, check_samples
+from ncbook.train.measure import logged_epochs
 
 PARAMETERS = tuple(BY_NAME)
 OPTIMIZER = "adamw"  # if none is asked for
@@ -67,16 +68,15 @@ def read(namespace: Mapping[str, Any]) -> Request:
     given = parameters.read(namespace)
     of_run = {row.name if row.many else field: given[row.name] for field, row in OF_RUN.items()}
     configs = grid(**{"optimizer": OPTIMIZER} | {k: v for k, v in of_run.items() if v is not None})
-    outside = [epoch for epoch in given["log_epochs"] if not 0 <= epoch <= configs[0].epochs]
-    if outside:
-        raise ValueError(f"log_epochs must lie in 0..{configs[0].epochs}, got {outside}")
+    logged_epochs(given["log_epochs"], configs[0].epochs)  # or an error
     device, workers = _place(given["device"], given["workers"], given["scheduler"])
     measured = given["log_epochs"] or None, device, workers, bool(given["deterministic"])
     return Request(configs, given["results"], *measured, given["scheduler"])
 
 
 def _place(device: str | None, workers: int | None, scheduler: str | None) -> tuple[str, int]:
-    """Device and number of workers, here or of a scheduler."""
+    """Device (``cpu``, ``cuda`` or ``cuda:N``; a GPU if none is asked for and there is one) and
+    number of workers, here or of a scheduler."""
     BY_NAME["workers"].check(workers)
     if scheduler is None:
         device = device_named(device, torch.cuda.device_count())

@@ -103,7 +103,7 @@ class InFlight:
 
     def collect(self) -> list[tuple[Attempt, Outcome | None]]:
         """What ends within ``LOOK_SECONDS``: each outcome, or None if the worker died."""
-        from distributed import wait
+        from distributed import KilledWorker, wait
 
         ended = set()
         try:
@@ -111,7 +111,13 @@ class InFlight:
                 ended = wait(list(self.attempts), LOOK_SECONDS, "FIRST_COMPLETED").done
             while not self.reports.empty():
                 self.advance(self.reports.get())
-            return [(self.attempts.pop(future), _outcome(future)) for future in ended]
+            pairs = []
+            for future in ended:
+                outcome = None  # a chunk that a dead worker had stored finds its runs stored
+                with suppress(KilledWorker):
+                    outcome = future.result()
+                pairs.append((self.attempts.pop(future), outcome))
+            return pairs
         except CancelledError:
             raise SweepError(f"the scheduler is gone; {GO_ON}") from None
 
@@ -123,17 +129,6 @@ class InFlight:
                 self.client.run(_stop, self.topic, wait=False)
                 self.client.cancel(list(self.attempts), force=True)
 
-
-def _outcome(future) -> Outcome | None:
-    """The result, or None if the worker died. A chunk that it had stored finds its runs stored."""
-    from distributed import KilledWorker
-
-    with suppress(KilledWorker):
-        return future.result()
-    return None
-
-
-# ------------------------------------------------------------ in a worker
 
 _stopped: set[str] = set()  # topics of sweeps that have ended
 
@@ -159,9 +154,6 @@ def _train_in_worker(task: Task, part: list[RunConfig], topic: str) -> Outcome:
     outcome = task(part, advance=report)
     worker.log_event(topic, unsent)
     return outcome
-
-
-# ------------------------------------------------------------ the bar
 
 
 @contextmanager

@@ -17,24 +17,19 @@ from ncbook.theory.sgd import (
     theorem31_bound,
 )
 from ncbook.theory.signgd import (
-    TurningPoints,
     decoupled_alpha,
     decoupled_limit,
     off_diagonal,
-    row_sum_alpha,
     signgd_gradient,
     simplex_etf,
     simulate_signgd,
     simulate_signgd_matrix,
     simulate_signgd_scalars,
-    tail_bound,
     turning_points,
 )
 from ncbook.theory.ufm import (
-    MixonHistory,
     State,
     centring,
-    collapse_errors,
     energy_norm,
     invariant_distance,
     mixon_collapse,

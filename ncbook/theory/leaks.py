@@ -20,7 +20,7 @@ from numpy.typing import ArrayLike
 
 from ncbook.theory import checks
 from ncbook.theory.sgd import FLOAT32_ROUNDING
-from ncbook.theory.symmetry import NEWTON_SCHULZ, newton_schulz_gain
+from ncbook.theory.symmetry import NEWTON_SCHULZ, NEWTON_SCHULZ_GAIN
 
 # Root mean square of the relative error of rounding; bfloat16 has 16 bits less.
 ROUNDING = {"float32": FLOAT32_ROUNDING, "bfloat16": FLOAT32_ROUNDING * 2**16}
@@ -141,14 +141,10 @@ def newton_schulz(singular_values: ArrayLike) -> float | np.ndarray:
     (485, 0.77)
     """
     x = checks.real("singular_values", singular_values, 0, 1, "[]")
-    for _ in range(5):
-        x = _newton_schulz_step(x)
-    return checks.plain(x)
-
-
-def _newton_schulz_step(x: np.ndarray) -> np.ndarray:
     a, b, c = NEWTON_SCHULZ
-    return a * x + b * x**3 + c * x**5
+    for _ in range(5):
+        x = a * x + b * x**3 + c * x**5
+    return checks.plain(x)
 
 
 def newton_schulz_noise(classes: int) -> float:
@@ -165,7 +161,8 @@ def newton_schulz_noise(classes: int) -> float:
     x = 1 / np.arange(1.0, checks.whole("classes", classes, 2))
     x, square = x / np.linalg.norm(x), 1.0
     for _ in range(5):
-        product, after = b * x**2 + c * x**4, _newton_schulz_step(x)
+        product = b * x**2 + c * x**4
+        after = a * x + product * x
         inner = 2 * b**2 * (x**4).sum() + 2 * c**2 * (x**8).sum() + (product**2).sum()
         outer = a**2 * (x**2).sum() + ((product * x) ** 2).sum() + (after**2).sum()
         square = a**2 * square + outer + inner * (x**2).sum() / classes
@@ -201,7 +198,7 @@ def muon_leak(
     """
     if products not in ROUNDING:
         raise ValueError(f"products must be one of {', '.join(ROUNDING)}, got {products!r}")
-    beta, gain = float(checks.real("momentum", momentum, 0, 1)), newton_schulz_gain()
+    beta, gain = float(checks.real("momentum", momentum, 0, 1)), NEWTON_SCHULZ_GAIN
     root = checks.whole("classes", classes, 2) ** 0.5
     rounded = MOMENTUM_ROUNDINGS / (1 - beta**2) + AHEAD_ROUNDINGS
     known = ROUNDING["float32"] * rounded**0.5 if share is None else share
@@ -235,50 +232,3 @@ def soap_leak(
     numbers = checks.whole("classes", classes, 2) * checks.whole("width", width, 1)
     share = 1 / (1 + SOAP_EPS / np.maximum(size, np.finfo(float).tiny))
     return checks.plain((numbers / memory) ** 0.5 * share), memory
-
-
-def coupled_muon(
-    start: float,
-    lrs: ArrayLike,
-    weight_decay: float,
-    norms: ArrayLike,
-    classes: int,
-    momentum: float = 0.9,
-) -> np.ndarray:
-    """NC0_t, (T + 1,), under Muon with coupled decay, from the norm of its matrix alone.
-
-    Muon sees A = G + λW, averaged, and along 1 that is λu: exactly 1ᵀD = 1ᵀX f(XᵀX) with
-    X = A/‖A‖_F and f(σ²) = φ(σ)/σ. If u is orthogonal to the right singular vectors of the rest,
-
-        m ← βm + (1 − β) λ u,   a = βm + (1 − β) λ u,   u ← u − η √K φ(a / (√K ‖A‖_F)).
-
-    So NC0 falls by about η√K a step while λu is not small in A (φ is 0.7 to 1.2), and then
-    exponentially, by 485 ηλ/‖A‖_F a step; if that is more than 2, NC0 oscillates at about η√K
-    until η drops. Whatever of u lies along those singular vectors, √((K − 1)/p) of the norm of a
-    random u, falls more slowly, with φ(σ)/σ in the place of 485: so this is a good estimate while
-    NC0 is above that part of its start, and a lower one afterwards. For K ≤ p, where Muon's scale
-    factor is 1.
-
-    Args:
-        start: NC0_0.
-        lrs: η_t of every step, (T,).
-        weight_decay: λ ≥ 0, coupled.
-        norms: ‖A_t‖_F > 0 of βm + (1 − β)(G + λW), (T,) or a typical one.
-        classes: K.
-        momentum: β in [0, 1).
-    """
-    rates = np.atleast_1d(checks.real("lrs", lrs, 0))
-    sizes = np.broadcast_to(checks.real("norms", norms, 0, ends="()"), rates.shape)
-    beta, decay = (
-        checks.real("momentum", momentum, 0, 1),
-        checks.real("weight_decay", weight_decay, 0),
-    )
-    root = checks.whole("classes", classes, 2) ** 0.5
-    u, mean = np.empty(len(rates) + 1), 0.0
-    u[0] = checks.real("start", start, 0)
-    for step, (rate, size) in enumerate(zip(rates, sizes, strict=True)):
-        mean = beta * mean + (1 - beta) * decay * u[step]
-        ahead = beta * mean + (1 - beta) * decay * u[step]
-        turned = newton_schulz(min(abs(ahead) / (root * size), 1.0))
-        u[step + 1] = u[step] - rate * root * np.sign(ahead) * turned
-    return np.abs(u)

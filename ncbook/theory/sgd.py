@@ -65,11 +65,9 @@ def row_sum_ratio(
         >>> round(row_sum_ratio(0.0679, 0.9, 5e-4, 469, 200, decoupled=True), 4)
         0.3109
     """
-    end = _whole_steps(steps_per_epoch, epochs)
-    signed = row_sum_trajectory(
-        end, lr, momentum, weight_decay, steps_per_epoch, epochs, decoupled, milestones, gamma
-    )
-    return abs(signed)
+    length = steps_per_epoch, epochs
+    rest = momentum, weight_decay, *length, decoupled, milestones, gamma
+    return abs(row_sum_trajectory(_whole_steps(*length), lr, *rest))
 
 
 def row_sum_trajectory(
@@ -97,14 +95,9 @@ def row_sum_trajectory(
         (201,)
     """
     t = checks.counts("steps", steps, _whole_steps(steps_per_epoch, epochs))
-    beta, c, y = _dimensionless(lr, momentum, weight_decay, decoupled)
-    phases = _phases(steps_per_epoch, epochs, milestones, gamma)
-    shape = np.broadcast_shapes(beta.shape, c.shape, y.shape)
-    beta, c, y = (np.broadcast_to(x, shape).reshape(-1, 1) for x in (beta, c, y))
-    out = np.empty((beta.size, t.size))
-    for cut in _blocks(beta.size, max(1, BLOCK // max(1, t.size))):
-        out[cut] = _through_phases(t.reshape(1, -1), beta[cut], c[cut], y[cut], phases)
-    return checks.plain(out.reshape(shape + t.shape))
+    settings = np.broadcast_arrays(*_dimensionless(lr, momentum, weight_decay, decoupled))
+    settings = [x.reshape(x.shape + (1,) * t.ndim) for x in settings]
+    return _through_phases(t, *settings, _phases(steps_per_epoch, epochs, milestones, gamma))
 
 
 def row_sum_closed_form(
@@ -126,13 +119,8 @@ def row_sum_closed_form(
         0.005452
     """
     t = checks.counts("steps", steps)
-    beta, c, y = _dimensionless(lr, momentum, weight_decay, decoupled)
-    arrays = np.broadcast_arrays(t, beta, c, y)
-    flat = [x.ravel() for x in arrays]
-    out = np.empty(flat[0].size)
-    for cut in _blocks(out.size, BLOCK):
-        out[cut] = _transition(*(x[cut] for x in flat))[0]
-    return checks.plain(out.reshape(arrays[0].shape))
+    settings = _dimensionless(lr, momentum, weight_decay, decoupled)
+    return _through_phases(t, *settings, [(0, np.inf, 1.0)])
 
 
 def row_sum_stepped(
@@ -238,14 +226,11 @@ def lemma_e6_solution(
     t = checks.real("time", time, 0)
     half = -np.log(checks.real("momentum", momentum, 0, 1, "()")) / 2
     decay = checks.real("weight_decay", weight_decay, 0)
-    omega = np.sqrt(np.abs(half**2 - decay))
+    omega = np.sqrt(half**2 - decay + 0j)
     slow = decay / (half + omega)  # −r₁, without cancellation
     # (1 − e^(−2ωt)) / 2ω, which is t at ω = 0
-    spread = np.where(omega > 0, -np.expm1(-2 * omega * t) / np.where(omega > 0, 2 * omega, 1), t)
-    over = np.exp(-slow * t) * (1 + slow * spread)
-    sine = t * np.sinc(omega * t / np.pi)  # sin(ωt) / ω
-    under = np.exp(-half * t) * (np.cos(omega * t) + half * sine)
-    return checks.plain(np.where(half**2 >= decay, over, under))
+    spread = np.where(omega == 0, t, -np.expm1(-2 * omega * t) / np.where(omega == 0, 1, 2 * omega))
+    return checks.plain(np.real(np.exp(-slow * t) * (1 + slow * spread)))
 
 
 def _whole_steps(steps_per_epoch: int, epochs: int) -> int:
@@ -273,20 +258,22 @@ def _phases(steps_per_epoch, epochs, milestones, gamma) -> list[tuple[int, int, 
     return [(a, b - a, factor) for a, b, factor in zip(starts, ends, factors, strict=True)]
 
 
-def _blocks(size: int, block: int) -> list[slice]:
-    return [slice(at, at + block) for at in range(0, size, block)]
-
-
 def _through_phases(t, beta, c, y, phases):
-    """u_t / u_0 through phases of constant learning rate, t (1, T), parameters (P, 1)."""
-    u, w = np.ones(np.broadcast_shapes(t.shape, beta.shape)), np.zeros(1)  # w = ηv
-    for start, length, factor in phases:
-        c, y, w = c * factor, y * factor, w * factor  # v carries over, so ηv drops with η
-        n = np.clip(t - start, 0, length)
-        uu, uw, wu, ww = _transition(*np.broadcast_arrays(n, beta, c, y))
-        with np.errstate(over="ignore", invalid="ignore"):
-            u, w = uu * u + uw * w, wu * u + ww * w
-    return np.where(np.isnan(u), np.inf, u)  # ∞ − ∞: overflowed
+    """u_t / u_0 through phases of constant learning rate; all broadcast."""
+    arrays = np.broadcast_arrays(t, beta, c, y)
+    t, beta, c, y = (x.ravel() for x in arrays)
+    out = np.empty(t.size)
+    for at in range(0, t.size, BLOCK):
+        cut = slice(at, at + BLOCK)
+        u, w, scale = 1.0, 0.0, 1.0  # w = ηv
+        for start, length, factor in phases:
+            scale, w = scale * factor, w * factor  # v carries over, so ηv drops with η
+            n = np.clip(t[cut] - start, 0, length)
+            uu, uw, wu, ww = _transition(n, beta[cut], c[cut] * scale, y[cut] * scale)
+            with np.errstate(over="ignore", invalid="ignore"):
+                u, w = uu * u + uw * w, wu * u + ww * w
+        out[cut] = np.where(np.isnan(u), np.inf, u)  # ∞ − ∞: overflowed
+    return checks.plain(out.reshape(arrays[0].shape))
 
 
 def _transition(n, beta, c, y):
@@ -312,21 +299,15 @@ def _roots(beta, c, y):
     In s = 1 − z the polynomial is s² − (1 − β + c + y) s + c + (1 − β) y, whose coefficients are
     sums of positive numbers: s₁, tiny in practice, has full relative accuracy.
     """
-    p = 1 - beta
-    disc = _discriminant(beta, c, y)
+    kappa, p = 1 - y, 1 - beta
+    # trace² − 4 det of A, in the form that subtracts the least: it is (κ − β − c)² − 4βc =
+    # (κ − β + c)² − 4κc = (κ + β − c)² − 4κβ; the largest of κ, β and c stays out of the product.
+    kappa_out, beta_out = (p - y - c) ** 2 - 4 * beta * c, (p - y + c) ** 2 - 4 * kappa * c
+    c_out = (kappa + beta - c) ** 2 - 4 * kappa * beta
+    disc = np.where(kappa < beta, beta_out, kappa_out)
+    disc = np.where(c > np.maximum(kappa, beta), c_out, disc)
     s2 = (p + y + c + np.sqrt(np.maximum(disc, 0))) / 2
     return disc, (c + p * y) / s2, s2
-
-
-def _discriminant(beta, c, y):
-    """trace² − 4 det of A, in the form that subtracts the least: with κ = 1 − y it is
-    (κ − β − c)² − 4βc = (κ − β + c)² − 4κc = (κ + β − c)² − 4κβ, and the largest of κ, β and c
-    stays out of the product."""
-    kappa, p = 1 - y, 1 - beta
-    kappa_out = (p - y - c) ** 2 - 4 * beta * c
-    beta_out = (p - y + c) ** 2 - 4 * kappa * c
-    c_out = (kappa + beta - c) ** 2 - 4 * kappa * beta
-    return np.where(c > np.maximum(kappa, beta), c_out, np.where(kappa < beta, beta_out, kappa_out))
 
 
 def _noise(step, kick, covariance, n):

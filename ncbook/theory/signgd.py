@@ -15,12 +15,14 @@ From W₀ = 0, W_t = (a_t + b_t) I − b_t J: a on the diagonal, −b off it, an
     φ(m) = 1/(eᵐ + K − 1).
 """
 
-from math import exp, expm1, sqrt
+from itertools import accumulate
+from math import exp, sqrt
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.optimize import brentq
+from scipy.special import softmax
 
 from ncbook.theory import checks
 from ncbook.theory.sgd import one_minus_power
@@ -85,10 +87,19 @@ def simulate_signgd_scalars(
 ) -> tuple[np.ndarray, np.ndarray]:
     """The trajectory itself: a_t (diagonal of W_t) and b_t (minus the rest), each (steps + 1,)."""
     _checked(num_classes, lr, weight_decay)
-    walk = _coupled_walk if coupled else _decoupled_walk
-    # Python floats: comparisons of NumPy's give booleans that cannot be subtracted.
-    lr, weight_decay = float(lr), float(weight_decay)
-    return walk(num_classes, lr, weight_decay, checks.whole("steps", steps, 1), exact)
+    K, lr, decay = num_classes, float(lr), float(weight_decay)
+    path, i, j = np.zeros((2, checks.whole("steps", steps, 1) + 1)), 0, 0
+    if not coupled:  # sign ∇ = J − 2I at every step, since g > 0, so a = b, whatever K and `exact`
+        grown = accumulate(path[0, 1:], lambda w, _: (1 - lr * decay) * w + lr, initial=0.0)
+        path[:] = list(grown)
+        return tuple(path)
+    for t in range(1, path.shape[1]):  # on whole multiples of η, without rounding errors
+        g = off_diagonal(lr * (i + j), K, exact)
+        a_force, b_force = (K - 1) * g - decay * lr * i, g - decay * lr * j
+        i += (a_force > 0) - (a_force < 0)
+        j += (b_force > 0) - (b_force < 0)
+        path[:, t] = i, j
+    return tuple(lr * path)
 
 
 def simulate_signgd_matrix(
@@ -107,40 +118,25 @@ def simulate_signgd_matrix(
     if W.ndim != 2 or W.shape[0] != W.shape[1]:
         raise ValueError(f"weight must be a square matrix, got shape {W.shape}")
     _checked(len(W), lr, weight_decay)
-    alpha = np.empty(checks.whole("steps", steps, 1) + 1)
-    alpha[0] = row_sum_alpha(W)
-    for t in range(1, len(alpha)):
+    row_sums = [W.sum(axis=0)]
+    for _ in range(checks.whole("steps", steps, 1)):
         gradient = signgd_gradient(W, exact)
         if coupled:
             W -= lr * np.sign(gradient + weight_decay * W)
         else:
             W = (1 - lr * weight_decay) * W - lr * np.sign(gradient)
-        alpha[t] = row_sum_alpha(W)
-    return alpha, W
-
-
-def row_sum_alpha(weight: np.ndarray) -> float:
-    """α = ‖Wᵀ1‖²/K of W (K, p)."""
-    return float(np.sum(weight.sum(axis=0) ** 2) / len(weight))
+        row_sums.append(W.sum(axis=0))
+    return np.sum(np.square(row_sums), axis=1) / len(W), W
 
 
 def signgd_gradient(weight: np.ndarray, exact: bool = True) -> np.ndarray:
-    """∇ of the module's head at W (K, K), with every sign right however small the entry."""
-    K = len(weight)
-    features = simplex_etf(K)
-    residual = softmax_residual(weight @ features if exact else weight)
-    return residual @ features / K if exact else residual
-
-
-def softmax_residual(logits: np.ndarray) -> np.ndarray:
-    """softmax(Z) − I, column by column, for logits Z (K, K), one column a sample.
-
-    The diagonal is minus the sum of the rest of its column: s − 1 would round to 0 for s near 1.
-    """
-    scores = np.exp(logits - logits.max(axis=0))
-    residual = scores / scores.sum(axis=0)
+    """∇ of the module's head at W (K, K), with every sign right however small the entry: the
+    diagonal of softmax − I is minus the sum of its column's rest, as s − 1 would round to 0."""
+    K, features = len(weight), simplex_etf(len(weight))
+    residual = softmax(weight @ features if exact else weight, axis=0)
     np.fill_diagonal(residual, 0)
-    return residual - np.diag(residual.sum(axis=0))
+    residual -= np.diag(residual.sum(axis=0))
+    return residual @ features / K if exact else residual
 
 
 def simplex_etf(num_classes: int) -> np.ndarray:
@@ -182,30 +178,12 @@ def turning_points(
     highest = off_diagonal(0.0, K, exact) / decay
     b1 = brentq(lambda w: off_diagonal(2 * w, K, exact) - decay * w, 0, highest, xtol=1e-15)
 
-    def diagonal_balance(b_of):
-        def balance(a):
-            return (K - 1) * off_diagonal(a + b_of(a), K, exact) - decay * a
+    def balance(a, slope, b):
+        return (K - 1) * off_diagonal(a + slope * a + b, K, exact) - decay * a
 
-        return brentq(balance, 0, (K - 1) * highest, xtol=1e-15)
-
-    a2, a2_proof = diagonal_balance(lambda a: a / (K - 1)), diagonal_balance(lambda a: b1)
+    ends = 0, (K - 1) * highest
+    a2, a2_proof = (brentq(balance, *ends, own, 1e-15) for own in ((1 / (K - 1), 0), (0, b1)))
     return TurningPoints(b1 / lr, a2 / lr, a2_proof / lr)
-
-
-def tail_bound(num_classes: int, lr: float, weight_decay: float, exact: bool = True) -> float:
-    """Upper bound on α in coupled SignGD's last oscillation, once W returns every second step.
-
-    √α < (K − 1) (η + b* (e^(2η/s) − 1)), with b* = ηT₂/(K − 1) and s = √(K − 1) (exact) or 1.
-    For small η this is (K − 1) η (1 + 2b*/s): of order K²η², where Theorem 3.4 has O(K³η²).
-
-    Proof. Let a and b rise together from gap a + b = σ and fall together from σ + 2η. The four
-    signs bound a − (K − 1) b on both sides by (K − 1) (η + (g(σ) − g(σ + 2η))/λ); g falls no faster
-    than e^(−σ/s), and λ(σ + 2η) > K g(σ + 2η) puts g(σ + 2η) below its value λb* at the balance.
-    If a rises where b falls, |a − (K − 1) b| ≤ (K − 1) η.
-    """
-    b_star = turning_points(num_classes, lr, weight_decay, exact).fall_ends * lr / (num_classes - 1)
-    scale = sqrt(num_classes - 1) if exact else 1.0
-    return ((num_classes - 1) * (lr + b_star * expm1(2 * lr / scale))) ** 2
 
 
 def off_diagonal(gap: float, num_classes: int, exact: bool = True) -> float:
@@ -214,27 +192,6 @@ def off_diagonal(gap: float, num_classes: int, exact: bool = True) -> float:
     scale = sqrt(K - 1) if exact else 1.0
     small = exp(-min(gap / scale, LARGEST_GAP))
     return small / (1 + (K - 1) * small) / (K * scale if exact else 1.0)
-
-
-def _coupled_walk(K, lr, weight_decay, steps, exact):
-    """a and b stay whole multiples of η: the walk is on integers, without rounding errors."""
-    path = np.zeros((2, steps + 1))
-    i = j = 0
-    for t in range(1, steps + 1):
-        g = off_diagonal(lr * (i + j), K, exact)
-        a_force, b_force = (K - 1) * g - weight_decay * lr * i, g - weight_decay * lr * j
-        i += (a_force > 0) - (a_force < 0)
-        j += (b_force > 0) - (b_force < 0)
-        path[:, t] = i, j
-    return lr * path
-
-
-def _decoupled_walk(K, lr, weight_decay, steps, exact):
-    """sign ∇ = J − 2I at every step, since g > 0, so a = b and neither K nor `exact` matters."""
-    w = np.zeros(steps + 1)
-    for t in range(steps):
-        w[t + 1] = (1 - lr * weight_decay) * w[t] + lr
-    return w, w
 
 
 def _checked(num_classes, lr, weight_decay):

@@ -25,7 +25,11 @@ from torch import Tensor
 from ncbook.theory import checks
 
 MakeOptimizer = Callable[[list[Tensor]], torch.optim.Optimizer]
+TRIED = 20  # random gradients
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # Jordan et al. (2024), Muon: a x + b x³ + c x⁵
+# What Muon's five steps multiply a tiny singular value with, and so what rounding leaves along the
+# flat direction, where G has no part: 485.
+NEWTON_SCHULZ_GAIN = NEWTON_SCHULZ[0] ** 5
 
 
 def gauge_part(nc3_centred: ArrayLike, gauge_share: ArrayLike) -> float | np.ndarray:
@@ -70,21 +74,15 @@ class Equivariance:
 def equivariance(
     make: MakeOptimizer,
     shape: tuple[int, int] = (10, 16),
-    steps: int = 20,
-    seed: int = 0,
-    dtype: torch.dtype = torch.float64,
 ) -> Equivariance:
-    """Whether an optimizer is equivariant under Q, tried on random gradients.
+    """Whether an optimizer is equivariant under Q, tried on random gradients in float64.
 
     Args:
         make: a list with one parameter → its optimizer, with torch's interface.
         shape: (K, p) of that parameter.
-        steps: how many gradients.
-        seed: of the start and the gradients.
-        dtype: of the parameter and the gradients.
 
     Raises:
-        ValueError: fewer than two classes, or no step.
+        ValueError: fewer than two classes, or an optimizer that does nothing.
 
     >>> found = equivariance(lambda params: torch.optim.SGD(params, lr=0.1, momentum=0.9))
     >>> found.error < 1e-12, found.leak < 1e-12
@@ -95,11 +93,9 @@ def equivariance(
     if len(shape) != 2:
         raise ValueError(f"shape must be (classes, features), got {shape}")
     classes, _ = checks.whole("classes", shape[0], 2), checks.whole("features", shape[1], 1)
-    generator = torch.Generator().manual_seed(seed)
-    numbers = torch.randn(
-        checks.whole("steps", steps, 1) + 1, *shape, generator=generator, dtype=torch.float64
-    ).to(dtype)
-    reflect = (torch.eye(classes, dtype=torch.float64) - 2 / classes).to(dtype)
+    generator = torch.Generator().manual_seed(0)
+    numbers = torch.randn(1 + TRIED, *shape, generator=generator, dtype=torch.float64)
+    reflect = torch.eye(classes, dtype=torch.float64) - 2 / classes
     start, gradients = numbers[0], numbers[1:]
     plain = _trained(make, start, gradients)
     if torch.equal(plain, start):
@@ -161,14 +157,3 @@ def noise_floor(
     square = (after[1:] ** 2 * (kicks + checks.real("stored", stored, 0) ** 2)).sum()
     drift = (after[1:] * lrs * checks.real("mean", mean, 0)).sum()
     return float(np.sqrt((after[0] * checks.real("start", start, 0)) ** 2 + square + drift**2))
-
-
-def newton_schulz_gain(steps: int = 5) -> float:
-    """How much Muon's orthogonalisation enlarges a tiny singular value: a^steps, a = 3.4445.
-
-    This is what rounding along the flat direction, where G has no part, is multiplied with.
-
-    >>> round(newton_schulz_gain())
-    485
-    """
-    return NEWTON_SCHULZ[0] ** checks.whole("steps", steps, 0)

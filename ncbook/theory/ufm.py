@@ -8,11 +8,12 @@ n = N/K of each. (Mixon et al. and Zhu et al. write H with one column a sample.)
   *mean* cross-entropy and weight decay λ' is this with λ = N λ'.
 """
 
-from dataclasses import dataclass
 from math import log, sqrt
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
+from scipy.special import log_softmax, softmax
 
 from ncbook.theory import checks
 
@@ -23,24 +24,6 @@ class State(NamedTuple):
     H: np.ndarray
     W: np.ndarray
     b: np.ndarray
-
-
-@dataclass(frozen=True)
-class MixonHistory:
-    """What :func:`mixon_descent` measured at `steps`, each of shape (len(steps),).
-
-    weight_error: ‖W Wᵀ − √n (I − J/K)‖_F; feature_error: ‖H − W ⊗ 1_n / √n‖_F / ‖H‖_F;
-    bias_error: ‖b − 1/K‖ (the three panels of Mixon's Fig. 1);
-    distance: ‖Z − Π_S Z‖_E / ‖Z‖_E (their Fig. 2); risk: R_e.
-    """
-
-    steps: np.ndarray
-    weight_error: np.ndarray
-    feature_error: np.ndarray
-    bias_error: np.ndarray
-    distance: np.ndarray
-    risk: np.ndarray
-    end: State
 
 
 def mixon_risk(state: State) -> float:
@@ -92,7 +75,7 @@ def invariant_distance(state: State) -> float:
 
 
 def collapse_errors(state: State) -> tuple[float, float, float]:
-    """The three errors of Mixon's Fig. 1, as :class:`MixonHistory` lists them."""
+    """The three errors of Mixon's Fig. 1, as :func:`mixon_descent` lists them."""
     H, W, b = state
     K, n = len(W), len(H) // len(W)
     weight = np.linalg.norm(W @ W.T - sqrt(n) * centring(K))
@@ -110,40 +93,45 @@ def mixon_start(
     return State(size * H / np.linalg.norm(H), size * W / np.linalg.norm(W), np.zeros(K))
 
 
-def mixon_descent(start: State, lr: float, steps: int, log_every: int = 1) -> MixonHistory:
+def mixon_descent(
+    start: State, lr: float, steps: int, log_every: int = 1
+) -> tuple[pd.DataFrame, State]:
     """Gradient descent on R_e, Z ← Z − η ∇R_e(Z), measured every `log_every` steps and at the end.
+
+    Returns:
+        one row a measured step, and the last Z. Columns: `weight_error` ‖W Wᵀ − √n (I − J/K)‖_F,
+        `feature_error` ‖H − W ⊗ 1_n / √n‖_F / ‖H‖_F and `bias_error` ‖b − 1/K‖ (the three panels of
+        Mixon's Fig. 1), `distance` ‖Z − Π_S Z‖_E / ‖Z‖_E (their Fig. 2), `risk` R_e.
 
     Example:
         >>> start = mixon_start(3, 3, 15, 1.0, np.random.default_rng(0))
-        >>> bool(mixon_descent(start, 0.05, 2000).risk[-1] < 1e-20)
+        >>> bool(mixon_descent(start, 0.05, 2000)[0]["risk"].iloc[-1] < 1e-20)
         True
     """
     checks.real("lr", lr, 0, ends="()")
     steps, every = checks.whole("steps", steps, 1), checks.whole("log_every", log_every, 1)
-    state, at, rows = start, [], []
+    state, rows = start, {}
     for step in range(steps + 1):
         if step % every == 0 or step == steps:
-            at.append(step)
-            rows.append((*collapse_errors(state), invariant_distance(state), mixon_risk(state)))
+            rows[step] = *collapse_errors(state), invariant_distance(state), mixon_risk(state)
         if step < steps:
             gradient = mixon_gradient(state)
             state = State(*(x - lr * g for x, g in zip(state, gradient, strict=True)))
-    return MixonHistory(np.array(at), *np.array(rows).T, end=state)
+    columns = ["weight_error", "feature_error", "bias_error", "distance", "risk"]
+    return pd.DataFrame.from_dict(rows, "index", columns=columns), state
 
 
 def ufm_loss(H: np.ndarray, W: np.ndarray, weight_decay: float) -> float:
     """Σ_i CE(W h_i, y_i) + λ/2 (‖W‖² + ‖H‖²) (eq. 13), samples sorted by class."""
-    logits, Y = H @ W.T, _one_hot(H, W)
-    top = logits.max(axis=1, keepdims=True)
-    entropy = np.log(np.exp(logits - top).sum(axis=1)) + top[:, 0] - (logits * Y).sum(axis=1)
-    return float(entropy.sum() + weight_decay / 2 * (np.sum(W**2) + np.sum(H**2)))
+    entropy = -np.sum(log_softmax(H @ W.T, axis=1) * _one_hot(H, W))
+    return float(entropy + weight_decay / 2 * (np.sum(W**2) + np.sum(H**2)))
 
 
 def ufm_gradient(
     H: np.ndarray, W: np.ndarray, weight_decay: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """(∇_H, ∇_W) = (R W + λH, Rᵀ H + λW), with R = softmax(H Wᵀ) − Y."""
-    R = _softmax(H @ W.T) - _one_hot(H, W)
+    R = softmax(H @ W.T, axis=1) - _one_hot(H, W)
     return R @ W + weight_decay * H, R.T @ H + weight_decay * W
 
 
@@ -172,7 +160,10 @@ def normalised_descent(
     for step in range(steps + 1):
         if step % every == 0 or step == steps:
             logged.append((step, H, W))
-        R = _residual_direction(H @ W.T, Y)
+        # softmax − Y over its largest entry: exact where 1 − softmax would round to 0.
+        logs = np.where(Y == 1, -np.inf, log_softmax(H @ W.T, axis=1))
+        R = np.exp(logs - logs.max())
+        R -= Y * R.sum(axis=1, keepdims=True)
         toward = lr / sqrt(np.sum((R @ W) ** 2) + np.sum((R.T @ H) ** 2))
         H, W = H - toward * R @ W, W - toward * R.T @ H
     return tuple(map(np.array, zip(*logged, strict=True)))
@@ -186,7 +177,7 @@ def ufm_hessian(H: np.ndarray, W: np.ndarray, weight_decay: float) -> np.ndarray
     (Wᵀ C_i)_k h_iᵀ + r_ik I.
     """
     (N, p), K = H.shape, len(W)
-    S = _softmax(H @ W.T)
+    S = softmax(H @ W.T, axis=1)
     R, eye = S - _one_hot(H, W), np.eye(p)
     C = S[:, :, None] * (np.eye(K) - S[:, None, :])  # (N, K, K)
     HH = np.zeros((N, p, N, p))
@@ -229,21 +220,6 @@ def _one_hot(H: np.ndarray, W: np.ndarray) -> np.ndarray:
     if len(H) % len(W):
         raise ValueError(f"samples must be a multiple of the {len(W)} classes, got {len(H)}")
     return np.kron(np.eye(len(W)), np.ones((len(H) // len(W), 1)))
-
-
-def _softmax(logits: np.ndarray) -> np.ndarray:
-    """Row by row."""
-    scores = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return scores / scores.sum(axis=1, keepdims=True)
-
-
-def _residual_direction(logits: np.ndarray, Y: np.ndarray) -> np.ndarray:
-    """softmax − Y over its largest entry, (N, K): exact where 1 − softmax would round to 0."""
-    logs = logits - logits.max(axis=1, keepdims=True)
-    logs = logs - np.log(np.exp(logs).sum(axis=1, keepdims=True))
-    logs = np.where(Y == 1, -np.inf, logs)
-    R = np.exp(logs - logs.max())
-    return R - Y * R.sum(axis=1, keepdims=True)
 
 
 def _shape(num_classes: int, per_class: int, width: int) -> tuple[int, int]:

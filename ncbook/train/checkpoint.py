@@ -60,12 +60,9 @@ def load_checkpoint(path: Path, config: RunConfig) -> dict[str, Any] | None:
     if not os.path.lexists(path):
         return None
     content = _read(path)
-    if content is None:
-        reason = "damaged"
-    elif content.get("config") != config.identity():
-        reason = "of another run"
-    else:
+    if content and content["config"] == config.identity():
         return content
+    reason = "of another run" if content else "damaged"
     aside = path.with_name(f"{path.name}.aside")
     os.replace(path, aside)
     LOG.warning("%s is %s: set aside as %s, the run starts anew", path, reason, aside.name)

@@ -22,8 +22,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from ncbook import models, optim, private
-from ncbook.files import appear, flush
+from ncbook import models, optim, paths
+from ncbook.files import appear, flush, staged
 
 LOG = logging.getLogger(__name__)
 CACHE = "TORCHINDUCTOR_CACHE_DIR"
@@ -71,8 +71,11 @@ class Compiled:
 
     def __call__(self, *arguments) -> None:
         if self._run is None:
-            ready = self._library if self.device == "cpu" else self._by_torch
-            self._run = ready(arguments) or self.function
+            if self.device == "cpu":
+                ready = self._library(arguments)
+            else:
+                ready = compile_or_warn(self.function) if can_compile(self.device) else None
+            self._run = ready or self.function
         self._run(*arguments)
 
     def is_kept(self, arguments: tuple) -> bool:
@@ -80,37 +83,33 @@ class Compiled:
         kept = self.device == "cpu" and prepare_cache().glob(f"{self._name(arguments)}-*.so")
         return bool(kept and any(kept))
 
-    def _by_torch(self, arguments: tuple) -> Callable | None:
-        return compile_or_warn(self.function) if can_compile(self.device) else None
-
     def _library(self, arguments: tuple) -> Callable | None:
         name = self._name(arguments)
         run = _load(name)
         if run is None and can_compile("cpu"):
             try:
-                _keep(name, _compile(self.function, arguments, self.axes))
+                content = Path(_compile(self.function, arguments, self.axes)).read_bytes()
+                path = prepare_cache() / f"{name}-{hashlib.sha256(content).hexdigest()}.so"
+                with staged(path) as file:
+                    file.write(content)
+                    flush(file)
+                    appear(file, path)
                 run = _load(name)
             except Exception as error:  # Dynamo, Inductor and the C++ compiler have many kinds
-                _warn(str(error).partition("\n")[0])
+                LOG.warning("%s: %s", UNCOMPILED, str(error).partition("\n")[0])
         return run and (lambda *arguments: run(pytree.tree_leaves(arguments)))
 
     def _name(self, arguments: tuple) -> str:
         """A hash of all that decides the library's code."""
-        tensors = [
-            (str(tensor.dtype), _fixed(tensor, axis))
-            for axis, argument in zip(self.axes, arguments, strict=True)
-            for tensor in pytree.tree_leaves(argument)
-        ]
+        tensors = []
+        for axis, argument in zip(self.axes, arguments, strict=True):
+            for tensor in pytree.tree_leaves(argument):  # sizes and strides that it takes as given
+                layout = list(zip(tensor.shape, tensor.stride(), strict=True))
+                if axis is not None:
+                    layout = layout[1:] if axis[0] == 0 else [(len(layout), axis[0])]
+                tensors.append((str(tensor.dtype), layout))
         parts = (_environment(), torch.get_num_threads(), self.key, self.axes, tensors)
         return f"step-{hashlib.sha256(repr(parts).encode()).hexdigest()[:32]}"
-
-
-def _fixed(tensor: Tensor, axis: Axis) -> list[tuple[int, int]]:
-    """Sizes and strides that a library takes for granted."""
-    layout = list(zip(tensor.shape, tensor.stride(), strict=True))
-    if axis is None:
-        return layout
-    return layout[1:] if axis[0] == 0 else [(len(layout), axis[0])]
 
 
 @cache
@@ -125,16 +124,6 @@ def _environment() -> tuple:
         lines = Path("/proc/cpuinfo").read_text(errors="replace").split("\n\n")[0].splitlines()
         processor = sorted(line for line in lines if line.startswith(PROCESSOR))
     return code, torch.__version__, torch.backends.cpu.get_cpu_capability(), processor
-
-
-def _keep(name: str, library: str) -> None:
-    """Copy a library into the cache folder, under its name and the hash of its content."""
-    content = Path(library).read_bytes()
-    path = prepare_cache() / f"{name}-{hashlib.sha256(content).hexdigest()}.so"
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".part-", delete=False) as file:
-        file.write(content)
-        flush(file)
-    appear(file, path)
 
 
 def _load(name: str) -> Callable | None:
@@ -229,7 +218,7 @@ def compile_or_warn(function: Callable) -> Callable:
         try:
             return chosen[0](*arguments)
         except (torch._dynamo.exc.TorchDynamoException, OSError) as error:  # before the first step
-            _warn(str(error).partition("\n")[0])
+            LOG.warning("%s: %s", UNCOMPILED, str(error).partition("\n")[0])
             chosen[0] = function
             return function(*arguments)
 
@@ -259,7 +248,7 @@ def prepare_cache() -> Path:
                 return Path(named)
         except OSError as error:
             unusable = f"{CACHE}={named} cannot be written ({error.strerror})"
-    folder = private.folder("compiled")
+    folder = paths.private_folder("compiled")
     os.environ[CACHE] = str(folder)
     if named:
         LOG.warning("%s: %s is used instead", unusable, folder)
@@ -268,14 +257,15 @@ def prepare_cache() -> Path:
 
 def can_compile(device: str) -> bool:
     """Whether torch.compile has what it needs; a warning says what it lacks."""
-    lacks = (_no_compiler() if device == "cpu" else None) or _no_room()
+    folder, lacks = prepare_cache(), _no_compiler() if device == "cpu" else None
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(bytes(PROBE_BYTES))
+    except OSError as error:
+        lacks = lacks or f"{CACHE}={folder} cannot be written ({error.strerror})"
     if lacks:
-        _warn(lacks)
+        LOG.warning("%s: %s", UNCOMPILED, lacks)
     return lacks is None
-
-
-def _warn(reason: str) -> None:
-    LOG.warning("%s: %s", UNCOMPILED, reason)
 
 
 @cache
@@ -287,14 +277,4 @@ def _no_compiler() -> str | None:
         subprocess.run(command, input=PROBE_CODE, capture_output=True, check=True)
     except (OSError, subprocess.CalledProcessError):
         return f"no working C++ compiler {compiler!r}; CXX names another"
-    return None
-
-
-def _no_room() -> str | None:
-    folder = prepare_cache()
-    try:
-        with tempfile.TemporaryFile(dir=folder) as file:
-            file.write(bytes(PROBE_BYTES))
-    except OSError as error:
-        return f"{CACHE}={folder} cannot be written ({error.strerror})"
     return None

@@ -72,7 +72,14 @@ class _Config:
             self._fill("schedule", models.MODELS[self.model].schedule)
         if self.data_listing is None:
             self._fill("data_listing", data.fingerprint(self.dataset))
-        self._check_own()
+        for name, *numbers in self.updates:
+            if optim.is_own(name):
+                optim.own.check(name, *numbers)
+        if self.centred_head and optim.is_own(name):
+            raise ValueError(f"centred_head is not for {name}")
+        if self.class_file is None:
+            names = (name for name, *_ in self.updates)
+            self._fill("class_file", optim.own.fingerprint(names))
 
     def _complete_updates(self) -> None:
         """Fill in what the last layer and the vectors need, and refuse what nothing would use."""
@@ -98,16 +105,6 @@ class _Config:
         for name in ("vector_lr", "update_precision"):
             if getattr(self, name) is not None:
                 optim.check_for_matrices(name, getattr(self, name), *names)
-
-    def _check_own(self) -> None:
-        """Try the classes of all ``MODULE:CLASS``, and fill in the fingerprint of their files."""
-        for name, *numbers in self.updates:
-            if optim.is_own(name):
-                optim.own.check(name, *numbers)
-        if self.centred_head and optim.is_own(self.updates[-1][0]):
-            raise ValueError(f"centred_head is not for {self.updates[-1][0]}")
-        if self.class_file is None:
-            self._fill("class_file", optim.own.fingerprint(name for name, *_ in self.updates))
 
     def _fill(self, name: str, value: Any) -> None:
         object.__setattr__(self, name, value)
@@ -169,9 +166,15 @@ RunConfig = make_dataclass(
 def check_samples(config: RunConfig, dataset: data.Dataset) -> None:
     """Raise ``ValueError`` where a class has no training sample, or an epoch's last batch would be
     one sample alone, of which batch norm has no variance; or where these are other images than
-    those that the run is named after."""
+    those that the run is named after, or its own optimizer's file has changed, or another process
+    finds another file."""
     check_listing(config, dataset.listing)
-    check_class_file(config)
+    own = [name for name, *_ in config.updates if optim.is_own(name)]
+    if config.class_file != optim.own.fingerprint(own):
+        raise ValueError(
+            f"the file of {' or '.join(own)} has changed since the run was asked for; ask for it "
+            "again, and it is a new run"
+        )
     counts = torch.bincount(dataset.train_y, minlength=dataset.num_classes).tolist()
     if 0 in counts:
         name = dataset.class_names[counts.index(0)]
@@ -195,25 +198,9 @@ def check_listing(config: RunConfig, listing: str | None) -> None:
         )
 
 
-def check_class_file(config: RunConfig) -> None:
-    """Raise ``ValueError`` where the file of an own optimizer has changed since the run was asked
-    for, or another process finds another file."""
-    names = [name for name, *_ in config.updates]
-    if config.class_file != optim.own.fingerprint(names):
-        raise ValueError(
-            f"the file of {' or '.join(filter(optim.is_own, names))} has changed since the run was "
-            "asked for; ask for it again, and it is a new run"
-        )
-
-
-def drop_epochs(epochs: int) -> tuple[int, ...]:
-    """Epochs (from 0) from which on the learning rate is a factor 0.1 lower."""
-    return tuple(int(m * epochs) for m in MILESTONES)
-
-
 def learning_rate_factor(epoch: int, epochs: int) -> float:
     """The paper's step schedule: x0.1 from epoch floor(epochs/3) and floor(2 epochs/3) on."""
-    return GAMMA ** sum(epoch >= drop for drop in drop_epochs(epochs))
+    return GAMMA ** sum(epoch >= int(m * epochs) for m in MILESTONES)
 
 
 def learning_rate_factors(schedule: str, epoch: int, steps: int, epochs: int) -> Tensor:
@@ -243,5 +230,5 @@ def learning_rate_factors(schedule: str, epoch: int, steps: int, epochs: int) ->
 def default_log_epochs(epochs: int) -> tuple[int, ...]:
     """Epochs to measure at: the start, steps of 1-2-5, the schedule's drops, the end."""
     steps = {m * 10**e for e in range(9) for m in (1, 2, 5)}
-    inside = {e for e in steps | set(drop_epochs(epochs)) if e < epochs}
-    return tuple(sorted(inside | {0, epochs}))
+    steps |= {int(m * epochs) for m in MILESTONES}
+    return tuple(sorted({e for e in steps if e < epochs} | {0, epochs}))

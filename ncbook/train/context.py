@@ -4,8 +4,8 @@ import ctypes
 import gc
 import os
 import platform
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 
 import torch
 
@@ -21,8 +21,18 @@ SEARCH_AFTER = 50_000  # new objects; Python's default is 700 or, since 3.13, 2,
 
 @contextmanager
 def training(config: RunConfig, members: int, deterministic: bool) -> Iterator[None]:
-    """Everything below at once."""
-    with heap_kept(), seldom_collected(), _no_denormals(), _deterministic(deterministic):
+    """``heap_kept``, ``seldom_collected`` and, if wanted, deterministic algorithms. Numbers below
+    1e-38 count as zero: a CPU can be many times slower with them, and strong weight decay can make
+    whole networks of them."""
+    flushed = (torch.full((1,), torch.finfo(torch.float32).tiny) / 2).item() == 0
+    repeatable = torch.are_deterministic_algorithms_enabled()
+    with heap_kept(), seldom_collected(), ExitStack() as stack:
+        stack.callback(torch.set_flush_denormal, flushed)
+        torch.set_flush_denormal(True)
+        if deterministic:
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # torch asks for it
+            stack.callback(torch.use_deterministic_algorithms, repeatable)
+            torch.use_deterministic_algorithms(True)
         try:
             yield
         except RuntimeError as error:  # torch.OutOfMemoryError is one; a CPU's has no own class
@@ -58,33 +68,13 @@ def heap_kept() -> Iterator[None]:
         libc.malloc_trim(0)
 
 
-def seldom_collected() -> AbstractContextManager:
+@contextmanager
+def seldom_collected() -> Iterator[None]:
     """Run the garbage collector seldom: tracing makes a million objects, and takes 5.5 s (six
     layers, Adam) where it takes 8.5 s with Python's default."""
     before = gc.get_threshold()
-    seldom = (max(before[0], SEARCH_AFTER), *before[1:])
-    return _held(gc.set_threshold, before, seldom)
-
-
-def _no_denormals() -> AbstractContextManager:
-    """Numbers below 1e-38 count as zero: a CPU can be many times slower with them, and strong
-    weight decay can make whole networks of them."""
-    before = (torch.full((1,), torch.finfo(torch.float32).tiny) / 2).item() == 0
-    return _held(torch.set_flush_denormal, (before,), (True,))
-
-
-def _deterministic(wanted: bool) -> AbstractContextManager:
-    before = torch.are_deterministic_algorithms_enabled()
-    if wanted:
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # torch asks for it
-    return _held(torch.use_deterministic_algorithms, (before,), (wanted or before,))
-
-
-@contextmanager
-def _held(put: Callable, before: tuple, during: tuple) -> Iterator[None]:
-    """A setting as it is to be during the block, and afterwards as it was."""
-    put(*during)
+    gc.set_threshold(max(before[0], SEARCH_AFTER), *before[1:])
     try:
         yield
     finally:
-        put(*before)
+        gc.set_threshold(*before)

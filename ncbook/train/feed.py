@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, default_convert
 
 from ncbook import data
 
@@ -34,7 +34,7 @@ class Feed:
             _Reader(dataset, seed),
             batch_sampler=self._wanted,
             num_workers=loaders,
-            collate_fn=_as_it_is,
+            collate_fn=default_convert,  # as it is
             pin_memory=device.type == "cuda",
             **(lasting if loaders else {}),
         )
@@ -67,14 +67,8 @@ class _Reader(Dataset):
         """Pixels, uint8; or what is wrong: an exception would come with a process's traceback."""
         split, indices, epoch = wanted
         try:
-            return torch.stack([self._image(split, index, epoch) for index in indices])
+            seeds = [None if epoch is None else (self.seed, epoch, index) for index in indices]
+            each = zip(indices, seeds, strict=True)
+            return torch.stack([self.dataset.image(split, *one) for one in each])
         except ValueError as error:
             return str(error)
-
-    def _image(self, split: str, index: int, epoch: int | None) -> Tensor:
-        seeds = None if epoch is None else (self.seed, epoch, index)
-        return self.dataset.image(split, index, seeds)
-
-
-def _as_it_is(images: Tensor | str) -> Tensor | str:
-    return images

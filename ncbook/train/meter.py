@@ -7,22 +7,17 @@ file, mapped into memory, and the second reads them from there: 10.5 GB for Imag
 would cost as much as the first.
 """
 
-from __future__ import annotations
-
 import os
 import tempfile
-from typing import TYPE_CHECKING
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ncbook import data, metrics
 from ncbook.models import Classifier
 from ncbook.train.feed import Feed
 from ncbook.train.measure import MEASURED, singular_values
-
-if TYPE_CHECKING:
-    from lightning_fabric import Fabric
 
 
 class Meter:
@@ -32,7 +27,7 @@ class Meter:
         net: the network.
         dataset: whose images.
         feed: this process's, of the same data set.
-        fabric: of this process.
+        fabric: Lightning Fabric of this process.
         batch_size: images in one forward pass.
 
     Raises:
@@ -40,7 +35,7 @@ class Meter:
     """
 
     def __init__(
-        self, net: Classifier, dataset: data.Streamed, feed: Feed, fabric: Fabric, batch_size: int
+        self, net: Classifier, dataset: data.Streamed, feed: Feed, fabric: Any, batch_size: int
     ) -> None:
         self.net, self.feed, self.fabric = net, feed, fabric
         self.labels = {"train": dataset.train_y, "test": dataset.test_y}
@@ -48,7 +43,14 @@ class Meter:
             split: torch.arange(fabric.global_rank, len(y), fabric.world_size).split(batch_size)
             for split, y in self.labels.items()
         }
-        self.features = _room(sum(map(len, self.shares["train"])), net.fc)
+        # In a file without a name, which goes when the process does, however it ends. Its blocks
+        # are reserved now: a full disk would kill a process that writes to a mapped file.
+        weight, samples = net.fc.weight, sum(map(len, self.shares["train"]))
+        size = samples * net.fc.in_features
+        with tempfile.NamedTemporaryFile(prefix="ncbook-features-") as file:
+            os.posix_fallocate(file.fileno(), 0, size * weight.element_size())
+            flat = torch.from_file(file.name, shared=True, size=size, dtype=weight.dtype)
+        self.features = flat.view(samples, -1)  # (samples, p)
 
     @torch.no_grad()
     def measure(self) -> dict[str, float] | None:
@@ -94,15 +96,3 @@ class Meter:
             return None
         count = len(self.labels[split])
         return {f"{split}_loss": loss / count, f"{split}_acc": correct / count}
-
-
-def _room(samples: int, fc: nn.Linear) -> Tensor:
-    """(samples, p) in a file without a name, which goes when the process does, however it ends.
-
-    Its blocks are reserved now: a full disk would kill a process that writes to a mapped file.
-    """
-    size = samples * fc.in_features
-    with tempfile.NamedTemporaryFile(prefix="ncbook-features-") as file:
-        os.posix_fallocate(file.fileno(), 0, size * fc.weight.element_size())
-        flat = torch.from_file(file.name, shared=True, size=size, dtype=fc.weight.dtype)
-    return flat.view(samples, fc.in_features)

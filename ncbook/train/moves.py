@@ -94,15 +94,14 @@ class Moves:
 
 def member_numbers(configs: Sequence[RunConfig]) -> Tensor:
     """(directions, 5, M) float64: lr, momentum, coupled and decoupled decay, lr of vectors."""
-    return torch.tensor([_numbers(c) for c in configs], dtype=torch.float64).permute(1, 2, 0)
-
-
-def _numbers(c: RunConfig) -> list[tuple[float, ...]]:
-    rows = []
-    for (name, lr, momentum, decay), share in zip(c.updates, (c.coupled_share, None), strict=False):
-        split = (0.0, 0.0) if optim.is_own(name) else optim.split_decay(name, decay, share)
-        rows.append((lr, momentum, *split, c.vector_lr or lr))
-    return rows
+    members = []
+    for c in configs:
+        rows, shares = [], (c.coupled_share, None)
+        for (name, lr, momentum, decay), share in zip(c.updates, shares, strict=False):
+            split = (0.0, 0.0) if optim.is_own(name) else optim.split_decay(name, decay, share)
+            rows.append((lr, momentum, *split, c.vector_lr or lr))
+        members.append(rows)
+    return torch.tensor(members, dtype=torch.float64).permute(1, 2, 0)
 
 
 def step_factors(numbers: Tensor, lr_factors: Tensor, taken: int, dtype: torch.dtype) -> Tensor:

@@ -6,8 +6,6 @@ be compiled, or to know about members. Random numbers that a class draws are tor
 such a run cannot be repeated.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 import torch

@@ -1,7 +1,5 @@
 """One run on several devices of this machine: a process for each, and news of them."""
 
-from __future__ import annotations
-
 import logging
 import multiprocessing
 import os
@@ -9,18 +7,10 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
-from torch.multiprocessing import (
-    ProcessExitedException,
-    ProcessRaisedException,
-    get_context,
-    start_processes,
-)
-
-if TYPE_CHECKING:
-    from lightning_fabric import Fabric
+from torch import multiprocessing as mp
 
 POLL_SECONDS = 0.1
 # Nothing of a run can be reached over the network: the processes meet in a file, and talk here.
@@ -29,7 +19,7 @@ LOOPBACK = "lo0" if sys.platform == "darwin" else "lo"
 OnEpoch = Callable[[int, int], None]
 
 
-def start_fabric(device: str, devices: int, double: bool) -> Fabric:
+def start_fabric(device: str, devices: int, double: bool) -> Any:
     """Lightning Fabric on one device, or on this process's one of several.
 
     Autocast is not left to it: its mixed precision would include the last layer.
@@ -58,11 +48,11 @@ def in_processes(work: Callable[[Any, OnEpoch], Any], job: Any, devices: int, on
     Raises:
         ValueError, OSError, MemoryError: of any of the processes, which are ended with it.
     """
-    news, heard = get_context("spawn").SimpleQueue(), {}
+    news, heard = mp.get_context("spawn").SimpleQueue(), {}
     threads = max(1, torch.get_num_threads() // devices)
     with tempfile.TemporaryDirectory(prefix="ncbook-") as folder:
         arguments = (work, job, devices, f"file://{folder}/meeting", threads, news)
-        running = start_processes(
+        running = mp.start_processes(
             _process, arguments, nprocs=devices, join=False, start_method="spawn"
         )
         try:
@@ -70,7 +60,7 @@ def in_processes(work: Callable[[Any, OnEpoch], Any], job: Any, devices: int, on
             while not ended:
                 ended = running.join(timeout=POLL_SECONDS)
                 _listen(news, heard, on_epoch)
-        except (ProcessRaisedException, ProcessExitedException):
+        except (mp.ProcessRaisedException, mp.ProcessExitedException):
             _listen(news, heard, on_epoch)
             if "refused" in heard:
                 raise heard["refused"] from None

@@ -9,9 +9,8 @@ each process's share, and the first process's running statistics are the run's.
 
 import os
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -44,7 +43,6 @@ class _Job:
     dataset: data.Streamed
     logged: frozenset[int]
     checkpoint: Path | None
-    checkpoint_every: int
     device: str
     devices: int
     loaders: int
@@ -57,8 +55,6 @@ def train_streaming(
     *,
     log_epochs: Sequence[int] | None = None,
     checkpoints: str | Path | None = None,
-    checkpoint_every: int = 1,
-    resume: bool = True,
     device: str = "cpu",
     devices: int = 1,
     loaders: int | None = None,
@@ -74,11 +70,10 @@ def train_streaming(
         config: the run.
         dataset: its images, from ``data.load("imagenet:PATH")``.
         log_epochs: epochs to measure at; see ``train_members``.
-        checkpoints: folder for the run's checkpoint; None writes none. It stays there when the run
-            is done, in case its records cannot be stored; then call ``remove_checkpoint``.
-        checkpoint_every: epochs between two checkpoints; one is written after the last epoch, too.
-        resume: go on from the run's checkpoint if there is one. On a CPU the result is, to the bit,
-            that of a run that was not interrupted.
+        checkpoints: folder for the run's checkpoint, one an epoch; None writes none. The run goes
+            on from it: on a CPU the result is, to the bit, that of a run that was not interrupted.
+            It stays there when the run is done, in case its records cannot be stored; then call
+            ``remove_checkpoint``.
         device: ``cpu``, ``cuda`` or ``cuda:N``.
         devices: how many GPUs, or processes on the CPU, share each minibatch.
         loaders: processes a device that decode images; 0 decodes in the training process. By
@@ -97,13 +92,17 @@ def train_streaming(
         MemoryError: a batch does not fit; it says what to make smaller.
     """
     _check(config, dataset, device, devices)
-    check_whole("checkpoint_every", checkpoint_every, 1)
+    logged = frozenset(logged_epochs(log_epochs, config.epochs))
+    path = None
+    if checkpoints is not None:
+        path = checkpoint_path(config, checkpoints)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        load_checkpoint(path, config)  # sets aside, once, what the run cannot go on from
     job = _Job(
         config=config,
         dataset=dataset,
-        logged=frozenset(logged_epochs(log_epochs, config.epochs)),
-        checkpoint=_ready_checkpoint(config, checkpoints, resume),
-        checkpoint_every=checkpoint_every,
+        logged=logged,
+        checkpoint=path,
         device=device,
         devices=devices,
         loaders=max(1, len(os.sched_getaffinity(0)) // devices) if loaders is None else loaders,
@@ -113,19 +112,15 @@ def train_streaming(
     return _train(job, on_epoch) if devices == 1 else in_processes(_train, job, devices, on_epoch)
 
 
-def stream_step_seconds(
-    config: RunConfig, dataset: data.Streamed, device: str = "cpu", devices: int = 1
-) -> float:
+def stream_step_seconds(config: RunConfig, dataset: data.Streamed, device: str = "cpu") -> float:
     """Seconds that one step takes, about: the slower of training and of decoding, each timed on one
     process of one device."""
-    _check(config, dataset, device, devices)
-    loaders = max(1, len(os.sched_getaffinity(0)) // devices)
-    share = replace(config, batch_size=max(2, config.batch_size // devices))
-    run = _Run(_Job(share, dataset, frozenset(), None, 1, device, 1, 0, False))
-    batch = torch.arange(min(share.batch_size, len(dataset.train_y)))
+    _check(config, dataset, device, 1)
+    run = _Run(_Job(config, dataset, frozenset(), None, device, 1, 0, False))
+    batch = torch.arange(min(config.batch_size, len(dataset.train_y)))
     began = time.perf_counter()
     (x,) = run.feed.batches("train", [batch])
-    decoding = (time.perf_counter() - began) / loaders
+    decoding = (time.perf_counter() - began) / len(os.sched_getaffinity(0))
     y = dataset.train_y[batch].to(run.device)
     run.step(x, y, len(batch))
     began = time.perf_counter()
@@ -152,19 +147,6 @@ def _check(config: RunConfig, dataset: data.Streamed, device: str, devices: int)
         raise ValueError(
             f"device {device!r}, devices {devices}: there are {torch.cuda.device_count()} GPUs"
         )
-
-
-def _ready_checkpoint(config: RunConfig, folder: str | Path | None, resume: bool) -> Path | None:
-    """Its path, with nothing there that the run could not go on from."""
-    if folder is None:
-        return None
-    path = checkpoint_path(config, folder)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if resume:
-        load_checkpoint(path, config)
-    else:
-        path.unlink(missing_ok=True)
-    return path
 
 
 def _train(job: _Job, on_epoch: OnEpoch) -> tuple[list[dict], list[dict]]:
@@ -207,8 +189,9 @@ class _Run:
         if job.checkpoint is not None:
             found = load_checkpoint(job.checkpoint, job.config)
         if found is None:
-            with self._timed():
-                self._measure()
+            began = time.perf_counter()
+            self._measure()
+            self.seconds = time.perf_counter() - began
             return
         self.net.load_state_dict(found["net"])
         states = found["optimizer"]  # in an older checkpoint it is one
@@ -219,16 +202,21 @@ class _Run:
         self.epoch, self.history, self.seconds = (found[k] for k in ("epoch", "history", "seconds"))
 
     def advance(self) -> None:
-        """Train one epoch; measure, and write a checkpoint, if it is time to."""
-        job = self.job
-        with self._timed():
-            self._train_epoch()
-            if self.epoch in job.logged and self.diverged is None:
-                self._measure()
-        due = self.epoch % job.checkpoint_every == 0 or self.epoch == job.config.epochs
-        first = self.fabric.global_rank == 0
-        if due and first and job.checkpoint is not None and self.diverged is None:
-            save_checkpoint(job.checkpoint, self._state())
+        """Train one epoch; measure, if it is time to; and write a checkpoint."""
+        job, began = self.job, time.perf_counter()
+        self._train_epoch()
+        if self.epoch in job.logged and self.diverged is None:
+            self._measure()
+        self.seconds += time.perf_counter() - began
+        if self.fabric.global_rank == 0 and job.checkpoint is not None and self.diverged is None:
+            own = {name: getattr(self, name) for name in ("epoch", "history", "seconds")}
+            states = {
+                "config": job.config.identity(),
+                "net": self.net.state_dict(),
+                "optimizer": [optimizer.state_dict() for optimizer in self.optimizers],
+                "order": self.order.get_state(),
+            }
+            save_checkpoint(job.checkpoint, states | own)
 
     def _train_epoch(self) -> None:
         config, samples = self.job.config, len(self.job.dataset.train_y)
@@ -269,12 +257,6 @@ class _Run:
         tensors = [*self.net.parameters(), *slots]
         return bool(torch.stack([t.isfinite().all() for t in tensors]).all())
 
-    @contextmanager
-    def _timed(self) -> Iterator[None]:
-        began = time.perf_counter()
-        yield
-        self.seconds += time.perf_counter() - began
-
     def _measure(self) -> None:
         """Add a record to the history, or end the run if a feature is not finite."""
         values = self.meter.measure()
@@ -282,18 +264,6 @@ class _Run:
             self.diverged = self.epoch
         else:
             self.history.append({"member": 0, "epoch": self.epoch} | values)
-
-    def _state(self) -> dict:
-        """What a checkpoint holds."""
-        return {
-            "config": self.job.config.identity(),
-            "net": self.net.state_dict(),
-            "optimizer": [optimizer.state_dict() for optimizer in self.optimizers],
-            "order": self.order.get_state(),
-            "epoch": self.epoch,
-            "history": self.history,
-            "seconds": self.seconds,
-        }
 
 
 class Loss(nn.Module):
@@ -331,16 +301,13 @@ def build_optimizers(config: RunConfig, net: nn.Module) -> list[torch.optim.Opti
     groups = [decay_groups(part, models.decayed(net)) for part in parts]
     for group in groups[-1] if config.centred_head else ():
         group["centred"] = True
-    pairs = zip(updates, groups, strict=True)
-    return [_build(config, *update, own) for update, own in pairs]
-
-
-def _build(
-    config: RunConfig, name: str, lr: float, momentum: float, decay: float, groups: list[dict]
-) -> torch.optim.Optimizer:
-    if optim.is_own(name):
-        return optim.own.build(name, groups, lr, momentum, decay)
-    share = config.coupled_share if optim.is_mixed(name) else None
-    for_matrices = optim.rule(name).direction in optim.FOR_MATRICES
-    more = (config.vector_lr, config.update_precision) if for_matrices else ()
-    return optim.Optimizer(groups, name, lr, momentum, decay, share, *more)
+    optimizers = []
+    for (name, *numbers), own in zip(updates, groups, strict=True):
+        if optim.is_own(name):
+            optimizers.append(optim.own.build(name, own, *numbers))
+            continue
+        share = config.coupled_share if optim.is_mixed(name) else None
+        for_matrices = optim.rule(name).direction in optim.FOR_MATRICES
+        more = (config.vector_lr, config.update_precision) if for_matrices else ()
+        optimizers.append(optim.Optimizer(own, name, *numbers, share, *more))
+    return optimizers
