@@ -123,11 +123,11 @@ def _train(block: Block, request: tuple[Any, ...], asked: Asked, bar: tqdm) -> d
     """Execute the notebook for a block, again where it fails: it goes on from what is stored. An
     error is that the store or the scheduler is gone, and all other blocks would fail, too."""
     began, ended = time.perf_counter(), bar.n
-    before = store.statuses(asked.results, block.runs)
+    before = asked.statuses(block)
 
     def look() -> None:
         with suppress(OSError):
-            bar.n = ended + len(store.statuses(asked.results, block.runs)) - len(before)
+            bar.n = ended + len(asked.statuses(block)) - len(before)
             bar.refresh()
 
     for tries in range(1, 2 + AGAIN):
@@ -140,7 +140,7 @@ def _train(block: Block, request: tuple[Any, ...], asked: Asked, bar: tqdm) -> d
         if failure.hopeless or tries > AGAIN:
             break
         _write(f"{block.label}: {failure.reason}; trying again ({tries} of {AGAIN})")
-    now = store.statuses(asked.results, block.runs)
+    now = asked.statuses(block)
     left = len(now) < len(block.runs)
     reason = failure.reason if failure else _why_left(block) if left else None
     new = Counter(status for i, status in now.items() if i not in before)
