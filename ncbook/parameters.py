@@ -5,12 +5,13 @@ the tables in the README and the notebook all follow from ``TABLE``. ``python -m
 prints these tables' rows. This module imports nothing that takes time: ``ncbook --help`` shows it.
 """
 
+import ast
 import difflib
 import math
 import os
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from numbers import Integral, Real
@@ -22,9 +23,21 @@ NAME, NUMBER, WHOLE, FLAG = "name", "number", "whole", "flag"
 GRID, TRAINING, PLACE, MEASURING = "Grid", "Training", "Place", "Measuring"
 WORDS = {NAME: "a name", NUMBER: "a number", WHOLE: "a whole number", FLAG: "true or false"}
 NEVER = object()  # not even None
+INJECTED = "# Parameters"  # how papermill begins the cell that it adds
 # What a word in a valid name stands for.
 STANDS_FOR = {"PATH": r"(?s:.*)", "MODULE": r"[A-Za-z_][\w.]*", "CLASS": r"[A-Za-z_]\w*"}
 BOOLEANS = {"true": True, "false": False}
+
+
+class OneLine(Exception):
+    """An error that a notebook shows as one line, without a traceback."""
+
+    def _render_traceback_(self) -> list[str]:
+        return [f"{type(self).__name__}: {self}"]
+
+
+class ParameterError(OneLine, ValueError):
+    """A parameter of a notebook that cannot be used."""
 
 
 def plain(value: Any) -> Any:
@@ -152,7 +165,7 @@ class Row:
     def read(self, value: Any) -> Any:
         """A notebook's or an option's value: a tuple if there may be many, else one value, or None
         if it is empty. Raises ``ValueError`` if it is not of the parameter's kind."""
-        if self.kind in (NAME, FLAG):
+        if self.kind in (NAME, FLAG) and not self.many:
             return None if value in (None, "") else self.read_one(value)
         found = tuple(map(self.read_one, items(value)))
         if self.many:
@@ -293,17 +306,37 @@ FIELDS = {row.field: row for row in TABLE if row.group in (GRID, TRAINING, None)
 AXES = tuple(row for row in FIELDS.values() if row.many)
 
 
-def check_name(name: str) -> None:
+def check_names(cells: Sequence[str], valid: Iterable[str] = BY_NAME) -> None:
+    """``check_name`` of each that papermill has set, in the last cell that it wrote."""
+    injected = [source for source in cells if source.startswith(INJECTED)]
+    body = ast.parse(injected[-1]).body if injected else []
+    lines = [line for line in body if isinstance(line, ast.Assign)]
+    for target in [target for line in lines for target in line.targets]:
+        check_name(target.id, valid)
+
+
+def check_name(name: str, valid: Iterable[str] = BY_NAME) -> None:
     """Raise ``ValueError`` if there is no such parameter, with the one that may be meant."""
-    if name not in BY_NAME:
-        close = difflib.get_close_matches(name, BY_NAME, n=1)
+    valid = [*valid]
+    if name not in valid:
+        close = difflib.get_close_matches(name, valid, n=1)
         hint = f" (did you mean {close[0]!r}?)" if close else ""
-        raise ValueError(f"unknown parameter {name!r}{hint}; valid: {', '.join(BY_NAME)}")
+        raise ValueError(f"unknown parameter {name!r}{hint}; valid: {', '.join(valid)}")
 
 
 def read(given: Mapping[str, Any]) -> dict[str, Any]:
     """All parameters as ``Row.read`` has them; one that is not given is empty."""
     return {name: row.read(given.get(name)) for name, row in BY_NAME.items()}
+
+
+def device_named(device: str | None, gpus: int) -> str:
+    """``cpu``, ``cuda`` or ``cuda:N``, of so many GPUs; empty: a GPU if there is one. Raises
+    ``ValueError`` for another name, with those that are valid."""
+    valid = ["cpu", *(["cuda"] if gpus else []), *(f"cuda:{i}" for i in range(gpus))]
+    device = device or ("cuda" if gpus else "cpu")
+    if device not in valid:
+        raise ValueError(f"unknown device {device!r}; valid here: {', '.join(valid)}")
+    return device
 
 
 def shown_names(row: Row) -> tuple[str, ...]:

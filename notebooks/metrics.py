@@ -1090,6 +1090,44 @@ gap = max(abs(value / raw[key] - 1) for key, value in streamed.items())
 display(Markdown(f"Largest relative difference from one call: {gap:.0e}."))
 
 # %% [markdown]
+# ## The same metrics in other libraries
+#
+# Two public libraries measure neural collapse from features:
+# [kowalski 0.0.2](https://pypi.org/project/kowalski/0.0.2/) and
+# [neural-collapse, commit c05a0b8](https://github.com/rhubarbwu/neural-collapse/tree/c05a0b80d6bc6e8e2e102f2180f1f33b2c9605fd).
+# What is equal here agrees to a relative 1e-6, on the features of a trained network, with classes
+# of equal and of unequal size (`tests/test_metrics_peers.py`).
+#
+# | here | kowalski | neural-collapse |
+# |---|---|---|
+# | NC1 | `within_class_variability`: another quantity, see below | `covariance_ratio`: equal |
+# | NC2 | – | `simplex_etf_error` of $M$: equal |
+# | NC2n | – | `mean_norms`: equal, after std/mean |
+# | NC2a | – | `kernel_stats`: of distances, not of cosines |
+# | NC2W | `classifier_etf_convergence`: equal | `simplex_etf_error` of $W$: equal |
+# | NC2M | `self_duality`: equal, with this book's $\mu_G$ | `self_duality_error`: equal |
+# | NC3 | – | `distance_norms`: each row scaled alone |
+# | NC4 | – | `clf_ncc_agreement`: equal, without a bias |
+# | quotient | – | `covariance_ratio`, `"quotient"`: equal |
+# | CDNV | `class_distance_normalized_variance`: equal | `variability_cdnv`: equal |
+# | effective rank | `rankme`: not centred, 1e-6 added to each share | – |
+#
+# NC0 and the metrics without the gauge are in neither. The effective rank is one of a layer
+# (`ncbook.measure`): $\exp(-\sum_i q_i \log q_i)$, with $q_i$ the shares of the singular values of
+# the centred features in their sum. Three differences can mislead:
+#
+# - **NC3 has two meanings.** What both libraries call self-duality (`nc3_dual_err` in the README of
+#   the second) compares $W M^\top$ with the simplex, as Zhu et al. {cite}`zhu2021` do. That is NC2M
+#   here. NC3 here compares $W$ with $M$, as Papyan et al. {cite}`papyan2020` do.
+# - **kowalski's NC1 depends on the number of samples.** It cites Zhu et al., whose code has the
+#   $\Sigma_B$ of this book. But kowalski's sums the scatter of all samples about their mean, and
+#   divides by $K$. So it returns $\operatorname{Tr}(\Sigma_W \Sigma_T^\dagger)/N$, with $\Sigma_T$
+#   the total scatter, as in {eq}`total`. Count each sample twice, and it halves.
+# - **The global mean.** By default kowalski centres by the mean of all samples, as the
+#   [code of Zhu et al.](https://github.com/tding1/Neural-Collapse) does; this book and
+#   neural-collapse by the mean of the class means. If classes differ in size, so do the results.
+
+# %% [markdown]
 # ## What was shown
 #
 # - Collapse is five properties, and a network can have some without the others. NC1 to NC3

@@ -10,7 +10,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "ncbook"
 FLOORS = (
     *[{"files", "paths", "private", "text"}],
-    *[{"notices", "parameters"}],
+    *[{"notices", "own", "parameters"}],
     *[{"metrics", "optim", "models", "data", "theory", "stats"}],
     *[{"train", "store", "measure"}],
     *[{"sweep", "cli"}],

@@ -222,7 +222,7 @@ REFUSED = {
     "nowhere:X": "optimizer 'nowhere:X' cannot be imported (ModuleNotFoundError: No module named",
     "torch.optim:Nobody": "optimizer 'torch.optim:Nobody' is not a class derived from torch.optim",
     "torch.nn:Linear": "optimizer 'torch.nn:Linear' is not a class derived from torch.optim.Opti",
-    "__main__:Mine": "optimizer '__main__:Mine' cannot be imported by the processes that train: wr",
+    "__main__:Mine": "optimizer '__main__:Mine' cannot be imported by other processes: write th",
     "ncbook.optim:Optimizer": "ncbook.optim:Optimizer cannot train a matrix and a vector (TypeErr",
     "torch.optim:LBFGS": "torch.optim:LBFGS cannot train a matrix and a vector (TypeError: LBFGS.s",
     "torch.optim:Muon": "torch.optim:Muon cannot train a matrix and a vector (ValueError: Muon onl",

@@ -1,6 +1,6 @@
 """The lines of a shell that pages show: what each papermill line among them asks for is accepted by
-the sweep notebook. They are run, loops and functions and all, with a stand-in for papermill that
-says what it was called with."""
+the notebook that it names. They are run, loops and functions and all, with a stand-in for papermill
+that says what it was called with."""
 
 import ast
 import re
@@ -16,12 +16,17 @@ from click.testing import CliRunner
 from IPython.display import Markdown
 from PIL import Image
 
-from ncbook import figures, store, sweep
+from ncbook import figures, measure, store, sweep
 from ncbook.pages import claims
 from ncbook.sweep import request
 
 ROOT = Path(__file__).parents[1]
-SWEEP = "notebooks/sweep.ipynb"
+SWEEP, MEASURE = "notebooks/sweep.ipynb", "notebooks/measure.ipynb"
+VALID = {SWEEP: sweep.PARAMETERS, MEASURE: measure.PARAMETERS}
+READ = {
+    SWEEP: lambda parameters: request.read(parameters).configs,
+    MEASURE: lambda parameters: [measure.asked(parameters)],
+}
 BLOCK = re.compile(r"^ *```bash\n(.*?)^ *```", re.DOTALL | re.MULTILINE)
 # A call's words end in zero bytes, the call itself in a line of its own.
 STAND_IN = r"""papermill() { printf '%s\0' "$@"; printf '\n'; }"""
@@ -37,13 +42,12 @@ def calls(lines):
 
 
 def parameters_of(call, monkeypatch):
-    """What papermill's own command line makes of such words."""
+    """The notebook, and what papermill's own command line makes of such words."""
     asked = {}
     monkeypatch.setattr(papermill.cli, "execute_notebook", lambda **given: asked.update(given))
     result = CliRunner().invoke(papermill.cli.papermill, call)
     assert result.exit_code == 0, result.output
-    assert asked["input_path"] == SWEEP
-    return asked["parameters"]
+    return asked["input_path"], asked["parameters"]
 
 
 def make_folders(name):
@@ -56,15 +60,16 @@ def make_folders(name):
 
 
 def check(blocks, monkeypatch, folder):
-    """The configs that the papermill lines of some blocks ask for, none of which is refused."""
+    """The configs that the papermill lines of some blocks ask for, or a network to measure: none
+    of which is refused."""
     monkeypatch.chdir(folder)
     monkeypatch.setenv("NCBOOK_DATA", str(folder))
     configs = []
     for call in [call for block in blocks for call in calls(block)]:
-        parameters = parameters_of(call, monkeypatch)
-        assert set(parameters) <= set(sweep.PARAMETERS), shlex.join(call)
+        notebook, parameters = parameters_of(call, monkeypatch)
+        assert set(parameters) <= set(VALID[notebook]), shlex.join(call)
         make_folders(parameters.get("dataset", ""))
-        configs += request.read(parameters).configs
+        configs += READ[notebook](parameters)
     return configs
 
 

@@ -15,6 +15,8 @@ from ncbook.figures.display import (
     start_chapter,
     with_lines,
 )
+from ncbook.figures.layers import by_layer
+from ncbook.figures.network import cosines, in_words, metrics_table, spectrum
 from ncbook.figures.plots import (
     X_LABELS,
     against,

@@ -92,6 +92,8 @@ def measure(
     check_whole("batch_size", batch_size, 1)
     if tokens not in of_model.TOKENS:
         raise ValueError(f"tokens must be {' or '.join(of_model.TOKENS)}, got {tokens!r}")
+    if isinstance(layers, str):
+        raise ValueError(f"layers must be a list of names, got {layers!r}")
     loaders = [loader_of("data", data, batch_size)] * 2
     loaders += [] if test_data is None else [loader_of("test_data", test_data, batch_size)]
     model = _plain(model)

@@ -19,9 +19,9 @@ To add an optimizer: its direction here, a row of ``OPTIMIZERS``, its name in ``
 a grid in ``ncbook.sweep.grids``, a colour in ``ncbook.figures.style``, and a test.
 """
 
+from ncbook.optim import own
 from ncbook.optim.entries import ADAM_BETA2, NUMBERS
 from ncbook.optim.matrices import orthogonalised
-from ncbook.optim.own import is_own
 from ncbook.optim.rules import (
     FOR_MATRICES,
     OPTIMIZERS,
@@ -34,3 +34,4 @@ from ncbook.optim.rules import (
 )
 from ncbook.optim.steps import Factors, clipped, init_state, needs_refresh, refresh, update
 from ncbook.optim.torch_optimizer import Optimizer
+from ncbook.own import is_own

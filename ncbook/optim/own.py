@@ -1,50 +1,25 @@
 """A reader's own optimizer, named ``MODULE:CLASS``: a class with the interface of ``torch.optim``.
 
-MODULE is installed, or is a file ``MODULE.py`` in the folder where the sweep was started. The class
-is made as ``CLASS(params, lr=..., momentum=..., weight_decay=...)``. Where it takes ``betas`` and
-no ``momentum``, the momentum is the first of them, and the others keep their defaults. What it does
-with its weight decay, coupled or decoupled, is not known here.
+``ncbook.own`` finds it. It is made as ``CLASS(params, lr=..., momentum=..., weight_decay=...)``.
+Where it takes ``betas`` and no ``momentum``, the momentum is the first of them, and the others keep
+their defaults. What it does with its weight decay, coupled or decoupled, is not known here.
 """
 
 import hashlib
-import importlib
 import inspect
-import os
 import sys
-from collections.abc import Callable, Iterable, Mapping
-from functools import cache, partial
+from collections.abc import Iterable, Mapping
+from functools import cache
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import torch
 from torch import nn
 
-from ncbook import text
+from ncbook import own, text
 
 SOURCE_DIGITS = 16  # hexadecimal, of a fingerprint
 TRIED = ((3, 2), (3,))  # shapes of the parameters that a class is tried on
-MAIN = "__main__"
-_folders: set[Path] = set()  # from which modules may be imported, next to Python's own
-_sources: dict[str, bytes] = {}  # of the modules in these folders, as they were read last
-
-
-def is_own(name: object) -> bool:
-    """Whether an optimizer's name is one of a reader's own class."""
-    return ":" in str(name)
-
-
-def in_folder(folder: str, function: Callable, *arguments: Any, **options: Any) -> Any:
-    """Call a function where modules in this folder, too, can be imported."""
-    _folders.add(Path(folder))
-    if folder not in sys.path:
-        sys.path.append(folder)
-    return function(*arguments, **options)
-
-
-def from_here(function: Callable) -> Callable:
-    """The function, so that it finds the modules in this process's folder in other processes."""
-    return partial(in_folder, os.getcwd(), function)
 
 
 def load_class(name: str) -> type[torch.optim.Optimizer]:
@@ -53,44 +28,19 @@ def load_class(name: str) -> type[torch.optim.Optimizer]:
     Raises:
         ValueError: it cannot be imported, or is not derived from ``torch.optim.Optimizer``.
     """
-    module, _, attribute = name.partition(":")
-    if module == MAIN:
-        raise ValueError(
-            f"optimizer {name!r} cannot be imported by the processes that train: write the class "
-            "to a file MODULE.py and name it MODULE:CLASS"
-        )
-    try:
-        found = getattr(in_folder(os.getcwd(), _imported, module), attribute, None)
-    except (Exception, SystemExit) as error:  # a module may raise anything
-        said = text.line(f"{type(error).__name__}: {error}")
-        raise ValueError(
-            f"optimizer {name!r} cannot be imported ({said}); valid: MODULE:CLASS, where MODULE is "
-            f"installed or {Path.cwd()} has a file MODULE.py"
-        ) from None
+    found = own.load(name, "optimizer", "CLASS")
     if not (isinstance(found, type) and issubclass(found, torch.optim.Optimizer)):
         raise ValueError(
             f"optimizer {name!r} is not a class derived from torch.optim.Optimizer"
-            + (f": {module} has no {attribute!r}" if found is None else "")
+            + (": {} has no {!r}".format(*name.split(":")) if found is None else "")
         )
     return found
-
-
-def _imported(name: str) -> ModuleType:
-    importlib.invalidate_caches()  # the file may be newer than Python's list of the folder
-    module = importlib.import_module(name)
-    file = getattr(module, "__file__", None)
-    if file and Path(file).parent in _folders:
-        source = Path(file).read_bytes()
-        if _sources.get(name) != source:  # imported by someone else, perhaps before a change
-            exec(compile(source, file, "exec"), vars(module))
-            _sources[name] = source
-    return module
 
 
 def fingerprint(names: Iterable[str | None]) -> str | None:
     """A hash of the files that define the classes among these names, and their bases; None if
     there are none. So a changed file means other runs."""
-    classes = [load_class(name) for name in names if name and is_own(name)]
+    classes = [load_class(name) for name in names if name and own.is_own(name)]
     bases = [base for found in classes for base in found.__mro__ if _is_theirs(base)]
     digest = hashlib.sha256(b"\0".join(map(_source, bases)))
     return digest.hexdigest()[:SOURCE_DIGITS] if classes else None

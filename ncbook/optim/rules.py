@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from ncbook.optim.own import is_own
+from ncbook.own import is_own
 
 
 class Rule(NamedTuple):

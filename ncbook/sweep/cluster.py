@@ -17,6 +17,7 @@ import dask
 import torch
 
 from ncbook import __version__, private, text
+from ncbook.parameters import OneLine
 
 CONNECT_SECONDS = 5.0  # to a scheduler
 WORKERS_SECONDS = 10.0  # for a scheduler's first worker
@@ -46,11 +47,8 @@ ADDRESS = re.compile(r"(tcp|tls)://([^\s:/]+|\[[0-9a-fA-F:.]+\]):\d+")
 LOGGERS = ("distributed", "distributed.client", "tornado", "tornado.application", "asyncio")
 
 
-class SweepError(RuntimeError):
-    """A sweep that cannot begin or go on; a notebook shows its one line and no traceback."""
-
-    def _render_traceback_(self) -> list[str]:
-        return [f"{type(self).__name__}: {self}"]
+class SweepError(OneLine, RuntimeError):
+    """A sweep that cannot begin or go on."""
 
 
 class Workers(NamedTuple):

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from dask.system import cpu_count
 
-from ncbook import data, models, optim, store, train
+from ncbook import data, models, own, store, train
 from ncbook.sweep import cluster, leases, tasks
 from ncbook.sweep.cluster import SweepError
 from ncbook.sweep.machine import check_memory, gpu_count, provenance
@@ -129,7 +129,7 @@ def estimate_seconds(
     if scheduler:
         with cluster.joined(scheduler) as client:
             arguments = (configs, cluster.device_in_worker(device), workers)
-            there = optim.own.from_here(estimate_seconds)
+            there = own.from_here(estimate_seconds)
             return client.submit(there, *arguments, pure=False).result()
     parts = chunks(configs, workers)
     dataset = load_data(configs[0], device)
@@ -210,7 +210,7 @@ def run(
         with _one_line_errors(results):
             made, at_once, place = _trainers(todo, device, workers, scheduler, results)
             with made as client, tasks.progress_bar(len(todo), progress) as advance:
-                there = optim.own.from_here(partial(task, **place))
+                there = own.from_here(partial(task, **place))
                 train_parts = partial(tasks.train_chunks, client, there)
                 for outcome in _outcomes(todo, at_once, train_parts, results, lacking, advance):
                     trained.update(outcome.trained)

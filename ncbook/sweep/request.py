@@ -4,7 +4,6 @@ papermill accepts a misspelt name, hands ``-p lrs '[1e-3]'`` over as a string, a
 values; so the notebook passes everything through ``check``.
 """
 
-import ast
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,7 +13,7 @@ import pandas as pd
 import torch
 
 from ncbook import data, optim, parameters, store, text
-from ncbook.parameters import AXES, BY_NAME, FIELDS
+from ncbook.parameters import AXES, BY_NAME, FIELDS, ParameterError, device_named
 from ncbook.sweep.cluster import SweepError, scheduler_workers
 from ncbook.sweep.engine import (
     check_layers,
@@ -29,16 +28,9 @@ from ncbook.train import RunConfig, check_samples
 
 PARAMETERS = tuple(BY_NAME)
 OPTIMIZER = "adamw"  # if none is asked for
-INJECTED = "# Parameters"  # how papermill begins the cell that it adds
 # The parameters that users set, and that decide a run's result, by field.
 OF_RUN = {field: row for field, row in FIELDS.items() if row.group}
 SAID = ("optimizer", "dataset", "model", "epochs", "batch_size")  # in a description's first lines
-
-
-class ParameterError(ValueError):
-    """A parameter that cannot be used; a notebook shows its one line and no traceback."""
-
-    _render_traceback_ = SweepError._render_traceback_
 
 
 @dataclass(frozen=True)
@@ -68,8 +60,7 @@ def check(namespace: Mapping[str, Any]) -> Request:
         ParameterError: one line that names the value, and what is valid.
     """
     try:
-        for name in _injected_names(namespace.get("In", ())):
-            parameters.check_name(name)
+        parameters.check_names(namespace.get("In", ()))
         request = read(namespace)
         first = request.configs[0]
         check_samples(first, load_data(first, "cpu" if request.scheduler else request.device))
@@ -77,13 +68,6 @@ def check(namespace: Mapping[str, Any]) -> Request:
     except (ValueError, OSError, data.DataNotFoundError, SweepError) as error:
         raise ParameterError(str(error)) from None
     return request
-
-
-def _injected_names(cells: Sequence[str]) -> list[str]:
-    """The names that papermill has set, in the last cell that it wrote."""
-    injected = [source for source in cells if source.startswith(INJECTED)]
-    body = ast.parse(injected[-1]).body if injected else []
-    return [target.id for line in body if isinstance(line, ast.Assign) for target in line.targets]
 
 
 def read(namespace: Mapping[str, Any]) -> Request:
@@ -110,21 +94,12 @@ def _place(device: str | None, workers: int | None, scheduler: str | None) -> tu
     """Device and number of workers, here or of a scheduler."""
     BY_NAME["workers"].check(workers)
     if scheduler is None:
-        device = _device(device, torch.cuda.device_count())
+        device = device_named(device, torch.cuda.device_count())
         return device, workers or default_workers(device)
     if workers is not None:
         raise ValueError(f"workers must be empty where a scheduler has its own, got {workers}")
     offer = scheduler_workers(scheduler)
-    return _device(device, min(offer.gpus, 1)), offer.count
-
-
-def _device(device: str | None, gpus: int) -> str:
-    """``cpu``, ``cuda`` or ``cuda:N``; empty: a GPU if there is one."""
-    valid = ["cpu", *(["cuda"] if gpus else []), *(f"cuda:{i}" for i in range(gpus))]
-    device = device or ("cuda" if gpus else "cpu")
-    if device not in valid:
-        raise ValueError(f"unknown device {device!r}; valid here: {', '.join(valid)}")
-    return device
+    return device_named(device, min(offer.gpus, 1)), offer.count
 
 
 def describe(request: Request) -> str:

@@ -1,0 +1,456 @@
+"""A user's network and data: checkpoints of every form, and each mistake as one line."""
+
+import argparse
+import sys
+import textwrap
+from collections import OrderedDict
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+from torchvision.models import resnet18
+from torchvision.transforms import v2
+
+from ncbook import data, models
+from ncbook.measure import PARAMETERS, asked, inputs, loading, prepare, request
+from ncbook.metrics import nc_metrics
+from ncbook.parameters import ParameterError
+
+CLASSES = 3
+MINE = """
+    from torch import nn
+
+    NUMBER = 5
+
+    def net(num_classes=10):
+        return nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.ReLU(), nn.Linear(8, num_classes))
+
+    def fixed():
+        return net(3)
+
+    def fails():
+        raise RuntimeError("no such GPU")
+"""
+
+
+@pytest.fixture
+def mine(tmp_path, monkeypatch):
+    """A module of the current folder, which no other test imports."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    name = f"nets_{tmp_path.name.replace('-', '_')}"
+    (tmp_path / f"{name}.py").write_text(textwrap.dedent(MINE))
+    yield name
+    sys.modules.pop(name, None)
+
+
+def saved(folder, content, name="net.pt"):
+    torch.save(content, folder / name)
+    return str(folder / name)
+
+
+@pytest.fixture(scope="module")
+def net():
+    torch.manual_seed(7)
+    return models.build("mlp", CLASSES, width=1 / 8)
+
+
+def load(path, **options):
+    return loading.load_model("mlp", path, **dict(width=1 / 8) | options)
+
+
+def prefixed(prefix, state):
+    return {prefix + name: tensor for name, tensor in state.items()}
+
+
+# ------------------------------------------------------------ checkpoints
+
+WRAPPED = {
+    "plain": lambda state: state,
+    **{key: lambda state, key=key: {"epoch": 3, key: state} for key in loading.KEYS},
+    "twice": lambda state: {"model": {"state_dict": state}, "optimizer": {"state": {}}},
+    "data parallel": lambda state: prefixed("module.", state),
+    "compiled": lambda state: prefixed("_orig_mod.", state),
+    "compiled, parallel": lambda state: {"model": prefixed("module._orig_mod.", state)},
+    "parallel, compiled": lambda state: prefixed("_orig_mod.module.", state),
+    "a part compiled": lambda state: {
+        name.replace("body.", "body._orig_mod."): tensor for name, tensor in state.items()
+    },
+    "lightning": lambda state: {
+        "state_dict": prefixed("model.", state) | {"criterion.weight": torch.ones(CLASSES)},
+        "pytorch-lightning_version": "2.5.0",
+        "hyper_parameters": {"lr": 0.1},
+    },
+    "lightning, compiled net": lambda state: {"state_dict": prefixed("net._orig_mod.", state)},
+    "double": lambda state: {
+        name: t.double() if t.is_floating_point() else t for name, t in state.items()
+    },
+    "no counters": lambda state: {k: t for k, t in state.items() if "num_batches" not in k},
+}
+
+
+@pytest.mark.parametrize("form", WRAPPED)
+def test_a_checkpoint_of_this_form_is_read(net, tmp_path, form):
+    found = load(saved(tmp_path, WRAPPED[form](net.state_dict())))
+    assert not found.training
+    for (name, theirs), (other, ours) in zip(
+        net.named_parameters(), found.named_parameters(), strict=True
+    ):
+        assert name == other
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=0)
+
+
+def test_what_torchs_own_wrappers_save(net, tmp_path):
+    average = torch.optim.swa_utils.AveragedModel(net)
+    for wrapped in (nn.DataParallel(net), torch.compile(net), average):
+        found = load(saved(tmp_path, wrapped.state_dict()))
+        torch.testing.assert_close(found.fc.weight, net.fc.weight, rtol=0, atol=0)
+
+
+def test_safetensors_are_read(net, tmp_path):
+    theirs = pytest.importorskip("safetensors.torch", reason="safetensors is not installed")
+    theirs.save_file(net.state_dict(), tmp_path / "net.safetensors")
+    found = load(str(tmp_path / "net.safetensors"))
+    torch.testing.assert_close(found.fc.weight, net.fc.weight, rtol=0, atol=0)
+
+
+def test_safetensors_without_the_package_is_one_line(net, tmp_path, monkeypatch):
+    (tmp_path / "net.safetensors").write_bytes(b"")
+    monkeypatch.setitem(sys.modules, "safetensors.torch", None)
+    with pytest.raises(ValueError, match=r"reading it needs the package safetensors \(pip install"):
+        load(str(tmp_path / "net.safetensors"))
+
+
+def test_a_network_without_a_checkpoint_has_random_weights_and_the_classes_asked_for():
+    first, second = (load("", num_classes=4) for _ in range(2))
+    assert first.fc.out_features == 4
+    assert not torch.equal(first.fc.weight, second.fc.weight)
+
+
+def test_images_of_another_number_of_channels_than_the_checkpoints(tmp_path):
+    colour = models.build("resnet9", CLASSES, 3, width=1 / 64)
+    path = saved(tmp_path, colour.state_dict())
+    found = loading.load_model("resnet9", path, input_shape=(1, 32, 32), width=1 / 64)
+    assert found(torch.zeros(1, 3, 32, 32)).shape == (1, CLASSES)
+
+
+# ------------------------------------------------------------ networks
+
+
+def test_a_torchvision_network_has_the_checkpoints_classes(tmp_path):
+    theirs = resnet18(num_classes=CLASSES).eval()
+    found = loading.load_model("torchvision:resnet18", saved(tmp_path, theirs.state_dict()))
+    x = torch.randn(2, 3, 32, 32)
+    torch.testing.assert_close(found(x), theirs(x), rtol=0, atol=0)
+
+
+def test_a_vision_transformer_of_torchvision_takes_the_datas_size():
+    with torch.device("meta"):
+        found = loading.load_model("torchvision:vit_b_16", input_shape=(3, 32, 32))
+    assert found.image_size == 32
+
+
+def test_a_readers_function(mine, tmp_path):
+    state = loading.load_model(f"{mine}:net", num_classes=4).state_dict()
+    found = loading.load_model(f"{mine}:net", saved(tmp_path, state), 7)
+    assert found[-1].out_features == 4  # as the file says
+    assert loading.load_model(f"{mine}:fixed", num_classes=7)[-1].out_features == 3
+    assert isinstance(loading.load_model("torch.nn:Identity"), nn.Identity)
+
+
+# ------------------------------------------------------------ mistakes
+
+
+def one_line(function, *arguments, **options):
+    with pytest.raises(ValueError) as error:  # noqa: PT011
+        function(*arguments, **options)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("resnet19", "unknown model 'resnet19'; valid: mlp, resnet9, vgg9, vit, resnet50, torchv"),
+        ("ufm", "unknown model 'ufm'; valid: mlp, "),
+        ("torchvision:resnet19", "such as resnet18"),
+        ("torchvision:fcn_resnet50", "valid: torchvision:NAME with one of torchvision's"),
+        ("nowhere:net", "model 'nowhere:net' cannot be imported (ModuleNotFoundError"),
+        ("{mine}:nothing", "must be a function or a class, and is nothing"),
+        ("{mine}:NUMBER", "must be a function or a class, and is int"),
+        ("{mine}:fails", "cannot be built (RuntimeError: no such GPU)"),
+        ("collections:OrderedDict", "must return an nn.Module, got OrderedDict"),
+        ("torch.nn:Linear", "cannot be built (TypeError: "),
+        ("__main__:net", "cannot be imported by other processes: write the function to a file"),
+    ],
+)
+def test_a_network_that_cannot_be_built(mine, name, words):
+    assert words in one_line(loading.load_model, name.format(mine=mine))
+
+
+def test_a_width_that_the_network_does_not_take_is_refused():
+    for wrong in ({"width": 1 / 8}, {"depth": 3}):
+        message = one_line(loading.load_model, "torchvision:resnet18", **wrong)
+        assert message == (
+            "width and depth are for mlp, resnet9, vgg9, vit, resnet50, and not for "
+            "'torchvision:resnet18'"
+        )
+
+
+def write(path, content):
+    path.write_bytes(content)
+    return str(path)
+
+
+def half(path):
+    content = Path(path).read_bytes()
+    return write(Path(path), content[: len(content) // 2])
+
+
+def scripted(path):
+    with pytest.warns(FutureWarning):
+        torch.jit.script(nn.Linear(2, 2)).save(path)
+    return str(path)
+
+
+UNREADABLE = {
+    "missing": (lambda folder, net: str(folder / "no.pt"), "no.pt': no such file"),
+    "folder": (lambda folder, net: str(folder), ": a folder"),
+    "text": (lambda folder, net: write(folder / "a", b"hello"), "not a file of tensors that"),
+    "empty": (lambda folder, net: write(folder / "a", b""), "not a file of tensors that"),
+    "half": (
+        lambda folder, net: half(saved(folder, net.state_dict())),
+        "not a file of tensors that",
+    ),
+    "module": (lambda folder, net: saved(folder, net), ".networks.Classifier), and to"),
+    "arguments": (
+        lambda folder, net: saved(folder, {"model": net.state_dict(), "a": argparse.Namespace()}),
+        "more than tensors in it (argparse.Namespace), and to read that would run code; save the",
+    ),
+    "script": (lambda folder, net: scripted(folder / "a"), "a TorchScript program; save the"),
+    "no state": (
+        lambda folder, net: saved(folder, {"epoch": 1, "best": 0.5, "lr": 1, "seed": 0}),
+        "no state dict in it, but a dict of epoch, best, lr, ...; valid: model.state_dict(), alone",
+    ),
+    "tensor": (lambda folder, net: saved(folder, torch.ones(3)), "no state dict in it, but Tensor"),
+    "nothing": (lambda folder, net: saved(folder, {}), "no state dict in it, but a dict of noth"),
+    "not safe": (
+        lambda folder, net: write(folder / "a.safetensors", b"junk" * 9),
+        "not a file of tensors",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", UNREADABLE)
+def test_a_file_that_is_no_checkpoint(net, tmp_path, case):
+    make, words = UNREADABLE[case]
+    message = one_line(load, make(tmp_path, net))
+    assert message.startswith("checkpoint '")
+    assert words in message
+
+
+def without(name):
+    return lambda state: {k: v for k, v in state.items() if not k.startswith(name)}
+
+
+NOT_OF_IT = {
+    "missing": (without("fc."), {}, "2 missing (fc.weight, fc.bias)"),
+    "unexpected": (lambda s: s | {"a": s["fc.bias"], "b": s["fc.bias"]}, {}, "2 unexpected (a, b)"),
+    "both": (
+        lambda s: without("body.")(s) | {"extra": torch.ones(1)},
+        {},
+        "15 missing (body.1.weight, body.2.weight, body.2.bias, ...) and 1 unexpected (extra)",
+    ),
+    "width": (lambda s: s, {"width": 1 / 4}, "body.1.weight is (16, 64) in the file and (32, 64)"),
+    "depth": (lambda s: s, {"depth": 2}, "unexpected (body.7.weight, "),
+    "input": (lambda s: s, {"input_shape": (1, 9, 9)}, "is (16, 64) in the file and (16, 81)"),
+}
+
+
+@pytest.mark.parametrize("case", NOT_OF_IT)
+def test_a_checkpoint_of_another_network(net, tmp_path, case):
+    change, options, words = NOT_OF_IT[case]
+    message = one_line(load, saved(tmp_path, change(OrderedDict(net.state_dict()))), **options)
+    assert "net.pt' is not of mlp" in message
+    assert words in message
+
+
+def test_a_function_that_takes_no_num_classes_says_that_shapes_differ(mine, tmp_path):
+    path = saved(tmp_path, loading.load_model(f"{mine}:net", num_classes=4).state_dict())
+    message = one_line(loading.load_model, f"{mine}:fixed", path)
+    assert "3.weight is (4, 8) in the file and (3, 8) in the network" in message
+
+
+# ------------------------------------------------------------ data
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    """``PATH`` of images of three colours, 8 to train and 4 to test of each."""
+    folder, rng = tmp_path_factory.mktemp("images"), np.random.default_rng(3)
+    for part, count in (("train", 8), ("val", 4)):
+        for channel, name in enumerate(("red", "green", "blue")):
+            (folder / part / name).mkdir(parents=True)
+            for i in range(count):
+                pixels = rng.integers(0, 120, (40, 40, 3), dtype=np.uint8)
+                pixels[..., channel] += 100
+                Image.fromarray(pixels).save(folder / part / name / f"{i}.png")
+    return folder
+
+
+def joined(batches):
+    return [torch.cat(parts) for parts in zip(*batches, strict=True)]
+
+
+def test_batches_are_the_normalised_images_each_time(images):
+    source = inputs.load_data(f"folder:{images}", image_size=32)
+    assert source.dataset.train_x.dtype == torch.uint8
+    batches = source.batches("train", 7)
+    assert [len(x) for x, _ in batches] == [7, 7, 7, 3]
+    assert len(batches) == 4
+    for _ in range(2):
+        x, y = joined(batches)
+        torch.testing.assert_close(x, source.dataset.inputs(source.dataset.train_x), rtol=0, atol=0)
+        assert y.tolist() == source.dataset.train_y.tolist()
+    assert x.mean((0, 2, 3)).abs().max() < 1e-5
+    assert len(joined(source.batches("test", 5))[0]) == 12
+
+
+def test_a_tree_of_images_is_read_batch_by_batch(images):
+    source = inputs.load_data(f"imagenet:{images}", image_size=32)
+    x, y = joined(source.batches("test", 5))
+    whole = torch.stack([source.dataset.image("test", i) for i in range(12)])
+    torch.testing.assert_close(x, source.dataset.inputs(whole), rtol=0, atol=0)
+    assert y.tolist() == [0] * 4 + [1] * 4 + [2] * 4
+    assert source.input_shape == (3, 32, 32)
+
+
+def test_imagenets_constants_are_torchvisions(images):
+    source = inputs.load_data(f"folder:{images}", image_size=32, normalise="imagenet")
+    found, _ = next(iter(source.batches("train", 6)))
+    mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+    theirs = v2.Normalize(mean, std)(source.dataset.train_x[:6] / 255)
+    torch.testing.assert_close(found, theirs)
+
+
+def test_images_that_have_their_own_size_are_resized_in_each_batch():
+    source = inputs.load_data("digits", image_size=32)
+    assert source.dataset.train_x.shape[1:] == (1, 8, 8)
+    found, _ = next(iter(source.batches("train", 9)))
+    whole = data.load("digits", image_size=32)
+    torch.testing.assert_close(found, whole.train_x[:9])
+    assert source.input_shape == (1, 32, 32)
+
+
+def test_a_grey_image_becomes_three_channels_and_three_their_mean(images):
+    grey = inputs.load_data("digits").for_network(nn.Conv2d(3, 4, 3))
+    x, _ = next(iter(grey.batches("train", 4)))
+    assert x.shape == (4, 3, 8, 8)
+    assert torch.equal(x[:, 0], x[:, 2])
+    colour = inputs.load_data(f"folder:{images}")
+    before, _ = next(iter(colour.batches("train", 4)))
+    after, _ = next(iter(colour.for_network(nn.Conv2d(1, 4, 3)).batches("train", 4)))
+    torch.testing.assert_close(after, before.mean(1, keepdim=True))
+    with pytest.raises(ValueError, match=r"^the network's first convolution takes 4 channels, and"):
+        colour.for_network(nn.Conv2d(4, 4, 3))
+
+
+# ------------------------------------------------------------ parameters
+
+
+def test_an_empty_parameter_has_its_default():
+    given = asked(dict.fromkeys(PARAMETERS, ""))
+    assert given["batch_size"] == 256
+    assert given["tokens"] == "mean"
+    assert given["model"] is None
+    assert asked({"model": "mlp", "layers": "[body.3, body.6]"})["layers"] == ("body.3", "body.6")
+
+
+WRONG = {
+    "misspelt": (
+        {"In": ["# Parameters\nchekpoint = 'a'"]},
+        "unknown parameter 'chekpoint' (did you",
+    ),
+    "no model": ({"dataset": "digits"}, "dataset is 'digits', but model is empty; valid: mlp, "),
+    "tokens": ({"model": "mlp", "tokens": "last"}, "unknown tokens 'last'; valid: mean, class"),
+    "batch": ({"model": "mlp", "batch_size": 0}, "batch_size must be a whole number >= 1, got 0"),
+    "side": ({"model": "mlp", "image_size": 2000}, "image_size must be at most 1024, got 2000"),
+    "normalise": (
+        {"model": "mlp", "normalise": "x"},
+        "unknown normalise 'x'; valid: dataset, imag",
+    ),
+    "data": ({"model": "mlp", "dataset": "digitz"}, "unknown dataset 'digitz'; valid: digits, "),
+    "ufm": ({"model": "mlp", "dataset": "ufm"}, "dataset 'ufm' has no inputs that a network could"),
+    "constants": (
+        {"model": "mlp", "normalise": "imagenet"},
+        "normalise 'imagenet' is for images of",
+    ),
+    "vectors": ({"model": "resnet9", "dataset": "gaussians"}, "gaussians are vectors, not images"),
+    "width": ({"model": "mlp", "width": 0}, "width must be a finite number of at least"),
+    "device": ({"model": "mlp", "device": "tpu"}, "unknown device 'tpu'; valid here: cpu"),
+    "classes": (
+        {"model": "mlp", "checkpoint": "{net}", "width": 1 / 8},
+        "the network has 3 classes, and digits has 10; they must agree",
+    ),
+    "inputs": (
+        {"model": "torch.nn:Flatten", "dataset": "digits"},
+        "the network has 64 classes, and digits has 10; they",
+    ),
+    "size": (
+        {"model": "torchvision:alexnet", "image_size": 20, "dataset": "digits"},
+        "the network cannot take inputs of shape (3, 20, 20) (RuntimeError: ",
+    ),
+    "head": ({"model": "mlp", "head": "last"}, "unknown layer 'last'; there are: "),
+    "layers": ({"model": "mlp", "layers": "body.77"}, "unknown layer 'body.77'; there are: body.7"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_a_mistake_is_one_line(net, tmp_path, case):
+    parameters, words = WRONG[case]
+    path = saved(tmp_path, net.state_dict())
+    given = {k: v.format(net=path) if k == "checkpoint" else v for k, v in parameters.items()}
+    with pytest.raises(ParameterError) as error:
+        prepare(asked(given)).measure()
+    assert words in str(error.value)
+    assert "\n" not in str(error.value)
+    assert error.value._render_traceback_() == [f"ParameterError: {error.value}"]
+
+
+def test_a_network_or_file_that_is_wrong_is_found_before_the_data_are_read(monkeypatch):
+    monkeypatch.setattr(data, "load", None)
+    for wrong, words in (
+        ({"model": "mlpp"}, "unknown model 'mlpp'"),
+        ({"model": "mlp", "checkpoint": "no.pt"}, "no such file"),
+        ({"model": "mlp", "device": "tpu"}, "unknown device 'tpu'"),
+    ):
+        with pytest.raises(ParameterError, match=words):
+            prepare(asked(wrong))
+
+
+def test_a_network_in_half_precision_is_measured(mine, monkeypatch):
+    half = loading.load_model(f"{mine}:net").half
+    monkeypatch.setattr(request, "load_model", lambda *_, **__: half())
+    found = prepare(asked({"model": f"{mine}:net", "train_size": 50})).measure()
+    assert found.metrics["nc1"] > 0
+
+
+def test_without_a_checkpoint_the_report_begins_with_that(mine):
+    assert prepare(asked({"model": "mlp"})).about[0].startswith("**mlp with random weights**: no c")
+    assert "random, unless the function" in prepare(asked({"model": f"{mine}:net"})).about[0]
+
+
+def test_what_is_measured_is_the_checkpoints_network(tmp_path):
+    torch.manual_seed(0)
+    net, digits = models.build("mlp", width=1 / 8).eval(), data.load("digits")
+    path = saved(tmp_path, {"model": net.state_dict()})
+    prepared = prepare(asked(dict(model="mlp", checkpoint=path, width=1 / 8, batch_size=100)))
+    found = prepared.measure()
+    arrays = net.body(digits.train_x), digits.train_y, net.fc.weight, net.fc.bias
+    tests = net.body(digits.test_x), digits.test_y
+    theirs = nc_metrics(*(a.detach() for a in (*arrays, *tests)))
+    assert {k: found.metrics[k] for k in theirs} == pytest.approx(theirs, rel=1e-4)
+    assert prepared.about[0] == "**mlp** with the weights of <code>net&#46;pt</code>."
