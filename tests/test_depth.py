@@ -109,6 +109,10 @@ def test_the_hidden_layers_optimizer_decides_and_the_last_layers_does_not(ends):
         of_hidden = [at["sgd", last] - at["adamw", last] for last in ("sgd", "adamw")]
         last, hidden = (np.median(np.abs(change)) for change in (of_last, of_hidden))
         assert hidden > 2 * last
+    if ends["epoch"].max() == LONG:  # right before the last layer AdamW in it does no harm
+        nc1 = median(ends[ends["decay"] == "strong"], "nc1")[8].droplevel("decay")
+        for name in ("sgd", "adamw"):
+            assert nc1[name, "adamw"] < nc1[name, "sgd"]
 
 
 def test_muon_keeps_a_high_rank_for_longer(ends):
