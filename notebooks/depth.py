@@ -237,7 +237,7 @@ def tell_strong(rows):
     return f"""*Median and range over the seeds (n = {rows["seed"].nunique()}). Top: NC1, on a log axis. Middle: the
 accuracy of the nearest class mean. Bottom: the effective rank, which is nine in a collapsed layer.*
 
-NC1 is {span(at(1, "nc1"))} after layer 1, and below {at(depth, "nc1").max() * 1.05:.1g} after layer {depth}.
+NC1 is {span(at(1, "nc1"))} after layer 1, and about {at(depth, "nc1").max():.1g} or less after layer {depth}.
 The nearest class mean is right for {span(at(1, "train_ncm_acc"), ".1%")} of the training samples after layer
 1, for {span(at(2, "train_ncm_acc"), ".1%")} after layer 2, and for {span(at(3, "train_ncm_acc"), ".1%")} after
 layer 3. In the rank the optimizers differ: after layer 2 it is {listed}; after the last layer,
@@ -532,6 +532,7 @@ def show_elsewhere(rows):
         layers=groups["position"].max(), accuracy=groups["held"].min()
     )
     table = table.groupby(level=[0, 1], sort=False).median()
+    table = table.reindex(list(NUMBERS), level=1)
     table = table.rename(index=figures.LABELS).rename_axis(
         index=["network", "optimizer"]
     )
