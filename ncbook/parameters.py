@@ -292,6 +292,7 @@ TABLE = (
     ),
     Row("augment", FLAG, TRAINING, "random crops and flips of images", False, before=False),
     Row("log_epochs", WHOLE, MEASURING, "epochs to measure at", None, FROM_0, LOGGED, many=True),
+    Row("measure_layers", FLAG, MEASURING, "measure every layer, not just the last", False),
     Row("deterministic", FLAG, MEASURING, "deterministic algorithms on a GPU", False),
     Row("results", NAME, PLACE, "folder of the store", empty=RESULTS, metavar="FOLDER"),
     Row("workers", WHOLE, PLACE, "processes", None, FROM_1, "one a core, or one a GPU"),

@@ -65,6 +65,7 @@
 # | `centred_head` | centre last layer's steps over classes | `false` |
 # | `augment` | random crops and flips of images | `false` |
 # | `log_epochs` | epochs to measure at | 0, 1, 2, 5, ..., the last |
+# | `measure_layers` | measure every layer, not just the last | `false` |
 # | `deterministic` | deterministic algorithms on a GPU | `false` |
 # | `results` | folder of the store | `NCBOOK_RESULTS`, else `./results` |
 # | `workers` | processes | one a core, or one a GPU |
@@ -97,6 +98,7 @@ head_weight_decay = None
 centred_head = None
 augment = None
 log_epochs = []
+measure_layers = None
 deterministic = None
 results = ""
 workers = None
@@ -129,6 +131,7 @@ report = sweep.run(
     request.configs,
     request.results,
     log_epochs=request.log_epochs,
+    measure_layers=request.measure_layers,
     device=request.device,
     workers=request.workers,
     scheduler=request.scheduler,

@@ -30,7 +30,7 @@ READ = {
 BLOCK = re.compile(r"^ *```bash\n(.*?)^ *```", re.DOTALL | re.MULTILINE)
 # A call's words end in zero bytes, the call itself in a line of its own.
 STAND_IN = r"""papermill() { printf '%s\0' "$@"; printf '\n'; }"""
-CHAPTERS = ["all_networks", "coupling", "diagnostic", "imagenet", "interpolation"]
+CHAPTERS = ["all_networks", "coupling", "depth", "diagnostic", "imagenet", "interpolation"]
 CHAPTERS += ["leaks", "longer_training", "momentum", "networks", "symmetry", "vit_ablation"]
 
 

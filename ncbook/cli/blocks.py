@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -51,10 +52,16 @@ class Asked:
     device: str
     workers: int
     scheduler: str | None
+    measure_layers: bool
+
+    def statuses(self, block: Block) -> dict[str, str]:
+        """Those of its runs that need not be trained again."""
+        return store.statuses(self.results, block.runs, layers=self.measure_layers)
 
     def todo(self) -> dict[Block, list[RunConfig]]:
         """The runs of each block that the store lacks."""
-        return {block: sweep.missing(block.runs.values(), self.results) for block in self.blocks}
+        lacking = partial(sweep.missing, results=self.results, measure_layers=self.measure_layers)
+        return {block: lacking(block.runs.values()) for block in self.blocks}
 
 
 def every_optimizer(names: Sequence[str]) -> list[str]:
@@ -85,7 +92,8 @@ def read(options: Options) -> Asked:
             block.runs[sweep.run_id(config)] = config
     where = sweep.read(new.parameters | place)
     results = store.results_dir(where.results).absolute()
-    return Asked(tuple(blocks.values()), results, where.device, where.workers, where.scheduler)
+    place = where.device, where.workers, where.scheduler, where.measure_layers
+    return Asked(tuple(blocks.values()), results, *place)
 
 
 def check_data(asked: Asked) -> None:

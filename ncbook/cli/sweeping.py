@@ -119,11 +119,11 @@ def _train(block: Block, request: tuple[Any, ...], asked: Asked, bar: tqdm) -> d
     """Execute the notebook for a block, again where it fails: it goes on from what is stored. An
     error is that the store or the scheduler is gone, and all other blocks would fail, too."""
     began, ended = time.perf_counter(), bar.n
-    before = store.statuses(asked.results, block.runs)
+    before = asked.statuses(block)
 
     def look() -> None:
         with suppress(OSError):
-            bar.n = ended + len(store.statuses(asked.results, block.runs)) - len(before)
+            bar.n = ended + len(asked.statuses(block)) - len(before)
             bar.refresh()
 
     for tries in range(1, 2 + AGAIN):
@@ -137,7 +137,7 @@ def _train(block: Block, request: tuple[Any, ...], asked: Asked, bar: tqdm) -> d
             break
         again = f"{block.label}: {failure.reason}; trying again ({tries} of {AGAIN})"
         bar.write(text.line(again), file=sys.stderr)
-    now = store.statuses(asked.results, block.runs)
+    now = asked.statuses(block)
     reason = failure and failure.reason
     if not failure and len(now) < len(block.runs):
         reason = "the notebook ended, but they are not in the store"

@@ -1,6 +1,6 @@
 """Frames of the runs that are stored and of their epochs, and which runs are stored."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -22,7 +22,7 @@ from ncbook.store.tables import DONE, FILE, RUN_COLUMNS, SETTINGS, TEXT, WHOLE, 
 STATUSES = (*DONE, tables.FAILED)
 NOT_NEGATIVE = ("train_loss", "test_loss", "nc0", "nc1", "nc2", "nc3")
 SHARES = ("train_acc", "test_acc", "nc4")
-JUDGED = ("run_id", "status", *NOT_NEGATIVE, *SHARES)
+JUDGED = ("run_id", "status", "measured_layers", *NOT_NEGATIVE, *SHARES)
 NAMED = 3  # runs of a file with the same fault that a warning names
 
 
@@ -50,6 +50,14 @@ def load_history(results: str | Path | None = None, **filters: Any) -> pd.DataFr
     return _frame(consistently(results, partial(choose_history, filters=filters)))
 
 
+def load_layers(results: str | Path | None = None, **filters: Any) -> pd.DataFrame:
+    """The layers of those runs that were trained with ``measure_layers``, one row a run, logged
+    epoch and layer: as ``load_history``, and ``position``, ``layer``, and ``width``, the number of
+    features. To filter by ``width`` is by that of the run, a factor.
+    """
+    return _frame(consistently(results, partial(choose_layers, filters=filters)))
+
+
 def _frame(table: pa.Table) -> pd.DataFrame:
     """As pandas: whole numbers are Int64 where some are null, and texts are objects, with None."""
     table = table.drop([FILE])
@@ -75,11 +83,17 @@ WRITERS = {".parquet": partial(pq.write_table, compression="zstd"), ".csv": _wri
 
 
 def export(
-    path: str | Path, results: str | Path | None = None, *, history: bool = False, **filters: Any
+    path: str | Path,
+    results: str | Path | None = None,
+    *,
+    history: bool = False,
+    layers: bool = False,
+    **filters: Any,
 ) -> Path:
-    """Write what ``load_runs`` has, or with ``history`` what ``load_history`` has, to a file that
-    ends in ``.parquet`` or ``.csv``, which appears whole or not at all. In a CSV file an apostrophe
-    keeps a text that begins with one of ``= + - @ '``, a tab or a break from being a formula.
+    """Write what ``load_runs`` has, or with ``history`` what ``load_history`` has, or with
+    ``layers`` what ``load_layers`` has, to a file that ends in ``.parquet`` or ``.csv``, which
+    appears whole or not at all. In a CSV file an apostrophe keeps a text that begins with one of
+    ``= + - @ '``, a tab or a break from being a formula.
 
     Raises:
         ValueError: another suffix, a filter that names no column, or nothing that passes.
@@ -89,6 +103,7 @@ def export(
     if path.suffix.lower() not in WRITERS:
         raise ValueError(f"the file to export to must end in {' or '.join(WRITERS)}, not {path}")
     choose, what = (choose_history, "logged epoch") if history else (choose_runs, "run")
+    choose, what = (choose_layers, "measured layer") if layers else (choose, what)
     try:
         with staged(path) as file:  # first, so that a place that refuses does so before the work
             table = consistently(results, partial(choose, filters=filters)).drop([FILE])
@@ -116,13 +131,16 @@ def choose_runs(files: list[Path], filters: Mapping[str, Any], check: bool = Tru
     return table.sort_by([(name, "ascending") for name in (*SETTINGS, "run_id")])
 
 
-def choose_history(files: list[Path], filters: Mapping[str, Any]) -> pa.Table:
-    """The epochs that pass of the runs that pass, with the settings of the runs and FILE."""
+def _choose_nested(
+    read: Callable, columns: Mapping, order: list[str], files: list[Path], filters: Mapping
+) -> pa.Table:
+    """The rows that pass, nested in the runs that pass, with the settings of the runs and FILE;
+    sorted by run, then by the last column of ``order``, and so on to the first."""
     runs = choose_runs(files, filters, check=False)
     chosen = set(runs[FILE].unique().to_pylist())
     # With no run chosen, all files: the filters are checked against their columns.
     part = [path for path in files if str(path) in chosen] or files
-    table = tables.padded(tables.read_each(part, tables.read_history), tables.HISTORY_COLUMNS)
+    table = tables.padded(tables.read_each(part, read), columns)
     _check_columns(filters, runs.column_names + table.column_names)
     own = {name: value for name, value in filters.items() if name not in runs.column_names}
     table = epochs_of(runs, table)
@@ -130,13 +148,19 @@ def choose_history(files: list[Path], filters: Mapping[str, Any]) -> pa.Table:
     owner = pc.index_in(table["run_id"], runs["run_id"].combine_chunks())
     for place, name in enumerate(n for n in SETTINGS if n not in table.column_names):
         table = table.add_column(1 + place, name, runs[name].take(owner))
-    return table.take(np.lexsort((table["epoch"].to_numpy(), owner.to_numpy())))
+    keys = [table[name].to_numpy() for name in order]
+    return table.take(np.lexsort((*keys, owner.to_numpy())))
 
 
-def epochs_of(runs: pa.Table, history: pa.Table) -> pa.Table:
-    """The epochs from the file of their run's row: a run that was stored twice has them twice."""
-    owner = pc.index_in(history["run_id"], runs["run_id"].combine_chunks())
-    return history.filter(pc.equal(runs[FILE].take(owner), history[FILE]))
+choose_history = partial(_choose_nested, tables.read_history, tables.HISTORY_COLUMNS, ["epoch"])
+BY_LAYER = ["position", "epoch"]
+choose_layers = partial(_choose_nested, tables.read_layers, tables.LAYER_COLUMNS, BY_LAYER)
+
+
+def epochs_of(runs: pa.Table, nested: pa.Table) -> pa.Table:
+    """The rows from the file of their run's row: a run that was stored twice has them twice."""
+    owner = pc.index_in(nested["run_id"], runs["run_id"].combine_chunks())
+    return nested.filter(pc.equal(runs[FILE].take(owner), nested[FILE]))
 
 
 def _check_columns(filters: Iterable[str], names: list[str]) -> None:
@@ -166,7 +190,8 @@ def _passing(table: pa.Table, filters: Mapping[str, Any]) -> np.ndarray:
 
 
 def judged(table: pa.Table) -> pd.DataFrame:
-    """``run_id``, FILE, ``status`` and ``fault`` of each row: why it cannot be true, or None."""
+    """``run_id``, FILE, ``status``, ``measured_layers`` and ``fault`` of each row: why it cannot be
+    true, or None."""
     rows = tables.padded(table, RUN_COLUMNS).select([*JUDGED, FILE]).to_pandas()
     lost, ok = rows.isna(), rows["status"] == "ok"
     # A row without NC1 was not written by a training, and need not have the others. NC1 is 0 where
@@ -180,7 +205,7 @@ def judged(table: pa.Table) -> pd.DataFrame:
     found |= {f"ok with infinite {n}": ok & np.isinf(rows[n]) for n in NOT_NEGATIVE[2:]}
     found |= {f"{n} above 1": rows[n] > 1 for n in SHARES}
     fault = pd.Series(np.select(list(found.values()), list(found), None), dtype=object)
-    return rows[["run_id", FILE, "status"]].assign(fault=fault)
+    return rows[["run_id", FILE, "status", "measured_layers"]].assign(fault=fault)
 
 
 def _warn_of_faults(rows: pd.DataFrame, consequence: str) -> None:
@@ -193,11 +218,13 @@ def _warn_of_faults(rows: pd.DataFrame, consequence: str) -> None:
 
 def best_rows(rows: pd.DataFrame) -> np.ndarray:
     """Which of some judged rows count. Of a run that was stored twice, say by two sweeps, one does:
-    a sound row before another, then one of a run that is done before one that is not."""
+    a sound row before another, then one of a run that is done before one that is not, then one
+    with layers."""
     again = rows["run_id"].duplicated(keep=False)
     rows = rows[again]
     rows = rows.assign(unsound=rows["fault"].notna(), undone=~rows["status"].isin(DONE))
-    rows = rows.sort_values(["unsound", "undone", FILE]).drop_duplicates("run_id")
+    order = ["unsound", "undone", "measured_layers", FILE]  # where nothing was measured comes last
+    rows = rows.sort_values(order).drop_duplicates("run_id")
     return (~again | again.index.isin(rows.index)).to_numpy()
 
 
@@ -212,11 +239,16 @@ def _judged_columns(path: Path, *_: int) -> pa.Table:
     return tables.padded(tables.read_runs(path), RUN_COLUMNS).select(JUDGED)
 
 
-def statuses(results: str | Path | None = None, run_ids: Iterable[str] | None = None) -> dict:
-    """Status by id, of those of some runs, or of all, that are done (ok or diverged) or failed.
-    What does not count is named in a notice. To ask again costs a look at the folder."""
+def statuses(
+    results: str | Path | None = None, run_ids: Iterable[str] | None = None, layers: bool = False
+) -> dict[str, str]:
+    """Status by id, of those of some runs, or of all, that are done (ok or diverged; with their
+    layers measured, if ``layers``) or failed. What does not count is named in a notice. To ask
+    again costs a look at the folder."""
     rows = judged(consistently(results, partial(tables.read_each, read=judged_columns)))
     rows = rows if run_ids is None else rows[rows["run_id"].isin(list(run_ids))]
     sound = rows[rows["fault"].isna()].sort_values("status", key=lambda s: s.isin(DONE))
     _warn_of_faults(rows[~rows["run_id"].isin(sound["run_id"])], "to be trained again")
+    if layers:
+        sound = sound[(sound["measured_layers"] > 0) | (sound["status"] == tables.FAILED)]
     return dict(zip(sound["run_id"], sound["status"], strict=True))  # of two, the last

@@ -39,15 +39,20 @@ RUN_COLUMNS = {
     **dict.fromkeys(("train_acc", "test_acc"), REAL),
     "reason": TEXT,
     "diverged_epoch": WHOLE,
+    "measured_layers": WHOLE,
     **dict.fromkeys((*METRICS, "w_sv_min", "w_sv_mean", "m_sv_min", "m_sv_mean"), REAL),
     **{f"{name}_init": REAL for name in METRICS if not name.endswith("_loss")},
     "wall_time_s": REAL,
     **dict.fromkeys((*MADE_BY, "created_at"), TEXT),
 }
 HISTORY_COLUMNS = {"run_id": TEXT, "epoch": WHOLE, **dict.fromkeys(GAUGE, REAL)}
+OF_LAYER = ("nc1", "nc2", "nc2n", "nc2a", "cdnv", "effective_rank")
+OF_LAYER += ("train_ncm_acc", "test_ncm_acc")
+LAYER_COLUMNS = {"run_id": TEXT, "epoch": WHOLE, "position": WHOLE, "layer": TEXT, "width": WHOLE}
+LAYER_COLUMNS |= dict.fromkeys(OF_LAYER, REAL)
 # The columns of runs that load_history puts beside each epoch, and the order of rows everywhere.
 SETTINGS = ("dataset", "model", "optimizer", "lr", "momentum", "weight_decay", "seed")
-HISTORY = "history"
+HISTORY, LAYERS = "history", "layers"  # columns that are lists of structs
 FILE = "__file"  # the column of a table from several files that says where a row is from
 NO_EPOCHS = pa.table({"run_id": pa.array([], TEXT)})
 # What reading a damaged file raises.
@@ -149,9 +154,9 @@ def padded(table: pa.Table, columns: Mapping[str, pa.DataType]) -> pa.Table:
 
 
 def read_runs(path: Path) -> pa.Table:
-    """The runs of one file without their epochs; an ``UNREADABLE`` error if it is damaged."""
+    """The runs of one file without epochs and layers; an ``UNREADABLE`` error if it is damaged."""
     with _opened(path) as file:
-        names = [name for name in file.schema_arrow.names if name != HISTORY]
+        names = [name for name in file.schema_arrow.names if name not in (HISTORY, LAYERS)]
         table = _typed(file.read(columns=names), RUN_COLUMNS)
     if len(set(table["run_id"].to_pylist()) - {None}) < len(table):
         raise ValueError("an id is missing, or there twice")
@@ -162,16 +167,29 @@ def read_history(path: Path) -> pa.Table:
     """The epochs of the runs of one file, one row a run and epoch; errors as of ``read_runs``."""
     old = old_history(path)
     is_old = old.exists()  # before the file is read: its conversion removes it last
+    table = _nested(path, HISTORY, HISTORY_COLUMNS)
+    if table is None and is_old:
+        return _typed(pq.ParquetFile(old).read(), HISTORY_COLUMNS)
+    return table or NO_EPOCHS
+
+
+def read_layers(path: Path) -> pa.Table:
+    """The layers of the runs of one file, one row a run, epoch and layer; as ``read_history``."""
+    return _nested(path, LAYERS, LAYER_COLUMNS) or NO_EPOCHS
+
+
+def _nested(path: Path, column: str, known: Mapping[str, pa.DataType]) -> pa.Table | None:
+    """What is nested in a column of a file, one row a struct; None if there is no such column."""
     with _opened(path) as file:
-        if HISTORY not in file.schema_arrow.names:
-            return _typed(pq.ParquetFile(old).read(), HISTORY_COLUMNS) if is_old else NO_EPOCHS
-        table = file.read(columns=["run_id", HISTORY])
-        lists = table[HISTORY].combine_chunks()
-        if pa.types.is_null(lists.type):
-            return NO_EPOCHS
-        rows = pa.Table.from_struct_array(pc.list_flatten(lists))
-        ids = table["run_id"].take(pc.list_parent_indices(lists))
-        return _typed(rows.add_column(0, "run_id", ids), HISTORY_COLUMNS)
+        if column not in file.schema_arrow.names:
+            return None
+        table = file.read(columns=["run_id", column])
+    lists = table[column].combine_chunks()
+    if pa.types.is_null(lists.type):
+        return NO_EPOCHS
+    rows = pa.Table.from_struct_array(pc.list_flatten(lists))
+    ids = table["run_id"].take(pc.list_parent_indices(lists))
+    return _typed(rows.add_column(0, "run_id", ids), known)
 
 
 def old_history(path: Path) -> Path:
@@ -196,14 +214,14 @@ def _typed(table: pa.Table, known: Mapping[str, pa.DataType]) -> pa.Table:
     return table
 
 
-def nest(runs: pa.Table, history: pa.Table) -> pa.Table:
-    """The runs with a column ``history``: a list of the epochs of each, null where it has none."""
-    owner = pc.index_in(history["run_id"], runs["run_id"].combine_chunks())
-    history, owner = history.filter(owner.is_valid()), owner.drop_null().to_numpy()
-    if not len(history):
-        return runs.append_column(HISTORY, pa.nulls(len(runs)))
-    rows = history.drop(["run_id"]).take(np.argsort(owner, kind="stable")).combine_chunks()
+def nest(runs: pa.Table, column: str, nested: pa.Table) -> pa.Table:
+    """The runs with one more column: a list of the rows of each, null where it has none."""
+    owner = pc.index_in(nested["run_id"], runs["run_id"].combine_chunks())
+    nested, owner = nested.filter(owner.is_valid()), owner.drop_null().to_numpy()
+    if not len(nested):
+        return runs.append_column(column, pa.nulls(len(runs)))
+    rows = nested.drop(["run_id"]).take(np.argsort(owner, kind="stable")).combine_chunks()
     counts = np.bincount(owner, minlength=len(runs))
     ends = pa.array(np.concatenate([[0], np.cumsum(counts)]), pa.int32())
     structs, none = rows.to_struct_array().combine_chunks(), pa.array(counts == 0)
-    return runs.append_column(HISTORY, pa.ListArray.from_arrays(ends, structs, mask=none))
+    return runs.append_column(column, pa.ListArray.from_arrays(ends, structs, mask=none))

@@ -20,7 +20,7 @@ STALE_SECONDS = 3600.0  # a temporary file so old has no living writer: one writ
 SMALL_FILES = 128  # so many, some 30 kB each, are read in about 0.3 s
 MOST_FILES = 1024  # that are merged at once, in some 200 MB
 LARGE_BYTES = 8 * 2**20  # some 1,500 runs with 20 epochs each: such a file stays as it is
-READERS = (tables.read_runs, tables.read_history)
+READERS = (tables.read_runs, tables.read_history, tables.read_layers)
 
 Records = Sequence[Mapping[str, Any]]
 
@@ -41,12 +41,16 @@ def _refusals_named(root: Path) -> Iterator[None]:
         raise ResultsFolderError(f"the results folder {root} cannot be written ({why})") from error
 
 
-def write(results: str | Path | None, runs: Records, history: Records = ()) -> Path:
-    """Store runs that were trained together, and their history, in a new file; all or nothing.
+def write(
+    results: str | Path | None, runs: Records, history: Records = (), layers: Records = ()
+) -> Path:
+    """Store runs that were trained together, with their history and layers, in a new file; all or
+    nothing.
 
     Args:
         runs: one mapping a run, column to scalar, with ``run_id``; a key that is missing is null.
         history: one mapping a run and epoch, with the ``run_id`` of one of ``runs``.
+        layers: one mapping a run, epoch and layer, likewise.
 
     Raises:
         ValueError: no runs, one id twice, or a column of mixed types.
@@ -55,7 +59,8 @@ def write(results: str | Path | None, runs: Records, history: Records = ()) -> P
     ids = [record["run_id"] for record in runs]
     if not ids or len(set(ids)) < len(ids):
         raise ValueError(f"there must be runs to write, each once, got {ids}")
-    return _put(results_dir(results), _table(runs), _table(history) if history else NO_EPOCHS)
+    nested = (_table(rows) if rows else NO_EPOCHS for rows in (history, layers))
+    return _put(results_dir(results), _table(runs), *nested)
 
 
 def _table(records: Records) -> pa.Table:
@@ -69,9 +74,10 @@ def _table(records: Records) -> pa.Table:
     return pa.table(table)
 
 
-def _put(root: Path, runs: pa.Table, history: pa.Table) -> Path:
-    """Store runs and their epochs as one file, which appears whole."""
-    table = tables.nest(runs, history)
+def _put(root: Path, runs: pa.Table, history: pa.Table, layers: pa.Table) -> Path:
+    """Store runs with their epochs and layers as one file, which appears whole."""
+    table = tables.nest(runs, tables.HISTORY, history)
+    table = tables.nest(table, tables.LAYERS, layers) if len(layers) else table
     rows = tables.padded(runs, {"status": TEXT}).select(["run_id", "status"]).to_pylist()
     # Its name is also of which runs are done: no failure replaces a run that ended well.
     name = tables.run_id({row["run_id"]: row["status"] in DONE for row in rows})
@@ -134,8 +140,8 @@ def set_aside_damaged(results: str | Path | None = None) -> list[Path]:
 
 
 def _checked(path: Path) -> pa.Table:
-    if path.lstat().st_size < LARGE_BYTES:
-        tables.read_history(path)
+    for read in READERS[1:] if path.lstat().st_size < LARGE_BYTES else ():
+        read(path)
     return reading.judged_columns(path)
 
 
@@ -161,7 +167,7 @@ def compact(results: str | Path | None = None, at_least: int = SMALL_FILES) -> i
 def _merge_files(root: Path, group: list[Path]) -> int:
     """Write the runs of these files, each once, to one file; then remove them."""
     damaged: dict[Path, None] = {}
-    runs, history = (read_each(group, read, damaged.setdefault) for read in READERS)
+    runs, *nested = (read_each(group, read, damaged.setdefault) for read in READERS)
     for path in damaged:
         tables.warn_of_damage(path, "not compacted")
     files = [path for path in group if path not in damaged]
@@ -169,8 +175,8 @@ def _merge_files(root: Path, group: list[Path]) -> int:
         return 0
     runs = runs.filter(pc.is_in(runs[FILE], pa.array(map(str, files))))
     runs = runs.filter(pa.array(reading.best_rows(reading.judged(runs))))
-    history = reading.epochs_of(runs, history)
-    target = _put(root, runs.drop([FILE]), history.drop([FILE]))
+    nested = [reading.epochs_of(runs, rows).drop([FILE]) for rows in nested]
+    target = _put(root, runs.drop([FILE]), *nested)
     for path in set(files) - {target}:
         path.unlink(missing_ok=True)
     sync_folder(root / "runs")

@@ -40,13 +40,26 @@ def _by_id(configs: Collection[RunConfig]) -> dict[str, RunConfig]:
 
 
 def missing(
-    configs: Collection[RunConfig], results: str | Path | None = None, *, retry_failed: bool = False
+    configs: Collection[RunConfig],
+    results: str | Path | None = None,
+    *,
+    retry_failed: bool = False,
+    measure_layers: bool = False,
 ) -> list[RunConfig]:
     """Those of ``configs`` that the store lacks; with ``retry_failed`` also those that were given
-    up. A stored row that cannot be true counts as missing, with a notice."""
+    up, with ``measure_layers`` also those that are stored without their layers. A stored row that
+    cannot be true counts as missing, with a notice."""
     wanted, again = _by_id(configs), store.FAILED if retry_failed else None
-    statuses = store.statuses(results, wanted)
+    statuses = store.statuses(results, wanted, layers=measure_layers)
     return [config for i, config in wanted.items() if statuses.get(i, again) == again]
+
+
+def check_layers(configs: Collection[RunConfig]) -> None:
+    """Raise ``ValueError`` if a run's layers cannot be measured."""
+    for config in configs:
+        if config.dataset.startswith(data.IMAGENET_PREFIX):
+            name = config.dataset
+            raise ValueError(f"measure_layers: {name} is streamed; its layers cannot be measured")
 
 
 def chunks(configs: Sequence[RunConfig], workers: int = 1, size: int = CHUNK) -> list[list]:
@@ -152,6 +165,7 @@ def run(
     results: str | Path | None = None,
     *,
     log_epochs: Sequence[int] | None = None,
+    measure_layers: bool = False,
     device: str = "cpu",
     workers: int | None = None,
     scheduler: str | None = None,
@@ -167,6 +181,8 @@ def run(
     Args:
         results: see ``store.results_dir``; a scheduler's workers must see it under the same path.
         log_epochs, deterministic: see ``train.train_members``.
+        measure_layers: store every layer's metrics, for ``store.load_layers``; a run that is stored
+            without them is trained again, and its new row counts.
         workers: processes, each with one thread; default ``default_workers``. One trains in this
             process.
         scheduler: address of a Dask scheduler, whose workers then do the work.
@@ -179,15 +195,19 @@ def run(
     began = time.perf_counter()
     workers = default_workers(device) if workers is None else workers
     check_whole("workers", workers, 1)
+    if measure_layers:
+        check_layers(configs)
     results = store.ensure_writable(results).absolute()
     store.set_aside_damaged(results)
-    todo = missing(configs, results, retry_failed=retry_failed)
+    lacking = partial(missing, results=results, measure_layers=measure_layers)
+    todo = lacking(configs, retry_failed=retry_failed)
     for config in {replace(config.shared(), seed=0): config for config in todo}.values():
         dataset = load_data(config, "cpu" if scheduler else device)
         train.check_samples(config, dataset)
         if not scheduler:
             check_memory(config, min(CHUNK, len(todo)), dataset, device, workers)
     options = {"log_epochs": log_epochs, "deterministic": deterministic}
+    options |= {"measure_layers": True} if measure_layers else {}
     task = partial(_train_chunk, results=results, retry_failed=retry_failed, **options)
     trained: Counter = Counter()
     try:
@@ -195,7 +215,7 @@ def run(
         with made as client, tasks.progress_bar(len(todo), progress) as advance:
             there = own.from_here(partial(task, **place))
             train_parts = partial(tasks.train_chunks, client, there)
-            for outcome in _outcomes(todo, at_once, train_parts, results, advance):
+            for outcome in _outcomes(todo, at_once, train_parts, results, lacking, advance):
                 trained.update(outcome.trained)
     except (MemoryError, OSError, data.DataNotFoundError) as error:  # without a worker's traceback
         what = str(error) or type(error).__name__
@@ -236,7 +256,12 @@ def _trainers(
 
 
 def _outcomes(
-    todo: list[RunConfig], at_once: int, train_parts: Callable, results: Path, advance: Advance
+    todo: list[RunConfig],
+    at_once: int,
+    train_parts: Callable,
+    results: Path,
+    lacking: Callable,
+    advance: Advance,
 ) -> Iterator[Outcome]:
     """All outcomes; then wait for what other sweeps are training, and train what they leave."""
     while todo:
@@ -253,10 +278,10 @@ def _outcomes(
             if count % COMPACT_EVERY == 0:
                 with suppress(OSError):
                     store.compact(results)
-        todo = missing(busy, results)
+        todo = lacking(busy)
         while todo and _by_id(todo).keys() <= leases.running(results):
             time.sleep(POLL_SECONDS)
-            todo = missing(busy, results)
+            todo = lacking(busy)
         advance(len(busy) - len(todo))
 
 
@@ -271,10 +296,11 @@ def _train_chunk(
     **options: Any,
 ) -> Outcome:
     """Train and store those of a chunk's runs that nobody else is training or has stored."""
-    wanted = _by_id(part)
+    wanted, again = _by_id(part), {"retry_failed": retry_failed}
+    again["measure_layers"] = options.get("measure_layers", False)
     configs = {i: asdict(config) for i, config in wanted.items()}
     with leases.taken(results, wanted, configs) as ids:
-        mine = _by_id(missing([wanted[i] for i in ids], results, retry_failed=retry_failed))
+        mine = _by_id(missing([wanted[i] for i in ids], results, **again))
         busy = [config for i, config in wanted.items() if i not in ids]
         outcome = Outcome(stored=len(ids) - len(mine), busy=busy)
         if mine:
@@ -285,7 +311,8 @@ def _train_chunk(
             runs = [{"run_id": i} | run | made for i, run in zip(mine, runs, strict=True)]
             for row in history:
                 row["run_id"] = runs[row.pop("member")]["run_id"]
-            store.write(results, runs, history)
+            layers = [{"run_id": r["run_id"]} | row for r in runs for row in r.pop("layers", ())]
+            store.write(results, runs, history, layers)
             outcome.trained.update(run["status"] for run in runs)
             for config in mine.values():  # only streamed runs have one
                 train.remove_checkpoint(config, results / CHECKPOINTS)

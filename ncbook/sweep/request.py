@@ -15,7 +15,14 @@ import torch
 from ncbook import data, optim, parameters, store, text
 from ncbook.parameters import AXES, BY_NAME, FIELDS, ParameterError, device_named
 from ncbook.sweep.cluster import SweepError, scheduler_workers
-from ncbook.sweep.engine import default_workers, estimate_seconds, load_data, missing, run_id
+from ncbook.sweep.engine import (
+    check_layers,
+    default_workers,
+    estimate_seconds,
+    load_data,
+    missing,
+    run_id,
+)
 from ncbook.sweep.grids import grid
 from ncbook.train import RunConfig, check_samples
 from ncbook.train.measure import logged_epochs
@@ -38,6 +45,11 @@ class Request:
     workers: int = 1
     deterministic: bool = False
     scheduler: str | None = None
+    measure_layers: bool = False
+
+    def missing(self) -> list[RunConfig]:
+        """The runs that the store lacks."""
+        return missing(self.configs, self.results, measure_layers=self.measure_layers)
 
 
 def check(namespace: Mapping[str, Any]) -> Request:
@@ -69,9 +81,12 @@ def read(namespace: Mapping[str, Any]) -> Request:
     of_run = {row.name if row.many else field: given[row.name] for field, row in OF_RUN.items()}
     configs = grid(**{"optimizer": OPTIMIZER} | {k: v for k, v in of_run.items() if v is not None})
     logged_epochs(given["log_epochs"], configs[0].epochs)  # or an error
+    if given["measure_layers"]:
+        check_layers(configs)
     device, workers = _place(given["device"], given["workers"], given["scheduler"])
     measured = given["log_epochs"] or None, device, workers, bool(given["deterministic"])
-    return Request(configs, given["results"], *measured, given["scheduler"])
+    place = given["scheduler"], bool(given["measure_layers"])
+    return Request(configs, given["results"], *measured, *place)
 
 
 def _place(device: str | None, workers: int | None, scheduler: str | None) -> tuple[str, int]:
@@ -89,7 +104,7 @@ def _place(device: str | None, workers: int | None, scheduler: str | None) -> tu
 
 def describe(request: Request) -> str:
     """Markdown: what a sweep will train, what the store has, and about how long it will take."""
-    first, todo = request.configs[0], missing(request.configs, request.results)
+    first, todo = request.configs[0], request.missing()
     folder = store.results_dir(request.results)
     folder = min(str(folder.absolute()), os.path.relpath(folder), key=len)
     lines = [

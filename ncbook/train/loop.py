@@ -19,10 +19,17 @@ from ncbook.data import Dataset
 from ncbook.train.compiled import can_compile, prepare_cache
 from ncbook.train.config import RunConfig, check_samples, learning_rate_factors
 from ncbook.train.context import heap_kept, training
-from ncbook.train.measure import logged_epochs, measure, network_input, run_record
+from ncbook.train.measure import (
+    layer_names,
+    layer_records,
+    logged_epochs,
+    measure,
+    network_input,
+    run_record,
+)
 from ncbook.train.moves import Moves, member_numbers, step_factors
 from ncbook.train.own import Instance, instances
-from ncbook.train.step import Members, make_step
+from ncbook.train.step import Members, make_step, member
 
 METRIC_KEYS = metrics.KEYS
 # Steps of a run from which compiling pays, in a chunk of nine. How many members there are must not
@@ -43,6 +50,7 @@ def train_members(
     dataset: Dataset,
     *,
     log_epochs: Sequence[int] | None = None,
+    measure_layers: bool = False,
     compiled: bool | None = None,
     deterministic: bool = False,
     on_epoch: OnEpoch | None = None,
@@ -55,6 +63,8 @@ def train_members(
         dataset: their data, on the device that is to train them.
         log_epochs: epochs to measure at; 0, before the first step, and the last one are always
             among them. Default: ``default_log_epochs``.
+        measure_layers: measure every layer, too. A run's record then has ``measured_layers``, how
+            many they are, and ``layers``: one record an epoch and layer, as of ``layer_records``.
         compiled: whether to compile the step; by default where the work is long enough to repay
             the time that compiling takes.
         deterministic: have a GPU use deterministic algorithms alone, which can be slower; a CPU's
@@ -83,6 +93,8 @@ def train_members(
     def log(epoch: int) -> None:
         records = chunk.measure(epoch)
         history.extend(records)
+        if measure_layers:
+            chunk.measure_layers(epoch)
         if on_measure:
             on_measure(records)
 
@@ -98,7 +110,10 @@ def train_members(
     seconds = (time.perf_counter() - began) / len(configs)
     rows = [[row for row in history if row["member"] == i] for i in range(len(configs))]
     ends = zip(configs, rows, chunk.diverged, strict=True)
-    return [run_record(*end, seconds) for end in ends], history
+    runs = [run_record(*end, seconds) for end in ends]
+    for run, layers in zip(runs, chunk.layers, strict=True):
+        run |= {"measured_layers": len(chunk.names), "layers": layers} if measure_layers else {}
+    return runs, history
 
 
 def step_seconds(configs: Sequence[RunConfig], dataset: Dataset) -> float:
@@ -189,6 +204,8 @@ class _Chunk:
     own: list[list[Instance]]  # of each member
     order: torch.Generator
     diverged: list[int | None]
+    layers: list[list[dict]]  # measured so far, of each member
+    names: Sequence[str] = ()  # of the layers, once they are measured
     steps: int = 0  # taken so far
 
     @classmethod
@@ -206,8 +223,8 @@ class _Chunk:
         numbers = member_numbers(configs).to(device).contiguous()
         own = instances(configs, members.params, members.state, moves, models.decayed(net))
         order = torch.Generator().manual_seed(config.seed)
-        lost = [None] * len(configs)
-        return cls(configs, dataset, members, step, moves, number, numbers, own, order, lost)
+        found = [None] * len(configs), [[] for _ in configs]
+        return cls(configs, dataset, members, step, moves, number, numbers, own, order, *found)
 
     def train_epoch(self, epoch: int) -> None:
         """One pass over the training set in this epoch's order, then freeze diverged members."""
@@ -267,6 +284,17 @@ class _Chunk:
             for i in range(len(self.configs))
             if self.diverged[i] is None
         ]
+
+    def measure_layers(self, epoch: int) -> None:
+        """Add records of the layers of the members still in training."""
+        net = _template(*_architecture(self.configs[0], self.dataset), train=False)
+        if not self.names:
+            first = initial_network(self.configs[0], self.dataset)
+            self.names = layer_names(first.to(self.dataset.train_x.device), self.dataset)
+        for i in [i for i, lost in enumerate(self.diverged) if lost is None]:
+            own = member(self.members.params, i), member(self.members.buffers, i)
+            records = layer_records(net, self.dataset, *own, self.names)
+            self.layers[i] += [{"epoch": epoch} | record for record in records]
 
 
 def _architecture(config: RunConfig, dataset: Dataset | data.Streamed) -> tuple:

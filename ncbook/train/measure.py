@@ -4,15 +4,17 @@ One forward pass over the training set and one over the test set, in evaluation 
 float64) and without augmentation; everything is worked out from the features of these two.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 
-from ncbook import metrics
+from ncbook import metrics, models
 from ncbook.data import Dataset
 from ncbook.models import Classifier
+from ncbook.models.layers import channel_widths, pooled
 from ncbook.train.config import RunConfig, default_log_epochs
 from ncbook.train.step import Members, Named, features_of, member, part
 
@@ -25,6 +27,7 @@ MEASURED = (
 MOST_AT_ONCE, LEAST_AT_ONCE = 2048, 16  # samples in one forward pass
 EVAL_INPUTS = 2**18  # numbers that go into one: 256 grey images of 32 x 32
 EVAL_FEATURES = 2**25  # features held at a time: 128 MB in float32
+PROBED = 2  # samples that show in which order the layers run
 
 
 def logged_epochs(asked: Sequence[int] | None, epochs: int) -> set[int]:
@@ -91,13 +94,18 @@ def member_features(
 ) -> Tensor:
     """(M, N, p), one member after the other: nothing is shared, and vmap would move batch norm's
     inputs about (it took three times as long)."""
-    at_once = min(MOST_AT_ONCE, max(LEAST_AT_ONCE, EVAL_INPUTS // x[0].numel()))
-    dtype, rows = params["fc.weight"].dtype, []
+    rows = []
     for i in range(len(params["fc.weight"])):
         one, seen = member(params, i), member(buffers, i)
-        some = (network_input(dataset, batch, dtype) for batch in x.split(at_once))
+        some = eval_batches(dataset, x, params["fc.weight"].dtype)
         rows.append(torch.cat([features_of(net, one, seen, batch) for batch in some]))
     return torch.stack(rows)
+
+
+def eval_batches(dataset: Dataset, x: Tensor, dtype: torch.dtype) -> Iterator[Tensor]:
+    """All samples, as many at a time as go into one forward pass."""
+    at_once = min(MOST_AT_ONCE, max(LEAST_AT_ONCE, EVAL_INPUTS // x[0].numel()))
+    return (network_input(dataset, batch, dtype) for batch in x.split(at_once))
 
 
 def network_input(dataset: Dataset, x: Tensor, dtype: torch.dtype) -> Tensor:
@@ -118,3 +126,52 @@ def loss_and_accuracy(
     targets = labels.expand(len(logits), -1)
     loss = nn.functional.cross_entropy(logits.mT, targets, reduction="none").mean(1)
     return loss, (logits.argmax(-1) == targets).double().mean(1)
+
+
+@torch.no_grad()
+def layer_names(net: Classifier, dataset: Dataset) -> list[str]:
+    """The stages of a network that is not trained yet, and its last layer."""
+    x = network_input(dataset, dataset.train_x[:PROBED], net.fc.weight.dtype)
+    return [*models.default_layers(net.eval(), "fc", lambda: net(x)), "fc"]
+
+
+@torch.no_grad()
+def layer_records(
+    net: Classifier, dataset: Dataset, params: Named, buffers: Named, names: Sequence[str]
+) -> list[dict]:
+    """A record for each layer of one member, as in ``ncbook.measure.Measured.layers``: of what it
+    puts out, and of the last layer's input.
+
+    Two forward passes over the training set, one over the test set; what a layer puts out is held
+    for one batch alone.
+
+    Args:
+        net: the member's module, in evaluation mode.
+        params, buffers: the member's own.
+        names: from ``layer_names``.
+    """
+    # Copies, aligned alike whatever the member's place in its chunk: same bits.
+    tensors = {k: t.clone() for k, t in (params | buffers).items()}
+    streams = {name: metrics.LayerStream(net.fc.out_features) for name in names}
+    widths = {name: channel_widths(net, name) for name in names}
+    labels: Tensor
+
+    def heard(name: str, given: Tensor, output: Tensor) -> None:
+        output = given if name == "fc" else pooled(name, output, len(labels), widths[name])
+        streams[name].update(output, labels)
+
+    train, test = (dataset.train_x, dataset.train_y), (dataset.test_x, dataset.test_y)
+    with models.listening(net, names, heard):
+        for walk, (x, y) in enumerate((train, train, test)):
+            for stream in streams.values() if walk else ():
+                stream.next_pass()
+            done = 0
+            for batch in eval_batches(dataset, x, params["fc.weight"].dtype):
+                labels = y[done : done + len(batch)]
+                done += len(batch)
+                functional_call(net, tensors, (batch,))
+    return [
+        {"position": place, "layer": "input of fc" if name == "fc" else name}
+        | {"width": stream.width, **stream.compute()}
+        for place, (name, stream) in enumerate(streams.items(), 1)
+    ]
