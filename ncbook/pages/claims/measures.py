@@ -58,6 +58,7 @@ def read_rows(results: str | Path | None = None) -> Rows:
     ufm = store.load_runs(results, dataset=data.UFM, seed=0)
     samples = ufm["train_size"].fillna(data.UFM_SAMPLES)
     present = {*runs["optimizer"], *ufm["dataset"]}
+    small = store.load_runs(results, dataset="digits", model="mlp", epochs=EPOCHS, status="ok")
     return Rows(
         runs,
         store.load_history(results, run_id=list(runs["run_id"])),
@@ -65,7 +66,7 @@ def read_rows(results: str | Path | None = None) -> Rows:
         tuple(name for name in (*sweep.GRIDS, data.UFM) if name not in present),
         figures.uniform(store.load_runs(results, model=list(NETWORKS))),
         stored[(stored["optimizer"] == "adamw") & (stored["weight_decay"] == TORCH_DECAY)],
-        store.load_runs(results, dataset="digits", model="mlp", epochs=EPOCHS, status="ok"),
+        small[small["depth"].isna()],
     )
 
 
