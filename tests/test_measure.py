@@ -67,13 +67,10 @@ def labelled(*shape, count=40, dtype=torch.float32):
 def network(name):
     """(model, shape of one sample)"""
     torch.manual_seed(1)
-    classifiers = torchvision.models
-    if name == "resnet18":
-        return classifiers.resnet18(num_classes=K), (3, 32, 32)
-    if name == "vgg11":
-        return classifiers.vgg11(num_classes=K), (3, 32, 32)
-    if name == "vit_b_16":
-        net = classifiers.vit_b_16(num_classes=K, image_size=32)
+    if name in ("resnet18", "mobilenet_v3_small"):
+        return getattr(torchvision.models, name)(num_classes=K), (3, 32, 32)
+    if name == "vit":
+        net = torchvision.models.VisionTransformer(32, 8, 2, 2, 32, 64, num_classes=K)
         nn.init.normal_(net.heads.head.weight)  # torchvision's is zero
         return net, (3, 32, 32)
     return (Recurrent(), (9, 6)) if name == "gru" else (models.build(name, K), (1, 8, 8))
@@ -109,7 +106,7 @@ def quiet(model, given, **kwargs):
 # ------------------------------------------------------------------------ the last layer
 
 
-@pytest.mark.parametrize("name", ["mlp", "resnet18", "vgg11", "vit_b_16", "gru"])
+@pytest.mark.parametrize("name", ["mlp", "resnet18", "mobilenet_v3_small", "vit", "gru"])
 def test_equals_nc_metrics(name):
     model, shape = network(name)
     x, y = labelled(*shape)
@@ -357,7 +354,7 @@ def test_channels_are_found_wherever_they_are():
 
 
 def test_class_token_or_mean():
-    model, shape = network("vit_b_16")
+    model, shape = network("vit")
     x, y = labelled(*shape, count=10)
     last = "encoder.ln"
     by_token = quiet(model, (x, y), layers=[last], tokens="class").layers
@@ -391,9 +388,9 @@ def test_layer_of_equal_outputs_has_no_nc1():
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
-        (lambda y: nn.functional.one_hot(y), r"one-hot rows \(7, 10\): pass labels.argmax\(1\)"),
+        (lambda y: nn.functional.one_hot(y), r"of shape \(7, 10\): pass labels.argmax\(1\)"),
         (lambda y: y.float(), "class numbers of shape .n,., got torch.float32"),
-        (lambda y: y + 1, r"in \[0, 10\).*got 1 to 10; do they start at 1\? Subtract 1"),
+        (lambda y: y + 1, r"in \[0, 10\).*got 1 to 10"),
         (lambda y: y.clamp(max=7), "no samples in labels for class 8, 9 of 10"),
         (lambda y: y - 1, r"in \[0, 10\).*got -1 to"),
     ],
@@ -411,17 +408,6 @@ def test_data_that_cannot_be_walked_through_twice():
     pairs = list(zip(x.split(BATCH), y.split(BATCH), strict=True))
     with pytest.raises(ValueError, match="data can be walked through only once; pass a DataLoader"):
         quiet(model, (pair for pair in pairs))
-
-    class Once:
-        def __init__(self):
-            self.walks = 0
-
-        def __iter__(self):
-            self.walks += 1  # the first walk only looks at the first batch
-            return iter(pairs if self.walks <= 2 else [])
-
-    with pytest.raises(ValueError, match="second walk through it; does it give its batches only"):
-        quiet(model, Once())
 
 
 def test_other_samples_in_the_second_walk():
@@ -444,19 +430,22 @@ def test_other_samples_in_the_second_walk():
     [
         ({"data": 3}, "data must be a DataLoader.*got int"),
         ({"data": []}, "data has no batch"),
-        ({"data": [torch.zeros(3)]}, "a batch must be .inputs, labels. or a dict, got Tensor"),
-        ({"data": [{"x": 1}]}, "a batch has no labels or label, only x"),
+        (
+            {"data": [torch.zeros(3)]},
+            "a batch must be .inputs, labels. or a dict with labels, got T",
+        ),
+        ({"data": [{"x": 1}]}, "or a dict with labels, got dict"),
         ({"test_data": 3}, "test_data must be"),
         ({"head": "fd"}, "unknown layer 'fd'; there are: fc"),
         ({"head": "body.2"}, "head body.2 has no weight of shape"),
-        ({"head": nn.Linear(2, 2)}, "head is no module of model"),
+        ({"head": nn.Linear(2, 2)}, "unknown layer Linear.in_features=2"),
         ({"layers": ["body.99"]}, "unknown layer 'body.99'; there are: body"),
         ({"layers": "body"}, "layers must be a list of names, got 'body'"),
         ({"tokens": "last"}, "tokens must be mean or class, got 'last'"),
         ({"batch_size": 0}, "batch_size must be a whole number >= 1, got 0"),
         ({"device": "meta"}, "model is on cpu, not on meta"),
         ({"model": nn.Identity()}, "model has no parameters"),
-        ({"model": 3}, "model must be a torch.nn.Module in Python, got int"),
+        ({"model": 3}, "model must be a torch.nn.Module, got int"),
         ({"model": torch.nn.Conv2d(1, 1, 1)}, "no Linear layer seems to be the last layer"),
     ],
 )

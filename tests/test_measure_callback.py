@@ -4,6 +4,7 @@ import json
 import random
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -203,7 +204,6 @@ def test_tensorboard(train, tmp_path):
         ({"data": None}, "data must be a DataLoader, a Dataset, .* got NoneType"),
         ({"test_data": iter([])}, "test_data can be walked through only once"),
         ({"logger": "runs"}, r"logger must have add_scalar\(.*SummaryWriter, or log\(.*got 'runs'"),
-        ({"logger": __import__("logging").getLogger("ncbook")}, "logger must have .*Logger ncbook"),
     ],
 )
 def test_bad_settings_are_refused(train, settings, message):
@@ -330,6 +330,18 @@ def test_a_refusal_reaches_the_user_of_lightning(train, tmp_path):
         fit_in_lightning(DataLoader(train, 32), [NCCallback(train, head="no_such_layer")], tmp_path)
 
 
+def test_other_processes_than_the_first_do_not_measure(train):
+    callback, model = NCCallback(train), network()
+    trainer = SimpleNamespace(is_global_zero=False, global_step=0, current_epoch=0)
+    callback.on_train_start(trainer, model)
+    callback.on_train_epoch_end(trainer, model)
+    state = SimpleNamespace(is_world_process_zero=False, global_step=0, epoch=1.0)
+    callback.on_train_begin(None, state, None, model=model)
+    callback.on_epoch_end(None, state, None, model=model)
+    assert callback.metrics.empty
+
+
+@pytest.mark.slow
 def test_two_processes_of_lightning():
     """Only the first measures, and takes part in no collective call that the other doesn't make."""
     run = subprocess.run(

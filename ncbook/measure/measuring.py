@@ -1,30 +1,26 @@
 """``measure``: two passes over the training data, and one over the test data."""
 
+import random
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map_only
 from tqdm import tqdm
 
 from ncbook import metrics
-from ncbook.measure.batches import (
-    class_numbers,
-    count_of,
-    loader_of,
-    mapped,
-    run_on,
-    split_batch,
-)
+from ncbook.measure.batches import class_numbers, loader_of, split_batch
 from ncbook.metrics.checks import checked_layer, float_tensor
 from ncbook.models import layers as of_model
 from ncbook.parameters import check_whole
 
 PASSES = ("class means", "scatter about them", "test data")
-ONCE = "the second walk through it; does it give its batches only once?"
 PROBED = 2  # samples that show in which order the layers run
 
 
@@ -66,7 +62,8 @@ def measure(
 
     The same numbers as ``nc_metrics`` of the last layer's inputs, in two walks through the data,
     with memory that does not grow with them. The network is in evaluation mode meanwhile, runs
-    uncompiled and without gradients, and is as before afterwards, as are torch's random numbers.
+    uncompiled and without gradients. Afterwards it is as before, as are the states of the random
+    number generators: of torch (on the CPU and the model's GPUs), NumPy, Python, the loaders.
     Nothing is shared between processes: each measures what it is given.
 
     Args:
@@ -96,114 +93,115 @@ def measure(
         raise ValueError(f"layers must be a list of names, got {layers!r}")
     loaders = [loader_of("data", data, batch_size)] * 2
     loaders += [] if test_data is None else [loader_of("test_data", test_data, batch_size)]
-    model = _plain(model)
-    with _evaluating(model):
-        walker = _Walker.start(model, loaders[0], head, layers, tokens, device)
+    model = _plain(model, device)
+    with _undisturbed(model, loaders):
+        walker = _Walker(model, loaders[0], head, layers, tokens)
         for stage, loader in enumerate(loaders):
-            bar = tqdm(loader, PASSES[stage], count_of(loader), leave=False, disable=not progress)
-            walker.walk(stage, bar)
+            walker.walk(stage, tqdm(loader, PASSES[stage], leave=False, disable=not progress))
         return walker.measured()
 
 
-def _plain(model: nn.Module) -> nn.Module:
+def _plain(model: nn.Module, device: str | torch.device | None) -> nn.Module:
     """The network inside DataParallel, DistributedDataParallel and torch.compile."""
-    if not isinstance(model, nn.Module) or isinstance(model, torch.jit.ScriptModule):
-        raise ValueError(f"model must be a torch.nn.Module in Python, got {type(model).__name__}")
-    wrappers = nn.DataParallel, nn.parallel.DistributedDataParallel
-    if isinstance(model, wrappers):
-        return _plain(model.module)
-    return _plain(model._orig_mod) if hasattr(model, "_orig_mod") else model
+    if not isinstance(model, nn.Module):
+        raise ValueError(f"model must be a torch.nn.Module, got {type(model).__name__}")
+    if isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
+        return _plain(model.module, device)
+    if hasattr(model, "_orig_mod"):
+        return _plain(model._orig_mod, device)
+    there = next((parameter.device for parameter in model.parameters()), None)
+    if there is None:
+        raise ValueError("model has no parameters")
+    if device is not None and torch.device(device) not in (there, torch.device(there.type)):
+        raise ValueError(f"model is on {there}, not on {device}: move it with model.to(...)")
+    return model
 
 
 @contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode, no gradients, nothing compiled (which would not run hooks); then all as
-    before, random numbers included."""
+def _undisturbed(model: nn.Module, loaders: Sequence[Iterable]) -> Iterator[None]:
+    """Evaluation mode, no gradients, nothing compiled (which would not run hooks); then modes and
+    random number generators are as before."""
     modes = {module: module.training for module in model.modules()}
-    eager = torch.compiler.set_stance("force_eager")
-    with torch.random.fork_rng(devices=[]), torch.no_grad(), eager:
+    owners = [*loaders, *(getattr(loader, "sampler", None) for loader in loaders)]
+    found = {getattr(owner, "generator", None) for owner in owners}
+    states = [(g.set_state, g.get_state()) for g in found if isinstance(g, torch.Generator)]
+    states.append((random.setstate, random.getstate()))
+    states.append((np.random.set_state, np.random.get_state()))  # noqa: NPY002 (transforms use it)
+    gpus = {weight.device for weight in model.parameters() if weight.is_cuda}
+    kept = torch.random.fork_rng(gpus, device_type="cuda")
+    with kept, torch.no_grad(), torch.compiler.set_stance("force_eager"):
         try:
             model.eval()
             yield
         finally:
             for module, mode in modes.items():
                 module.training = mode
+            for restore, state in states:
+                restore(state)
 
 
-@dataclass
 class _Walker:
     """Passes batches through a network and adds up what its layers give."""
 
-    model: nn.Module
-    head: str
-    widths: dict[str, list[int]]  # of the layers
-    tokens: str
-    stream: "metrics.StreamingNCMetrics"
-    of_layers: dict[str, metrics.LayerStream]
-    sums: Tensor  # of each pass: loss, correct samples, samples
-
-    @classmethod
-    def start(
-        cls, model: nn.Module, loader: Iterable, head, layers, tokens: str, device
-    ) -> "_Walker":
-        """With the head and the layers found by passing the first samples through the model."""
-        _check_device(model, device)
+    def __init__(self, model: nn.Module, loader: Iterable, head, layers, tokens: str) -> None:
+        """Find the head and the layers by passing the first samples through the model."""
+        self.model, self.tokens = model, tokens
         batch = next(iter(loader), None)
         if batch is None:
             raise ValueError("data has no batch")
         inputs, _ = split_batch("data", batch)
-        few = mapped(_placed(model, inputs), lambda tensor: tensor[:PROBED])
-        name = _head_name(model, head, lambda: run_on(model, few))
+        run = partial(self._run, tree_map_only(Tensor, lambda tensor: tensor[:PROBED], inputs))
+        self.head = _head_name(model, head, run)
         if layers is None:
-            layers = of_model.default_layers(model, name, lambda: run_on(model, few))
+            layers = of_model.default_layers(model, self.head, run)
         of_model.check_layers(model, layers)
-        last = model.get_submodule(name)
+        last = model.get_submodule(self.head)
         weight, bias = checked_layer(last.weight, getattr(last, "bias", None))
         stream = metrics.StreamingNCMetrics(weight, bias, distributed_available_fn=lambda: False)
-        widths = {layer: of_model.channel_widths(model, layer) for layer in layers if layer != name}
-        of_layers = {layer: metrics.LayerStream(len(weight)) for layer in (*widths, name)}
-        sums = torch.zeros(len(PASSES), 3, dtype=torch.float64)
-        return cls(model, name, widths, tokens, stream.to(weight.device), of_layers, sums)
+        self.stream = stream.to(weight.device)
+        names = [*(layer for layer in layers if layer != self.head), self.head]
+        self.widths = {layer: of_model.channel_widths(model, layer) for layer in names}
+        self.of_layers = {layer: metrics.LayerStream(len(weight)) for layer in names}
+        # Loss, correct samples and samples of each pass.
+        self.sums = torch.zeros(len(PASSES), 3, dtype=torch.float64)
+
+    def _run(self, inputs: tuple[tuple, dict]) -> Any:
+        """The model's output; inputs go to its device and, if they are floating, its precision."""
+        first = next(self.model.parameters())
+
+        def place(tensor: Tensor) -> Tensor:
+            return tensor.to(first) if tensor.is_floating_point() else tensor.to(first.device)
+
+        given, named = tree_map_only(Tensor, place, inputs)
+        return self.model(*given, **named)
 
     def walk(self, stage: int, batches: Iterable) -> None:
         """One pass over the data."""
         if stage > 0:
-            self._next_pass()
+            for stream in (self.stream, *self.of_layers.values()):
+                stream.next_pass()
         what = "test_data" if stage == 2 else "data"
         with of_model.listening(self.model, list(self.of_layers), self._hear):
             for batch in batches:
                 inputs, labels = split_batch(what, batch)
                 labels = class_numbers(what, labels, len(self.stream.weight))
                 self.labels, self.heard = labels.to(self.stream.weight.device), set()
-                run_on(self.model, _placed(self.model, inputs))
-                self._check_all_heard()
-        if not self.sums[stage, 2]:
-            raise ValueError(f"{what} has no batch" + (f" in {ONCE}" if stage == 1 else ""))
-
-    def _next_pass(self) -> None:
-        self.stream.next_pass()
-        for stream in self.of_layers.values():
-            stream.next_pass()
+                self._run(inputs)
+                if missing := [name for name in self.of_layers if name not in self.heard]:
+                    raise ValueError(f"layer {missing[0]} does not run in a forward pass")
 
     def _hear(self, name: str, given: Tensor, output: Tensor) -> None:
         if name in self.heard:
             raise ValueError(f"layer {name} runs more than once in a forward pass: leave it out")
         self.heard.add(name)
-        count = len(self.labels)
         if name == self.head:
-            features = self._features(f"the input of {name}", given)
-            self.stream.update(features, self.labels)
+            self.stream.update(given, self.labels)
             self._count(output)
         else:
-            features = of_model.pooled(name, output, count, self.widths[name], self.tokens)
-            features = float_tensor(f"the features of layer {name}", features)
-        self.of_layers[name].update(features, self.labels)
-
-    def _features(self, what: str, given: Tensor) -> Tensor:
-        shape = len(self.labels), self.stream.weight.shape[1]
-        if tuple(given.shape) != shape:
-            raise ValueError(f"{what} must have shape (n, p) = {shape}, got {tuple(given.shape)}")
-        return float_tensor(what, given)
+            count = len(self.labels)
+            given = of_model.pooled(name, output, count, self.widths[name], self.tokens)
+            given = float_tensor(f"the features of layer {name}", given)
+        self.of_layers[name].update(given, self.labels)
 
     def _count(self, logits: Tensor) -> None:
         logits = logits.double()
@@ -211,10 +209,6 @@ class _Walker:
         correct = (logits.argmax(1) == self.labels).sum()
         found = [loss.item(), correct.item(), len(self.labels)]
         self.sums[self.stream.stage] += torch.tensor(found, dtype=torch.float64)
-
-    def _check_all_heard(self) -> None:
-        if missing := [name for name in self.of_layers if name not in self.heard]:
-            raise ValueError(f"layer {missing[0]} does not run in a forward pass: leave it out")
 
     def measured(self) -> Measured:
         """After the last pass."""
@@ -228,40 +222,15 @@ class _Walker:
             for place, (layer, stream) in enumerate(self.of_layers.items(), 1)
         ]
         rows[-1]["layer"] = f"input of {self.head}"
-        stream = self.stream
-        return Measured(
-            values, pd.DataFrame(rows), self.head, stream.means, stream.weight, stream.bias
-        )
-
-
-def _check_device(model: nn.Module, device: str | torch.device | None) -> None:
-    first = next(model.parameters(), None)
-    if first is None:
-        raise ValueError("model has no parameters")
-    wanted = first.device if device is None else torch.device(device)
-    if wanted.type != first.device.type or wanted.index not in (None, first.device.index):
-        raise ValueError(f"model is on {first.device}, not on {wanted}: move it with model.to(...)")
-
-
-def _placed(model: nn.Module, inputs: Any) -> Any:
-    """The inputs on the model's device and, if they are floating, in its precision."""
-    first = next(model.parameters())
-
-    def place(tensor: Tensor) -> Tensor:
-        dtype = first.dtype if tensor.is_floating_point() else tensor.dtype
-        return tensor.to(first.device, dtype)
-
-    return mapped(inputs, place)
+        of_head = self.stream.means, self.stream.weight, self.stream.bias
+        return Measured(values, pd.DataFrame(rows), self.head, *of_head)
 
 
 def _head_name(model: nn.Module, head: str | nn.Module | None, run) -> str:
     if head is None:
         return of_model.find_head(model, run)
     if isinstance(head, nn.Module):
-        names = [name for name, module in model.named_modules() if module is head]
-        if not names:
-            raise ValueError("head is no module of model")
-        head = names[0]
+        head = next((name for name, module in model.named_modules() if module is head), head)
     of_model.check_layers(model, [head])
     if getattr(model.get_submodule(head), "weight", torch.empty(0)).dim() != 2:
         raise ValueError(f"head {head} has no weight of shape (K, p)")
