@@ -86,7 +86,7 @@ device = ""
 # A misspelt name or a value out of range ends the notebook here, in one line.
 
 # %%
-from ncbook.measure import asked, measure, prepare
+from ncbook.measure import asked, measure, report
 
 given = asked(globals())
 
@@ -169,16 +169,14 @@ if not given["model"]:
     given["model"] = "my_network:build"
     given["checkpoint"] = str(folder / "model.pt")
 
-prepared = prepare(given)
-
 # %% [markdown]
 # ## The report
 #
 # Two walks through the training samples, one through the test samples, and no copy of the features.
 
 # %%
-measured = prepared.measure()
-Markdown(" ".join(prepared.about))
+measured, about, classes = report(given)
+Markdown(about)
 
 # %% [markdown]
 # ### The numbers
@@ -210,7 +208,7 @@ Markdown(figures.in_words(measured))
 # between them say how the classes lie: $-\frac1{K-1}$ for each two classes is the regular simplex.
 
 # %%
-figures.cosines(measured, prepared.source.dataset.class_names)
+figures.cosines(measured, classes)
 
 # %% [markdown]
 # *One square for each two classes. In a collapsed network all three pictures are the same: red on the

@@ -15,7 +15,7 @@ from torchvision.models import resnet18
 from torchvision.transforms import v2
 
 from ncbook import data, models
-from ncbook.measure import PARAMETERS, asked, inputs, loading, prepare, request
+from ncbook.measure import PARAMETERS, asked, inputs, loading, report, request
 from ncbook.metrics import nc_metrics
 from ncbook.parameters import ParameterError
 
@@ -117,24 +117,10 @@ def test_safetensors_are_read(net, tmp_path):
     torch.testing.assert_close(found.fc.weight, net.fc.weight, rtol=0, atol=0)
 
 
-def test_safetensors_without_the_package_is_one_line(net, tmp_path, monkeypatch):
-    (tmp_path / "net.safetensors").write_bytes(b"")
-    monkeypatch.setitem(sys.modules, "safetensors.torch", None)
-    with pytest.raises(ValueError, match=r"reading it needs the package safetensors \(pip install"):
-        load(str(tmp_path / "net.safetensors"))
-
-
 def test_a_network_without_a_checkpoint_has_random_weights_and_the_classes_asked_for():
     first, second = (load("", num_classes=4) for _ in range(2))
     assert first.fc.out_features == 4
     assert not torch.equal(first.fc.weight, second.fc.weight)
-
-
-def test_images_of_another_number_of_channels_than_the_checkpoints(tmp_path):
-    colour = models.build("resnet9", CLASSES, 3, width=1 / 64)
-    path = saved(tmp_path, colour.state_dict())
-    found = loading.load_model("resnet9", path, input_shape=(1, 32, 32), width=1 / 64)
-    assert found(torch.zeros(1, 3, 32, 32)).shape == (1, CLASSES)
 
 
 # ------------------------------------------------------------ networks
@@ -176,11 +162,10 @@ def one_line(function, *arguments, **options):
     [
         ("resnet19", "unknown model 'resnet19'; valid: mlp, resnet9, vgg9, vit, resnet50, torchv"),
         ("ufm", "unknown model 'ufm'; valid: mlp, "),
-        ("torchvision:resnet19", "such as resnet18"),
-        ("torchvision:fcn_resnet50", "valid: torchvision:NAME with one of torchvision's"),
+        ("torchvision:resnet19", "torchvision has no function or class 'resnet19'"),
+        ("torchvision:fcn_resnet50", "torchvision has no function or class 'fcn_resnet50'"),
         ("nowhere:net", "model 'nowhere:net' cannot be imported (ModuleNotFoundError"),
-        ("{mine}:nothing", "must be a function or a class, and is nothing"),
-        ("{mine}:NUMBER", "must be a function or a class, and is int"),
+        ("{mine}:NUMBER", "has no function or class 'NUMBER'"),
         ("{mine}:fails", "cannot be built (RuntimeError: no such GPU)"),
         ("collections:OrderedDict", "must return an nn.Module, got OrderedDict"),
         ("torch.nn:Linear", "cannot be built (TypeError: "),
@@ -216,30 +201,27 @@ def scripted(path):
     return str(path)
 
 
+AS_TENSORS = "cannot be read as a file of tensors ("
 UNREADABLE = {
-    "missing": (lambda folder, net: str(folder / "no.pt"), "no.pt': no such file"),
-    "folder": (lambda folder, net: str(folder), ": a folder"),
-    "text": (lambda folder, net: write(folder / "a", b"hello"), "not a file of tensors that"),
-    "empty": (lambda folder, net: write(folder / "a", b""), "not a file of tensors that"),
-    "half": (
-        lambda folder, net: half(saved(folder, net.state_dict())),
-        "not a file of tensors that",
-    ),
-    "module": (lambda folder, net: saved(folder, net), ".networks.Classifier), and to"),
+    "missing": (lambda folder, net: str(folder / "no.pt"), AS_TENSORS + "FileNotFoundError: "),
+    "folder": (lambda folder, net: str(folder), AS_TENSORS + "IsADirectoryError: "),
+    "text": (lambda folder, net: write(folder / "a", b"hello"), AS_TENSORS),
+    "empty": (lambda folder, net: write(folder / "a", b""), AS_TENSORS),
+    "half": (lambda folder, net: half(saved(folder, net.state_dict())), AS_TENSORS),
+    "module": (lambda folder, net: saved(folder, net), ".networks.Classifier in it would run"),
     "arguments": (
         lambda folder, net: saved(folder, {"model": net.state_dict(), "a": argparse.Namespace()}),
-        "more than tensors in it (argparse.Namespace), and to read that would run code; save the",
+        AS_TENSORS + "to read argparse.Namespace in it would run code; save the weights alone: ",
     ),
-    "script": (lambda folder, net: scripted(folder / "a"), "a TorchScript program; save the"),
+    "script": (lambda folder, net: scripted(folder / "a"), "TorchScript"),
     "no state": (
-        lambda folder, net: saved(folder, {"epoch": 1, "best": 0.5, "lr": 1, "seed": 0}),
-        "no state dict in it, but a dict of epoch, best, lr, ...; valid: model.state_dict(), alone",
+        lambda folder, net: saved(folder, {"epoch": 1, "best": 0.5, "lr": 1}),
+        "no state dict in it, but ['epoch', 'best', 'lr']; valid: model.state_dict(), alone or",
     ),
-    "tensor": (lambda folder, net: saved(folder, torch.ones(3)), "no state dict in it, but Tensor"),
-    "nothing": (lambda folder, net: saved(folder, {}), "no state dict in it, but a dict of noth"),
+    "tensor": (lambda folder, net: saved(folder, torch.ones(3)), "but <class 'torch.Tensor'>; v"),
     "not safe": (
         lambda folder, net: write(folder / "a.safetensors", b"junk" * 9),
-        "not a file of tensors",
+        AS_TENSORS + "SafetensorError: ",
     ),
 }
 
@@ -257,16 +239,11 @@ def without(name):
 
 
 NOT_OF_IT = {
-    "missing": (without("fc."), {}, "2 missing (fc.weight, fc.bias)"),
-    "unexpected": (lambda s: s | {"a": s["fc.bias"], "b": s["fc.bias"]}, {}, "2 unexpected (a, b)"),
-    "both": (
-        lambda s: without("body.")(s) | {"extra": torch.ones(1)},
-        {},
-        "15 missing (body.1.weight, body.2.weight, body.2.bias, ...) and 1 unexpected (extra)",
-    ),
-    "width": (lambda s: s, {"width": 1 / 4}, "body.1.weight is (16, 64) in the file and (32, 64)"),
-    "depth": (lambda s: s, {"depth": 2}, "unexpected (body.7.weight, "),
-    "input": (lambda s: s, {"input_shape": (1, 9, 9)}, "is (16, 64) in the file and (16, 81)"),
+    "missing": (without("fc."), {}, 'Missing key(s) in state_dict: "fc.weight", "fc.bias"'),
+    "unexpected": (lambda s: s | {"a": s["fc.bias"]}, {}, 'Unexpected key(s) in state_dict: "a"'),
+    "width": (lambda s: s, {"width": 1 / 4}, "size mismatch for body.1.weight: copying a param"),
+    "depth": (lambda s: s, {"depth": 2}, 'Unexpected key(s) in state_dict: "body.7.weight", '),
+    "input": (lambda s: s, {"input_shape": (1, 9, 9)}, "torch.Size([16, 64]) from checkpoint, the"),
 }
 
 
@@ -281,7 +258,7 @@ def test_a_checkpoint_of_another_network(net, tmp_path, case):
 def test_a_function_that_takes_no_num_classes_says_that_shapes_differ(mine, tmp_path):
     path = saved(tmp_path, loading.load_model(f"{mine}:net", num_classes=4).state_dict())
     message = one_line(loading.load_model, f"{mine}:fixed", path)
-    assert "3.weight is (4, 8) in the file and (3, 8) in the network" in message
+    assert "size mismatch for 3.weight: copying a param with shape torch.Size([4, 8])" in message
 
 
 # ------------------------------------------------------------ data
@@ -301,61 +278,58 @@ def images(tmp_path_factory):
     return folder
 
 
-def joined(batches):
-    return [torch.cat(parts) for parts in zip(*batches, strict=True)]
+def loaded(name, image_size=None, normalise="dataset"):
+    return inputs.load_data(name, image_size, None, normalise)
+
+
+def joined(loader):
+    return [torch.cat(parts) for parts in zip(*loader, strict=True)]
 
 
 def test_batches_are_the_normalised_images_each_time(images):
-    source = inputs.load_data(f"folder:{images}", image_size=32)
-    assert source.dataset.train_x.dtype == torch.uint8
-    batches = source.batches("train", 7)
+    dataset = loaded(f"folder:{images}", 32)
+    assert dataset.train_x.dtype == torch.uint8
+    batches = inputs.batches(dataset, "train", 7, 32)
     assert [len(x) for x, _ in batches] == [7, 7, 7, 3]
-    assert len(batches) == 4
     for _ in range(2):
         x, y = joined(batches)
-        torch.testing.assert_close(x, source.dataset.inputs(source.dataset.train_x), rtol=0, atol=0)
-        assert y.tolist() == source.dataset.train_y.tolist()
+        torch.testing.assert_close(x, dataset.inputs(dataset.train_x), rtol=0, atol=0)
+        assert y.tolist() == dataset.train_y.tolist()
     assert x.mean((0, 2, 3)).abs().max() < 1e-5
-    assert len(joined(source.batches("test", 5))[0]) == 12
+    assert len(joined(inputs.batches(dataset, "test", 5, 32))[0]) == 12
 
 
 def test_a_tree_of_images_is_read_batch_by_batch(images):
-    source = inputs.load_data(f"imagenet:{images}", image_size=32)
-    x, y = joined(source.batches("test", 5))
-    whole = torch.stack([source.dataset.image("test", i) for i in range(12)])
-    torch.testing.assert_close(x, source.dataset.inputs(whole), rtol=0, atol=0)
+    dataset = loaded(f"imagenet:{images}", 32)
+    x, y = joined(inputs.batches(dataset, "test", 5, 32))
+    whole = torch.stack([dataset.image("test", i) for i in range(12)])
+    torch.testing.assert_close(x, dataset.inputs(whole), rtol=0, atol=0)
     assert y.tolist() == [0] * 4 + [1] * 4 + [2] * 4
-    assert source.input_shape == (3, 32, 32)
 
 
 def test_imagenets_constants_are_torchvisions(images):
-    source = inputs.load_data(f"folder:{images}", image_size=32, normalise="imagenet")
-    found, _ = next(iter(source.batches("train", 6)))
+    dataset = loaded(f"folder:{images}", 32, "imagenet")
+    found, _ = next(iter(inputs.batches(dataset, "train", 6, 32)))
     mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-    theirs = v2.Normalize(mean, std)(source.dataset.train_x[:6] / 255)
-    torch.testing.assert_close(found, theirs)
+    torch.testing.assert_close(found, v2.Normalize(mean, std)(dataset.train_x[:6] / 255))
 
 
 def test_images_that_have_their_own_size_are_resized_in_each_batch():
-    source = inputs.load_data("digits", image_size=32)
-    assert source.dataset.train_x.shape[1:] == (1, 8, 8)
-    found, _ = next(iter(source.batches("train", 9)))
-    whole = data.load("digits", image_size=32)
-    torch.testing.assert_close(found, whole.train_x[:9])
-    assert source.input_shape == (1, 32, 32)
+    dataset = loaded("digits", 32)
+    assert dataset.train_x.shape[1:] == (1, 8, 8)
+    found, _ = next(iter(inputs.batches(dataset, "train", 9, 32)))
+    torch.testing.assert_close(found, data.load("digits", image_size=32).train_x[:9])
 
 
 def test_a_grey_image_becomes_three_channels_and_three_their_mean(images):
-    grey = inputs.load_data("digits").for_network(nn.Conv2d(3, 4, 3))
-    x, _ = next(iter(grey.batches("train", 4)))
+    def first(dataset, channels):
+        return next(iter(inputs.batches(dataset, "train", 4, None, nn.Conv2d(channels, 4, 3))))[0]
+
+    x = first(loaded("digits"), 3)
     assert x.shape == (4, 3, 8, 8)
     assert torch.equal(x[:, 0], x[:, 2])
-    colour = inputs.load_data(f"folder:{images}")
-    before, _ = next(iter(colour.batches("train", 4)))
-    after, _ = next(iter(colour.for_network(nn.Conv2d(1, 4, 3)).batches("train", 4)))
-    torch.testing.assert_close(after, before.mean(1, keepdim=True))
-    with pytest.raises(ValueError, match=r"^the network's first convolution takes 4 channels, and"):
-        colour.for_network(nn.Conv2d(4, 4, 3))
+    colour = loaded(f"folder:{images}")
+    torch.testing.assert_close(first(colour, 1), first(colour, 3).mean(1, keepdim=True))
 
 
 # ------------------------------------------------------------ parameters
@@ -383,12 +357,11 @@ WRONG = {
         "unknown normalise 'x'; valid: dataset, imag",
     ),
     "data": ({"model": "mlp", "dataset": "digitz"}, "unknown dataset 'digitz'; valid: digits, "),
-    "ufm": ({"model": "mlp", "dataset": "ufm"}, "dataset 'ufm' has no inputs that a network could"),
     "constants": (
         {"model": "mlp", "normalise": "imagenet"},
         "normalise 'imagenet' is for images of",
     ),
-    "vectors": ({"model": "resnet9", "dataset": "gaussians"}, "gaussians are vectors, not images"),
+    "vectors": ({"model": "resnet9", "dataset": "gaussians"}, "resnet9' cannot be built (Value"),
     "width": ({"model": "mlp", "width": 0}, "width must be a finite number of at least"),
     "device": ({"model": "mlp", "device": "tpu"}, "unknown device 'tpu'; valid here: cpu"),
     "classes": (
@@ -414,7 +387,7 @@ def test_a_mistake_is_one_line(net, tmp_path, case):
     path = saved(tmp_path, net.state_dict())
     given = {k: v.format(net=path) if k == "checkpoint" else v for k, v in parameters.items()}
     with pytest.raises(ParameterError) as error:
-        prepare(asked(given)).measure()
+        report(asked(given))
     assert words in str(error.value)
     assert "\n" not in str(error.value)
     assert error.value._render_traceback_() == [f"ParameterError: {error.value}"]
@@ -424,33 +397,40 @@ def test_a_network_or_file_that_is_wrong_is_found_before_the_data_are_read(monke
     monkeypatch.setattr(data, "load", None)
     for wrong, words in (
         ({"model": "mlpp"}, "unknown model 'mlpp'"),
-        ({"model": "mlp", "checkpoint": "no.pt"}, "no such file"),
+        ({"model": "mlp", "checkpoint": "no.pt"}, "FileNotFoundError"),
         ({"model": "mlp", "device": "tpu"}, "unknown device 'tpu'"),
     ):
         with pytest.raises(ParameterError, match=words):
-            prepare(asked(wrong))
+            report(asked(wrong))
 
 
 def test_a_network_in_half_precision_is_measured(mine, monkeypatch):
     half = loading.load_model(f"{mine}:net").half
     monkeypatch.setattr(request, "load_model", lambda *_, **__: half())
-    found = prepare(asked({"model": f"{mine}:net", "train_size": 50})).measure()
+    found, about, _ = report(asked({"model": f"{mine}:net", "train_size": 50}))
     assert found.metrics["nc1"] > 0
+    assert "with random weights, unless its function has loaded some. 50 training" in about
 
 
-def test_without_a_checkpoint_the_report_begins_with_that(mine):
-    assert prepare(asked({"model": "mlp"})).about[0].startswith("**mlp with random weights**: no c")
-    assert "random, unless the function" in prepare(asked({"model": f"{mine}:net"})).about[0]
+def test_the_report_says_which_weights_and_images():
+    few = dict(model="resnet9", width=1 / 64, dataset="digits", train_size=20, image_size=32)
+    assert report(asked(few))[1] == (
+        "**resnet9** with random weights. 20 training and 397 test samples of digits, 10 classes, "
+        "inputs of 1 × 32 × 32."
+    )
+    few |= dict(model="torchvision:mobilenet_v3_small", width="")
+    assert report(asked(few))[1].endswith("inputs of 1 × 32 × 32, as 3 channels.")
 
 
 def test_what_is_measured_is_the_checkpoints_network(tmp_path):
     torch.manual_seed(0)
     net, digits = models.build("mlp", width=1 / 8).eval(), data.load("digits")
     path = saved(tmp_path, {"model": net.state_dict()})
-    prepared = prepare(asked(dict(model="mlp", checkpoint=path, width=1 / 8, batch_size=100)))
-    found = prepared.measure()
+    given = asked(dict(model="mlp", checkpoint=path, width=1 / 8, batch_size=100))
+    found, about, classes = report(given)
     arrays = net.body(digits.train_x), digits.train_y, net.fc.weight, net.fc.bias
     tests = net.body(digits.test_x), digits.test_y
     theirs = nc_metrics(*(a.detach() for a in (*arrays, *tests)))
     assert {k: found.metrics[k] for k in theirs} == pytest.approx(theirs, rel=1e-4)
-    assert prepared.about[0] == "**mlp** with the weights of <code>net&#46;pt</code>."
+    assert about.startswith("**mlp** with the weights of <code>net&#46;pt</code>. 1,400 training ")
+    assert classes == digits.class_names

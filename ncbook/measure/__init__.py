@@ -3,4 +3,4 @@
 from ncbook.measure.callback import NCCallback
 from ncbook.measure.loading import load_model
 from ncbook.measure.measuring import Measured, measure
-from ncbook.measure.request import PARAMETERS, Prepared, asked, prepare
+from ncbook.measure.request import PARAMETERS, asked, report

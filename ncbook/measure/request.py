@@ -1,17 +1,16 @@
-"""The parameters of the notebook ``measure``: read, checked, and made into what is measured."""
+"""The parameters of the notebook ``measure``: read, checked, and what is measured with them."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from ncbook import data, models, own, parameters, text
-from ncbook.measure.inputs import NORMALISATIONS, Source, load_data
-from ncbook.measure.loading import TORCHVISION, VALID, check_model, load_model, read_checkpoint
+from ncbook import data, models, parameters, text
+from ncbook.measure.inputs import NORMALISATIONS, batches, load_data
+from ncbook.measure.loading import NAMES, TORCHVISION, VALID, find, load_model, read_checkpoint
 from ncbook.measure.measuring import Measured, measure
 from ncbook.models.layers import TOKENS, tensors
 from ncbook.parameters import FIELDS, FROM_1, NAME, NUMBER, WHOLE, ParameterError, Row
@@ -38,35 +37,6 @@ TABLE = (
 PARAMETERS = {row.name: row for row in TABLE}
 
 
-@dataclass(frozen=True)
-class Prepared:
-    """A checked request: a network, its data, and how to measure them.
-
-    Args:
-        model: on its device.
-        source: the data.
-        options: of ``measure``.
-        about: what is measured, in Markdown, a sentence each.
-    """
-
-    model: nn.Module
-    source: Source
-    options: Mapping[str, Any]
-    about: tuple[str, ...]
-
-    def measure(self) -> Measured:
-        """``measure`` of the training and the test samples.
-
-        Raises:
-            ParameterError: as ``measure`` does.
-        """
-        train, test = (
-            self.source.batches(s, self.options["batch_size"]) for s in ("train", "test")
-        )
-        with _as_one_line():
-            return measure(self.model, train, test_data=test, progress=False, **self.options)
-
-
 @contextmanager
 def _as_one_line() -> Iterator[None]:
     try:
@@ -75,6 +45,7 @@ def _as_one_line() -> Iterator[None]:
         raise ParameterError(text.line(error)) from None
 
 
+@_as_one_line()
 def asked(namespace: Mapping[str, Any]) -> dict[str, Any]:
     """All parameters, from a notebook's ``globals()``; an empty one as its default.
 
@@ -82,60 +53,51 @@ def asked(namespace: Mapping[str, Any]) -> dict[str, Any]:
         ParameterError: one line that names a value out of range or a misspelt name, and what is
             valid; or that no network is named, but a checkpoint or data are.
     """
-    with _as_one_line():
-        parameters.check_names(namespace.get("In", ()), PARAMETERS)
-        given = {name: row.read(namespace.get(name)) for name, row in PARAMETERS.items()}
-        for name in ("checkpoint", "dataset"):
-            if given[name] and not given["model"]:
-                raise ValueError(f"{name} is {given[name]!r}, but model is empty; valid: {VALID}")
-        given |= {name: PARAMETERS[name].default for name in given if given[name] is None}
-        for name, row in PARAMETERS.items():
-            if not row.many:
-                row.check(given[name])
-        return given
+    parameters.check_names(namespace.get("In", ()), PARAMETERS)
+    given = {name: row.read(namespace.get(name)) for name, row in PARAMETERS.items()}
+    for name in ("checkpoint", "dataset"):
+        if given[name] and not given["model"]:
+            raise ValueError(f"{name} is {given[name]!r}, but model is empty; valid: {VALID}")
+    for name, row in PARAMETERS.items():
+        given[name] = row.default if given[name] is None else given[name]
+        row.check(given[name])
+    return given
 
 
-def prepare(given: Mapping[str, Any]) -> Prepared:
-    """Load the network and the data that ``asked`` has read, and pass two samples through.
+@_as_one_line()
+def report(given: Mapping[str, Any]) -> tuple[Measured, str, tuple[str, ...]]:
+    """Load the network and the data that ``asked`` has read, and ``measure`` them.
+
+    Returns:
+        What was found; what was measured, in Markdown; the names of the classes.
 
     Raises:
-        ParameterError: one line, as of ``load_model`` and ``load_data``; or that the network does
-            not take the data, or has another number of classes.
+        ParameterError: one line, as of ``load_model``, ``data.load`` and ``measure``; or that the
+            network does not take the data, or has another number of classes.
     """
-    with _as_one_line():
-        return _prepared(given)
-
-
-def _prepared(given: Mapping[str, Any]) -> Prepared:
     name, checkpoint = given["model"], given["checkpoint"] or ""
-    check_model(name)  # this, and whether the file can be read, before minutes of decoding
+    find(name)  # this, and whether the file can be read, before minutes of decoding
     if checkpoint:
         read_checkpoint(checkpoint)
     device = parameters.device_named(given["device"], torch.cuda.device_count())
-    chosen = ("train_size", "normalise")
-    source = load_data(
-        given["dataset"],
-        image_size=given["image_size"] or _image_size(name),
-        **{key: given[key] for key in chosen},
-    )
-    shape = dict(input_shape=source.input_shape, width=given["width"], depth=given["depth"])
-    model = load_model(name, checkpoint, source.dataset.num_classes, **shape)
-    source = source.for_network(model)
-    _try(model.to(device), source)
-    options = {key: given[key] for key in ("head", "tokens", "batch_size")}
-    options["layers"] = list(given["layers"]) or None
-    return Prepared(model, source, options, tuple(_about(given, source)))
+    size = models.image_size(name) if name in NAMES else None
+    size = given["image_size"] or (IMAGENET_SIDE if name.startswith(TORCHVISION) else size)
+    dataset = load_data(given["dataset"], size, given["train_size"], given["normalise"])
+    shape = next(iter(batches(dataset, "train", 2, size)))[0].shape[1:]
+    settings = dict(input_shape=tuple(shape), width=given["width"], depth=given["depth"])
+    model = load_model(name, checkpoint, dataset.num_classes, **settings).to(device)
+    x, _ = next(iter(batches(dataset, "train", 2, size, model)))
+    _try(model, dataset, x)
+    split = {s: batches(dataset, s, given["batch_size"], size, model) for s in ("train", "test")}
+    options = dict(head=given["head"], layers=list(given["layers"]) or None, progress=False)
+    options |= dict(tokens=given["tokens"], batch_size=given["batch_size"])
+    measured = measure(model, split["train"], test_data=split["test"], **options)
+    matched = "" if len(x[0]) == shape[0] else f", as {len(x[0])} channels"
+    return measured, _about(given, dataset, shape) + matched + ".", dataset.class_names
 
 
-def _image_size(name: str) -> int | None:
-    if name.startswith(TORCHVISION):
-        return IMAGENET_SIDE
-    return None if own.is_own(name) or name not in models.MODELS else models.image_size(name)
-
-
-def _try(model: nn.Module, source: Source) -> None:
+def _try(model: nn.Module, dataset: data.Dataset | data.Streamed, inputs: Tensor) -> None:
     """Pass two samples through: whether the network takes them, and has as many classes."""
-    inputs = next(iter(source.batches("train", 2)))[0]
     try:
         with torch.no_grad():
             found = model(inputs.to(next(model.parameters(), inputs)))
@@ -143,33 +105,23 @@ def _try(model: nn.Module, source: Source) -> None:
         said = text.line(f"{type(error).__name__}: {error}", 300)
         shape = tuple(inputs.shape[1:])
         raise ValueError(f"the network cannot take inputs of shape {shape} ({said})") from None
-    logits = next(tensors(found), torch.empty(0, 0))
-    known, dataset = source.dataset.num_classes, source.dataset
-    if logits.shape[-1] != known:
+    classes, known = next(tensors(found), inputs).shape[-1], dataset.num_classes
+    if classes != known:
         raise ValueError(
-            f"the network has {logits.shape[-1]} classes, and {dataset.name} has {known}; "
-            "they must agree"
+            f"the network has {classes} classes, and {dataset.name} has {known}; they must agree"
         )
 
 
-def _about(given: Mapping[str, Any], source: Source) -> Iterator[str]:
-    checkpoint, name = given["checkpoint"], text.html(given["model"])
-    if checkpoint:
-        yield f"**{name}** with the weights of <code>{text.html(Path(checkpoint).name)}</code>."
-    elif own.is_own(given["model"]) and not given["model"].startswith(TORCHVISION):
-        yield (
-            f"**{name} without a checkpoint**: its weights are random, unless the function has "
-            "loaded some."
-        )
-    else:
-        yield f"**{name} with random weights**: no checkpoint was given."
-    dataset = source.dataset
-    yield (
-        f"{len(dataset.train_y):,} training and {len(dataset.test_y):,} test samples of "
-        f"{text.html(dataset.name)}, {dataset.num_classes} classes, inputs of "
-        f"{' × '.join(map(str, source.input_shape))}."
+def _about(
+    given: Mapping[str, Any], dataset: data.Dataset | data.Streamed, shape: torch.Size
+) -> str:
+    name, weights = text.html(given["model"]), "random weights"
+    if given["checkpoint"]:
+        weights = f"the weights of <code>{text.html(Path(given['checkpoint']).name)}</code>"
+    elif given["model"] not in NAMES and not given["model"].startswith(TORCHVISION):
+        weights += ", unless its function has loaded some"
+    return (
+        f"**{name}** with {weights}. {len(dataset.train_y):,} training and "
+        f"{len(dataset.test_y):,} test samples of {text.html(dataset.name)}, "
+        f"{dataset.num_classes} classes, inputs of {' × '.join(map(str, shape))}"
     )
-    if source.channels == 3:
-        yield "Its images are grey: the network, which takes 3 channels, gets that one three times."
-    if source.channels == 1:
-        yield "Its images have 3 channels: the network, which takes one, gets their mean."
