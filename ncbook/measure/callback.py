@@ -74,7 +74,9 @@ class NCCallback:
         self.every, self._logger, self._data = every, logger, data
         self._settings = dict(test_data=test_data, head=head, layers=layers, tokens=tokens)
         self._settings |= dict(batch_size=batch_size, progress=False)
-        self._metrics, self._layers = {}, {}  # of each epoch
+        self.metrics = self.layers = pd.DataFrame({"epoch": []})
+        # Lightning's name of this callback: several may measure one training.
+        self.state_key = self._legacy_state_key = f"NCCallback-{id(self)}"
 
     def __call__(self, model: nn.Module, epoch: int) -> dict[str, float] | None:
         """Measure the model after this many epochs, if it is their turn: the metrics, or None."""
@@ -82,27 +84,14 @@ class NCCallback:
         if epoch % self.every:
             return None
         measured = measure(model, self._data, **self._settings)
-        self._metrics[epoch] = {"epoch": epoch, **measured.metrics}
-        measured.layers.insert(0, "epoch", epoch)
-        self._layers[epoch] = measured.layers
+        self.metrics = _with(self.metrics, pd.DataFrame([measured.metrics]), epoch)
+        self.layers = _with(self.layers, measured.layers, epoch)
         if hasattr(self._logger, "add_scalar"):
             for name, value in _named(measured.metrics).items():
                 self._logger.add_scalar(name, value, epoch)
         elif self._logger is not None:
             self._logger.log(_named(measured.metrics), step=epoch)
         return measured.metrics
-
-    @property
-    def metrics(self) -> pd.DataFrame:
-        """One row a measured epoch."""
-        rows = [self._metrics[epoch] for epoch in sorted(self._metrics)]
-        return pd.DataFrame(rows or {"epoch": []})
-
-    @property
-    def layers(self) -> pd.DataFrame:
-        """One row a measured epoch and layer."""
-        frames = [self._layers[epoch] for epoch in sorted(self._layers)]
-        return pd.concat(frames or [pd.DataFrame({"epoch": []})], ignore_index=True)
 
     # Lightning
 
@@ -119,13 +108,6 @@ class NCCallback:
         if trainer.is_global_zero and (metrics := self(module, epoch)):
             for logger in trainer.loggers:
                 logger.log_metrics(_named(metrics | {"epoch": epoch}), step=trainer.global_step)
-
-    @property
-    def state_key(self) -> str:
-        """Lightning's name of this callback: several may measure one training."""
-        return f"NCCallback-{id(self)}"
-
-    _legacy_state_key = state_key
 
     # transformers
 
@@ -144,6 +126,14 @@ class NCCallback:
         if name.startswith("on_") or name in LIGHTNING_METHODS:
             return lambda *args, **kwargs: None
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+
+def _with(rows: pd.DataFrame, found: pd.DataFrame, epoch: int) -> pd.DataFrame:
+    """The rows with those of an epoch, in place of any that it had."""
+    found.insert(0, "epoch", epoch)
+    others = rows[rows["epoch"] != epoch]
+    every = pd.concat([others, found]) if len(others) else found
+    return every.sort_values("epoch", kind="stable", ignore_index=True)
 
 
 def _named(metrics: dict[str, float]) -> dict[str, float]:
