@@ -142,7 +142,7 @@ def test_words_on_a_collapsed_network_and_on_one_with_a_gauge_part():
     words = figures.in_words(collapsed())
     assert words.startswith("- **The network collapsed**: NC1 ")
     assert "**NC3 is zero up to rounding**" in words
-    assert "**Only at input of 0** (layer 1 of 1) the nearest class mean reaches" in words
+    assert "**From input of 0 on** (layer 1 of 1) the nearest class mean reaches" in words
     words = figures.in_words(collapsed(shift=3.0))
     assert words.startswith("- **The network collapsed but for its gauge**: NC1 ")
     assert "**100% of NC3² is gauge**" in words
@@ -173,7 +173,7 @@ def test_words_on_the_layers(measured):
 
     name = "body&#46;{}"
     assert f"**From {name.format(6)} on** (layer 2 of 3)" in words(0.5, 0.895, 0.99)
-    assert "**Only at input of fc** (layer 3 of 3)" in words(0.95, 0.5, 0.9)
+    assert "**From input of fc on** (layer 3 of 3)" in words(0.95, 0.5, 0.9)
     none = words(0.5, 0.7, 0.6)
     assert "**In no layer does the nearest class mean reach the network's test accuracy of" in none
     assert f"it comes closest in {name.format(6)}, with 70.0%" in none

@@ -50,16 +50,10 @@ def by_layer(layers: pd.DataFrame, by: str | None = None, title: str = "") -> Fi
     if layers["test_ncm_acc"].notna().any():
         for name, dots in SPLITS:
             axes[1].plot([], [], color="#333333", linestyle=dots, label=name)
-    drawn = [axis.get_legend_handles_labels() for axis in axes[:2]]
-    handles, names = (drawn[0][part] + drawn[1][part] for part in (0, 1))
-    names = dict(zip(names, handles, strict=True))  # each once
-    if names:
-        figure.legend(names.values(), names, loc="outside lower center", ncols=COLUMNS)
     words = "NC1, the accuracy of the nearest class mean, and the effective rank, by layer"
+    names = [name for _, _, name in _curves(layers, by) if name]
     figure.set_label(f"{title or 'Layers'}: {words}. Lines: {', '.join(names) or 'one'}")
-    figure.suptitle(text.mathtext(title, style.TITLE))
-    plt.close(figure)
-    return figure
+    return style.finish(figure, axes[:2], title, loc="outside lower center", ncols=COLUMNS)
 
 
 def _curves(

@@ -6,7 +6,6 @@ import math
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from pandas.io.formats.style import Styler
 from torch import Tensor, linalg
@@ -74,11 +73,15 @@ def cosines(measured: Measured, names: tuple[str, ...] = ()) -> Figure:
         names: of the classes, for the axes where there are few.
     """
     rows = {key: normalize(matrix) for key, matrix in _rows(measured).items()}
+    short = [text.mathtext(name, NAMED) for name in names] if len(names) <= NAMED else []
+    turn = 90 if max(map(len, short), default=0) > 2 else 0
     figure, axes = plt.subplots(1, 3, figsize=(7.8, 3), layout="constrained")
     for axis, (title, (left, right)) in zip(axes, PAIRS.items(), strict=True):
         image = axis.imshow((rows[left] @ rows[right].mT).numpy(), cmap="RdBu_r", vmin=-1, vmax=1)
         axis.set_title(title)
-        _name_classes(axis, names, len(rows["means"]))
+        axis.grid(False)
+        axis.set_xticks(range(len(short)), short, rotation=turn)
+        axis.set_yticks(range(len(short)), short)
     figure.colorbar(image, ax=axes, label="cosine", shrink=0.7, ticks=[-1, 0, 1])
     figure.set_label(
         "Three square pictures of cosines between classes: of the class means, of the rows of W, "
@@ -86,14 +89,6 @@ def cosines(measured: Measured, names: tuple[str, ...] = ()) -> Figure:
     )
     plt.close(figure)
     return figure
-
-
-def _name_classes(axis: Axes, names: tuple[str, ...], count: int) -> None:
-    axis.grid(False)
-    ticks = range(count) if len(names) == count <= NAMED else []
-    short = [text.mathtext(names[tick], NAMED) for tick in ticks]
-    axis.set_xticks(ticks, short, rotation=0 if max(map(len, short), default=0) < 3 else 90)
-    axis.set_yticks(ticks, short)
 
 
 def spectrum(measured: Measured) -> Figure:
@@ -164,7 +159,6 @@ def _layers(measured: Measured) -> str:
             f"**In no layer does the nearest class mean reach {what}**; it comes closest in "
             f"{name}, with {found.max():.1%}."
         )
-    first, alone = layers[lasting].iloc[0], lasting.sum() == 1
-    name, place = text.html(first["layer"]), f"layer {first['position']} of {len(layers)}"
-    where = f"Only at {name}** ({place})" if alone else f"From {name} on** ({place})"
+    first = layers[lasting].iloc[0]
+    where = f"From {text.html(first['layer'])} on** (layer {first['position']} of {len(layers)})"
     return f"**{where} the nearest class mean reaches {what}, to within {NEAR:.0%}."

@@ -106,14 +106,18 @@ def panels(count: int) -> tuple[Figure, np.ndarray]:
     return figure, axes.flatten()[:count]
 
 
-def finish(figure: Figure, axes: np.ndarray, title: str, legend_title: str = "") -> Figure:
-    """Add the title, which is plain text, and one legend for all panels, to the right of them."""
+def finish(
+    figure: Figure, axes: np.ndarray, title: str, legend_title: str = "", **place: object
+) -> Figure:
+    """Add the title, which is plain text, and one legend for all panels, to the right of them or
+    in another place."""
+    place = dict(title=legend_title, loc="outside right center") | place
     drawn: dict[str, object] = {}
     for axis in axes:
         for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
             drawn.setdefault(label, handle)
     if drawn:
-        figure.legend(drawn.values(), drawn.keys(), title=legend_title, loc="outside right center")
+        figure.legend(drawn.values(), drawn.keys(), **place)
     figure.suptitle(text.mathtext(title, TITLE))
     plt.close(figure)  # a notebook shows what a cell returns; left open, it would show it twice
     return figure
