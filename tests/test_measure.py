@@ -388,11 +388,11 @@ def test_layer_of_equal_outputs_has_no_nc1():
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
-        (lambda y: nn.functional.one_hot(y), r"of shape \(7, 10\): pass labels.argmax\(1\)"),
-        (lambda y: y.float(), "class numbers of shape .n,., got torch.float32"),
-        (lambda y: y + 1, r"in \[0, 10\).*got 1 to 10"),
+        (lambda y: nn.functional.one_hot(y), r"labels must have shape \(7,\), .*got \(7, 10\)"),
+        (lambda y: y.float(), "labels must be integers, got torch.float32"),
+        (lambda y: y + 1, r"labels must lie in \[0, 10\), .*got 10 at sample"),
         (lambda y: y.clamp(max=7), "no samples in labels for class 8, 9 of 10"),
-        (lambda y: y - 1, r"in \[0, 10\).*got -1 to"),
+        (lambda y: y - 1, r"in \[0, 10\), .*got -1 at sample"),
     ],
 )
 def test_labels_that_cannot_be(labels, message):

@@ -5,7 +5,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
-from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 LABELS = ("labels", "label")  # a dict's key of the labels
@@ -46,17 +45,3 @@ def split_batch(name: str, batch: Any) -> tuple[tuple[tuple, dict], Any]:
         f"{name}: a batch must be (inputs, labels) or a dict with labels, got "
         f"{type(batch).__name__}"
     )
-
-
-def class_numbers(name: str, labels: Any, num_classes: int) -> Tensor:
-    """Labels (n,) in [0, K), as int64. Raises ``ValueError`` for other ones."""
-    labels = torch.as_tensor(labels)
-    shape, kinds = tuple(labels.shape), f"{name}: labels must be class numbers"
-    if labels.is_floating_point() or labels.dim() != 1:
-        hint = ": pass labels.argmax(1)" if shape[1:] == (num_classes,) else ""
-        raise ValueError(f"{kinds} of shape (n,), got {labels.dtype} of shape {shape}{hint}")
-    low, high = (bound.item() for bound in labels.aminmax())
-    if low < 0 or high >= num_classes:
-        wanted = f"in [0, {num_classes}), the last layer having {num_classes} rows"
-        raise ValueError(f"{kinds} {wanted}, got {low} to {high}")
-    return labels.long()

@@ -15,8 +15,8 @@ from torch.utils._pytree import tree_map_only
 from tqdm import tqdm
 
 from ncbook import metrics
-from ncbook.measure.batches import class_numbers, loader_of, split_batch
-from ncbook.metrics.checks import checked_layer, float_tensor
+from ncbook.measure.batches import loader_of, split_batch
+from ncbook.metrics.checks import as_tensor, checked_labels, checked_layer, float_tensor
 from ncbook.models import layers as of_model
 from ncbook.parameters import check_whole
 
@@ -180,12 +180,15 @@ class _Walker:
         if stage > 0:
             for stream in (self.stream, *self.of_layers.values()):
                 stream.next_pass()
-        what = "test_data" if stage == 2 else "data"
+        kind = "test_" if stage == 2 else ""
+        weight = self.stream.weight
         with of_model.listening(self.model, list(self.of_layers), self._hear):
             for batch in batches:
-                inputs, labels = split_batch(what, batch)
-                labels = class_numbers(what, labels, len(self.stream.weight))
-                self.labels, self.heard = labels.to(self.stream.weight.device), set()
+                inputs, labels = split_batch(f"{kind}data", batch)
+                labels = as_tensor(f"{kind}labels", labels, weight.device)
+                samples = weight.new_empty((*labels.shape[:1], 1))
+                self.labels = checked_labels(labels, samples, len(weight), kind)
+                self.heard = set()
                 self._run(inputs)
                 if missing := [name for name in self.of_layers if name not in self.heard]:
                     raise ValueError(f"layer {missing[0]} does not run in a forward pass")

@@ -75,22 +75,17 @@ def find_head(model: nn.Module, run: Callable[[], Any]) -> str:
     if len(found) == 1:
         return found[0]
     why = "several Linear layers may be" if found else "no Linear layer seems to be"
-    raise ValueError(f"{why} the last layer; name it by head=...: {_listed(found or linear)}")
-
-
-def _listed(names: Sequence[str]) -> str:
-    """The last ones of these names, or what to say where there are none."""
-    some = ", ".join(names[-NAMED:]) or "this network has no Linear layer"
-    return f"... {some}" if len(names) > NAMED else some
+    some = ", ".join((found or linear)[-NAMED:]) or "this network has no Linear layer"
+    raise ValueError(f"{why} the last layer; name it by head=...: {some}")
 
 
 def check_layers(model: nn.Module, names: Sequence[str]) -> None:
     """Raise ``ValueError`` for a name that is no module's, with those that are close."""
-    known = [name for name, _ in model.named_modules() if name]
+    known = [name for name, _ in model.named_modules()]
     for name in names:
         if name not in known:
             close = difflib.get_close_matches(str(name), known, n=NAMED, cutoff=0.4)
-            valid = ", ".join(close) or _listed(known)
+            valid = ", ".join(close or known[-NAMED:])
             raise ValueError(f"unknown layer {name!r}; there are: {valid}")
 
 
@@ -133,7 +128,10 @@ def _stages(module: nn.Module, prefix: str, head: str, bulk: float) -> list[str]
             if in_turn:
                 break
             continue
-        if _is_opened(child, bulk) or head.startswith(f"{name}."):
+        large = sum(parameter.numel() for parameter in child.parameters()) > bulk
+        plain = isinstance(child, nn.Sequential) or type(child).forward is nn.Module.forward
+        opened = (large or plain) and next(child.children(), None) is not None
+        if opened or head.startswith(f"{name}."):
             found += _stages(child, f"{name}.", head, bulk)
         elif any(parameter.dim() > 1 for parameter in child.parameters()):
             found.append(name)
@@ -142,29 +140,14 @@ def _stages(module: nn.Module, prefix: str, head: str, bulk: float) -> list[str]
     return found
 
 
-def _is_opened(module: nn.Module, bulk: float) -> bool:
-    """Whether its parts are looked at, and not itself: then it has some."""
-    if next(module.children(), None) is None:
-        return False
-    runs = type(module).forward is not nn.Module.forward
-    large = sum(parameter.numel() for parameter in module.parameters()) > bulk
-    return isinstance(module, nn.Sequential) or large or not runs
-
-
 def channel_widths(model: nn.Module, layer: str) -> list[int]:
     """How many channels a layer may put out: what its weighted parts say, and the last one before
     it, the latest first."""
-    widths: list[int] = []
-    inside = False
-    for name, module in model.named_modules():
-        within = name == layer or name.startswith(f"{layer}.")
-        if inside and not within:
-            break
-        width = _own_width(module)
-        if width:
-            widths = [width, *widths] if inside else [width]
-        inside = within
-    return widths
+    own = [(f"{name}.", _own_width(module)) for name, module in model.named_modules()]
+    within = [place for place, (name, _) in enumerate(own) if name.startswith(f"{layer}.")]
+    before, inside = own[: within[0]], own[within[0] : within[-1] + 1]
+    last = [width for _, width in before if width][-1:]
+    return [width for _, width in inside[::-1] if width] + last
 
 
 def _own_width(module: nn.Module) -> int | None:
