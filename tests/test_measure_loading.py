@@ -409,14 +409,14 @@ def test_a_network_in_half_precision_is_measured(mine, monkeypatch):
     monkeypatch.setattr(request, "load_model", lambda *_, **__: half())
     found, about, _ = report(asked({"model": f"{mine}:net", "train_size": 50}))
     assert found.metrics["nc1"] > 0
-    assert "with random weights, unless its function has loaded some. 50 training" in about
+    assert "without a checkpoint, as it is when it is built. 50 training" in about
 
 
 def test_the_report_says_which_weights_and_images():
     few = dict(model="resnet9", width=1 / 64, dataset="digits", train_size=20, image_size=32)
     assert report(asked(few))[1] == (
-        "**resnet9** with random weights. 20 training and 397 test samples of digits, 10 classes, "
-        "inputs of 1 × 32 × 32."
+        "**resnet9** without a checkpoint, as it is when it is built. 20 training and 397 test "
+        "samples of digits, 10 classes, inputs of 1 × 32 × 32."
     )
     few |= dict(model="torchvision:mobilenet_v3_small", width="")
     assert report(asked(few))[1].endswith("inputs of 1 × 32 × 32, as 3 channels.")

@@ -161,16 +161,13 @@ def _state_in(content: Any) -> dict[str, Tensor]:
 
 
 def _renamed(state: State, expected: State) -> State:
-    """The state without the prefix that a wrapper put before its names: the one that lets most of
-    them be the network's. Tensors without that prefix are of something else, such as a loss."""
+    """The state without what wrappers put before its names, which the network's first name shows.
+    Tensors without that prefix are of something else, such as a loss."""
     state = {name.replace(COMPILED, ""): tensor for name, tensor in state.items()}
     first = next(iter(expected), "")
-    starts = {"", *(name.removesuffix(first) for name in state if name.endswith(f".{first}"))}
-    named = (
-        {name.removeprefix(start): t for name, t in state.items() if name.startswith(start)}
-        for start in sorted(starts)
-    )
-    return max(named, key=lambda state: len(state.keys() & expected.keys()))
+    found = (name for name in state if f".{name}".endswith(f".{first}"))
+    start = next(found, first).removesuffix(first)
+    return {name.removeprefix(start): t for name, t in state.items() if name.startswith(start)}
 
 
 def _other_classes(state: State, expected: State) -> int | None:

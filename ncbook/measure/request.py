@@ -13,11 +13,10 @@ from ncbook.measure.inputs import NORMALISATIONS, batches, load_data
 from ncbook.measure.loading import NAMES, TORCHVISION, VALID, find, load_model, read_checkpoint
 from ncbook.measure.measuring import Measured, measure
 from ncbook.models.layers import TOKENS, tensors
-from ncbook.parameters import FIELDS, FROM_1, NAME, NUMBER, WHOLE, ParameterError, Row
+from ncbook.parameters import FROM_1, NAME, WHOLE, ParameterError, Row
 
 IMAGENET_SIDE = 224  # pixels, of torchvision's networks
 SIDES = range(1, data.loading.LARGEST_IMAGE_SIZE + 1)
-WIDTH, DEPTH = FIELDS["width"], FIELDS["depth"]
 GROUP = "Measure"
 TABLE = (
     Row("checkpoint", NAME, GROUP, "file of weights", empty="random weights"),
@@ -30,9 +29,7 @@ TABLE = (
     Row("train_size", WHOLE, GROUP, "training samples", None, FROM_1),
     Row("batch_size", WHOLE, GROUP, "samples a batch", 256, FROM_1),
     Row("normalise", NAME, GROUP, "mean and deviation of", "dataset", NORMALISATIONS),
-    Row("width", NUMBER, GROUP, WIDTH.help, 1.0, WIDTH.valid),
-    Row("depth", WHOLE, GROUP, DEPTH.help, None, DEPTH.valid),
-    Row("device", NAME, GROUP, "device", empty="a GPU if there is one"),
+    *(parameters.BY_NAME[name] for name in ("width", "depth", "device")),
 )
 PARAMETERS = {row.name: row for row in TABLE}
 
@@ -105,7 +102,7 @@ def _try(model: nn.Module, dataset: data.Dataset | data.Streamed, inputs: Tensor
         said = text.line(f"{type(error).__name__}: {error}", 300)
         shape = tuple(inputs.shape[1:])
         raise ValueError(f"the network cannot take inputs of shape {shape} ({said})") from None
-    classes, known = next(tensors(found), inputs).shape[-1], dataset.num_classes
+    classes, known = tensors(found)[0].shape[-1], dataset.num_classes
     if classes != known:
         raise ValueError(
             f"the network has {classes} classes, and {dataset.name} has {known}; they must agree"
@@ -115,13 +112,11 @@ def _try(model: nn.Module, dataset: data.Dataset | data.Streamed, inputs: Tensor
 def _about(
     given: Mapping[str, Any], dataset: data.Dataset | data.Streamed, shape: torch.Size
 ) -> str:
-    name, weights = text.html(given["model"]), "random weights"
+    weights = "without a checkpoint, as it is when it is built"
     if given["checkpoint"]:
-        weights = f"the weights of <code>{text.html(Path(given['checkpoint']).name)}</code>"
-    elif given["model"] not in NAMES and not given["model"].startswith(TORCHVISION):
-        weights += ", unless its function has loaded some"
+        weights = f"with the weights of <code>{text.html(Path(given['checkpoint']).name)}</code>"
     return (
-        f"**{name}** with {weights}. {len(dataset.train_y):,} training and "
+        f"**{text.html(given['model'])}** {weights}. {len(dataset.train_y):,} training and "
         f"{len(dataset.test_y):,} test samples of {text.html(dataset.name)}, "
         f"{dataset.num_classes} classes, inputs of {' × '.join(map(str, shape))}"
     )

@@ -5,12 +5,14 @@ pooling), or a block of layers; one looks at the last module of it.
 """
 
 import difflib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 TOKENS = ("mean", "class")
 NAMED = 12  # layers that a message lists
@@ -19,13 +21,11 @@ BULK = 0.5  # a module with a larger share of the parameters is more than one st
 WIDTHS = ("out_features", "out_channels", "num_features", "num_channels", "embedding_dim")
 
 
-def tensors(output: Any) -> Iterator[Tensor]:
-    """The tensors in an output: a tensor, or sequences and mappings of them."""
-    if isinstance(output, Tensor):
-        yield output
-    elif isinstance(output, Mapping | list | tuple):
-        for part in output.values() if isinstance(output, Mapping) else output:
-            yield from tensors(part)
+def tensors(output: Any) -> list[Tensor]:
+    """The tensors in an output: a tensor, or sequences and mappings of them; at least one, which
+    may be empty."""
+    found = [leaf for leaf in tree_leaves(output) if isinstance(leaf, Tensor)]
+    return found or [torch.empty(0)]
 
 
 @contextmanager
@@ -38,19 +38,16 @@ def listening(
     have the samples first.
     """
 
-    def hook_of(name: str) -> Callable:
-        def hook(module: nn.Module, given: tuple, output: Any) -> None:
-            first = next(tensors(output), torch.empty(0))
-            time_first = isinstance(module, nn.RNNBase) and not module.batch_first
-            first = first.transpose(0, 1) if time_first and first.dim() == 3 else first
-            heard(name, next(tensors(given), torch.empty(0)), first)
-
-        return hook
+    def hook(name: str, module: nn.Module, given: tuple, output: Any) -> None:
+        first = tensors(output)[0]
+        time_first = isinstance(module, nn.RNNBase) and not module.batch_first
+        first = first.transpose(0, 1) if time_first and first.dim() == 3 else first
+        heard(name, tensors(given)[0], first)
 
     with ExitStack() as hooks:
         for name in names:
             module = model.get_submodule(name)
-            hooks.callback(module.register_forward_hook(hook_of(name)).remove)
+            hooks.callback(module.register_forward_hook(partial(hook, name)).remove)
         yield
 
 
