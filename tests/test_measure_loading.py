@@ -15,7 +15,7 @@ from torchvision.models import resnet18
 from torchvision.transforms import v2
 
 from ncbook import data, models
-from ncbook.measure import PARAMETERS, asked, inputs, loading, report, request
+from ncbook.measure import PARAMETERS, asked, batches, loading, report, request
 from ncbook.metrics import nc_metrics
 from ncbook.parameters import ParameterError
 
@@ -167,7 +167,10 @@ def one_line(function, *arguments, **options):
         ("nowhere:net", "model 'nowhere:net' cannot be imported (ModuleNotFoundError"),
         ("{mine}:NUMBER", "has no function or class 'NUMBER'"),
         ("{mine}:fails", "cannot be built (RuntimeError: no such GPU)"),
-        ("collections:OrderedDict", "must return an nn.Module, got OrderedDict"),
+        (
+            "collections:OrderedDict",
+            "cannot be built (AttributeError: 'collections.Ordered",
+        ),
         ("torch.nn:Linear", "cannot be built (TypeError: "),
         ("__main__:net", "cannot be imported by other processes: write the function to a file"),
     ],
@@ -279,7 +282,7 @@ def images(tmp_path_factory):
 
 
 def loaded(name, image_size=None, normalise="dataset"):
-    return inputs.load_data(name, image_size, None, normalise)
+    return batches.load_data(name, image_size, None, normalise)
 
 
 def joined(loader):
@@ -289,19 +292,19 @@ def joined(loader):
 def test_batches_are_the_normalised_images_each_time(images):
     dataset = loaded(f"folder:{images}", 32)
     assert dataset.train_x.dtype == torch.uint8
-    batches = inputs.batches(dataset, "train", 7, 32)
-    assert [len(x) for x, _ in batches] == [7, 7, 7, 3]
+    loader = batches.batches(dataset, "train", 7, 32)
+    assert [len(x) for x, _ in loader] == [7, 7, 7, 3]
     for _ in range(2):
-        x, y = joined(batches)
+        x, y = joined(loader)
         torch.testing.assert_close(x, dataset.inputs(dataset.train_x), rtol=0, atol=0)
         assert y.tolist() == dataset.train_y.tolist()
     assert x.mean((0, 2, 3)).abs().max() < 1e-5
-    assert len(joined(inputs.batches(dataset, "test", 5, 32))[0]) == 12
+    assert len(joined(batches.batches(dataset, "test", 5, 32))[0]) == 12
 
 
 def test_a_tree_of_images_is_read_batch_by_batch(images):
     dataset = loaded(f"imagenet:{images}", 32)
-    x, y = joined(inputs.batches(dataset, "test", 5, 32))
+    x, y = joined(batches.batches(dataset, "test", 5, 32))
     whole = torch.stack([dataset.image("test", i) for i in range(12)])
     torch.testing.assert_close(x, dataset.inputs(whole), rtol=0, atol=0)
     assert y.tolist() == [0] * 4 + [1] * 4 + [2] * 4
@@ -309,7 +312,7 @@ def test_a_tree_of_images_is_read_batch_by_batch(images):
 
 def test_imagenets_constants_are_torchvisions(images):
     dataset = loaded(f"folder:{images}", 32, "imagenet")
-    found, _ = next(iter(inputs.batches(dataset, "train", 6, 32)))
+    found, _ = next(iter(batches.batches(dataset, "train", 6, 32)))
     mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
     torch.testing.assert_close(found, v2.Normalize(mean, std)(dataset.train_x[:6] / 255))
 
@@ -317,13 +320,13 @@ def test_imagenets_constants_are_torchvisions(images):
 def test_images_that_have_their_own_size_are_resized_in_each_batch():
     dataset = loaded("digits", 32)
     assert dataset.train_x.shape[1:] == (1, 8, 8)
-    found, _ = next(iter(inputs.batches(dataset, "train", 9, 32)))
+    found, _ = next(iter(batches.batches(dataset, "train", 9, 32)))
     torch.testing.assert_close(found, data.load("digits", image_size=32).train_x[:9])
 
 
 def test_a_grey_image_becomes_three_channels_and_three_their_mean(images):
     def first(dataset, channels):
-        return next(iter(inputs.batches(dataset, "train", 4, None, nn.Conv2d(channels, 4, 3))))[0]
+        return next(iter(batches.batches(dataset, "train", 4, None, nn.Conv2d(channels, 4, 3))))[0]
 
     x = first(loaded("digits"), 3)
     assert x.shape == (4, 3, 8, 8)
@@ -419,7 +422,7 @@ def test_the_report_says_which_weights_and_images():
         "samples of digits, 10 classes, inputs of 1 × 32 × 32."
     )
     few |= dict(model="torchvision:mobilenet_v3_small", width="")
-    assert report(asked(few))[1].endswith("inputs of 1 × 32 × 32, as 3 channels.")
+    assert report(asked(few))[1].endswith("inputs of 3 × 32 × 32.")
 
 
 def test_what_is_measured_is_the_checkpoints_network(tmp_path):

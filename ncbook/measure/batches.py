@@ -1,34 +1,47 @@
-"""A user's data as batches that can be walked through more than once."""
+"""A user's data as batches that can be walked through more than once; and data by their name.
+
+Pixels stay uint8, and of ``imagenet:PATH`` only the batch at hand is in memory.
+"""
 
 import copy
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from functools import partial
+from multiprocessing.pool import ThreadPool
 from typing import Any
 
 import torch
-from torch.utils.data import DataLoader, Dataset, TensorDataset
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from ncbook import data
+from ncbook.data.imagenet import MEAN, STD, WHITE
+from ncbook.data.images import own_pixel_limit, resized
 
 LABELS = ("labels", "label")  # a dict's key of the labels
 VALID = "a DataLoader, a Dataset, or a pair of tensors (inputs, labels)"
+DATASET, IMAGENET = "dataset", "imagenet"
+NORMALISATIONS = (DATASET, IMAGENET)
+FROM_FOLDERS = ("folder:", data.IMAGENET_PREFIX)  # read at the size that is asked for
 
 
-def loader_of(name: str, data: Any, batch_size: int) -> Iterable:
-    """What gives batches of ``data``; messages call it ``name``."""
-    if isinstance(data, tuple | list) and len(data) == 2 and all(hasattr(x, "dtype") for x in data):
-        inputs, labels = map(torch.as_tensor, data)
+def loader_of(name: str, given: Any, batch_size: int) -> Iterable:
+    """What gives batches of ``given``; messages call it ``name``."""
+    pair = isinstance(given, tuple | list) and len(given) == 2
+    if pair and all(hasattr(part, "dtype") for part in given):
+        inputs, labels = map(torch.as_tensor, given)
         if len(inputs) != len(labels):
             raise ValueError(f"{name}: {len(inputs)} inputs, but {len(labels)} labels")
-        data = TensorDataset(inputs, labels)
-    if isinstance(data, Dataset) or (hasattr(data, "__getitem__") and not isinstance(data, list)):
-        return DataLoader(data, batch_size)
-    if isinstance(data, Iterator) or not isinstance(data, Iterable):
-        once = f"{name} can be walked through only once; pass {VALID}"
-        kind = f"{name} must be {VALID}, got {type(data).__name__}"
-        raise ValueError(once if isinstance(data, Iterator) else kind)
-    if getattr(data, "persistent_workers", False):
+        given = TensorDataset(inputs, labels)
+    if hasattr(given, "__getitem__") and not isinstance(given, list):
+        return DataLoader(given, batch_size)
+    if isinstance(given, Iterator) or not isinstance(given, Iterable):
+        raise ValueError(f"{name} must be {VALID}, got {type(given).__name__}")
+    if getattr(given, "persistent_workers", False):
         # they serve one walk at a time, and the training may be in the middle of one
-        data = copy.copy(data)
-        data._iterator = None
-    return data
+        given = copy.copy(given)
+        given._iterator = None
+    return given
 
 
 def split_batch(name: str, batch: Any) -> tuple[tuple[tuple, dict], Any]:
@@ -45,3 +58,56 @@ def split_batch(name: str, batch: Any) -> tuple[tuple[tuple, dict], Any]:
         f"{name}: a batch must be (inputs, labels) or a dict with labels, got "
         f"{type(batch).__name__}"
     )
+
+
+# ------------------------------------------------------------ by name
+
+
+def load_data(
+    name: str, image_size: int | None, train_size: int | None, normalise: str
+) -> data.Dataset | data.Streamed:
+    """A data set, and errors, as of ``data.load``; but images that are not of a folder keep their
+    size, and those of files may have ImageNet's mean and standard deviation."""
+    at_once = image_size if name.startswith(FROM_FOLDERS) else None
+    dataset = data.load(name, train_size=train_size, image_size=at_once)
+    if normalise == DATASET or isinstance(dataset, data.Streamed):
+        return dataset
+    if dataset.mean is None:
+        raise ValueError(
+            f"normalise 'imagenet' is for images of files, and {name} is not; valid: {DATASET}"
+        )
+    mean, std = WHITE * torch.tensor(MEAN), WHITE * torch.tensor(STD)
+    train, test = (x.expand(-1, len(MEAN), -1, -1) for x in (dataset.train_x, dataset.test_x))
+    return replace(dataset, train_x=train, test_x=test, mean=mean, std=std)
+
+
+def batches(
+    dataset: data.Dataset | data.Streamed,
+    split: str,
+    batch_size: int,
+    image_size: int | None,
+    model: nn.Module | None = None,
+) -> DataLoader:
+    """Inputs and labels of ``train`` or ``test``: resized, normalised, and of as many channels as
+    the first convolution of the network takes (grey three times, or the mean of the colours)."""
+    first = (m.in_channels for m in model.modules() if isinstance(m, nn.Conv2d)) if model else ()
+    wanted, labels = next(iter(first), None), getattr(dataset, f"{split}_y")
+
+    def batch(numbers: list[int]) -> tuple[Tensor, Tensor]:
+        x = _pixels(dataset, split, numbers)
+        x = dataset.inputs(resized(x, image_size) if x.ndim == 4 else x)
+        there = x.shape[1] if x.ndim == 4 else None
+        if (there, wanted) == (1, 3):
+            x = x.expand(-1, 3, -1, -1)
+        elif (there, wanted) == (3, 1):
+            x = x.mean(1, keepdim=True)
+        return x, labels[numbers]
+
+    return DataLoader(range(len(labels)), batch_size, collate_fn=batch)
+
+
+def _pixels(dataset: data.Dataset | data.Streamed, split: str, numbers: list[int]) -> Tensor:
+    if isinstance(dataset, data.Dataset):
+        return getattr(dataset, f"{split}_x")[numbers]
+    with own_pixel_limit(), ThreadPool() as pool:
+        return torch.stack(pool.map(partial(dataset.image, split), numbers))

@@ -26,10 +26,9 @@ class NCCallback:
     one. Lightning's loggers get every value at the trainer's own step, next to ``nc/epoch``. The
     training stays as it is without the callback, bit for bit.
 
-    In distributed training each trainer's global rank 0 measures, on all of ``data``, and the other
-    processes wait for it at their next exchange of gradients: its time must stay below the
-    timeout of their process group. Rank 0 needs the whole network: weights in shards (FSDP, ZeRO
-    stage 3) can't be measured. In a loop of your own, call it in one process.
+    In distributed training a trainer's global rank 0 measures, on all of ``data``, while the others
+    wait: within the timeout of their process group, and weights in shards (FSDP, ZeRO stage 3)
+    can't be measured. In a loop of your own, call it in one process.
 
     Args:
         data, test_data, head, layers, tokens, batch_size: as of `measure`; but ``layers=()``, the
@@ -37,8 +36,8 @@ class NCCallback:
         every: epochs that are multiples of it are measured, >= 1.
         logger: TensorBoard's SummaryWriter, or any object with ``add_scalar(name, value, step)``;
             or a W&B run, or any with ``log(values, step=step)``. It gets ``nc/NAME`` of every
-            metric, with the epoch as step. (W&B drops a step below its latest one: pass it the
-            epoch as step in your own calls, too.)
+            metric, with the epoch as step, as it must have in your own calls (W&B drops a step
+            below its latest one).
 
     Attributes:
         metrics: frame, one row a measured epoch: ``epoch``, then the metrics of `measure`.
@@ -86,11 +85,12 @@ class NCCallback:
         measured = measure(model, self._data, **self._settings)
         self.metrics = _with(self.metrics, pd.DataFrame([measured.metrics]), epoch)
         self.layers = _with(self.layers, measured.layers, epoch)
+        named = _named(measured.metrics)
         if hasattr(self._logger, "add_scalar"):
-            for name, value in _named(measured.metrics).items():
+            for name, value in named.items():
                 self._logger.add_scalar(name, value, epoch)
         elif self._logger is not None:
-            self._logger.log(_named(measured.metrics), step=epoch)
+            self._logger.log(named, step=epoch)
         return measured.metrics
 
     # Lightning

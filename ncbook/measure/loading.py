@@ -56,18 +56,17 @@ def load_model(
         Linear(in_features=512, out_features=3, bias=True)
     """
     build = partial(_built, name, input_shape, width, depth)
-    if not checkpoint:
-        return build(num_classes).eval()
-    state, model = read_checkpoint(checkpoint), build(num_classes)
-    state = _renamed(state, model.state_dict())
-    classes = _other_classes(state, model.state_dict())
-    model = build(classes) if classes else model
-    try:
-        model.load_state_dict(state)
-    except RuntimeError as error:
-        why = text.line(error, 400)
-        raise ValueError(f"checkpoint {checkpoint!r} is not of {name} ({why})") from None
-    return model.eval()
+    model = build(num_classes)
+    if checkpoint:
+        state = _renamed(read_checkpoint(checkpoint), model.state_dict())
+        classes = _other_classes(state, model.state_dict())
+        model = build(classes) if classes else model
+        try:
+            model.load_state_dict(state)
+        except RuntimeError as error:
+            why = text.line(error, 400)
+            raise ValueError(f"checkpoint {checkpoint!r} is not of {name} ({why})") from None
+    return model
 
 
 # ------------------------------------------------------------ networks
@@ -104,13 +103,10 @@ def _built(
     elif name.startswith(f"{TORCHVISION}vit_") and input_shape:
         given["image_size"] = input_shape[-1]
     try:
-        model = build(**given)
+        return build(**given).eval()
     except (Exception, SystemExit) as error:  # a reader's function may raise anything
         why = text.line(f"{type(error).__name__}: {error}")
         raise ValueError(f"model {name!r} cannot be built ({why})") from None
-    if not isinstance(model, nn.Module):
-        raise ValueError(f"model {name!r} must return an nn.Module, got {type(model).__name__}")
-    return model
 
 
 # ------------------------------------------------------------ checkpoints

@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from ncbook import metrics
 from ncbook.measure.batches import loader_of, split_batch
-from ncbook.metrics.checks import as_tensor, checked_labels, checked_layer, float_tensor
+from ncbook.metrics.checks import as_tensor, checked_labels, float_tensor
 from ncbook.models import layers as of_model
 from ncbook.parameters import check_whole
 
@@ -93,7 +93,8 @@ def measure(
         raise ValueError(f"layers must be a list of names, got {layers!r}")
     loaders = [loader_of("data", data, batch_size)] * 2
     loaders += [] if test_data is None else [loader_of("test_data", test_data, batch_size)]
-    model = _plain(model, device)
+    model = _plain(model)
+    _check_device(model, device)
     with _undisturbed(model, loaders):
         walker = _Walker(model, loaders[0], head, layers, tokens)
         for stage, loader in enumerate(loaders):
@@ -101,20 +102,20 @@ def measure(
         return walker.measured()
 
 
-def _plain(model: nn.Module, device: str | torch.device | None) -> nn.Module:
+def _plain(model: nn.Module) -> nn.Module:
     """The network inside DataParallel, DistributedDataParallel and torch.compile."""
-    if not isinstance(model, nn.Module):
-        raise ValueError(f"model must be a torch.nn.Module, got {type(model).__name__}")
     if isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
-        return _plain(model.module, device)
-    if hasattr(model, "_orig_mod"):
-        return _plain(model._orig_mod, device)
-    there = next((parameter.device for parameter in model.parameters()), None)
-    if there is None:
-        raise ValueError("model has no parameters")
+        return _plain(model.module)
+    return _plain(model._orig_mod) if hasattr(model, "_orig_mod") else model
+
+
+def _check_device(model: nn.Module, device: str | torch.device | None) -> None:
+    if not isinstance(model, nn.Module) or next(model.parameters(), None) is None:
+        kind = type(model).__name__
+        raise ValueError(f"model must be a torch.nn.Module with parameters, got {kind}")
+    there = next(model.parameters()).device
     if device is not None and torch.device(device) not in (there, torch.device(there.type)):
         raise ValueError(f"model is on {there}, not on {device}: move it with model.to(...)")
-    return model
 
 
 @contextmanager
@@ -151,28 +152,27 @@ class _Walker:
             raise ValueError("data has no batch")
         inputs, _ = split_batch("data", batch)
         run = partial(self._run, tree_map_only(Tensor, lambda tensor: tensor[:PROBED], inputs))
-        self.head = _head_name(model, head, run)
+        found = {module: name for name, module in model.named_modules()}
+        self.head = of_model.find_head(model, run) if head is None else found.get(head, head)
+        of_model.check_layers(model, [self.head, *(layers or ())])
         if layers is None:
             layers = of_model.default_layers(model, self.head, run)
-        of_model.check_layers(model, layers)
         last = model.get_submodule(self.head)
-        weight, bias = checked_layer(last.weight, getattr(last, "bias", None))
-        stream = metrics.StreamingNCMetrics(weight, bias, distributed_available_fn=lambda: False)
-        self.stream = stream.to(weight.device)
+        layer = [getattr(last, name, None) for name in ("weight", "bias")]
+        stream = metrics.StreamingNCMetrics(*layer, distributed_available_fn=lambda: False)
+        self.stream = stream.to(last.weight.device)
         names = [*(layer for layer in layers if layer != self.head), self.head]
         self.widths = {layer: of_model.channel_widths(model, layer) for layer in names}
-        self.of_layers = {layer: metrics.LayerStream(len(weight)) for layer in names}
+        self.of_layers = {layer: metrics.LayerStream(len(last.weight)) for layer in names}
         # Loss, correct samples and samples of each pass.
         self.sums = torch.zeros(len(PASSES), 3, dtype=torch.float64)
 
     def _run(self, inputs: tuple[tuple, dict]) -> Any:
         """The model's output; inputs go to its device and, if they are floating, its precision."""
-        first = next(self.model.parameters())
-
-        def place(tensor: Tensor) -> Tensor:
-            return tensor.to(first) if tensor.is_floating_point() else tensor.to(first.device)
-
-        given, named = tree_map_only(Tensor, place, inputs)
+        like = next(self.model.parameters())
+        given, named = tree_map_only(
+            Tensor, lambda x: x.to(like if x.is_floating_point() else like.device), inputs
+        )
         return self.model(*given, **named)
 
     def walk(self, stage: int, batches: Iterable) -> None:
@@ -201,8 +201,8 @@ class _Walker:
             self.stream.update(given, self.labels)
             self._count(output)
         else:
-            count = len(self.labels)
-            given = of_model.pooled(name, output, count, self.widths[name], self.tokens)
+            how = self.widths[name], self.tokens
+            given = of_model.pooled(name, output, len(self.labels), *how)
             given = float_tensor(f"the features of layer {name}", given)
         self.of_layers[name].update(given, self.labels)
 
@@ -227,14 +227,3 @@ class _Walker:
         rows[-1]["layer"] = f"input of {self.head}"
         of_head = self.stream.means, self.stream.weight, self.stream.bias
         return Measured(values, pd.DataFrame(rows), self.head, *of_head)
-
-
-def _head_name(model: nn.Module, head: str | nn.Module | None, run) -> str:
-    if head is None:
-        return of_model.find_head(model, run)
-    if isinstance(head, nn.Module):
-        head = next((name for name, module in model.named_modules() if module is head), head)
-    of_model.check_layers(model, [head])
-    if getattr(model.get_submodule(head), "weight", torch.empty(0)).dim() != 2:
-        raise ValueError(f"head {head} has no weight of shape (K, p)")
-    return head

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ncbook import data, models, parameters, text
-from ncbook.measure.inputs import NORMALISATIONS, batches, load_data
+from ncbook.measure.batches import NORMALISATIONS, batches, load_data
 from ncbook.measure.loading import NAMES, TORCHVISION, VALID, find, load_model, read_checkpoint
 from ncbook.measure.measuring import Measured, measure
 from ncbook.models.layers import TOKENS, tensors
@@ -80,17 +80,15 @@ def report(given: Mapping[str, Any]) -> tuple[Measured, str, tuple[str, ...]]:
     size = models.image_size(name) if name in NAMES else None
     size = given["image_size"] or (IMAGENET_SIDE if name.startswith(TORCHVISION) else size)
     dataset = load_data(given["dataset"], size, given["train_size"], given["normalise"])
-    shape = next(iter(batches(dataset, "train", 2, size)))[0].shape[1:]
-    settings = dict(input_shape=tuple(shape), width=given["width"], depth=given["depth"])
+    few, _ = next(iter(batches(dataset, "train", 2, size)))
+    settings = dict(input_shape=few.shape[1:], width=given["width"], depth=given["depth"])
     model = load_model(name, checkpoint, dataset.num_classes, **settings).to(device)
-    x, _ = next(iter(batches(dataset, "train", 2, size, model)))
-    _try(model, dataset, x)
-    split = {s: batches(dataset, s, given["batch_size"], size, model) for s in ("train", "test")}
-    options = dict(head=given["head"], layers=list(given["layers"]) or None, progress=False)
-    options |= dict(tokens=given["tokens"], batch_size=given["batch_size"])
-    measured = measure(model, split["train"], test_data=split["test"], **options)
-    matched = "" if len(x[0]) == shape[0] else f", as {len(x[0])} channels"
-    return measured, _about(given, dataset, shape) + matched + ".", dataset.class_names
+    few, _ = next(iter(batches(dataset, "train", 2, size, model)))
+    _try(model, dataset, few)
+    train, test = (batches(dataset, s, given["batch_size"], size, model) for s in ("train", "test"))
+    how = dict(head=given["head"], layers=given["layers"] or None, tokens=given["tokens"])
+    measured = measure(model, train, test_data=test, progress=False, **how)
+    return measured, _about(given, dataset, few.shape[1:]), dataset.class_names
 
 
 def _try(model: nn.Module, dataset: data.Dataset | data.Streamed, inputs: Tensor) -> None:
@@ -118,5 +116,5 @@ def _about(
     return (
         f"**{text.html(given['model'])}** {weights}. {len(dataset.train_y):,} training and "
         f"{len(dataset.test_y):,} test samples of {text.html(dataset.name)}, "
-        f"{dataset.num_classes} classes, inputs of {' × '.join(map(str, shape))}"
+        f"{dataset.num_classes} classes, inputs of {' × '.join(map(str, shape))}."
     )

@@ -24,16 +24,9 @@ WIDEST = 4096  # features whose covariance, p x p, is held: 128 MiB in float64
 class LayerStream:
     """How collapsed a layer's output is, from batches that come twice, in any order and size.
 
-    As `StreamingNCMetrics`, for a layer without a classifier of its own. Unchecked: features that
-    are not finite give NaN::
-
-        stream = LayerStream(num_classes)
-        for features, labels in train: stream.update(features, labels)  # 1: class means
-        stream.next_pass()
-        for features, labels in train: stream.update(features, labels)  # 2: scatter about them
-        stream.next_pass()
-        for features, labels in test: stream.update(features, labels)   # 3, optional
-        stream.compute()
+    `update` with the training samples, `next_pass`, the same samples again, and then, if one likes,
+    `next_pass` and the test samples, as for `StreamingNCMetrics`; but a layer has no classifier of
+    its own. Unchecked: features that are not finite give NaN.
     """
 
     def __init__(self, num_classes: int) -> None:
@@ -72,10 +65,9 @@ class LayerStream:
     def compute(self) -> dict[str, float]:
         """Each of ``LAYER_KEYS``.
 
-        NC1, NC2, NC2n, NC2a and CDNV are those of `nc_metrics`, but NaN where all class means are
-        equal. ``train_ncm_acc`` and
-        ``test_ncm_acc`` are the shares of samples whose nearest class mean is their own class's
-        (means of the training samples); NaN without a third pass. ``effective_rank`` is
+        NC1, NC2, NC2n, NC2a and CDNV are those of `nc_metrics`, but NC1 is NaN where all class
+        means are equal. ``train_ncm_acc``, ``test_ncm_acc``: the shares of samples whose nearest
+        class mean is their own class's; NaN without a third pass. ``effective_rank`` is
         exp(-Σ q_i log q_i), q_i = σ_i / Σ σ, of the singular values of the features centred on
         their mean (Roy & Vetterli, 2007), in [1, p]; NaN for p > ``WIDEST``. They come from XᵀX:
         where only a few are not zero it is some 1e-5 too large (1e-4 for p = 4096).
