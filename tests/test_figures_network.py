@@ -152,7 +152,7 @@ def test_words_on_a_weight_that_looks_elsewhere():
     corners = metrics.simplex_etf(K)
     turned = of_head(corners[LABELS], -corners + 0.1)
     words = figures.in_words(turned)
-    assert words.startswith("- **The network has not learned its training samples**: 0.0% training")
+    assert words.startswith("- **The network did not learn**: NC1 ")
     assert "**The gauge hides a part of NC3**" in words
 
 

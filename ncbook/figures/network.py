@@ -7,15 +7,16 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from pandas.io.formats.style import Styler
 from torch import Tensor, linalg
 from torch.nn.functional import normalize
 
 from ncbook import text
 from ncbook.figures import style
-from ncbook.figures.words import PREDICATES, shown
+from ncbook.figures.words import judged, shown
 from ncbook.measure import Measured
-from ncbook.metrics import centred_means, rule
+from ncbook.metrics import centred_means
 from ncbook.theory.symmetry import gauge_part
 
 # Of a metric: its name, its value in a collapsed network, and what it measures.
@@ -97,12 +98,11 @@ def spectrum(measured: Measured) -> Figure:
     figure, axis = plt.subplots(figsize=(6.6, 3.2), layout="constrained")
     for label, (key, colour, mark) in LINES.items():
         values = linalg.svdvals(_rows(measured)[key]).numpy()
-        at = np.arange(1, len(values) + 1)
         dots = dict(marker=mark, ms=5) if len(values) <= DOTTED else {}
-        axis.plot(at, values / (values.max() or 1), color=colour, label=label, **dots)
+        shares = values / (values.max() or 1)
+        axis.plot(range(1, len(values) + 1), shares, color=colour, label=label, **dots)
     axis.set(ylim=(0, 1.05), xlabel="number of the singular value", ylabel="over the largest one")
-    if len(values) <= NAMED:
-        axis.set_xticks(at)
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     figure.set_label("Singular values of W and of the class means, over the largest of each")
     return style.finish(figure, np.array([axis]), "")
 
@@ -113,23 +113,10 @@ def spectrum(measured: Measured) -> Figure:
 def in_words(measured: Measured) -> str:
     """Markdown: whether the network collapsed by the book's rule, how much of NC3 is gauge, and
     from which layer on the nearest class mean is as good as the network."""
-    sentences = [_outcome(measured.metrics), _gauge(measured.metrics), _layers(measured)]
+    word, values = judged(pd.Series(measured.metrics | {"status": "ok"}))
+    first = f"**The network {word}**: {values}."
+    sentences = [first, _gauge(measured.metrics), _layers(measured)]
     return "\n".join(f"- {sentence}" for sentence in sentences)
-
-
-def _outcome(metrics: dict[str, float]) -> str:
-    row = pd.DataFrame([metrics | {"status": "ok"}])
-    word = rule.outcome(row).item()
-    accuracy = f"{metrics['train_acc']:.1%} training accuracy"
-    if word == rule.NOT_LEARNED:
-        least = f"the rule asks for {rule.LEARNED:.0%}"
-        return f"**The network has not learned its training samples**: {accuracy}, and {least}."
-    some = f" ({rule.below(row).item()})" if word == rule.IN_PART else ""
-    values = ", ".join(f"{label} {metrics[name]:.3g}" for name, label in rule.THREE.items())
-    return (
-        f"**The network {PREDICATES[word]}{some}**: {values}, at {accuracy}. The book calls it "
-        f"collapsed if all three are below {rule.THRESHOLD:g}."
-    )
 
 
 def _gauge(metrics: dict[str, float]) -> str:

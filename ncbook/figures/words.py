@@ -100,14 +100,22 @@ def verdict(runs: pd.DataFrame) -> str:
     best = best_run(runs)
     if best is None:
         return describe_best(runs) + " Nothing can be said about collapse."
-    row = best.to_frame().T
-    word = PREDICATES[rule.outcome(row).item()]
-    named = f" ({rule.below(row).item()})" if word.startswith(PREDICATES[rule.IN_PART]) else ""
-    metrics = ", ".join(f"{METRICS[name]} {best[name]:.3g}" for name in rule.THREE)
+    word, values = judged(best)
     return (
-        f"**{label_of(best.optimizer)} {word}{named}.** Its best run ({_setting(best)}) ends with "
-        f"{metrics}, at {best.train_acc:.1%} training accuracy; collapsed means that all three are "
-        f"below {rule.THRESHOLD:g}. {outcomes(runs)}."
+        f"**{label_of(best.optimizer)} {word}.** Its best run ({_setting(best)}) ends with "
+        f"{values}. {outcomes(runs)}."
+    )
+
+
+def judged(run: pd.Series) -> tuple[str, str]:
+    """What the rule says of one run, and of which values."""
+    row = run.to_frame().T
+    word = PREDICATES[rule.outcome(row).item()]
+    word += f" ({rule.below(row).item()})" if word.startswith(PREDICATES[rule.IN_PART]) else ""
+    metrics = ", ".join(f"{METRICS[name]} {run[name]:.3g}" for name in rule.THREE)
+    return word, (
+        f"{metrics}, at {run.train_acc:.1%} training accuracy; collapsed means that all three are "
+        f"below {rule.THRESHOLD:g}"
     )
 
 

@@ -37,12 +37,10 @@ def load_model(
 
     Args:
         name: ``torchvision:NAME``, a classifier of torchvision; one of ``NAMES``, of this package;
-            or ``MODULE:FUNCTION``, a function or class of the reader that returns a module, in an
-            installed module or in a file ``MODULE.py`` in this folder. It is called without
-            arguments, but for ``num_classes`` if it takes that.
+            or ``MODULE:FUNCTION``, what returns a module, in an installed MODULE or a file
+            ``MODULE.py`` in this folder. It is called with ``num_classes`` if it takes that.
         checkpoint: file that ``torch.save`` or safetensors has written, of a state dict alone or in
-            a dict, with or without the prefixes of ``DataParallel``, ``torch.compile`` and
-            Lightning. Nothing in it is executed. Empty: random weights.
+            a dict, with or without wrappers' prefixes. Nothing in it is executed. Empty: none.
         num_classes: K; that of the checkpoint, if it has another. None: the builder's default.
         input_shape: of one input, for networks of this package and vision transformers.
         width, depth: of networks of this package, as for ``models.build``.

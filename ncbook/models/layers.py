@@ -19,6 +19,7 @@ NAMED = 12  # layers that a message lists
 BULK = 0.5  # a module with a larger share of the parameters is more than one stage
 # Where a layer keeps how many channels it puts out.
 WIDTHS = ("out_features", "out_channels", "num_features", "num_channels", "embedding_dim")
+WIDTHS += ("normalized_shape",)
 
 
 def tensors(output: Any) -> list[Tensor]:
@@ -81,9 +82,8 @@ def check_layers(model: nn.Module, names: Sequence[str]) -> None:
     known = [name for name, _ in model.named_modules()]
     for name in names:
         if name not in known:
-            close = difflib.get_close_matches(str(name), known, n=NAMED, cutoff=0.4)
-            valid = ", ".join(close or known[-NAMED:])
-            raise ValueError(f"unknown layer {name!r}; there are: {valid}")
+            close = difflib.get_close_matches(str(name), known, NAMED, 0.4) or known[-NAMED:]
+            raise ValueError(f"unknown layer {name!r}; there are: {', '.join(close)}")
 
 
 def default_layers(model: nn.Module, head: str, run: Callable[[], Any]) -> list[str]:
@@ -148,10 +148,9 @@ def channel_widths(model: nn.Module, layer: str) -> list[int]:
 
 
 def _own_width(module: nn.Module) -> int | None:
-    if isinstance(module, nn.LayerNorm | nn.RMSNorm):
-        return module.normalized_shape[-1]
-    found = (getattr(module, attribute, None) for attribute in WIDTHS)
-    return next((width for width in found if isinstance(width, int)), None)
+    width = next((getattr(module, name) for name in WIDTHS if hasattr(module, name)), None)
+    width = width[-1] if isinstance(width, tuple) else width  # of a LayerNorm
+    return width if isinstance(width, int) else None
 
 
 def pooled(
