@@ -1,6 +1,7 @@
 """Neural collapse measured while a network trains: in a loop, Lightning or transformers."""
 
 import math
+from collections.abc import Sequence
 
 import pandas as pd
 from torch import nn
@@ -31,9 +32,9 @@ class NCCallback:
     can't be measured. In a loop of your own, call it in one process.
 
     Args:
-        data, test_data, head, layers, tokens, batch_size: as of `measure`; but ``layers=()``, the
-            default, measures the head's input alone, which is cheap.
+        data, settings: as of `measure`: ``test_data``, ``head``, ``tokens``, ``batch_size``.
         every: epochs that are multiples of it are measured, >= 1.
+        layers: as of `measure`; by default the head's input alone, which is cheap.
         logger: TensorBoard's SummaryWriter, or any object with ``add_scalar(name, value, step)``;
             or a W&B run, or any with ``log(values, step=step)``. It gets ``nc/NAME`` of every
             metric, with the epoch as step, as it must have in your own calls (W&B drops a step
@@ -50,29 +51,19 @@ class NCCallback:
     """
 
     def __init__(
-        self,
-        data,
-        *,
-        every: int = 1,
-        test_data=None,
-        head: str | nn.Module | None = None,
-        layers: list[str] | tuple[str, ...] | None = (),
-        tokens: str = "mean",
-        batch_size: int = 256,
-        logger=None,
+        self, data, *, every: int = 1, layers: Sequence[str] | None = (), logger=None, **settings
     ) -> None:
         check_whole("every", every, 1)
-        loader_of("data", data, batch_size)
-        if test_data is not None:
-            loader_of("test_data", test_data, batch_size)
+        loader_of("data", data, 1)
+        if settings.get("test_data") is not None:
+            loader_of("test_data", settings["test_data"], 1)
         if logger is not None and not (hasattr(logger, "add_scalar") or hasattr(logger, "log")):
             raise ValueError(
                 "logger must have add_scalar(name, value, step), as TensorBoard's SummaryWriter, "
                 f"or log(values, step=step), as a W&B run; got {logger!r}"
             )
         self.every, self._logger, self._data = every, logger, data
-        self._settings = dict(test_data=test_data, head=head, layers=layers, tokens=tokens)
-        self._settings |= dict(batch_size=batch_size, progress=False)
+        self._settings = {"layers": layers, "progress": False, **settings}
         self.metrics = self.layers = pd.DataFrame({"epoch": []})
         # Lightning's name of this callback: several may measure one training.
         self.state_key = self._legacy_state_key = f"NCCallback-{id(self)}"

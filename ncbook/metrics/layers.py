@@ -7,13 +7,11 @@ from torch import Tensor
 
 from ncbook.metrics import checks, geometry
 from ncbook.metrics.features import (
-    blocks,
     centred_means,
     class_distance_variance,
     class_sums,
     dual_means,
     residual_scatter,
-    work_dtype,
 )
 
 LAYER_KEYS = ("nc1", "nc2", "nc2n", "nc2a", "cdnv", "effective_rank")
@@ -90,15 +88,10 @@ class LayerStream:
 
 def nearest_class(features: Tensor, means: Tensor) -> Tensor:
     """argmin_k ‖h - mu_k‖ of features (n, p) and means (K, p): (n,). -1 where NaN leaves none."""
-    dtype, found = work_dtype(features), []
-    centre = means.mean(0).to(dtype)  # rounded: everything is measured from here
-    offsets = means - centre.double()
-    constants, slopes = -offsets.square().sum(1).to(dtype) / 2, offsets.mT.to(dtype)
-    for _, _, block in blocks(features):
-        scores = torch.addmm(constants, block - centre, slopes)
-        best, nearest = scores.max(1)
-        found.append(torch.where(best.isfinite(), nearest, -1))
-    return torch.cat(found)
+    means = means.double()
+    centre = means.mean(0)  # else far means would cost digits
+    distance, nearest = torch.cdist(features.double() - centre, means - centre).min(1)
+    return torch.where(distance.isfinite(), nearest, -1)
 
 
 def _effective_rank(gram: Tensor | int) -> float:

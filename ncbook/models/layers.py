@@ -56,12 +56,8 @@ def find_head(model: nn.Module, run: Callable[[], Any]) -> str:
     """The name of the Linear layer whose output the network returns; or, where the network goes on
     (a softmax, say), the only one whose output has the shape of the network's.
 
-    Args:
-        model: a classifier.
-        run: passes a few samples through it, and returns its output.
-
-    Raises:
-        ValueError: there is no such layer, or there are several; it names them.
+    ``run`` passes a few samples through it, and returns its output. Raises ``ValueError`` where
+    there is no such layer, or where there are several, with their names.
     """
     linear = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
     seen: dict[str, Tensor] = {}
@@ -91,12 +87,8 @@ def default_layers(model: nn.Module, head: str, run: Callable[[], Any]) -> list[
 
     A module with more than half of the network's parameters, and a plain container, is opened: so
     each block of a ResNet and of a transformer is a stage. One that does not run exactly once is
-    left out, as is one at the end whose output is already the input of the last layer.
-
-    Args:
-        model: a classifier.
-        head: the name of its last layer.
-        run: as of ``find_head``.
+    left out, as is one at the end whose output is already the input of the last layer, ``head``.
+    ``run`` is as of ``find_head``.
     """
     size = sum(parameter.numel() for parameter in model.parameters())
     stages = _stages(model, "", head, BULK * size)
