@@ -211,10 +211,10 @@ UNREADABLE = {
     "text": (lambda folder, net: write(folder / "a", b"hello"), AS_TENSORS),
     "empty": (lambda folder, net: write(folder / "a", b""), AS_TENSORS),
     "half": (lambda folder, net: half(saved(folder, net.state_dict())), AS_TENSORS),
-    "module": (lambda folder, net: saved(folder, net), ".networks.Classifier in it would run"),
+    "module": (lambda folder, net: saved(folder, net), ".networks.Classifier would run code"),
     "arguments": (
         lambda folder, net: saved(folder, {"model": net.state_dict(), "a": argparse.Namespace()}),
-        AS_TENSORS + "to read argparse.Namespace in it would run code; save the weights alone: ",
+        AS_TENSORS + "to read argparse.Namespace would run code; save model.state_dict() alone",
     ),
     "script": (lambda folder, net: scripted(folder / "a"), "TorchScript"),
     "no state": (

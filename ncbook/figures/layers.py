@@ -24,7 +24,6 @@ NAME = 22  # characters of one
 COLUMNS = 4  # of the legend
 ALONE = "#0072B2"  # colour of a single curve
 SPLITS = (("training samples", "-"), ("test samples", ":"))
-RANGE = ["median", "min", "max"]
 
 
 def by_layer(layers: pd.DataFrame, by: str | None = None, title: str = "") -> Figure:
@@ -42,7 +41,8 @@ def by_layer(layers: pd.DataFrame, by: str | None = None, title: str = "") -> Fi
         axis.set_ylabel(label)
         for rows, colour, name in _curves(layers, by):
             for column, (_, dots) in zip(columns, SPLITS, strict=False):
-                _curve(axis, rows, column, colour, dots, name if dots == "-" else None)
+                label = name if dots == "-" else None
+                _curve(axis, rows, column, color=colour, linestyle=dots, label=label)
     style.log_values(axes[0])
     axes[1].yaxis.set_major_formatter(PercentFormatter(1))
     axes[2].set_ylim(bottom=0)
@@ -56,9 +56,7 @@ def by_layer(layers: pd.DataFrame, by: str | None = None, title: str = "") -> Fi
     return style.finish(figure, axes[:2], title, loc="outside lower center", ncols=COLUMNS)
 
 
-def _curves(
-    layers: pd.DataFrame, by: str | None
-) -> Iterator[tuple[pd.DataFrame, object, str | None]]:
+def _curves(layers: pd.DataFrame, by: str | None) -> Iterator[tuple]:
     """Rows, colour and label of each line."""
     if by is None:
         yield layers, ALONE, None
@@ -72,16 +70,12 @@ def _curves(
             yield layers[layers[by] == value], shade, text.mathtext(name, text.NAME)
 
 
-def _curve(
-    axis: Axes, layers: pd.DataFrame, column: str, colour: object, dots: str, name: str | None
-) -> None:
-    values = layers.groupby("position")[column].agg(RANGE).dropna()
-    look = dict(color=colour, linestyle=dots, marker="o", ms=4, label=name)
-    axis.plot(values.index, values["median"], **look)
+def _curve(axis: Axes, layers: pd.DataFrame, column: str, **look: object) -> None:
+    values = layers.groupby("position")[column].agg(["median", "min", "max"]).dropna()
+    axis.plot(values.index, values["median"], marker="o", ms=4, **look)
     if (values["min"] < values["max"]).any():
-        axis.fill_between(
-            values.index, values["min"], values["max"], color=colour, alpha=0.15, lw=0
-        )
+        band = values["min"], values["max"]
+        axis.fill_between(values.index, *band, color=look["color"], alpha=0.15, lw=0)
 
 
 def _name_layers(axis: Axes, layers: pd.DataFrame) -> None:

@@ -84,10 +84,7 @@ def cosines(measured: Measured, names: tuple[str, ...] = ()) -> Figure:
         axis.set_xticks(range(len(short)), short, rotation=turn)
         axis.set_yticks(range(len(short)), short)
     figure.colorbar(image, ax=axes, label="cosine", shrink=0.7, ticks=[-1, 0, 1])
-    figure.set_label(
-        "Three square pictures of cosines between classes: of the class means, of the rows of W, "
-        "and of rows of W with class means. Collapsed: 1 on the diagonal, one negative value else."
-    )
+    figure.set_label("Cosines between classes: of class means, of rows of W, of one with the other")
     plt.close(figure)
     return figure
 
@@ -114,9 +111,8 @@ def in_words(measured: Measured) -> str:
     """Markdown: whether the network collapsed by the book's rule, how much of NC3 is gauge, and
     from which layer on the nearest class mean is as good as the network."""
     word, values = judged(pd.Series(measured.metrics | {"status": "ok"}))
-    first = f"**The network {word}**: {values}."
-    sentences = [first, _gauge(measured.metrics), _layers(measured)]
-    return "\n".join(f"- {sentence}" for sentence in sentences)
+    others = f"- {_gauge(measured.metrics)}\n- {_layers(measured)}"
+    return f"- **The network {word}**: {values}.\n{others}"
 
 
 def _gauge(metrics: dict[str, float]) -> str:

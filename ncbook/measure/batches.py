@@ -20,8 +20,7 @@ from ncbook.data.images import own_pixel_limit, resized
 
 LABELS = ("labels", "label")  # a dict's key of the labels
 VALID = "a DataLoader, a Dataset, or a pair of tensors (inputs, labels)"
-DATASET, IMAGENET = "dataset", "imagenet"
-NORMALISATIONS = (DATASET, IMAGENET)
+NORMALISATIONS = ("dataset", "imagenet")
 FROM_FOLDERS = ("folder:", data.IMAGENET_PREFIX)  # read at the size that is asked for
 
 
@@ -46,18 +45,13 @@ def loader_of(name: str, given: Any, batch_size: int) -> Iterable:
 
 def split_batch(name: str, batch: Any) -> tuple[tuple[tuple, dict], Any]:
     """The model's arguments, by position and by name, and the labels."""
-    if isinstance(batch, Mapping):
-        inputs = dict(batch)
-        for key in LABELS:
-            if key in inputs:
-                labels = inputs.pop(key)
-                return ((), inputs), labels
-    elif isinstance(batch, tuple | list) and len(batch) > 1:
+    key = next((key for key in LABELS if isinstance(batch, Mapping) and key in batch), None)
+    if key is not None:
+        return ((), {name: part for name, part in batch.items() if name != key}), batch[key]
+    if isinstance(batch, tuple | list) and len(batch) > 1:
         return (tuple(batch[:-1]), {}), batch[-1]
-    raise ValueError(
-        f"{name}: a batch must be (inputs, labels) or a dict with labels, got "
-        f"{type(batch).__name__}"
-    )
+    kind = type(batch).__name__
+    raise ValueError(f"{name}: a batch must be (inputs, labels) or a dict with labels, got {kind}")
 
 
 # ------------------------------------------------------------ by name
@@ -70,12 +64,10 @@ def load_data(
     size, and those of files may have ImageNet's mean and standard deviation."""
     at_once = image_size if name.startswith(FROM_FOLDERS) else None
     dataset = data.load(name, train_size=train_size, image_size=at_once)
-    if normalise == DATASET or isinstance(dataset, data.Streamed):
+    if normalise == "dataset" or isinstance(dataset, data.Streamed):
         return dataset
     if dataset.mean is None:
-        raise ValueError(
-            f"normalise 'imagenet' is for images of files, and {name} is not; valid: {DATASET}"
-        )
+        raise ValueError(f"normalise {normalise!r} is for images of files, and {name} is not")
     mean, std = WHITE * torch.tensor(MEAN), WHITE * torch.tensor(STD)
     train, test = (x.expand(-1, len(MEAN), -1, -1) for x in (dataset.train_x, dataset.test_x))
     return replace(dataset, train_x=train, test_x=test, mean=mean, std=std)

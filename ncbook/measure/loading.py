@@ -124,7 +124,9 @@ def read_checkpoint(path: str) -> dict[str, Tensor]:
             return load_file(file)
         content = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # torch and pickle raise all kinds of errors about foreign bytes
-        why = _reason(error)
+        code = CODE.search(str(error))
+        why = text.line(f"{type(error).__name__}: {error}".partition(". ")[0], 200)
+        why = f"to read {code[1]} would run code; save model.state_dict() alone" if code else why
         raise ValueError(
             f"checkpoint {path!r} cannot be read as a file of tensors ({why})"
         ) from None
@@ -136,13 +138,6 @@ def read_checkpoint(path: str) -> dict[str, Tensor]:
             f"alone or in a dict under one of {', '.join(KEYS)}"
         )
     return state
-
-
-def _reason(error: Exception) -> str:
-    if code := CODE.search(str(error)):
-        alone = "save the weights alone: torch.save(model.state_dict(), ...)"
-        return f"to read {code[1]} in it would run code; {alone}"
-    return text.line(f"{type(error).__name__}: {error}".partition(". ")[0], 200)
 
 
 def _state_in(content: Any) -> dict[str, Tensor]:
@@ -167,7 +162,5 @@ def _renamed(state: State, expected: State) -> State:
 def _other_classes(state: State, expected: State) -> int | None:
     """K of the checkpoint if the network differs from it in that alone; else None."""
     pairs = [(state[k].shape, expected[k].shape) for k in state.keys() & expected.keys()]
-    pairs = [(theirs, ours) for theirs, ours in pairs if theirs != ours]
-    first = {theirs[:1] for theirs, _ in pairs}
-    same = all(theirs[1:] == ours[1:] for theirs, ours in pairs)
-    return next(iter(first.pop()), None) if len(first) == 1 and same else None
+    counts = {x[:1] if x[1:] == y[1:] else () for x, y in pairs if x != y}
+    return next(iter(counts.pop()), None) if len(counts) == 1 else None

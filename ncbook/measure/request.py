@@ -18,7 +18,7 @@ from ncbook.parameters import FROM_1, NAME, WHOLE, ParameterError, Row
 IMAGENET_SIDE = 224  # pixels, of torchvision's networks
 SIDES = range(1, data.loading.LARGEST_IMAGE_SIZE + 1)
 GROUP = "Measure"
-TABLE = (
+ROWS = (
     Row("checkpoint", NAME, GROUP, "file of weights", empty="random weights"),
     Row("model", NAME, GROUP, "network", empty="an example"),
     Row("dataset", NAME, GROUP, "data", "digits"),
@@ -31,7 +31,7 @@ TABLE = (
     Row("normalise", NAME, GROUP, "mean and deviation of", "dataset", NORMALISATIONS),
     *(parameters.BY_NAME[name] for name in ("width", "depth", "device")),
 )
-PARAMETERS = {row.name: row for row in TABLE}
+PARAMETERS = {row.name: row for row in ROWS}
 
 
 @contextmanager

@@ -173,16 +173,9 @@ def pooled(
     output = output.to(torch.promote_types(output.dtype, torch.float32))
     if output.dim() == 2:
         return output
-    axis = _channel_axis(output, widths)
+    ends = {1: output.shape[1], -1: output.shape[-1]}
+    fitting = ([axis for axis, size in ends.items() if size == width] for width in widths)
+    axis = next((axes[0] for axes in fitting if len(axes) == 1), -1 if output.dim() == 3 else 1)
     if tokens == "class" and (output.dim(), axis) == (3, -1):
         return output[:, 0]
     return output.movedim(axis, 1).flatten(2).mean(2)
-
-
-def _channel_axis(output: Tensor, widths: Sequence[int]) -> int:
-    ends = {1: output.shape[1], -1: output.shape[-1]}
-    for width in widths:
-        fitting = [axis for axis, size in ends.items() if size == width]
-        if len(fitting) == 1:
-            return fitting[0]
-    return -1 if output.dim() == 3 else 1
