@@ -132,7 +132,7 @@ def test_the_example_learns_and_is_reported(tmp_path):
         "**my&#95;network&#58;build** with the weights of <code>model&#46;pt"
     )
     assert "1,400 training and 397 test samples of digits, 10 classes" in words[0]
-    assert "not learned" not in words[1]
+    assert "did not learn" not in words[1]
     assert [out for out in outputs if out.get("name") == "stderr"] == []
     assert sum(map(len, shown(outputs, "text/html"))) < LARGEST
 

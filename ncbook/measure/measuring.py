@@ -159,8 +159,8 @@ class _Walker:
             layers = of_model.default_layers(model, self.head, run)
         last = model.get_submodule(self.head)
         layer = [getattr(last, name, None) for name in ("weight", "bias")]
-        stream = metrics.StreamingNCMetrics(*layer, distributed_available_fn=lambda: False)
-        self.stream = stream.to(last.weight.device)
+        self.stream = metrics.StreamingNCMetrics(*layer, distributed_available_fn=lambda: False)
+        self.stream.to(last.weight.device)
         names = [*(layer for layer in layers if layer != self.head), self.head]
         self.widths = {layer: of_model.channel_widths(model, layer) for layer in names}
         self.of_layers = {layer: metrics.LayerStream(len(last.weight)) for layer in names}
@@ -201,8 +201,8 @@ class _Walker:
             self.stream.update(given, self.labels)
             self._count(output)
         else:
-            how = self.widths[name], self.tokens
-            given = of_model.pooled(name, output, len(self.labels), *how)
+            count, widths = len(self.labels), self.widths[name]
+            given = of_model.pooled(name, output, count, widths, self.tokens)
             given = float_tensor(f"the features of layer {name}", given)
         self.of_layers[name].update(given, self.labels)
 
