@@ -21,8 +21,6 @@ KEYS = ("state_dict", "model_state_dict", "model_state", "model", "net", "networ
 COMPILED = "_orig_mod."  # torch.compile's, also in the middle of a name
 CODE = re.compile(r"Unsupported (?:global|class)\W+(?:GLOBAL )?([\w.]+)")  # torch.load's words
 
-State = Mapping[str, Tensor]
-
 
 def load_model(
     name: str,
@@ -67,9 +65,6 @@ def load_model(
     return model
 
 
-# ------------------------------------------------------------ networks
-
-
 def find(name: str) -> Callable[..., nn.Module]:
     """What builds a network. Raises ``ValueError`` for an unknown name; nothing is built."""
     if name in NAMES:
@@ -105,9 +100,6 @@ def _built(
     except (Exception, SystemExit) as error:  # a reader's function may raise anything
         why = text.line(f"{type(error).__name__}: {error}")
         raise ValueError(f"model {name!r} cannot be built ({why})") from None
-
-
-# ------------------------------------------------------------ checkpoints
 
 
 def read_checkpoint(path: str) -> dict[str, Tensor]:
@@ -149,7 +141,7 @@ def _state_in(content: Any) -> dict[str, Tensor]:
     return {name: tensor for name, tensor in content.items() if isinstance(tensor, Tensor)}
 
 
-def _renamed(state: State, expected: State) -> State:
+def _renamed(state: dict[str, Tensor], expected: dict[str, Tensor]) -> dict[str, Tensor]:
     """The state without what wrappers put before its names, which the network's first name shows.
     Tensors without that prefix are of something else, such as a loss."""
     state = {name.replace(COMPILED, ""): tensor for name, tensor in state.items()}
@@ -159,7 +151,7 @@ def _renamed(state: State, expected: State) -> State:
     return {name.removeprefix(start): t for name, t in state.items() if name.startswith(start)}
 
 
-def _other_classes(state: State, expected: State) -> int | None:
+def _other_classes(state: dict[str, Tensor], expected: dict[str, Tensor]) -> int | None:
     """K of the checkpoint if the network differs from it in that alone; else None."""
     pairs = [(state[k].shape, expected[k].shape) for k in state.keys() & expected.keys()]
     counts = {x[:1] if x[1:] == y[1:] else () for x, y in pairs if x != y}
