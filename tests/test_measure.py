@@ -67,10 +67,11 @@ def labelled(*shape, count=40, dtype=torch.float32):
 def network(name):
     """(model, shape of one sample)"""
     torch.manual_seed(1)
-    if name in ("resnet18", "mobilenet_v3_small"):
+    if name in ("resnet18", "mobilenet_v3_small", "vgg11"):
         return getattr(torchvision.models, name)(num_classes=K), (3, 32, 32)
-    if name == "vit":
-        net = torchvision.models.VisionTransformer(32, 8, 2, 2, 32, 64, num_classes=K)
+    if name in ("vit", "vit_b_16"):
+        sizes = (8, 2, 2, 32, 64) if name == "vit" else (16, 12, 12, 768, 3072)
+        net = torchvision.models.VisionTransformer(32, *sizes, num_classes=K)
         nn.init.normal_(net.heads.head.weight)  # torchvision's is zero
         return net, (3, 32, 32)
     return (Recurrent(), (9, 6)) if name == "gru" else (models.build(name, K), (1, 8, 8))
@@ -106,7 +107,10 @@ def quiet(model, given, **kwargs):
 # ------------------------------------------------------------------------ the last layer
 
 
-@pytest.mark.parametrize("name", ["mlp", "resnet18", "mobilenet_v3_small", "vit", "gru"])
+LARGE = [pytest.param(name, marks=pytest.mark.slow) for name in ("vgg11", "vit_b_16")]
+
+
+@pytest.mark.parametrize("name", ["mlp", "resnet18", "mobilenet_v3_small", "vit", "gru", *LARGE])
 def test_equals_nc_metrics(name):
     model, shape = network(name)
     x, y = labelled(*shape)
