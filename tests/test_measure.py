@@ -386,7 +386,94 @@ def test_layer_of_equal_outputs_has_no_nc1():
     assert all(math.isnan(stream.compute()[key]) for key in ("nc1", "nc2", "effective_rank"))
 
 
+class Positions(nn.Module):
+    """What BERT's embeddings do: one vector for each position, the same for all samples."""
+
+    def __init__(self):
+        super().__init__()
+        self.words, self.positions = nn.Embedding(50, 16), nn.Embedding(10, 16)
+        layer = nn.TransformerEncoderLayer(16, 2, 24, batch_first=True, dropout=0.5)
+        self.mix = nn.TransformerEncoder(layer, 2)
+        self.out = nn.Linear(16, K)
+
+    def forward(self, ids):
+        h = self.words(ids) + self.positions(torch.arange(ids.shape[1]))
+        return self.out(self.mix(h, src_key_padding_mask=ids == 0)[:, 0])
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+def test_what_has_no_samples_is_no_layer():
+    """Nor where there happen to be as many positions as samples in a batch."""
+    ids, y = torch.randint(1, 50, (21, BATCH), generator=torch.Generator().manual_seed(0)), None
+    y = torch.arange(21) % K
+    ids[:, -2:] = torch.where((y % 2 == 0)[:, None], 0, ids[:, -2:])  # padding
+    found = quiet(Positions(), (ids, y)).layers
+    assert "positions" not in found["layer"].tolist()
+    assert found["layer"].iloc[0] == "words"
+    assert (found["width"] == 16).all()
+
+
+def test_tokens_before_samples_whatever_the_batch():
+    class First(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.into = nn.Linear(6, 16)
+            self.mix = nn.TransformerEncoderLayer(16, 2, 24)
+            self.out = nn.Linear(16, K)
+
+        def forward(self, x):
+            return self.out(self.mix(self.into(x.transpose(0, 1)))[0])
+
+    torch.manual_seed(0)
+    model, (x, y) = First(), labelled(BATCH, 6, count=42)  # as many tokens as samples in a batch
+    square = quiet(model, (x, y), layers=["mix"]).layers["nc1"][0]
+    other = measure(model, (x, y), layers=["mix"], batch_size=6, progress=False).layers["nc1"][0]
+    assert square == pytest.approx(other, rel=1e-5)
+
+
+def test_layers_come_in_the_order_in_which_they_run():
+    model, x, y = small()
+    found = quiet(model, (x, y), layers=["body.6", "body.0", "body.3"]).layers
+    assert found["layer"].tolist() == ["body.0", "body.3", "body.6", "input of fc"]
+
+
+@pytest.mark.parametrize("end", [lambda z: 30 * z, lambda z: z.softmax(1)])
+def test_loss_and_accuracy_are_the_network_s(end):
+    model, x, y = small()
+    body, fc = model.body, model.fc
+
+    class Ended(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body, self.fc = body, fc
+
+        def forward(self, x):
+            return end(self.fc(self.body(x)))
+
+    with torch.no_grad():
+        given = Ended().eval()(x)
+    logits = given.log() if end(torch.zeros(1, 2)).sum() == 1 else given
+    found = quiet(Ended(), (x, y)).metrics
+    loss = nn.functional.cross_entropy(logits, y).item()
+    assert found["train_loss"] == pytest.approx(loss, rel=1e-4)
+    assert found["train_acc"] == (given.argmax(1) == y).double().mean().item()
+
+
 # ------------------------------------------------------------------------ mistakes
+
+
+def test_samples_that_change_are_refused():
+    model, x, y = small()
+
+    class Noisy(torch.utils.data.Dataset):
+        def __len__(self):
+            return len(y)
+
+        def __getitem__(self, i):
+            return x[i] + 0.5 * torch.randn(x.shape[1:]), y[i]
+
+    with pytest.raises(ValueError, match="other samples in the second walk: are they augmented"):
+        quiet(model, Noisy())
 
 
 @pytest.mark.parametrize(

@@ -44,6 +44,7 @@ NAMED = 12  # classes at most whose names are on the axes
 DOTTED = 60  # singular values at most that are drawn as dots
 LINES = {"W": ("weight", "#D55E00", "s"), "class means": ("means", "#0072B2", "o")}
 ROUNDING = 1e-4  # NC3 of float32 weights may be as large by rounding alone
+CHANCE = 2.0  # times 1/K: an accuracy below says nothing
 NEAR = 0.01  # accuracies that differ by less count as equal in the words
 
 
@@ -136,6 +137,8 @@ def _layers(measured: Measured) -> str:
     found = layers[f"{split}_ncm_acc"]
     lasting = (found >= accuracy - NEAR)[::-1].cummin()[::-1]
     what = f"the network's {split} accuracy of {accuracy:.1%}"
+    if accuracy < CHANCE / len(measured.weight):
+        return f"**With {what} the network is near chance**: there is nothing to compare layers by."
     if not lasting.any():
         name = text.html(layers["layer"][found.idxmax()])
         return (

@@ -20,21 +20,22 @@ from ncbook.data.images import own_pixel_limit, resized
 
 LABELS = ("labels", "label")  # a dict's key of the labels
 VALID = "a DataLoader, a Dataset, or a pair of tensors (inputs, labels)"
-NORMALISATIONS = ("dataset", "imagenet")
+NORMALISATIONS = ("dataset", "imagenet", "none")
 FROM_FOLDERS = ("folder:", data.IMAGENET_PREFIX)  # read at the size that is asked for
 
 
 def loader_of(name: str, given: Any, batch_size: int) -> Iterable:
     """What gives batches of ``given``; messages call it ``name``."""
     pair = isinstance(given, tuple | list) and len(given) == 2
-    if pair and all(hasattr(part, "dtype") for part in given):
+    if pair and hasattr(given[0], "dtype"):
         inputs, labels = map(torch.as_tensor, given)
         if len(inputs) != len(labels):
             raise ValueError(f"{name}: {len(inputs)} inputs, but {len(labels)} labels")
         given = TensorDataset(inputs, labels)
-    if hasattr(given, "__getitem__") and not isinstance(given, list):
+    known = hasattr(given, "__getitem__") and not hasattr(given, "columns")
+    if known and not isinstance(given, list | str | Mapping):
         return DataLoader(given, batch_size)
-    if isinstance(given, Iterator) or not isinstance(given, Iterable):
+    if isinstance(given, Iterator | str | Mapping) or not isinstance(given, Iterable):
         raise ValueError(f"{name} must be {VALID}, got {type(given).__name__}")
     if getattr(given, "persistent_workers", False):
         # they serve one walk at a time, and the training may be in the middle of one
@@ -61,13 +62,16 @@ def load_data(
     name: str, image_size: int | None, train_size: int | None, normalise: str
 ) -> data.Dataset | data.Streamed:
     """A data set, and errors, as of ``data.load``; but images that are not of a folder keep their
-    size, and those of files may have ImageNet's mean and standard deviation."""
+    size, and those of files may have ImageNet's mean and standard deviation, or 0 and white."""
     at_once = image_size if name.startswith(FROM_FOLDERS) else None
     dataset = data.load(name, train_size=train_size, image_size=at_once)
     if normalise == "dataset" or isinstance(dataset, data.Streamed):
         return dataset
     if dataset.mean is None:
         raise ValueError(f"normalise {normalise!r} is for images of files, and {name} is not")
+    if normalise == "none":
+        zeros = torch.zeros_like(dataset.mean)
+        return replace(dataset, mean=zeros, std=zeros + WHITE)
     mean, std = WHITE * torch.tensor(MEAN), WHITE * torch.tensor(STD)
     train, test = (x.expand(-1, len(MEAN), -1, -1) for x in (dataset.train_x, dataset.test_x))
     return replace(dataset, train_x=train, test_x=test, mean=mean, std=std)

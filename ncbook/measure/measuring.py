@@ -1,7 +1,7 @@
 """``measure``: two passes over the training data, and one over the test data."""
 
 import random
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -21,6 +21,7 @@ from ncbook.models import layers as of_model
 from ncbook.parameters import check_whole
 
 PASSES = ("class means", "scatter about them", "test data")
+MOVED = 0.05  # rounding moves by 1e-6, or by up to 0.02 in bfloat16; noise of 4 % by more
 PROBED = 2  # samples that show in which order the layers run
 
 
@@ -114,7 +115,7 @@ def _check_device(model: nn.Module, device: str | torch.device | None) -> None:
         kind = type(model).__name__
         raise ValueError(f"model must be a torch.nn.Module with parameters, got {kind}")
     there = next(model.parameters()).device
-    if device is not None and torch.device(device) not in (there, torch.device(there.type)):
+    if device is not None and str(device) not in (str(there), there.type):
         raise ValueError(f"model is on {there}, not on {device}: move it with model.to(...)")
 
 
@@ -150,7 +151,8 @@ class _Walker:
         batch = next(iter(loader), None)
         if batch is None:
             raise ValueError("data has no batch")
-        inputs, _ = split_batch("data", batch)
+        inputs, labels = split_batch("data", batch)
+        self.probed = min(PROBED, len(labels))
         run = partial(self._run, tree_map_only(Tensor, lambda tensor: tensor[:PROBED], inputs))
         found = {module: name for name, module in model.named_modules()}
         self.head = of_model.find_head(model, run) if head is None else found.get(head, head)
@@ -161,11 +163,19 @@ class _Walker:
         layer = [getattr(last, name, None) for name in ("weight", "bias")]
         self.stream = metrics.StreamingNCMetrics(*layer, distributed_available_fn=lambda: False)
         self.stream.to(last.weight.device)
-        names = [*(layer for layer in layers if layer != self.head), self.head]
-        self.widths = {layer: of_model.channel_widths(model, layer) for layer in names}
-        self.of_layers = {layer: metrics.LayerStream(len(last.weight)) for layer in names}
+        self._probe([layer for layer in layers if layer != self.head], run)
+        self.of_layers = {layer: metrics.LayerStream(len(last.weight)) for layer in self.widths}
         # Loss, correct samples and samples of each pass.
         self.sums = torch.zeros(len(PASSES), 3, dtype=torch.float64)
+
+    def _probe(self, layers: list[str], run: Callable) -> None:
+        """In which order the layers run, and which put out tokens before samples."""
+        seen: dict[str, Tensor] = {}
+        with of_model.listening(self.model, layers, lambda name, _, out: seen.update({name: out})):
+            run()
+        order = [*seen, *(layer for layer in layers if layer not in seen), self.head]
+        self.second = {n for n, out in seen.items() if of_model.tokens_first(out, self.probed)}
+        self.widths = {layer: of_model.channel_widths(self.model, layer) for layer in order}
 
     def _run(self, inputs: tuple[tuple, dict]) -> Any:
         """The model's output; inputs go to its device and, if they are floating, its precision."""
@@ -189,7 +199,7 @@ class _Walker:
                 samples = weight.new_empty((*labels.shape[:1], 1))
                 self.labels = checked_labels(labels, samples, len(weight), kind)
                 self.heard = set()
-                self._run(inputs)
+                self._count(self._run(inputs))
                 if missing := [name for name in self.of_layers if name not in self.heard]:
                     raise ValueError(f"layer {missing[0]} does not run in a forward pass")
 
@@ -199,15 +209,21 @@ class _Walker:
         self.heard.add(name)
         if name == self.head:
             self.stream.update(given, self.labels)
-            self._count(output)
+            self.logits = output
         else:
             count, widths = len(self.labels), self.widths[name]
-            given = of_model.pooled(name, output, count, widths, self.tokens)
+            second = name in self.second
+            given = of_model.pooled(name, output, count, widths, self.tokens, second)
             given = float_tensor(f"the features of layer {name}", given)
         self.of_layers[name].update(given, self.labels)
 
-    def _count(self, logits: Tensor) -> None:
-        logits = logits.double()
+    def _count(self, output: Any) -> None:
+        """Loss and correct samples by the network's own output, if the head's is not among it."""
+        found = [t for t in of_model.tensors(output) if t.shape == self.logits.shape]
+        own = len(found) != 1 or found[0] is self.logits
+        logits = (self.logits if own else found[0]).double()
+        if logits.min() >= 0 and (logits.sum(1) - 1).abs().max() < 1e-3:  # probabilities
+            logits = logits.log()
         loss = nn.functional.cross_entropy(logits, self.labels, reduction="sum")
         correct = (logits.argmax(1) == self.labels).sum()
         found = [loss.item(), correct.item(), len(self.labels)]
@@ -216,6 +232,10 @@ class _Walker:
     def measured(self) -> Measured:
         """After the last pass."""
         values = self.stream.compute()
+        if self.of_layers[self.head].moved > MOVED:
+            raise ValueError(
+                "data give other samples in the second walk: are they augmented or drawn at random?"
+            )
         for split, stage in (("train", 0), ("test", 2)):
             loss, correct, count = self.sums[stage].tolist()
             if count:

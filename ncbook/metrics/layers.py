@@ -30,6 +30,7 @@ class LayerStream:
     def __init__(self, num_classes: int) -> None:
         self.num_classes, self.stage, self.width = num_classes, 0, 0
         self.sums = self.counts = self.whitened = self.scatter = self.gram = 0
+        self.drift = self.spread = torch.zeros(())
         self.hits, self.seen = [0, 0, 0], [0, 0, 0]  # of each pass
 
     @checks.measuring
@@ -46,8 +47,9 @@ class LayerStream:
         if self.stage == 1:
             scatter, whitened = residual_scatter(features, labels, self.means, self.duals)
             self.scatter, self.whitened = self.scatter + scatter, self.whitened + whitened
+            centred = features.double() - self.mean
+            self.drift, self.spread = self.drift + centred.sum(0), self.spread + centred.norm() ** 2
             if features.shape[1] <= WIDEST:
-                centred = features.double() - self.mean
                 self.gram = self.gram + centred.mT @ centred
 
     @checks.measuring
@@ -58,6 +60,12 @@ class LayerStream:
             self.mean = self.sums.sum(0) / self.counts.sum()
             self.duals = dual_means(centred_means(self.means))
         self.stage += 1
+
+    @property
+    def moved(self) -> float:
+        """‖Σ (h - mean of pass 1)‖ / √(Σ ‖h - mean of pass 1‖²) over pass 2: 0 if it has the same
+        samples, but for rounding; about √2 times the share of noise if noise was added anew."""
+        return float(self.drift.norm() / self.spread.sqrt())
 
     @checks.measuring
     def compute(self) -> dict[str, float]:

@@ -108,7 +108,8 @@ class StreamingNCMetrics(Metric):
             name = different[0]
             raise ValueError(
                 f"pass {self.passes[1]} must see the samples of pass {self.passes[0]}, "
-                f"but of class {name} it saw {self.seen[name]:.0f} of {self.expected[name]:.0f}"
+                f"but of class {name} it saw {self.seen[name]:.0f} of {self.expected[name]:.0f}; "
+                "a loader that drops its last batch must not shuffle"
             )
         nc4 = self.agreements / self.tested if self.tested > 0 else None
         sums = self.seen, self.scatter, self.whitened, nc4

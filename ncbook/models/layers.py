@@ -6,7 +6,7 @@ pooling), or a block of layers; one looks at the last module of it.
 
 import difflib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from typing import Any
 
@@ -86,9 +86,9 @@ def default_layers(model: nn.Module, head: str, run: Callable[[], Any]) -> list[
     """The stages of a network before its last layer, in the order in which they end.
 
     A module with more than half of the network's parameters, and a plain container, is opened: so
-    each block of a ResNet and of a transformer is a stage. One that does not run exactly once is
-    left out, as is one at the end whose output is already the input of the last layer, ``head``.
-    ``run`` is as of ``find_head``.
+    each block of a ResNet and of a transformer is a stage. One that does not run exactly once, or
+    whose output does not have the samples first (or second), is left out, as is one at the end
+    whose output is already the input of the last layer, ``head``. ``run`` is as of ``find_head``.
     """
     size = sum(parameter.numel() for parameter in model.parameters())
     stages = _stages(model, "", head, BULK * size)
@@ -96,15 +96,24 @@ def default_layers(model: nn.Module, head: str, run: Callable[[], Any]) -> list[
     ends: list[Tensor] = []
 
     def heard(name: str, given: Tensor, output: Tensor) -> None:
-        ends.append(given) if name == head else seen.append((name, output))
+        if name == head:
+            ends.append(given)
+        elif not ends:  # what runs after the head is no layer before it
+            seen.append((name, output))
 
     with listening(model, [*stages, head], heard):
         run()
-    order = [name for name, _ in seen]
-    last = seen[-1:] and pooled(*seen[-1], len(ends[-1]), channel_widths(model, order[-1]))
-    if order and last.shape == ends[-1].shape and torch.allclose(last, ends[-1].to(last.dtype)):
+    if not ends:
+        raise ValueError(f"layer {head} does not run in a forward pass")
+    names, kept = [name for name, _ in seen], {}
+    for name, output in seen:
+        with suppress(ValueError):
+            kept[name] = pooled(name, output, len(ends[0]), channel_widths(model, name))
+    order = [name for name in kept if names.count(name) == 1]
+    last = kept[order[-1]] if order else torch.empty(0)
+    if order and last.shape == ends[0].shape and torch.allclose(last, ends[0].to(last.dtype)):
         order.pop()
-    return [name for name in order if order.count(name) == 1]
+    return order
 
 
 def _stages(module: nn.Module, prefix: str, head: str, bulk: float) -> list[str]:
@@ -146,7 +155,12 @@ def _own_width(module: nn.Module) -> int | None:
 
 
 def pooled(
-    layer: str, output: Tensor, samples: int, widths: Sequence[int] = (), tokens: str = "mean"
+    layer: str,
+    output: Tensor,
+    samples: int,
+    widths: Sequence[int] = (),
+    tokens: str = "mean",
+    second: bool = False,
 ) -> Tensor:
     """A layer's output as features (N, p), at least float32: all axes but samples and channels are
     averaged.
@@ -159,13 +173,16 @@ def pooled(
         output: (N, ...); or (T, N, D), tokens first.
         samples: N.
         widths: see ``channel_widths``.
-        tokens: ``mean``, or ``class``: of tokens, the first one alone.
+        tokens: ``mean``, padding included, or ``class``: of tokens, the first one alone.
+        second: whether tokens come first; else only where that is the one way that fits.
 
     Raises:
         ValueError: an output without samples or channels, or not of floating point.
     """
+    if output.is_nested:  # of a transformer in evaluation mode, without its padding
+        output = torch.stack([one[0] if tokens == "class" else one.mean(0) for one in output])
     shape = tuple(output.shape)
-    if output.dim() == 3 and len(output) != samples == shape[1]:
+    if second or tokens_first(output, samples):
         output = output.transpose(0, 1)
     if output.dim() < 2 or len(output) != samples or not output.is_floating_point():
         given = f"{output.dtype} of shape {shape}"
@@ -179,3 +196,10 @@ def pooled(
     if tokens == "class" and (output.dim(), axis) == (3, -1):
         return output[:, 0]
     return output.movedim(axis, 1).flatten(2).mean(2)
+
+
+def tokens_first(output: Tensor, samples: int) -> bool:
+    """Whether an output can only be (T, N, D)."""
+    if output.is_nested or output.dim() != 3:
+        return False
+    return len(output) != samples == output.shape[1]

@@ -114,6 +114,12 @@ def describe(request: Request) -> str:
         "",
         *_values(request.configs),
     ]
+    if request.measure_layers:
+        again = len(todo) - len(missing(request.configs, request.results))
+        lines.append(
+            "- every layer is measured, too: `ncbook.store.load_layers` reads it"
+            + (f"; {again} runs that are stored without it train again" if again else "")
+        )
     if not todo:
         return "\n".join([*lines, "- to train: none, all of them are in the store"])
     workers = "1 worker" if request.workers == 1 else f"{request.workers} workers"
