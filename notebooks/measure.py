@@ -17,7 +17,7 @@
 # %% [markdown]
 # # Measure your own network
 #
-# Has *your* classifier collapsed, and where in it does the collapse begin? Name the network, its
+# Has *your* classifier collapsed, and how far is each of its layers on the way? Name the network, its
 # checkpoint and its data, and this page answers with every metric of the book, for the last layer and
 # for each layer before it:
 #
@@ -45,8 +45,8 @@
 # | `model` | `torchvision:NAME`, a classifier of torchvision; `mlp` `resnet9` `vgg9` `vit` `resnet50`, of this package; or `MODULE:FUNCTION`, your own | the example below |
 # | `checkpoint` | file of the weights, written by `torch.save` or safetensors | random weights |
 # | `dataset` | `folder:PATH` `imagenet:PATH` `mnist` `fashion_mnist` `cifar10` `digits` `gaussians` | `digits` |
-# | `normalise` | pixels by mean and deviation of the `dataset`, or of `imagenet` | `dataset` |
-# | `image_size` | side to which images are resized | what the network takes (torchvision's: 224) |
+# | `normalise` | pixels by mean and deviation of the `dataset`, or of `imagenet`; or `none`: divided by 255 only | `dataset` |
+# | `image_size` | side to which images are resized | what the network takes: 224 for torchvision's, their own size for this package's; give it for `MODULE:FUNCTION` |
 # | `train_size` | size of a class-balanced subset | all samples |
 # | `head` | name of the last layer | found |
 # | `layers` | names of layers, as of `model.named_modules()` | each block |
@@ -57,7 +57,10 @@
 #
 # `folder:PATH` has images `PATH/train/<class>/*` and `PATH/test/<class>/*`. They must be the images that
 # the network was trained on, without augmentation, and normalised as in training: if your training used
-# ImageNet's constants, as torchvision's weights do, say `normalise imagenet`.
+# ImageNet's constants, as torchvision's weights do, say `normalise imagenet`; if it used pixels from 0 to 1,
+# as `ToTensor` alone gives them, say `normalise none`. Each image of a folder is cut to its largest centred
+# square, and resized to `image_size`. What size a network of your own takes is not known here: without
+# `image_size` it gets a folder's images as 32 × 32.
 #
 # `MODULE:FUNCTION` is a function or a class that returns the network, in a file `MODULE.py` in the folder
 # where you start. It is called with `num_classes` if it takes that, and with nothing else. One that loads
@@ -108,14 +111,15 @@ figures.start_chapter()
 # ## An example: your network, in plain PyTorch
 #
 # Five hidden layers of 128 units, in a file of its own, as your network is. Yours lies in the folder
-# where you start; this one goes to a temporary folder, so that the book leaves nothing behind.
+# where you start; this one goes to a temporary folder, so that the book leaves nothing behind. It is written
+# in any case, since the second half of this page works with it.
 
 # %%
 folder = Path(tempfile.mkdtemp())
 sys.path.append(str(folder))
 
 # %% tags=["remove-output"]
-# %%writefile {folder}/my_network.py
+# %%writefile {folder}/example_network.py
 from torch import nn
 
 
@@ -149,7 +153,7 @@ def epoch(net, optimizer, images, labels):
 # %%
 def example(path, epochs=40):
     """Train the network on digits, and save its weights."""
-    from my_network import build
+    from example_network import build
 
     torch.manual_seed(0)
     digits, net = data.load("digits"), build()
@@ -161,12 +165,12 @@ def example(path, epochs=40):
 
 # %% [markdown]
 # From here on it is a network like any other: a name, a checkpoint and data. If the parameters name
-# yours, this one is not trained.
+# yours, this one is not trained here, and the report is about yours.
 
 # %%
 if not given["model"]:
     example(folder / "model.pt")
-    given["model"] = "my_network:build"
+    given["model"] = "example_network:build"
     given["checkpoint"] = str(folder / "model.pt")
 
 # %% [markdown]
@@ -182,8 +186,9 @@ Markdown(about)
 # ### The numbers
 #
 # NC1, NC2 and NC3 decide: the book calls a network *collapsed* if it learned its training samples and all
-# three are below 0.1, a round number that is our convention. Where each metric comes from:
-# {doc}`metrics`.
+# three are below 0.1, a round number that is our convention. With two classes NC2 decides nothing: two
+# centred means are always opposite and equally long, so it is zero by construction. Where each metric comes
+# from: {doc}`metrics`.
 
 # %%
 figures.metrics_table(measured)
@@ -212,10 +217,10 @@ figures.cosines(measured, classes)
 
 # %% [markdown]
 # *One square for each two classes. In a collapsed network all three pictures are the same: red on the
-# diagonal, one pale blue everywhere else. Left: spots are pairs of classes that the features keep close
-# together. Middle: if all squares are redder than on the left, the rows of $W$ share a direction, the
-# gauge. Right: a pale diagonal means that $W$ does not look where the class means are, which is what NC3
-# counts.*
+# diagonal, one blue everywhere else, the paler, the more classes there are ($-1/(K-1)$). Left: spots are
+# pairs of classes that the features keep close together. Middle: if all squares are redder than on the
+# left, the rows of $W$ share a direction, the gauge. Right: a pale diagonal means that $W$ does not look
+# where the class means are, which is what NC3 counts.*
 
 # %% [markdown]
 # ### The spectrum
@@ -247,6 +252,9 @@ figures.by_layer(measured.layers)
 #
 # Papyan, Han and Donoho {cite}`papyan2020` looked at the last layer. That the layers before it collapse
 # too, and the less the earlier they come, is known {cite}`rangamani2023,masarczyk2023`.
+#
+# **Here the report ends.** The rest of this page shows how to measure from Python, and works with the example
+# network and digits, whatever the parameters name.
 
 # %% [markdown]
 # ## In your own training loop
@@ -255,7 +263,7 @@ figures.by_layer(measured.layers)
 # augmentation, or NC1 counts it as scatter.
 
 # %%
-from my_network import build
+from example_network import build
 
 torch.manual_seed(1)
 digits, network = data.load("digits"), build()
@@ -317,7 +325,8 @@ figures.by_layer(callback.layers, by="epoch")
 #
 # The metrics need one vector a sample. A convolution gives an image for each channel, a transformer a
 # vector for each token, a GRU one for each step. In the layers before the head, all axes but samples and
-# features are averaged. The head's own input is taken as it is.
+# features are averaged. The head's own input is taken as it is. A mean over tokens or steps counts all of
+# them, padding too if there is any: no mask is used.
 #
 # | layer | puts out | averaged over | features |
 # |---|---|---|---|
@@ -372,9 +381,13 @@ figures.shown(pd.DataFrame.from_dict(rows, orient="index", columns=columns))
 # %% [markdown]
 # ## What this page can tell, and what not
 #
-# - It measures any network whose last layer is linear and whose data fit one of the names above; from
-#   Python, any DataLoader. Memory does not grow with the number of samples, but each layer holds a
-#   $p \times p$ matrix for its effective rank (none above 4,096 features).
+# - It measures any network whose logits, $(N, K)$, are those of an `nn.Linear` that gets one vector a sample,
+#   and whose data fit one of the names above; from Python, any DataLoader. A network whose head acts on
+#   $(N, T, D)$, or is a $1 \times 1$ convolution, cannot be measured.
+# - Features are never kept, but each layer holds a $p \times p$ matrix for its effective rank (none above 4,096
+#   features). The data are another matter: `imagenet:PATH` and a DataLoader are read batch by batch; all images
+#   of `folder:PATH` are in memory at once, with $N$ images of side $s$ in $3 N s^2$ bytes (100,000 of side 224:
+#   15 GB).
 # - "Collapsed" is one rule of this book, and a convention. Trust the numbers more than the word.
 # - Averaging over space or tokens is a choice. A layer may separate classes in a way that an average
 #   hides; its NC1 is that of the average.
@@ -397,12 +410,15 @@ with torch.no_grad():
 after = measure(network, train, layers=[], progress=False)
 assert after.metrics["nc0"] < 1e-5 < before.metrics["nc0"]
 assert after.metrics["nc2"] == before.metrics["nc2"]  # features alone
+for name in ("nc2w", "nc3"):  # become those of the centred W, and change
+    was, centred = before.metrics[name], before.metrics[f"{name}_centred"]
+    assert abs(after.metrics[name] - centred) < 1e-5 < abs(was - centred)
 probabilities = network(digits.test_x).softmax(1)
 assert torch.allclose(probabilities, logits.softmax(1), atol=1e-5)
 
 # %% [markdown]
-# *NC0 and the gauge share become zero, NC3 becomes NC3 of the centred W, NC2W changes, and no prediction
-# does (solution above).*
+# *NC0 and the gauge share become zero, NC3 and NC2W become those of the centred W, and no prediction changes
+# (solution above).*
 #
 # **2.** What is the effective rank of a perfectly collapsed layer of $K = 10$ classes?
 
@@ -415,7 +431,7 @@ head_alone = nn.Sequential(nn.Linear(10, 10))
 ideal = measure(head_alone, (corners[labels], labels), progress=False)
 rank = ideal.layers["effective_rank"].iloc[-1]
 assert abs(rank - 9) < 1e-3
-rank
+f"effective rank {rank:.2f}"
 
 # %% [markdown]
 # *Nine: $K - 1$ equal singular values, and no other direction (solution above).*
