@@ -1,6 +1,7 @@
 """What the chapter on depth says of its runs: of the published ones, and of those that it trains
 itself where there are none."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,9 @@ import pytest
 
 from ncbook import figures, store, sweep
 
-PUBLISHED = Path(__file__).parents[1] / "book" / "results"
+ROOT = Path(__file__).parents[1]
+PUBLISHED = ROOT / "book" / "results"
+PROSE = re.sub(r"\s*\n# *", " ", (ROOT / "notebooks" / "depth.py").read_text(encoding="utf-8"))
 NUMBERS = dict(sgd=(0.02, 0.05), adam=(0.005, 0.05), adamw=(0.005, 5.0), muonw=(0.02, 2.0))
 NETWORK = dict(dataset="digits", model="mlp", depth=8)
 PAIRS = [("sgd", "adamw"), ("adamw", "sgd")]
@@ -47,14 +50,19 @@ def trained(folder):
     return layers_in(folder, SHORT)
 
 
-@pytest.fixture(scope="module", params=["published", "trained by the chapter"])
-def layers(request, tmp_path_factory):
-    if request.param != "published":
-        return trained(tmp_path_factory.mktemp("depth"))
+@pytest.fixture(scope="module")
+def published():
     found = layers_in(PUBLISHED, LONG)
     if found.empty:
         pytest.skip("no run with its layers is published yet")
     return found
+
+
+@pytest.fixture(scope="module", params=["published", "trained by the chapter"])
+def layers(request, tmp_path_factory):
+    if request.param != "published":
+        return trained(tmp_path_factory.mktemp("depth"))
+    return request.getfixturevalue("published")
 
 
 @pytest.fixture
@@ -120,3 +128,124 @@ def test_muon_keeps_a_high_rank_for_longer(ends):
     rank = median(strong, "effective_rank")[2].droplevel(["last", "decay"])
     more = 1.3 if strong["epoch"].max() == LONG else 1.0
     assert rank["muonw"] > more * rank.drop("muonw").max()
+
+
+# ------------------------------------------------------------ what the chapter writes out
+
+
+@pytest.fixture
+def final(published):
+    return published[published["epoch"] == LONG]
+
+
+def own(rows, decay="strong"):
+    """Runs with one optimizer everywhere."""
+    return rows[(rows["decay"] == decay) & (rows["hidden"] == rows["last"])]
+
+
+def slope(rows):
+    return 100 * np.exp(np.polyfit(rows["position"].astype(float), np.log(rows["nc1"]), 1)[0])
+
+
+def halves(rows, name):
+    """Percent of NC1 that a layer leaves in each half of the network: medians over the seeds."""
+    rows = rows[rows["hidden"] == name]
+    early = rows["position"] <= 4
+    parts = (rows[early], rows[~early])
+    return [part.groupby("run_id")[["position", "nc1"]].apply(slope).median() for part in parts]
+
+
+def test_the_chapter_says_where_log_nc1_is_not_a_line(final):
+    first, second = halves(own(final, "none"), "adam")
+    assert f"a layer leaves {first:.0f} % of NC1 in the first half, and {second:.0f} %" in PROSE
+    first, second = halves(own(final), "adamw")
+    assert f"under AdamW from {first:.0f} % to {second:.0f} % a layer" in PROSE
+    first, second = halves(own(final), "sgd")
+    assert f"only under SGD, from {first:.0f} % to {second:.0f} %" in PROSE
+    for decay in ("none", "strong"):
+        falls = {name: halves(own(final, decay), name) for name in NUMBERS}
+        steeper = {name for name, (first, second) in falls.items() if second < first}
+        assert steeper == ({"sgd"} if decay == "none" else set(NUMBERS))
+
+
+def test_the_chapter_says_how_well_the_line_fits(final):
+    uniform = final[final["hidden"] == final["last"]]
+    r2 = [
+        np.corrcoef(rows["position"].astype(float), np.log(rows["nc1"]))[0, 1] ** 2
+        for _, rows in uniform.groupby(["hidden", "decay", "run_id"])
+    ]
+    assert f"an R² of {int(100 * min(r2))} % or more" in PROSE
+
+
+def test_the_chapter_says_where_the_tunnel_begins_and_with_which_rank(final):
+    rows = own(final).sort_values("position")
+    right = rows[rows["train_ncm_acc"] >= 0.999].groupby(["hidden", "run_id"]).first()
+    assert set(right["position"]) == {2, 3}
+    rank = right.groupby("hidden")["effective_rank"].median()
+    assert (
+        f"the rank is {rank['adam']:.0f} to {rank['adamw']:.0f} where the tunnel begins, close to "
+        f"nine already; under SGD it is {rank['sgd']:.0f}, and under MuonW {rank['muonw']:.0f}"
+    ) in PROSE
+
+
+def test_the_form_of_decay_is_not_seen_in_most_layers(final):
+    for column in ("nc1", "train_ncm_acc", "effective_rank"):
+        table = median(own(final), column).droplevel(["last", "decay"])
+        coupled, decoupled = table.loc[["sgd", "adam"]], table.loc[["adamw", "muonw"]]
+        apart = (coupled.max() < decoupled.min()) | (decoupled.max() < coupled.min())
+        assert apart.sum() < 4
+
+
+def test_the_chapter_says_in_which_order_layers_collapse(published):
+    table = published[published["hidden"] == published["last"]]
+    table = table[table["decay"] == "strong"].groupby(["hidden", "position", "epoch"])["nc1"]
+    table = table.median().unstack()
+    first = (table < 0.1).idxmax(axis=1).where((table < 0.1).any(axis=1)).unstack()
+    assert first[1].isna().all()
+    others = first.drop("adamw")
+    assert (others[[6, 7, 8]] <= 20).all(axis=None)
+    assert (np.diff(others[[2, 3, 4, 5, 6]]) <= 0).all()
+    assert first.loc["adamw", [3, 4, 5, 6, 7, 8]].nunique() == 1
+    assert first.loc["adamw", 3] > LONG / 3
+    fall = np.log(table)
+    late = (100 * (fall[66] - fall[LONG]) / (fall[0] - fall[LONG])).unstack()
+    assert (late[[1, 2]] < 50).all(axis=None)
+    assert late.loc["adam", 8] == late[8].min()
+    assert late.loc["adamw", 8] == late[8].max()
+    words = (
+        f"{late.loc['adam', 8]:.0f} % of it under Adam, {late.loc['adamw', 8]:.0f} % under AdamW"
+    )
+    assert words in PROSE
+
+
+def exchanged(rows, column):
+    """AdamW over SGD, in the last layer and in the hidden ones: a row for what the rest has."""
+    table = median(rows[rows["decay"] == "strong"], column).droplevel("decay")
+    return [
+        pd.DataFrame(
+            {name: t.loc[name, "adamw"] / t.loc[name, "sgd"] for name in ("sgd", "adamw")}
+        ).T
+        for t in (table, table.swaplevel())
+    ]
+
+
+def test_the_chapter_says_how_far_back_the_last_layers_optimizer_reaches(final):
+    last, hidden = exchanged(final, "nc1")
+    most = 100 * (last[[1, 2, 3, 4]] - 1).abs().max(axis=None)
+    assert f"changes NC1 by {most:.0f} % at most" in PROSE
+    assert (last[[5, 6]] > 1).all(axis=None)
+    assert f"by up to a factor of {last[[5, 6]].max(axis=None):.1f};" in PROSE
+    less = 1 / last[8]
+    assert f"by a factor of {less['adamw']:.1f} (AdamW in the hidden layers)" in PROSE
+    assert f"or {less['sgd']:.1f} (SGD)" in PROSE
+    size = [np.abs(np.log(table)) for table in (last, hidden)]
+    assert (size[1].min() > size[0].max())[[1, 2, 3, 4, 5, 6]].all()
+
+
+def test_the_chapter_says_whose_the_rank_of_the_first_layers_is(final):
+    last, hidden = (table[[1, 2]] for table in exchanged(final, "effective_rank"))
+    assert (hidden < 1 / 2).all(axis=None)
+    assert (
+        f"the last layer's optimizer by {100 * (last - 1).abs().max(axis=None):.0f} % at most"
+        in PROSE
+    )
