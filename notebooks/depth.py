@@ -440,12 +440,17 @@ def tunnel(rows):
 
 
 # %% tags=["hide-input"]
+def middle(values):
+    """The median; NaN, which a table shows as a dash, if one of the runs has no tunnel."""
+    return values.median(skipna=False)
+
+
 def show_tunnels(rows):
     groups = rows.groupby(["hidden", "decay", "run_id"], sort=False)
     found = groups[["position", "train_ncm_acc", *TOLD.values()]].apply(tunnel)
-    middle = in_order(found.groupby(level=[0, 1], sort=False).median())
-    percent = {name: "{:.1%}" for name in middle if name.startswith("test")}
-    return figures.shown(middle, begins="{:.0f}", **percent)
+    table = in_order(found.groupby(level=[0, 1], sort=False).agg(middle))
+    percent = {name: "{:.1%}" for name in table if name.startswith("test")}
+    return figures.shown(table, begins="{:.0f}", **percent)
 
 
 def tell_gain(rows):
@@ -656,7 +661,7 @@ def show_elsewhere(rows):
     )
     table = table.assign(layers=groups["position"].max())
     table["least accuracy"] = groups["held"].min()
-    table = table.groupby(level=[0, 1], sort=False).median()
+    table = table.groupby(level=[0, 1], sort=False).agg(middle)
     table = table.reindex(list(NUMBERS), level=1)
     table = table.rename(index=figures.LABELS).rename_axis(
         index=["network", "optimizer"]
@@ -690,12 +695,18 @@ def draw_elsewhere(rows):
 
 CAPTION = """*Medians over the seeds: the factor of NC1 a layer, R² of the line, and by which factor the
 furthest layer lies off it; after which layer the tunnel begins, and the effective rank there; the number of
-layers; the least training accuracy of a run over the last quarter of its epochs.*"""
+layers; the least training accuracy of a run over the last quarter of its epochs. A dash: not all runs have a
+tunnel.*"""
 figures.show_if_any(
     others, "", show_elsewhere, lambda _: CAPTION, draw_elsewhere
 )
 
 # %% [markdown]
+# On MNIST NC1 falls with depth under all four optimizers, too. But these strong decays leave SGD, Adam and
+# AdamW below 100 % there: they end at 99.3 % to 99.9 % of the training samples, so 99.9 % are nearest to their
+# class's mean in no layer of most of these runs. Under MuonW, which fits all samples, the tunnel begins after
+# layer 3 or 4.
+#
 # ## What was shown
 #
 # All measured on one network and data set (MLP of eight layers, digits, three seeds).
@@ -711,8 +722,8 @@ figures.show_if_any(
 #
 # ## Where it holds, and where not
 #
-# - One learning rate and one strong decay for each optimizer, chosen so that it reaches 100 % training
-#   accuracy and holds it. They are not matched to each other: that AdamW has a lower rank than MuonW in layer
+# - One learning rate and one strong decay for each optimizer, chosen so that on the digits it reaches 100 %
+#   training accuracy and holds it; on MNIST only MuonW does. They are not matched to each other: that AdamW has a lower rank than MuonW in layer
 #   2 is a fact about these settings, and so is that coupled and decoupled decay look alike.
 # - The data are small and easy. Where linear separability is reached late, it, and not the nearest class
 #   mean, may be the better entry of the tunnel.
