@@ -25,8 +25,11 @@ def setup(app):
 
 def read_in_parallel(app, env, docnames):
     """Pages are read, and with that executed, by up to four processes. Jupyter Book has no option
-    for it, and two of its extensions do not say that they are safe: they act on the whole book."""
+    for it, and two of its extensions do not say that they are safe: they act on the whole book.
+    Each has one thread: two kernels with two threads each, on two cores, took 17 times as long for
+    small products, since torch's threads wait for each other."""
     app.parallel = min(os.cpu_count(), 4)
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
     for name in ("sphinx_multitoc_numbering", "sphinx_jupyterbook_latex"):
         app.extensions[name].parallel_read_safe = True
     # Here, or two processes make the cache's database at once.
