@@ -156,20 +156,23 @@ if layers.empty:
 
 # %% tags=["hide-input"]
 SHOWN = {
-    "hidden": "hidden layers' optimizer",
-    "last": "last layer's",
-    "decay": "weight decay",
+    "hidden": "hidden",
+    "last": "last",
+    "decay": "decay",
     "epoch": "epoch",
     "layer": "layer",
-    "width": "features",
     "nc1": "NC1",
-    "train_ncm_acc": "nearest class mean is right",
-    "effective_rank": "effective rank",
+    "train_ncm_acc": "nearest mean",
+    "effective_rank": "rank",
 }
 few = layers.tail(3)[[*SHOWN]].replace(figures.LABELS)
 few = few.rename(columns=SHOWN)
 share = {SHOWN["train_ncm_acc"]: "{:.1%}"}
 figures.shown(few, **share).hide(axis="index")
+
+# %% [markdown]
+# *The optimizer of the hidden layers and of the last one. The three numbers on the right are explained
+# below.*
 
 # %% tags=["remove-input"]
 LINES = """run() {
@@ -434,8 +437,8 @@ def tunnel(rows):
     )
     found = {"begins": entry["position"]}
     for name, column in TOLD.items():
-        found[f"{name} there"] = entry[column]
-        found[f"{name} at the end"] = rows[column].iloc[-1]
+        found[name] = entry[column]
+        found[f"{name} end"] = rows[column].iloc[-1]
     return pd.Series(found)
 
 
@@ -449,19 +452,20 @@ def show_tunnels(rows):
     groups = rows.groupby(["hidden", "decay", "run_id"], sort=False)
     found = groups[["position", "train_ncm_acc", *TOLD.values()]].apply(tunnel)
     table = in_order(found.groupby(level=[0, 1], sort=False).agg(middle))
-    percent = {name: "{:.1%}" for name in table if name.startswith("test")}
-    return figures.shown(table, begins="{:.0f}", **percent)
+    forms = {"NC1": "{:.2g}", "rank": "{:.0f}", "test": "{:.1%}"}
+    forms |= {f"{name} end": form for name, form in forms.items()}
+    return figures.shown(table, begins="{:.0f}", **forms)
 
 
 def tell_gain(rows):
     """What the tunnel adds to the test accuracy under strong decay: medians over the seeds."""
     groups = rows.groupby(["hidden", "run_id"], sort=False)
     found = groups[["position", "train_ncm_acc", *TOLD.values()]].apply(tunnel)
-    gain = (found["test at the end"] - found["test there"]).dropna()
+    gain = (found["test end"] - found["test"]).dropna()
     gain = gain.groupby("hidden").median()
     count = len(digits.test_y)
     return f"""*Medians over the seeds: after which layer the tunnel begins; NC1, effective rank and test
-accuracy of the nearest class mean there and at the last layer.*
+accuracy of the nearest class mean there and at its end, the last layer.*
 
 With strong decay the nearest class mean is right for {span(100 * gain, ".1f")} percentage points more of the
 test images at the last layer than at the entry of the tunnel (medians of the optimizers). The test set has
@@ -614,23 +618,23 @@ def show_pairs(rows):
     """NC1 with AdamW over NC1 with SGD, in one part of the network or the other."""
     nc1 = rows.groupby(["hidden", "last", "position"])["nc1"].median()
     nc1, ratios = nc1.unstack("position"), {}
-    parts = {"last": "last layer", "hidden": "hidden layers"}
     for exchanged, kept in (("last", "hidden"), ("hidden", "last")):
         for name in ("sgd", "adamw"):
-            other = f"{figures.LABELS[name]} in the {parts[kept]}"
+            other = figures.LABELS[name]
             table = nc1.xs(name, level=kept)
-            ratios[parts[exchanged], other] = (
-                table.loc["adamw"] / table.loc["sgd"]
-            )
+            ratios[exchanged, other] = table.loc["adamw"] / table.loc["sgd"]
     table = pd.DataFrame(ratios).T
-    table.columns = [f"layer {place}" for place in table]
-    table = table.rename_axis(index=["exchanged in the", "with"])
+    table.columns = [str(place) for place in table]
+    table = table.rename_axis(index=["exchanged", "other part"])
     return figures.shown(table, **dict.fromkeys(table, "{:.2f}"))
 
 
 figures.show_if_any(pairs, "", draw_pairs, tell_pairs, show_pairs)
 
 # %% [markdown]
+# *NC1 with AdamW over NC1 with SGD, in layers 1 to 8, if that part's optimizer is exchanged and the other
+# part keeps its own.*
+#
 # It reaches back through the second half of the network, not further: in layers 1 to 4 exchanging the last
 # layer's optimizer changes NC1 by 20 % at most. In layers 5 and 6 NC1 is larger with AdamW in the last layer, by
 # up to a factor of 2.1; right before the last layer, in layer 8, it is smaller, by a factor of 1.8 (AdamW in
@@ -650,25 +654,22 @@ figures.show_if_any(pairs, "", draw_pairs, tell_pairs, show_pairs)
 
 # %% tags=["hide-input"]
 def show_elsewhere(rows):
-    """The line and the tunnel of each network and optimizer, and its layers."""
+    """The line and the tunnel of each network and optimizer."""
     last = rows[rows["epoch"] == rows["epochs"]]
     kinds = ["network", "hidden", "run_id"]
     groups = last.groupby(kinds, sort=False)
     table = groups[["position", "nc1"]].apply(line)
     asked = ["position", "train_ncm_acc", *TOLD.values()]
     table = table.join(
-        groups[asked].apply(tunnel).reindex(columns=["begins", "rank there"])
+        groups[asked].apply(tunnel).reindex(columns=["begins", "rank"])
     )
-    table = table.assign(layers=groups["position"].max())
-    table["least accuracy"] = groups["held"].min()
+    table["accuracy"] = groups["held"].min()
     table = table.groupby(level=[0, 1], sort=False).agg(middle)
     table = table.reindex(list(NUMBERS), level=1)
     table = table.rename(index=figures.LABELS).rename_axis(
         index=["network", "optimizer"]
     )
-    table = table.rename(columns={"begins": "tunnel begins", "off": "furthest"})
-    whole = dict.fromkeys(["layers", "tunnel begins"], "{:.0f}")
-    return figures.shown(table, **{"least accuracy": "{:.1%}"}, **whole)
+    return figures.shown(table, accuracy="{:.1%}", begins="{:.0f}")
 
 
 others = pd.concat(
@@ -694,8 +695,8 @@ def draw_elsewhere(rows):
 
 
 CAPTION = """*Medians over the seeds: the factor of NC1 a layer, R² of the line, and by which factor the
-furthest layer lies off it; after which layer the tunnel begins, and the effective rank there; the number of
-layers; the least training accuracy of a run over the last quarter of its epochs. A dash: not all runs have a
+furthest layer lies off it; after which layer the tunnel begins, and the effective rank there; the least
+training accuracy of a run over the last quarter of its epochs. A dash: not all runs have a
 tunnel.*"""
 figures.show_if_any(
     others, "", show_elsewhere, lambda _: CAPTION, draw_elsewhere
