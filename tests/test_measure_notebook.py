@@ -129,7 +129,7 @@ def test_the_example_learns_and_is_reported(tmp_path):
     assert code == 0, said[-3000:]
     words = shown(outputs, "text/markdown")
     assert words[0].startswith(
-        "**my&#95;network&#58;build** with the weights of <code>model&#46;pt"
+        "**example&#95;network&#58;build** with the weights of <code>model&#46;pt"
     )
     assert "1,400 training and 397 test samples of digits, 10 classes" in words[0]
     assert "did not learn" not in words[1]

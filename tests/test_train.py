@@ -340,6 +340,14 @@ def test_without_a_gpu_its_compiler_is_not_loaded():
     subprocess.run([sys.executable, "-c", check], check=True)
 
 
+def test_a_sweep_loads_no_library_that_it_does_not_use():
+    """torchmetrics, which only a streamed run needs, loads torchvision and torch's compiler."""
+    heavy = {"torchmetrics", "torchvision", "torch._dynamo", "triton", "matplotlib", "sklearn"}
+    program = f"import sys, ncbook.sweep; print({heavy!r} & set(sys.modules))"
+    told = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True)
+    assert told.stdout.decode().strip() == "set()"
+
+
 def test_where_compiling_fails_training_goes_on_with_a_warning(libraries, monkeypatch):
     def fails(*arguments):
         raise RuntimeError("C++ compile error\nand a page about it")

@@ -7,6 +7,8 @@ file, mapped into memory, and the second reads them from there: 10.5 GB for Imag
 would cost as much as the first.
 """
 
+from __future__ import annotations
+
 import os
 import tempfile
 from typing import Any
