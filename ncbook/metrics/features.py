@@ -37,8 +37,19 @@ def class_means(features: Tensor, labels: Tensor, num_classes: int) -> Tensor:
             [5.]], dtype=torch.float64)
     """
     labels = checked_labels(labels, features, num_classes)
-    counts = torch.bincount(labels, minlength=num_classes)
+    return unchecked_means(features, labels, num_classes)
+
+
+def unchecked_means(features: Tensor, labels: Tensor, num_classes: int) -> Tensor:
+    """`class_means` of labels that are known to be right: no value is read, for which a GPU would
+    have to wait."""
+    counts = class_counts(labels, num_classes)
     return class_sums(features, labels, num_classes) / counts[:, None]
+
+
+def class_counts(labels: Tensor, num_classes: int) -> Tensor:
+    """Samples in each class, (K,); ``torch.bincount`` reads a value."""
+    return labels.new_zeros(num_classes).index_add_(0, labels, torch.ones_like(labels))
 
 
 def class_sums(features: Tensor, labels: Tensor, num_classes: int) -> Tensor:
@@ -98,13 +109,14 @@ def residual_scatter(
 
 
 def _squared_norms(rows: Tensor) -> Tensor:
-    """‖row‖² of (n, p), float64. Float32 norms take a third of the time, but their squares overflow
-    where the norms are beyond about 1e19, or lose digits where they are small."""
-    norms = torch.linalg.vector_norm(rows, dim=-1)
-    least, most = norms.aminmax()
-    if not (least > 1e-12 and most < 1e18):
-        norms = torch.linalg.vector_norm(rows, dim=-1, dtype=torch.float64)
-    return norms.double().square()
+    """‖row‖² of (n, p), float64. Float32 norms take a third of a CPU's time, but their squares
+    overflow where the norms are beyond about 1e19, or lose digits where they are small."""
+    if rows.device.type == "cpu":  # another device would have to wait for the comparison
+        norms = torch.linalg.vector_norm(rows, dim=-1)
+        least, most = norms.aminmax()
+        if least > 1e-12 and most < 1e18:
+            return norms.double().square()
+    return torch.linalg.vector_norm(rows, dim=-1, dtype=torch.float64).square()
 
 
 @tensor_function

@@ -8,6 +8,7 @@ from torch import Tensor
 from ncbook.metrics import checks, geometry
 from ncbook.metrics.features import (
     centred_means,
+    class_counts,
     class_distance_variance,
     class_sums,
     dual_means,
@@ -40,7 +41,7 @@ class LayerStream:
         self.width = features.shape[1]
         if self.stage == 0:
             self.sums = self.sums + class_sums(features, labels, self.num_classes)
-            self.counts = self.counts + torch.bincount(labels, minlength=self.num_classes)
+            self.counts = self.counts + class_counts(labels, self.num_classes)
             return
         nearest = nearest_class(features, self.means)
         self.hits[self.stage] += (nearest == labels).sum().item()

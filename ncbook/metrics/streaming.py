@@ -7,6 +7,7 @@ from torchmetrics import Metric
 from ncbook.metrics import checks
 from ncbook.metrics.features import (
     centred_means,
+    class_counts,
     class_sums,
     count_agreements,
     dual_means,
@@ -75,7 +76,7 @@ class StreamingNCMetrics(Metric):
             self.agreements += count_agreements(features, self.weight, self.means, self.bias)
             self.tested += len(features)
             return
-        counts = torch.bincount(labels, minlength=len(self.weight))
+        counts = class_counts(labels, len(self.weight))
         if self.stage == 0:
             self.sums += class_sums(features, labels, len(self.weight))
             self.counts += counts

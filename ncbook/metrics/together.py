@@ -6,11 +6,12 @@ from torch import Tensor
 from ncbook.metrics import checks, geometry
 from ncbook.metrics.features import (
     centred_means,
+    class_counts,
     class_distance_variance,
-    class_means,
     dual_means,
     nearest_mean_agreement,
     residual_scatter,
+    unchecked_means,
 )
 
 KEYS = ("nc0", "nc1", "nc2", "nc2n", "nc2a", "nc2w", "nc2wn", "nc2wa", "nc2m", "nc3", "nc4")
@@ -62,7 +63,7 @@ def nc_metrics(
     features = checks.float_tensor("features", features)
     weight, bias = checks.checked_layer(weight, bias, features.device)
     features, labels = checks.checked_samples(features, checks.as_tensor("labels", labels), weight)
-    checks.check_every_class_occurs(torch.bincount(labels, minlength=len(weight)))
+    checks.check_every_class_occurs(class_counts(labels, len(weight)))
     if test_features is not None:
         test_features, _ = checks.checked_samples(test_features, test_labels, weight, "test_")
     elif test_labels is not None:
@@ -80,19 +81,22 @@ def member_metrics(
     bias: Tensor | None = None,
     test_features: Tensor | None = None,
     *,
+    means: Tensor | None = None,
     scale: str = "reported",
 ) -> dict[str, Tensor]:
     """All metrics of M members at once; unchecked, for use while training. See `nc_metrics`.
 
     The members share labels (N,), in which each class must occur; all else has a leading axis M,
-    and features are of evaluation mode. Returns float64 Tensors (M,). A member with NaN or inf gets
+    and features are of evaluation mode; their class means (M, K, p) are computed if they are not
+    given. Returns float64 Tensors (M,). A member with NaN or inf gets
     NaN or inf in what depends on it; the others are untouched. Raises ValueError for an unknown
     scale.
     """
     check_scale(scale)
-    num_classes = weight.shape[-2]
-    means = class_means(features, labels, num_classes)
-    centred, counts = centred_means(means), torch.bincount(labels, minlength=num_classes)
+    counts = class_counts(labels, weight.shape[-2])
+    if means is None:
+        means = unchecked_means(features, labels, len(counts))
+    centred = centred_means(means)
     sums = residual_scatter(features, labels, means, dual_means(centred))
     nc4 = None
     if test_features is not None:

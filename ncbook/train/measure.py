@@ -13,6 +13,7 @@ from torch.func import functional_call
 
 from ncbook import metrics, models
 from ncbook.data import Dataset
+from ncbook.metrics.features import unchecked_means
 from ncbook.models import Classifier
 from ncbook.models.layers import channel_widths, pooled
 from ncbook.train.config import RunConfig, default_log_epochs
@@ -75,8 +76,9 @@ def _measure_some(
     values = {}
     for name, h, y in (("train", train_h, dataset.train_y), ("test", test_h, dataset.test_y)):
         values[f"{name}_loss"], values[f"{name}_acc"] = loss_and_accuracy(h, y, **fc)
-    values |= metrics.member_metrics(train_h, dataset.train_y, fc["weight"], fc.get("bias"), test_h)
-    means = metrics.class_means(train_h, dataset.train_y, net.fc.out_features)
+    given = (train_h, dataset.train_y, fc["weight"], fc.get("bias"), test_h)
+    means = unchecked_means(train_h, dataset.train_y, net.fc.out_features)
+    values |= metrics.member_metrics(*given, means=means)
     return values | singular_values(fc["weight"], means)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -80,7 +81,8 @@ def minibatch_loss(net: models.Classifier, precision: str) -> Callable:
     """One member's mean cross-entropy, returned with batch norm's new statistics."""
 
     def loss(params, buffers, x, y):
-        with torch.autocast(x.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
+        half = precision == "bfloat16"
+        with torch.autocast(x.device.type, torch.bfloat16) if half else nullcontext():
             features = features_of(net, params, buffers, x)
         fc = part(params, "fc.")
         # W always in its own precision: the exact law of NC0 is about the last layer.
