@@ -20,8 +20,8 @@ PAGES = {"intro": "book/intro.md", "claims": "book/claims.md"}
 PAGES |= {
     name: f"notebooks/{name}.py"
     for name in (
-        *("coupling", "momentum", "interpolation", "diagnostic", "networks", "all_networks"),
-        *("longer_training", "vit_ablation", "imagenet", "runs"),
+        *("coupling", "momentum", "interpolation", "diagnostic", "networks", "how_far"),
+        *("imagenet", "runs"),
     )
 }
 # What came after the first runs were stored, and what a run of that time had.
@@ -105,7 +105,7 @@ def check_empty(name, page):
     if name != "imagenet":
         assert "papermill notebooks/sweep.ipynb" in page
     assert not re.search(r"\bnan\b|\binf\b", page)
-    if name in ("intro", "coupling", "diagnostic", "all_networks", "runs"):
+    if name in ("intro", "coupling", "diagnostic", "how_far", "runs"):
         assert pictures(page) == 0
 
 

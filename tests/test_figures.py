@@ -822,7 +822,12 @@ def test_uniform_runs_have_one_optimizer():
 def test_raw_and_centred_stand_in_one_row_a_panel_a_network(tmp_path):
     rows = [
         {"optimizer": name, "network": network, "nc3": raw, "nc3_centred": centred}
-        for name, raw, centred in (("adam", 0.2, 0.1), ("adamw", 0.5, 0.1), ("adamw", 0.7, 0.3))
+        | {"gauge_share": share}
+        for name, raw, centred, share in (
+            ("adam", 0.2, 0.1, np.nan),  # stored before the gauge was
+            ("adamw", 0.5, 0.1, 0.41),
+            ("adamw", 0.7, 0.3, 0.43),
+        )
         for network in ("A", "B")
     ]
     figure = draw(figures.raw_and_centred(made_up(*rows), "network", ["adamw", "adam"]), tmp_path)
@@ -833,6 +838,31 @@ def test_raw_and_centred_stand_in_one_row_a_panel_a_network(tmp_path):
     np.testing.assert_allclose(adamw.get_xdata(), [0.6, 0.2])
     np.testing.assert_allclose(adam.get_xdata(), [0.2, 0.1])
     assert legend_of(figure) == ["NC3", "NC3, centred W"]
+    assert [words.get_text() for words in axis.texts] == ["42%", "gauge"]
+
+
+def test_raw_and_centred_wraps_its_panels(tmp_path):
+    row = {"optimizer": "adam", "nc3": 0.2, "nc3_centred": 0.1, "gauge_share": 0.5}
+    rows = [row | {"network": name} for name in "ABCDE"]
+    figure = draw(figures.raw_and_centred(made_up(*rows), "network", ["adam"]), tmp_path)
+    assert [axis.get_title() for axis in figure.axes if axis.get_visible()] == list("ABCDE")
+    assert len({axis.get_position().y0 for axis in figure.axes}) == 2
+
+
+def test_small_multiples_have_a_row_a_setting_and_one_legend(runs, tmp_path):
+    both = pd.concat([runs.assign(setting=name) for name in ("one", "another")])
+    figure = draw(figures.against_by_setting(both, "setting"), tmp_path)
+    assert [axis.get_title() for axis in figure.axes] == ["one", "one", "another", "another"]
+    assert [axis.get_ylabel() for axis in figure.axes] == ["NC0", "NC3"] * 2
+    assert [bool(axis.get_xlabel()) for axis in figure.axes] == [False, False, True, True]
+    assert len(legend_of(figure)) == runs["optimizer"].nunique()
+
+
+def test_labels_of_decays_do_not_touch(runs, tmp_path):
+    rows = pd.concat([runs[:1].assign(weight_decay=d) for d in (0, 0.05, 0.5, 1, 2, 4)])
+    figure = draw(figures.against(rows, "weight_decay", ["nc0"]), tmp_path)
+    labels = labels_of(figure.axes[0].get_xticklabels())
+    assert labels == ["0", "0.05", "0.5", "", "2", ""]
 
 
 def test_maps_show_the_median_of_each_pair(tmp_path):

@@ -30,8 +30,8 @@ READ = {
 BLOCK = re.compile(r"^ *```bash\n(.*?)^ *```", re.DOTALL | re.MULTILINE)
 # A call's words end in zero bytes, the call itself in a line of its own.
 STAND_IN = r"""papermill() { printf '%s\0' "$@"; printf '\n'; }"""
-CHAPTERS = ["all_networks", "coupling", "depth", "diagnostic", "imagenet", "interpolation"]
-CHAPTERS += ["leaks", "longer_training", "momentum", "networks", "symmetry", "vit_ablation"]
+CHAPTERS = ["how_far", "coupling", "depth", "diagnostic", "imagenet", "interpolation"]
+CHAPTERS += ["leaks", "momentum", "networks", "symmetry"]
 
 
 def calls(lines):

@@ -20,6 +20,7 @@ from ncbook.figures.network import cosines, in_words, metrics_table, spectrum
 from ncbook.figures.plots import (
     X_LABELS,
     against,
+    against_by_setting,
     against_weight_decay,
     draw_band,
     heatmaps,

@@ -37,6 +37,8 @@ OVER_EPOCHS = {name: (label, name) for name, label in METRICS.items()} | {
 }
 MARKS = ["o", "s", "^", "D", "v"]
 TWO = ("nc0", "nc3")
+MOST_IN_ROW = 3  # panels
+CLEAR = 2.5  # times the one before, from which a label on a log axis does not touch its label
 
 Names = Sequence[str]
 FORMATS = ("float64", "float32", "bfloat16")
@@ -114,13 +116,24 @@ def _end_axes(axis: Axes, x: str, values: pd.Series, metric: str) -> None:
             ticks = np.concatenate([ticks[ticks == 0], decades[inside]])
         axis.set_xscale("log")
         turned = 90 if x == "weight_decay" else 0
-        axis.set_xticks(_position(ticks, values), [f"{tick:g}" for tick in ticks], rotation=turned)
+        at = _position(ticks, values)
+        axis.set_xticks(at, _labels(at, ticks), rotation=turned)
         axis.minorticks_off()
     axis.set_ylabel((METRICS | ACCURACIES)[metric] + " at the end")
     if metric in ACCURACIES:
         axis.yaxis.set_major_formatter(PercentFormatter(1))
     else:
         style.log_values(axis)
+
+
+def _labels(at: np.ndarray, ticks: np.ndarray) -> list[str]:
+    """Labels of ticks on a log axis, without those that would touch the one before."""
+    labels, last = [], 0.0
+    for place, tick in zip(at, ticks, strict=True):
+        clear = place > CLEAR * last
+        labels.append(f"{tick:g}" if clear else "")
+        last = place if clear else last
+    return labels
 
 
 def _position(decays: Sequence[float], all_decays: Sequence[float]) -> np.ndarray:
@@ -288,33 +301,69 @@ def pair_map(runs: pd.DataFrame, order: Names, metric: str, title: str) -> Figur
     return style.finish(figure, np.array([axis]), title)
 
 
+def against_by_setting(runs: pd.DataFrame, by: str, metrics: Names = TWO) -> Figure:
+    """Small multiples of ``against`` weight decay: a row for each value of the column ``by``."""
+    names = list(dict.fromkeys(runs[by]))
+    shape = len(names), len(metrics)
+    size = (3.5 * shape[1], 2.3 * shape[0] + 0.8)
+    figure, axes = plt.subplots(*shape, figsize=size, squeeze=False, layout="constrained")
+    for row, name in zip(axes, names, strict=True):
+        own = runs[runs[by] == name]
+        for axis, metric in zip(row, metrics, strict=True):
+            lines = over_seeds(own, ["optimizer", "weight_decay"], metric).dropna()
+            _lines_against(axis, "weight_decay", own, lines)
+            _end_axes(axis, "weight_decay", own["weight_decay"], metric)
+            axis.set_ylabel(METRICS[metric], fontsize=9)
+            axis.set_title(text.mathtext(name, text.NAME), fontsize=9)
+            axis.tick_params(labelsize=7)
+    for axis in axes[:-1].flat:
+        axis.set_xlabel("")
+    drawn = " and ".join(METRICS[metric] for metric in metrics)
+    figure.set_label(f"{drawn} at the end against the weight decay, for: {'; '.join(names)}")
+    return style.finish(figure, axes.flatten(), "", loc="outside upper center", ncols=3)
+
+
 def raw_and_centred(runs: pd.DataFrame, panel: str, order: Names, title: str = "") -> Figure:
     """NC3 of W (circle) and of W centred over the classes (dot), median over the seeds with a bar
-    from the least to the largest; a row an optimizer, a panel a value of the column ``panel``.
-    What lies between the two is gauge: no prediction depends on it."""
+    from the least to the largest, and the gauge's share of W in per cent at the right; a row an
+    optimizer, a panel a value of the column ``panel``. What lies between circle and dot is gauge:
+    no prediction depends on it."""
     names = list(dict.fromkeys(runs[panel]))
-    size = (2.7 * max(1, len(names)) + 1.6, 0.27 * len(order) + 1.4)
+    columns = max(1, min(len(names), MOST_IN_ROW))
+    rows = max(1, -(-len(names) // columns))
+    size = (2.7 * columns + 1.6, rows * (0.27 * len(order) + 1) + 0.4)
     look = dict(figsize=size, sharex=True, sharey=True, squeeze=False, layout="constrained")
-    figure, (axes,) = plt.subplots(1, max(1, len(names)), **look)
-    for axis, name in zip(axes, names, strict=False):
+    figure, axes = plt.subplots(rows, columns, **look)
+    for axis in axes.flat[len(names) :]:
+        axis.set_visible(False)
+    for axis, name in zip(axes.flat, names, strict=False):
+        own = runs[runs[panel] == name]
         for height, optimizer in enumerate(order):
-            own = runs[(runs[panel] == name) & (runs["optimizer"] == optimizer)]
-            if own.empty:
-                continue
-            ends, colour = (
-                own[["nc3", "nc3_centred"]].agg(["median", "min", "max"]),
-                colour_of(optimizer),
-            )
-            axis.plot(ends.loc["median"], [height, height], color=colour, lw=1)
-            for metric, face, lift in (("nc3", "none", -0.12), ("nc3_centred", colour, 0.12)):
-                middle, *span = ends[metric]
-                axis.hlines(height + lift, *span, color=colour, lw=2, alpha=0.4)
-                axis.scatter(middle, height, s=34, facecolor=face, edgecolor=colour, zorder=3)
-        axis.set(xscale="log", title=text.mathtext(name, text.NAME), xlabel="NC3")
+            _circle_and_dot(axis, height, own[own["optimizer"] == optimizer], optimizer)
+        axis.set(xscale="log", xlabel="NC3")
+        axis.set_title(text.mathtext(name, text.NAME), fontsize=10)
+        axis.text(1.01, 1.02, "gauge", transform=axis.transAxes, fontsize=7)
+        axis.tick_params(labelbottom=True)
         axis.grid(axis="y", visible=False)
-    axes[0].set_yticks(range(len(order)), [label_of(name) for name in order])
-    axes[0].invert_yaxis()
+    axes[0, 0].set_yticks(range(len(order)), [label_of(name) for name in order])
+    axes[0, 0].invert_yaxis()
     for label, face in (("NC3", "none"), ("NC3, centred W", "#555555")):
-        axes[0].scatter([], [], s=34, facecolor=face, edgecolor="#555555", label=label)
-    figure.set_label(f"{title}. NC3 and NC3 of the centred W, by optimizer")
-    return style.finish(figure, axes, title)
+        axes[0, 0].scatter([], [], s=34, facecolor=face, edgecolor="#555555", label=label)
+    figure.set_label(f"{title}. NC3, NC3 of the centred W, and the gauge share, by optimizer")
+    return style.finish(figure, axes.flatten(), title, loc="outside lower center", ncols=2)
+
+
+def _circle_and_dot(axis: Axes, height: int, runs: pd.DataFrame, optimizer: str) -> None:
+    if runs.empty:
+        return
+    colour = colour_of(optimizer)
+    ends = runs[["nc3", "nc3_centred"]].astype(float).agg(["median", "min", "max"])
+    axis.plot(ends.loc["median"], [height, height], color=colour, lw=1)
+    for metric, face, lift in (("nc3", "none", -0.12), ("nc3_centred", colour, 0.12)):
+        middle, *span = ends[metric]
+        axis.hlines(height + lift, *span, color=colour, lw=2, alpha=0.4)
+        axis.scatter(middle, height, s=34, facecolor=face, edgecolor=colour, zorder=3)
+    share = runs["gauge_share"].astype(float).median()
+    if np.isfinite(share):
+        at = dict(transform=axis.get_yaxis_transform(), ha="left", va="center", fontsize=7)
+        axis.text(1.01, height, f"{share:.0%}", **at)
