@@ -1,0 +1,115 @@
+"""The numbers written out in the chapter on coupling are those of the stored runs."""
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from ncbook import figures, sweep
+from ncbook.metrics import rule
+from ncbook.pages import six_grids
+
+ROOT = Path(__file__).parents[1]
+PROSE = re.sub(r"\s*\n# *", " ", (ROOT / "notebooks" / "coupling.py").read_text(encoding="utf-8"))
+KEY = ["lr", "momentum", "weight_decay", "seed"]
+RATES = dict.fromkeys(sweep.GRIDS, 0.005) | dict(sgd=0.0679, sgdw=0.0679)
+
+
+@pytest.fixture(scope="module")
+def stored():
+    return six_grids.stored(ROOT / "book" / "results")
+
+
+@pytest.fixture(scope="module")
+def good(stored):
+    return figures.converged(six_grids.complete(stored))
+
+
+@pytest.fixture(scope="module")
+def decayed(good):
+    return good[good["weight_decay"] > 0]
+
+
+def left(runs, metric):
+    """The share that each run leaves."""
+    return figures.fraction_of_start(runs, [metric])[metric]
+
+
+def ratios(runs, coupled, decoupled):
+    """Decoupled over coupled at equal settings."""
+    one, other = (
+        runs[runs["optimizer"] == name].set_index(KEY)[["nc0", "nc3"]]
+        for name in (coupled, decoupled)
+    )
+    return (other / one).dropna()
+
+
+def test_how_many_collapsed(decayed):
+    so = rule.collapsed(decayed).groupby(decayed["optimizer"]).agg(["sum", "size"])
+    coupled, decoupled = so.loc[["adam", "signum"]].sum(), so.loc[["adamw", "signumw"]].sum()
+    assert f"in {coupled['sum']} of their {coupled['size']} converged runs" in PROSE
+    assert decoupled["sum"] == 0
+    assert f"AdamW and SignumW in none of {decoupled['size']}" in PROSE
+    assert so.loc["sgdw", "sum"] > 0
+
+
+def test_the_means_of_the_picture(good):
+    means = good.groupby(["optimizer", "weight_decay"])["nc3"].mean()
+    fall = {name: means[name][0] / means[name].min() for name in sweep.GRIDS}
+    words = "falls {adam:.0f} times under Adam and {signum:.0f} times under Signum, but only "
+    words += "{adamw:.1f} times under AdamW and {signumw:.1f} times under SignumW"
+    assert words.format(**fall) in PROSE
+
+
+def test_decay_is_needed_within_these_epochs(good, decayed):
+    free = good[good["weight_decay"] == 0]
+    least = left(decayed, "nc3").groupby(decayed["optimizer"]).min()
+    assert not rule.collapsed(free).any()
+    assert f"brings NC3 below {left(free, 'nc3').min():.0%}".replace("%", " %") in PROSE
+    most = least[["sgd", "adam", "signum"]].max()
+    assert f"each come down to {100 * most:.1f} % or less" in PROSE
+    decoupled, coupled = least[["adamw", "signumw"]].min(), least[["adam", "signum"]].max()
+    assert f"keeps {100 * decoupled:.0f} % of its starting NC3" in PROSE
+    assert f"Adam's and Signum's best keep {100 * coupled:.1f} % or less" in PROSE
+    free = good[good["optimizer"].isin(["adamw", "signumw"])]
+    assert f"at least {left(free, 'nc0').min():.1f} times the NC0" in PROSE
+
+
+def test_the_pairs(decayed):
+    pairs = pd.concat([ratios(decayed, "adam", "adamw"), ratios(decayed, "signum", "signumw")])
+    assert (pairs > 1).all(axis=None)
+    assert f"In all {len(pairs)} such pairs" in PROSE
+    assert f"measured, n = {len(pairs)} pairs" in PROSE
+
+
+def test_sgd_and_sgdw_are_one_curve(decayed):
+    runs = decayed[decayed["momentum"] == 0.9]
+    equal = ratios(runs, "sgd", "sgdw")["nc3"]
+    tenth = (runs["weight_decay"] / 10).round(9).where(runs["optimizer"] == "sgdw")
+    moved = ratios(runs.assign(weight_decay=tenth.fillna(runs["weight_decay"])), "sgd", "sgdw")
+    assert f"up to {equal.max():.1f} times SGD's NC3 at momentum 0.9" in PROSE
+    assert f"with {moved['nc3'].min():.2f} to {moved['nc3'].max():.2f} times as much" in PROSE
+
+
+def test_what_stands_out_in_the_tables(good):
+    chosen = (good["lr"] == good["optimizer"].map(RATES)) & (good["momentum"] == 0.9)
+    adam = good[chosen & (good["weight_decay"] == 5e-4) & (good["optimizer"] == "adam")]
+    assert f"NC0 ends at {left(adam, 'nc0').mean():.1f} times its start under Adam" in PROSE
+    settings = good.groupby(["optimizer", *KEY[:3]])
+    means = settings[["nc2", "nc3"]].mean()[settings.size() == 5]
+    best = means.loc[means.groupby("optimizer")["nc3"].idxmin()].droplevel([1, 2, 3])["nc2"]
+    four = best[["sgd", "sgdw", "adam", "adamw"]]
+    assert four.idxmax() == "adamw"
+    assert f"here it has the largest, {four.max():.2f}." in PROSE
+
+
+def test_neither_reading_of_adamw_collapses(stored, good):
+    written = good[good["optimizer"] == "adamw"]
+    fixed = {"adamw": replace(sweep.GRIDS["adamw"], weight_decays=(0.01,))}
+    fixed = figures.converged(figures.even_seeds(figures.on_grid(stored, fixed)))
+    assert not rule.collapsed(pd.concat([written, fixed])).any()
+    assert f"of AdamW's {len(written)} converged runs" in PROSE
+    assert f"and of {len(fixed)} at 0.01 none" in PROSE
+    assert f"is {written['nc3'].min():.2f} and {fixed['nc3'].min():.2f}." in PROSE
