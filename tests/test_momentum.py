@@ -1,0 +1,91 @@
+"""The numbers written out in the chapter on momentum are those of the stored runs."""
+
+import re
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from ncbook import figures, theory
+from ncbook.pages import six_grids
+
+ROOT = Path(__file__).parents[1]
+PROSE = re.sub(r"\s*\n# *", " ", (ROOT / "notebooks" / "momentum.py").read_text(encoding="utf-8"))
+FOUR = list(figures.MAIN)
+KEY = ["optimizer", "lr", "weight_decay", "seed"]
+SETTING = ["weight_decay", "seed"]
+TWINS = [((0.001, 0.9), (0.01, 0.0)), ((0.001, 0.95), (0.01, 0.5))]
+
+
+@pytest.fixture(scope="module")
+def grids():
+    return six_grids.complete(six_grids.stored(ROOT / "book" / "results"))
+
+
+@pytest.fixture(scope="module")
+def sgd(grids):
+    return figures.converged(grids[grids["optimizer"] == "sgd"])
+
+
+@pytest.fixture(scope="module")
+def at(sgd):
+    """SGD's runs of one learning rate and momentum, by decay and seed."""
+    return lambda lr, momentum: sgd[(sgd["lr"] == lr) & (sgd["momentum"] == momentum)].set_index(
+        SETTING
+    )[FOUR]
+
+
+def test_runs_of_one_effective_rate_end_alike(at):
+    off = pd.concat([(at(*heavy) / at(*light)).dropna() for heavy, light in TWINS]) - 1
+    most = off.abs().max()
+    words = f"In the {len(off)} pairs NC0 differs by {most['nc0']:.1%} at most and NC3 by "
+    assert (words + f"{most['nc3']:.1%}").replace("%", " %") in PROSE
+    assert f"the same NC3 to {most['nc3']:.1%}".replace("%", " %") in PROSE
+    assert f"measured for NC3 ({len(off)} pairs, to {100 * most['nc3']:.1f} %)" in PROSE
+    alone = (at(0.01, 0.9) / at(0.01, 0.0)).dropna()
+    middle = alone.median()
+    words = f"multiplies NC3 by {middle['nc3']:.2f} and NC1 by {middle['nc1']:.2f} "
+    assert words + f"(medians of {len(alone)})" in PROSE
+
+
+def test_the_law(grids):
+    runs = grids[grids["optimizer"].isin(["sgd", "sgdw"]) & (grids["status"] == "ok")]
+    law = figures.exact_law(runs)
+    seen = law * runs["nc0_init"] > 0.01
+    off = (runs["nc0"] / runs["nc0_init"] / law - 1).abs()[seen].max()
+    assert f"Of all {len(runs):,} runs of SGD and SGDW" in PROSE
+    assert f"{seen.sum()} should end with NC0 above 0.01" in PROSE
+    assert f"among them is {off:.0e}" in PROSE
+    assert f"measured in {seen.sum()} runs" in PROSE
+    sgdw = runs[seen & (runs["optimizer"] == "sgdw")].groupby(["lr", *SETTING])["nc0"]
+    flat = (sgdw.max() / sgdw.min() - 1)[sgdw.size() > 1].max()
+    assert f"give the same NC0 to {flat:.0e}" in PROSE
+
+
+def test_steps_up_in_momentum(sgd):
+    runs = sgd[sgd["weight_decay"] > 0].sort_values([*KEY, "momentum"])
+    before = runs.groupby(KEY)[[*FOUR, "momentum"]].shift()
+    steps = runs[[*KEY, "momentum"]].join(runs[FOUR] / before[FOUR])
+    steps = steps.assign(before=before["momentum"]).dropna()
+    star = theory.critical_momentum(steps["lr"], steps["weight_decay"])
+    below = steps[steps["momentum"] <= star]
+    fell = (below[FOUR] < 1).sum()
+    assert fell["nc0"] == len(below)
+    assert f"Of our {len(below)} steps up in momentum" in PROSE
+    assert f"all {len(below)} lower NC0 and {fell['nc3']} lower NC3" in PROSE
+    last = below[(below["momentum"] == 0.9) & (below["before"] == 0.7)]
+    weak, strong = (last[last["weight_decay"] == d]["nc0"].median() for d in (5e-4, 0.05))
+    assert f"multiplied by {weak:.2f} at $\\lambda = 0.0005$ and by {strong:.2f} at 0.05" in PROSE
+
+
+def test_the_other_optimizers(grids):
+    runs = figures.converged(grids[grids["weight_decay"] > 0])
+    none = runs[runs["momentum"] == 0].set_index(KEY)["nc0"]
+    rows = runs[runs["momentum"] > 0].set_index([*KEY, "momentum"])["nc0"]
+    ratios = (rows / none.reindex(rows.droplevel("momentum").index).to_numpy()).dropna()
+    middle = ratios.groupby(["momentum", "optimizer"]).median()
+    words = "is {sgd:.2f} under SGD, {sgdw:.2f} under SGDW, {adam:.2f} under Adam and {adamw:.2f} "
+    assert (words + "under AdamW").format(**middle[0.9]) in PROSE
+    words = "For Signum it is {signum:.2f}, and for SignumW {signumw:.2f}"
+    assert words.format(**middle[0.9]) in PROSE
+    assert f"at $\\beta = 0.5$ the median is {middle[0.5, 'signum']:.2f}" in PROSE
