@@ -1,0 +1,124 @@
+"""The numbers written out in the chapter on NC0 as a diagnostic are those of the stored runs."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from ncbook import figures, stats, store
+from ncbook.metrics import rule
+from ncbook.pages import six_grids
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "book" / "results"
+PROSE = re.sub(r"\s*\n# *", " ", (ROOT / "notebooks" / "diagnostic.py").read_text(encoding="utf-8"))
+POINT = ["optimizer", "lr", "momentum", "weight_decay"]
+
+
+@pytest.fixture(scope="module")
+def good():
+    runs = figures.converged(six_grids.complete(six_grids.stored(RESULTS)))
+    return runs.assign(log_nc0=np.log10(runs["nc0"]))
+
+
+@pytest.fixture(scope="module")
+def split(good):
+    return good[good["gauge_share"].notna()]
+
+
+@pytest.fixture(scope="module")
+def points(good):
+    columns = ["nc0", "nc1", "nc2", "nc3", "nc4", "log_nc0"]
+    means = good.groupby(POINT)[columns].mean().reset_index()
+    return means.assign(nc0=10 ** means["log_nc0"])
+
+
+def r2(rows, x="log_nc0", y="nc3"):
+    return stats.line(rows[x], rows[y]).r2
+
+
+def test_the_bound_and_the_shares(split):
+    bound = np.sqrt(2 - 2 * np.sqrt(1 - split["gauge_share"] ** 2))
+    slack = (split["nc3"] / bound).min() - 1
+    assert slack > 0
+    assert f"of the {len(split)} runs whose norm is stored" in PROSE
+    assert f"seen in all {len(split)} runs" in PROSE
+    assert f"the closest by {100 * slack:.1f} %" in PROSE
+    large, small = split[split["gauge_share"] > 0.1], split[split["gauge_share"] < 0.01]
+    assert not rule.collapsed(large).any()
+    assert f"of {len(large)} converged runs with a gauge share above 0.1" in PROSE
+    assert (
+        f"The {len(large)} with $r > 0.1$ have an NC3 of at least {large['nc3'].min():.2f}" in PROSE
+    )
+    so = rule.collapsed(small).sum()
+    assert f"Of the {len(small)} with $r < 0.01$, {so} collapsed" in PROSE
+    both = r2(split, "gauge_share"), r2(split)
+    words = "has $R^2 = {:.2f}$ over these runs, against $\\log_{{10}}\\mathrm{{NC0}}$ {:.2f}"
+    assert words.format(*both) in PROSE
+    gauge = (1 - split["nc3_centred"] ** 2 / split["nc3"] ** 2).groupby(split["optimizer"]).median()
+    words = f"median of {100 * gauge['adamw']:.0f} % of NC3² is gauge, of SignumW's "
+    assert words + f"{100 * gauge['signumw']:.0f} %" in PROSE
+
+
+def test_the_law_of_sgd():
+    runs = store.load_runs(RESULTS, optimizer=["sgd", "sgdw", "sgd_mixed"], status="ok")
+    runs = figures.uniform(runs)
+    law = figures.exact_law(runs)
+    seen = law * runs["nc0_init"] > 0.01
+    off = (runs["nc0"] / runs["nc0_init"] / law - 1).abs()[seen].max()
+    assert runs[seen]["model"].nunique() == 5
+    assert (
+        f"in {seen.sum():,} runs of five networks, the largest relative deviation is {off:.0e}"
+        in PROSE
+    )
+
+
+def test_a_small_nc0_promises_nothing():
+    runs = figures.uniform(store.load_runs(RESULTS, model=["resnet9", "vgg9"]))
+    runs = figures.converged(runs)
+    runs = runs[runs["nc0"] / runs["nc0_init"] < 1e-3]
+    assert set(runs["optimizer"]) == {"sgd", "sgdw"}
+    counts = len(runs), (runs["nc3"] > rule.THRESHOLD).sum()
+    assert counts == (6, 5)
+    assert "of the six convolutional runs that learned" in PROSE
+    assert f"five end with an NC3 above 0.1, up to {runs['nc3'].max():.2f}" in PROSE
+
+
+def test_how_much_nc0_explains(points):
+    rates = [r2(rows) for _, rows in points.groupby("lr")]
+    words = "By learning rate $R^2$ is {:.2f}, {:.2f}, {:.2f} and {:.2f}"
+    assert words.format(*rates) in PROSE
+    assert rates[-1] == min(rates)
+    assert f"Over all learning rates it is {100 * r2(points):.0f} %" in PROSE
+    assert f"n = {len(points)} settings" in PROSE
+    words = f"$R^2$ is {r2(points, y='nc2'):.2f} for NC2 and {r2(points, y='nc1'):.2f} for NC1"
+    assert words in PROSE
+    fit = stats.line(points["log_nc0"], points["nc3"])
+    assert f"below NC0 = {10 ** (-fit.intercept / fit.slope):.2g}" in PROSE
+    own = {name: r2(rows) for name, rows in points.groupby("optimizer")}
+    assert (min(own, key=own.get), max(own, key=own.get)) == ("adamw", "signumw")
+    words = "goes from {adamw:.2f} under AdamW to {signumw:.2f} under SignumW"
+    assert words.format(**own) in PROSE
+    adamw = points[points["optimizer"] == "adamw"]
+    rank = adamw["nc0"].corr(adamw["nc3"], method="spearman")
+    assert f"rank correlation {rank:.2f}" in PROSE
+
+
+def test_nc4_and_partial_collapse(good, points):
+    ranks = points[["nc1", "nc2", "nc3"]].corrwith(points["nc4"], method="spearman")
+    words = "NC1, NC2 and NC3 are {:.2f}, {:.2f} and {:.2f}".format(*ranks)
+    assert words.replace("-", "−") in PROSE
+    so = rule.collapsed(good)
+    yes, no = good["nc4"][so], good["nc4"][~so]
+    assert (
+        f"{len(yes)} runs collapsed, with NC4 between {yes.min():.3f} and {yes.max():.3f}" in PROSE
+    )
+    assert f"{len(no):,} did not, with NC4 between {no.min():.3f} and {no.max():.3f}" in PROSE
+    ones = int((no == 1).sum())
+    assert f"{ones} of these have NC4 = 1" in PROSE
+    assert f"{ones} of {len(no):,} uncollapsed runs" in PROSE
+    partial = pd.Series(rule.below(good) == "NC1, NC2", index=good.index)
+    assert f"{partial.sum()} of our {len(good):,} converged runs are of this kind" in PROSE
+    assert good[partial]["optimizer"].value_counts()["adamw"] == 1
