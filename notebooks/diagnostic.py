@@ -235,8 +235,8 @@ figures.with_lines(points, six_grids.LINE, draw_all("nc3"))
 
 # %% [markdown]
 # Over all learning rates it is 69 %, just below what the paper says. By learning rate $R^2$ is 0.80, 0.88, 0.80 and
-# 0.62 from the smallest to the largest, so here, too, NC0 says least at the largest rate; in the paper's own
-# Table 5 it says most there. But look at the shape before the number: NC3 cannot be negative, and the line is,
+# 0.62 from the smallest to the largest, so NC0 does say least at the largest rate, as the paper's text has it; in
+# the paper's own Table 5 it says most there. But look at the shape before the number: NC3 cannot be negative, and the line is,
 # below NC0 = 0.011. It is a summary and no model.
 #
 # All these fits mix six optimizers. Some end high in both metrics and some low in both, and this alone makes a
@@ -270,7 +270,8 @@ figures.show_if_any(six, "", show_within)
 # gauge share (over the runs at momentum 0.9).*
 #
 # $R^2$ goes from 0.01 under AdamW to 0.93 under SignumW. Under AdamW, the optimizer for which one would like a
-# diagnosis, NC0 tells good runs from bad ones not at all: rank correlation 0.03.
+# diagnosis, NC0 tells good runs from bad ones not at all: rank correlation 0.03. The share does not help there, either: more
+# decay raises it under AdamW while NC3 falls ({doc}`leaks` says why).
 #
 # (paper-figures-11-12)=
 # NC1 and NC2 (the paper's Figures 11 and 12) go with NC0 less: $R^2$ is 0.54 for NC2 and 0.21 for NC1. Nothing

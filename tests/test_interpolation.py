@@ -1,0 +1,76 @@
+"""The numbers written out in the chapter on interpolation are those of the stored runs."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from ncbook import figures, store, sweep, theory
+
+ROOT = Path(__file__).parents[1]
+FILE = ROOT / "notebooks" / "interpolation.py"
+PROSE = re.sub(r"\s*\n# *", " ", FILE.read_text(encoding="utf-8"))
+TOTALS = [5e-4, 5e-3, 0.05]
+WALK = ["optimizer", "weight_decay"]
+
+
+@pytest.fixture(scope="module")
+def good():
+    parts = []
+    for name, grid in sweep.MIXED_GRIDS.items():
+        runs = store.load_runs(ROOT / "book" / "results", optimizer=name, weight_decay=TOTALS)
+        setting = dict(dataset="digits", model="mlp", epochs=200)
+        setting |= dict(lr=grid.lrs[0], momentum=grid.momenta[0])
+        parts.append(figures.of_setting(runs, **setting).assign(optimizer=name.split("_")[0]))
+    return figures.converged(pd.concat(parts))
+
+
+def test_the_law_of_sgd(good):
+    sgd = good[good["optimizer"] == "sgd"]
+    columns = ["lr", "momentum", "weight_decay", "coupled_share"]
+    *numbers, share = sgd[columns].to_numpy(float).T
+    law = theory.row_sum_ratio(*numbers, 11, 200, 1 - share)
+    off = (sgd["nc0"] / sgd["nc0_init"] / law - 1).abs().max()
+    assert f"among the {len(sgd)} runs is {off:.0e}" in PROSE
+    assert f"the exact law in {len(sgd)} runs" in PROSE
+
+
+def test_how_far_and_how_evenly_each_walk_leads(good):
+    middle = good.groupby([*WALK, "coupled_share"])["nc0"].median()
+    steps = np.log(middle).groupby(level=[0, 1]).diff().dropna().groupby(level=[0, 1])
+    first, largest = steps.first() / steps.sum(), steps.min() / steps.sum()
+    fall = middle.groupby(level=[0, 1]).agg(lambda walk: walk.iloc[0] / walk.iloc[-1])
+    adam, signum = ("adam", 5e-4), ("signum", 5e-4)
+    words = f"more than {100 * largest[adam]:.0f} % of the change of log NC0, and NC0 falls by a "
+    assert words + f"factor of {fall[adam]:.1f}" in PROSE
+    words = f"{100 * first[signum]:.0f} % of the change is in the first tenth"
+    assert words in PROSE
+    assert f"NC0 falls by a factor of {fall[signum]:.0f}" in PROSE
+    assert f"first tenth makes {100 * first['adam', 0.05]:.0f} % of the change" in PROSE
+
+
+def test_the_amount_decides(good):
+    runs = good[good["optimizer"] != "sgd"]
+    key = ["optimizer", "weight_decay", "seed"]
+    whole = runs[runs["coupled_share"] == 1].set_index(key)["nc0"]
+    medians = {}
+    for place, share in (("coupled", 1.0), ("decoupled", 0.1)):
+        more = runs[runs["coupled_share"] == share]
+        more = more.assign(weight_decay=(more["weight_decay"] / 10).round(9))
+        ratio = (more.set_index(key)["nc0"] / whole).dropna()
+        medians[place] = 100 * ratio.groupby(level=[0, 1]).median()
+    coupled, decoupled = (f"{m.min():.0f} % to {m.max():.0f} %" for m in medians.values())
+    assert f"NC0 at {decoupled}, ten times with everything coupled at {coupled}" in PROSE
+    words = (
+        f"of coupled decay leaves {coupled} of NC0, and $9\\Lambda$ of decoupled decay {decoupled}"
+    )
+    assert words in PROSE
+
+
+def test_accuracy_does_not_change(good):
+    sides = good.pivot_table("test_acc", [*WALK, "seed"], "coupled_share")
+    gain = (100 * (sides[1.0] - sides[0.0])).groupby(level=[0, 1]).median()
+    assert len(gain) == 9
+    assert f"between {gain.min():+.2f} and {gain.max():+.2f} points" in PROSE
