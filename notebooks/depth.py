@@ -568,6 +568,7 @@ figures.show_if_any(trained, "", draw_maps, show_order, tell_order)
 # layer 8 most of the fall follows that drop, at a third of the epochs: 60 % of it under Adam, 80 % under AdamW.
 # In layers 1 and 2 most of it has come before. NC1 of layer 1 stays above 0.1.
 #
+# (depth-reach)=
 # ## Does the last layer's optimizer reach back?
 #
 # For NC0 the last layer's optimizer decides, and the rest does not ({doc}`symmetry`). If it also decided

@@ -564,6 +564,7 @@ figures.show_if_any(two, "", tell_nc4)
 # of them it belongs. A network with NC4 = 1 may be in either.
 
 # %% [markdown]
+# (diagnostic-nc0-stays)=
 # ## NC0 that stays while the network collapses
 #
 # Can a network collapse although its NC0 does not fall at all? Yes. Leave the network out and train the
