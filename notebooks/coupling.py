@@ -70,7 +70,7 @@ figures.start_chapter()
 # run counts if it reached 99 % training accuracy. The paper finds that weight decay is "necessary to
 # reduce the NC metric across all optimizers"; that with decoupled decay adaptive optimizers have
 # "much larger NC metrics, which are strictly away from zero"; and that "the NC metrics for SGD and
-# SGDW remain relatively close – only slightly shifted". Its tables are printed beside ours below.
+# SGDW remain relatively close – only slightly shifted". Its tables are printed next to ours below.
 
 # %% [markdown]
 # ## The setting here, which is smaller
@@ -542,7 +542,7 @@ figures.show_if_any(good if enough else good[:0], "", show_shift, tell_rest)
 # (paper-table-1)=
 # ## Table 1
 #
-# Momentum 0.9 and $\lambda = 0.0005$ for all. Beside the paper's printed row, ours at the same
+# Momentum 0.9 and $\lambda = 0.0005$ for all. Next to the paper's printed row, ours at the same
 # $\lambda$; and ours at the $\lambda$ of the grid that does nearest to the same here. Ours have their
 # $\lambda$ in front. In small print: the change since the start. Ours are means, ± the half width of the 95 % interval over the seeds.
 
@@ -668,13 +668,13 @@ PRINTED_4 = {
 
 # %% tags=["hide-input"]
 def show_table_2(runs):
-    """The best settings' metrics beside the paper's."""
+    """The best settings' metrics next to the paper's."""
     best = runs.merge(best_settings(runs)[POINT], on=POINT)
     return beside(paper=as_printed(PRINTED_2), here=cells(best))
 
 
 def show_table_4(runs):
-    """The best settings beside the paper's."""
+    """The best settings next to the paper's."""
     columns = ["η", "β", "λ"]
     ours = best_settings(runs).set_index("optimizer")[POINT[1:]]
     theirs = pd.DataFrame.from_dict(PRINTED_4, orient="index")

@@ -551,7 +551,7 @@ def tell_order(rows):
     start = medians(rows)[0].groupby("position").median()
     return f"""*NC1, dark where it is small, on one scale; left to right the logged epochs, which are not
 equally far apart; bottom to top the layers. Table: the first logged epoch at which NC1 (median over the seeds)
-is below 0.1, a dash where there is none; and the share of the fall of log NC1, from before training to its
+is below 0.1, a dash where it never is; and the share of the fall of log NC1, from before training to its
 end, that comes after the last logged epoch before the learning rate's first drop.*
 
 Before training NC1 rises with depth, from {start.iloc[0]:.2f} in layer 1 to {start.iloc[-1]:.2f} in layer

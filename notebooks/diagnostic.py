@@ -24,7 +24,7 @@
 # **What you will learn**
 #
 # - how much of NC3, NC2 and NC1 NC0 explains, over all runs and within one optimizer;
-# - how the paper's Table 5 is made, and ours beside it;
+# - how the paper's Table 5 is made, and ours next to it;
 # - why NC0 that is large for the size of W is a certain sign, and neither a large nor a small NC0 is one;
 # - that under SGD NC0 is known before training, and so can tell nothing of the data: one line through
 #   every SGD and SGDW run in the store;
@@ -258,7 +258,7 @@ figures.show_if_any(all_six, "", tell_shape)
 # - The regressor is a logarithm of NC0. On NC0 itself a slope of 0.158 would put SignumW's NC0 of 3185.69
 #   (Table 1) at an NC3 of some 500; the most possible is 2.
 # - The base is ten. From SGD's row in Table 1 to SignumW's, NC3 rises by 1.05 over 7.2 powers of ten,
-#   0.146 each, beside a printed slope of 0.158. With the natural logarithm it would be 0.064.
+#   0.146 each, where the printed slope is 0.158. With the natural logarithm it would be 0.064.
 #
 # That NC3 itself is no logarithm is our reading of "the x-axis is plotted in log-scale" in the captions.
 
@@ -458,12 +458,12 @@ figures.with_lines(points, six_grids.LINE, draw_both)
 # %%
 lawful = store.load_runs(optimizer=list(figures.LAWFUL), status="ok")
 lawful = lawful.assign(left=figures.exact_law(lawful))
-SEEN = 0.01  # beside such an NC0 what float32 rounds off is small
+SEEN = 0.01  # against such an NC0 what float32 rounds off is small
 
 
 # %% tags=["hide-input"]
 def draw_parity(runs):
-    """Measured against foretold."""
+    """Measured against predicted."""
     drawn = (runs["left"] >= figures.LAW_FROM).sum()
     return figures.parity(runs, f"{drawn:,} of {len(runs):,} runs, no fit")
 
@@ -505,7 +505,7 @@ def tell_rest(runs):
         f"that of a run of {worst['epochs']:,} epochs, at {worst['off']:.0e}. For the "
         f"other {below} runs it says less. Some millionths of the weights' size are "
         f"what rounding to float32 leaves, and there a dot may lie above the line. "
-        f"{few} runs, foretold to keep less than {figures.LAW_FROM:.0e} of NC0, are not "
+        f"{few} runs, predicted to keep less than {figures.LAW_FROM:.0e} of NC0, are not "
         f"drawn.{nothing * bool(unknown)}"
     )
 
@@ -783,7 +783,7 @@ figures.show_if_any(all_six, "", conclude)
 # %% [markdown]
 # ## What this does not show
 #
-# The paper's networks and data. And {eq}`diagnostic-bound` speaks of NC0 *over* $\lVert W\rVert$, which is a
+# The paper's networks and data. And {eq}`diagnostic-bound` is about NC0 *over* $\lVert W\rVert$, which is a
 # better regressor in principle than NC0. We could not try it: of $W$ the store keeps the smallest singular value
 # and the mean of the others. They give $\lVert W\rVert$ where the others are equal, and not where one of them is
 # far larger, as it is where NC0 is large.

@@ -65,7 +65,7 @@ figures.start_chapter()
 # reports "a smooth improvement in NC metrics—particularly NC0, NC2, and NC3—while the validation
 # accuracy remains largely unaffected". This suggests, it says, that coupled decay is "a critical
 # factor in enabling neural collapse", but not needed to generalise well. The text gives neither the
-# learning rate nor the number of seeds, and speaks of Adam alone.
+# learning rate nor the number of seeds, and is about Adam alone.
 
 # %% [markdown]
 # ## The setting here, which is smaller
@@ -379,7 +379,7 @@ figures.show_if_any(good, "", tell_walks)
 # decides, all walks run along one curve, and a larger total only means longer strides.
 #
 # Where does a walk start? By {eq}`mix-kept`, near training with no decay at all, if $\Lambda$ is
-# small. Beside the starts, here are runs without decay, with the same learning rate and momentum:
+# small. Next to the starts, here are runs without decay, with the same learning rate and momentum:
 # NC0 at the end, median and range.
 
 

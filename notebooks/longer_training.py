@@ -261,7 +261,7 @@ def draw_law(axis, lr):
 
 # %% tags=["hide-input"]
 def draw_nc0(lr):
-    """Measured NC0 over its start, beside the law, for one learning rate."""
+    """Measured NC0 over its start, next to the law, for one learning rate."""
 
     def draw(runs):
         rows = courses(runs, lr)

@@ -171,7 +171,7 @@ def on_beyond(steps):
     return (
         None,
         f"**Without end?** Beyond β* = (1 − √(ηλ))² NC0 rises in {rises} of {len(beyond)} "
-        f"steps up. The paper does not speak of this limit.",
+        f"steps up. The paper does not mention this limit.",
     )
 
 
@@ -388,7 +388,7 @@ figures.show_if_any(paired, "", show_twins, tell_twins)
 # %% [markdown]
 # ## The other five
 #
-# Every run beside the run without momentum that equals it in everything else: optimizer, learning rate,
+# Every run next to the run without momentum that equals it in everything else: optimizer, learning rate,
 # weight decay and seed. The figure has the ratio of the metric, with over without; median and quartiles
 # over all settings with decay. Below the dotted line momentum has helped.
 

@@ -105,7 +105,7 @@ display(
     Markdown(
         f"Decay spares {spared:,} of {sum(sizes.values()):,} parameters, {spared / sum(sizes.values()):.2%}. "
         f"`fc.weight`, which is W, is not one of them. The class token and the positions "
-        f"decay, too: they are neither LayerNorms nor biases. The paper does not speak of them."
+        f"decay, too: they are neither LayerNorms nor biases. The paper does not mention them."
     )
 )
 
@@ -191,7 +191,7 @@ display(
 #
 # Transformers are often trained with the norm of the gradient clipped: where the norm of the whole
 # gradient exceeds a limit, all of it is multiplied by one number below one. The paper's text does not
-# speak of it. Here it is off unless `-p clip 1.0` asks for it.
+# mention it. Here it is off unless `-p clip 1.0` asks for it.
 #
 # **It does not break the law.** The gradient of $W$ has a row sum of zero, and a number times zero is
 # zero. Decay is added to the gradient *after* the clipping, since that is where torch's optimizers add
@@ -543,7 +543,7 @@ figures.show_if_any(good, "", conclude)
 # - **NC0 in the paper's Figure 45a is therefore known.** Among the decays whose runs were kept for the
 #   most part, the law hardly lets it move.
 # - Leaving out all runs under 50 % training accuracy keeps runs that are far from the terminal phase,
-#   of which neural collapse speaks. Where training stops at 60 %, a large NC3 is no evidence against
+#   which neural collapse is about. Where training stops at 60 %, a large NC3 is no evidence against
 #   collapse.
 # - Our ViT is small, its images are digits, and each point has one momentum and few seeds: a turn of
 #   a line may be chance. What the paper saw on CIFAR-10 this chapter can neither confirm nor refute.
