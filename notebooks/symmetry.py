@@ -162,9 +162,10 @@ figures.shown(pd.DataFrame(rows).set_index("added to each row").round(3))
 #
 # Nothing about the law of SGDW ({doc}`theorem_sgd`) was about SGD. That softmax has this symmetry, and
 # that under SGD it makes a conserved sum decay, is due to Kunin et al. {cite}`kunin2021,tanaka2021`; that Adam
-# leaves it, to Stollenwerk and Stollenwerk {cite}`stollenwerk2025`; and that an optimizer should respect it is
-# also proposed by Lau and Su {cite}`lau2026` and by Shirodkar {cite}`shirodkar2026`. The exact law of all that do,
-# and what it says about collapse, are ours as far as we know ({doc}`../book/related`).
+# leaves it, to Stollenwerk and Stollenwerk {cite}`stollenwerk2025`. That an optimizer should be equivariant under
+# the symmetries of its weights is proposed by Lau and Su {cite}`lau2026`, and by Shirodkar {cite}`shirodkar2026`,
+# with this symmetry among them. The exact law of all that are, and what it says about collapse, are ours as far
+# as we know ({doc}`../book/related`).
 #
 # ## Which optimizers pass?
 #
