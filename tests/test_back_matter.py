@@ -272,6 +272,30 @@ def test_the_critical_momentum_next_to_that_of_kunin_et_al():
     assert off[0] > 0 > off[1]
 
 
+class CoupledAdam(torch.optim.Optimizer):
+    """Adam with its second moment averaged over the rows (Stollenwerk and Stollenwerk, 2025)."""
+
+    def __init__(self, params, lr=0.01):
+        super().__init__(params, dict(lr=lr))
+
+    @torch.no_grad()
+    def step(self):
+        (weight,) = self.param_groups[0]["params"]
+        state, gradient = self.state[weight], weight.grad
+        t = state["t"] = state.get("t", 0) + 1
+        state["m"] = 0.9 * state.get("m", 0) + 0.1 * gradient
+        state["v"] = 0.999 * state.get("v", 0) + 0.001 * (gradient**2).mean(0)
+        size = (state["v"] / (1 - 0.999**t)).sqrt() + 1e-8
+        weight -= self.defaults["lr"] * state["m"] / (1 - 0.9**t) / size
+
+
+def test_coupled_adam_passes_the_test_of_the_reflection():
+    says("related", "their Coupled Adam passes our test of the reflection")
+    found = symmetry.equivariance(CoupledAdam)
+    assert max(found.error, found.leak) < 1e-12
+    assert symmetry.equivariance(torch.optim.Adam).leak > 0.01
+
+
 def test_there_are_nine_further_rules():
     assert len(sweep.BEYOND) == 9
     says("related", "runs of nine further update rules")
