@@ -46,7 +46,7 @@ def plain(value: Any) -> Any:
 
 
 def is_number(value: object, kind: type = Real) -> bool:
-    """Whether it is a number of this kind; a bool is none."""
+    """Whether it is a number of this kind; a bool is not."""
     return isinstance(value, kind) and not isinstance(value, bool)
 
 

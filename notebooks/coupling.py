@@ -429,13 +429,13 @@ def best_settings(runs):
 
 
 def show_table_2(runs):
-    """The best settings' metrics beside the paper's."""
+    """The best settings' metrics next to the paper's."""
     best = runs.merge(best_settings(runs)[POINT], on=POINT)
     return beside(paper=as_printed(PRINTED_2), here=cells(best))
 
 
 def show_table_4(runs):
-    """The best settings beside the paper's."""
+    """The best settings next to the paper's."""
     ours = best_settings(runs).set_index("optimizer")[POINT[1:]]
     theirs = pd.DataFrame.from_dict(PRINTED_4, orient="index")
     tables = {"paper": theirs, "here": ours}

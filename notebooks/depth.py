@@ -551,7 +551,7 @@ def tell_order(rows):
     start = medians(rows)[0].groupby("position").median()
     return f"""*NC1, dark where it is small, on one scale; left to right the logged epochs, which are not
 equally far apart; bottom to top the layers. Table: the first logged epoch at which NC1 (median over the seeds)
-is below 0.1, a dash where there is none; and the share of the fall of log NC1, from before training to its
+is below 0.1, a dash where it never is; and the share of the fall of log NC1, from before training to its
 end, that comes after the last logged epoch before the learning rate's first drop.*
 
 Before training NC1 rises with depth, from {start.iloc[0]:.2f} in layer 1 to {start.iloc[-1]:.2f} in layer
@@ -568,6 +568,7 @@ figures.show_if_any(trained, "", draw_maps, show_order, tell_order)
 # layer 8 most of the fall follows that drop, at a third of the epochs: 60 % of it under Adam, 80 % under AdamW.
 # In layers 1 and 2 most of it has come before. NC1 of layer 1 stays above 0.1.
 #
+# (depth-reach)=
 # ## Does the last layer's optimizer reach back?
 #
 # For NC0 the last layer's optimizer decides, and the rest does not ({doc}`symmetry`). If it also decided

@@ -110,6 +110,7 @@ figures.with_lines(split, line, draw_shares)
 # As a regressor, too, the share is better: NC3 against $r$ has $R^2 = 0.78$ over these runs, against
 # $\log_{10}\mathrm{NC0}$ 0.69.
 #
+# (diagnostic-nc0-stays)=
 # ## NC0 that stays while the network collapses
 #
 # Can a network collapse although its NC0 does not fall at all? Yes. Leave the network out and train the

@@ -118,7 +118,7 @@ figures.shown(table, **dict.fromkeys(table, "{:.2%}"))
 #
 # ImageNet's 2012 edition has $N = 1{,}281{,}167$ training images in $K = 1000$ classes, and 50,000
 # images to test with. ResNet50 turns each into $p = 2048$ features. The table says what that means,
-# beside the ten classes of Fashion-MNIST and the 512 features of a ResNet9.
+# next to the ten classes of Fashion-MNIST and the 512 features of a ResNet9.
 
 # %% tags=["hide-input"]
 SIZES = {
@@ -132,7 +132,7 @@ figures.shown(sizes, N="{:,}", K="{:,}", p="{:,}")
 
 # %% [markdown]
 # Two things no longer fit: the images, and their features. So `imagenet:PATH` is listed, not
-# loaded. Processes beside the training read and decode the images of the next minibatches. An image
+# loaded. Processes of their own read and decode the images of the next minibatches. An image
 # is resized until its shorter side is $256/224$ of the crop, and its centre is cropped.
 #
 # Metrics never see an augmented image. Where `augment` is on, training sees random crops and

@@ -229,7 +229,7 @@ compare(clouds, collapsed, "NC1", nc1)
 # Both panels have the same class means and the same weight, whose rows are drawn as arrows at the
 # size of $M$. Only the scatter differs.
 #
-# Two cheaper kin are measured along with it: the quotient
+# Two cheaper relatives are measured along with it: the quotient
 # $\operatorname{Tr}\Sigma_W / \operatorname{Tr}\Sigma_B$, which counts scatter in every direction,
 # and CDNV {cite}`galanti2021`, which divides the variances of two classes by the squared distance
 # of their means and averages over the pairs.
@@ -472,7 +472,7 @@ style.set_table_styles([small], overwrite=False)
 # %% [markdown]
 # Tinted: the property fails. By columns:
 #
-# - **Clouds** trouble NC1 and its kin alone: the others see class means and weights only.
+# - **Clouds** trouble NC1 and its relatives alone: the others see class means and weights only.
 # - **Uneven means** leave NC1, NC3 and NC0 at zero: $W$ copied the means, good or bad.
 # - **W turned** leaves NC0, NC2 and NC2W at zero. It is the reason for NC3. It also corrects a
 #   remark in the paper's Appendix B, that NC2 and NC2W → 0 imply NC2M → 0: they do not, since two

@@ -52,7 +52,7 @@ figures.start_chapter()
 #
 # Every network here is a body, which turns an image into features $h$ with $p$ entries, and a linear
 # last layer $W h + b$ with one row of $W$ for each of the $K$ classes. All that neural collapse
-# speaks of happens between these two. The table is computed from `models.build`; torch's *meta*
+# is about happens between these two. The table is computed from `models.build`; torch's *meta*
 # device knows shapes without holding any numbers.
 
 # %%
@@ -368,7 +368,7 @@ def off_the_law(runs, setting):
 
 # %% tags=["hide-input"]
 def tell_law(runs):
-    """What the law foretells, and the largest deviation from it."""
+    """What the law predicts, and the largest deviation from it."""
     off = off_the_law(runs, RESNET)
     groups = runs.groupby(["optimizer", "precision"], sort=False)
     lines = [

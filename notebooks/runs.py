@@ -25,7 +25,7 @@
 #
 # - which data sets and networks have been trained with which optimizers, how many of the runs
 #   learned their training set, and how many diverged;
-# - the cost in hours of a processor core, beside the paper's hours of a graphics card;
+# - the cost in hours of a processor core, next to the paper's hours of a graphics card;
 # - with what each row was made, so that it can be made again;
 # - how to get the rows.
 

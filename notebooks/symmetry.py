@@ -161,8 +161,11 @@ figures.shown(pd.DataFrame(rows).set_index("added to each row").round(3))
 # $W \leftarrow (1-\eta_t\lambda)W - \eta_t D_t$ by $\mathbf 1^\top$. ∎
 #
 # Nothing about the law of SGDW ({doc}`theorem_sgd`) was about SGD. That softmax has this symmetry, and
-# that under SGD it makes a conserved sum decay, is due to Kunin et al. {cite}`kunin2021,tanaka2021`; the
-# test of any optimizer, and what it says about collapse, is ours as far as we know.
+# that under SGD it makes a conserved sum decay, is due to Kunin et al. {cite}`kunin2021,tanaka2021`; that Adam
+# leaves it, to Stollenwerk and Stollenwerk {cite}`stollenwerk2025`. That an optimizer should be equivariant under
+# the symmetries of its weights is proposed by Lau and Su {cite}`lau2026`, and by Shirodkar {cite}`shirodkar2026`,
+# with this symmetry among them. The exact law of all that are, and what it says about collapse, are ours as far
+# as we know ({doc}`../book/related`).
 #
 # ## Which optimizers pass?
 #
@@ -329,6 +332,7 @@ live.balance(
 )
 
 # %% [markdown]
+# (symmetry-last-layer)=
 # ## Only the last layer's optimizer decides
 #
 # The principle is about the last layer's update, and about nothing below it. That is a prediction: give
@@ -462,6 +466,7 @@ def show_corners(runs):
 figures.show_if_any(elsewhere, "", show_corners)
 
 # %% [markdown]
+# (symmetry-collapse)=
 # ## Is it only gauge?
 #
 # NC0 and the gauge part of NC3 are about a direction that no prediction sees. Does AdamW fail to collapse

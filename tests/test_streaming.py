@@ -505,7 +505,7 @@ def test_a_damaged_checkpoint_is_set_aside(tree, tmp_path):
     spoilt = bytearray(path.read_bytes())
     spoilt[len(spoilt) // 2] ^= 1
     path.write_bytes(spoilt)
-    with noticed(r"is damaged: set aside as .*, the run starts anew"):
+    with noticed(r"is damaged: set aside as .*, the run starts from its first epoch"):
         record, _ = train(tree, options={"checkpoints": tmp_path}, epochs=1)
     assert numbers(record) == numbers(clean)
     assert path.with_name(f"{path.name}.aside").read_bytes() == spoilt

@@ -65,7 +65,7 @@ class LayerStream:
     @property
     def moved(self) -> float:
         """‖Σ (h - mean of pass 1)‖ / √(Σ ‖h - mean of pass 1‖²) over pass 2: 0 if it has the same
-        samples, but for rounding; about √2 times the share of noise if noise was added anew."""
+        samples, but for rounding; about √2 times the share of noise if noise was added again."""
         return float(self.drift.norm() / self.spread.sqrt())
 
     @checks.measuring

@@ -38,8 +38,8 @@ def load_class(name: str) -> type[torch.optim.Optimizer]:
 
 
 def fingerprint(names: Iterable[str | None]) -> str | None:
-    """A hash of the files that define the classes among these names, and their bases; None if
-    there are none. So a changed file means other runs."""
+    """A hash of the files that define the classes among these names, and their bases; None
+    without such a class. So a changed file means other runs."""
     classes = [load_class(name) for name in names if name and own.is_own(name)]
     bases = [base for found in classes for base in found.__mro__ if _is_theirs(base)]
     digest = hashlib.sha256(b"\0".join(map(_source, bases)))

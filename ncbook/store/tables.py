@@ -50,7 +50,7 @@ OF_LAYER = ("nc1", "nc2", "nc2n", "nc2a", "cdnv", "effective_rank")
 OF_LAYER += ("train_ncm_acc", "test_ncm_acc")
 LAYER_COLUMNS = {"run_id": TEXT, "epoch": WHOLE, "position": WHOLE, "layer": TEXT, "width": WHOLE}
 LAYER_COLUMNS |= dict.fromkeys(OF_LAYER, REAL)
-# The columns of runs that load_history puts beside each epoch, and the order of rows everywhere.
+# The columns of runs that load_history puts next to each epoch, and the order of rows everywhere.
 SETTINGS = ("dataset", "model", "optimizer", "lr", "momentum", "weight_decay", "seed")
 HISTORY, LAYERS = "history", "layers"  # columns that are lists of structs
 FILE = "__file"  # the column of a table from several files that says where a row is from

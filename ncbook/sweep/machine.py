@@ -69,7 +69,7 @@ def provenance(device: str) -> dict[str, str]:
         name = f"{device} ({torch.cuda.get_device_name(device)})"
     return {
         "ncbook_version": __version__,
-        # The working tree's that ncbook runs from, ``+`` if changed; "" if there is none.
+        # The working tree's that ncbook runs from, ``+`` if changed; "" outside of a checkout.
         "git_commit": _output_of(*COMMIT),
         "torch_version": str(torch.__version__),
         "python_version": platform.python_version(),

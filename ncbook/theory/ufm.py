@@ -191,11 +191,11 @@ def ufm_hessian(H: np.ndarray, W: np.ndarray, weight_decay: float) -> np.ndarray
 def ufm_optimum(
     num_classes: int, per_class: int, width: int, weight_decay: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """A global minimizer (H, W) of eq. 13: a simplex ETF of closed-form size, or 0.
+    """A global minimiser (H, W) of eq. 13: a simplex ETF of closed-form size, or 0.
 
     On W = ω P, h_i = ω n^(−1/2) P e_k (P = I − J/K, i in class k) both gradients vanish where
     λ = √n K / (eᵐ + K − 1), m = ω²/√n the logit gap, so m = log(√n K/λ − K + 1). For λ ≥ √n there
-    is no m > 0: the minimizer is 0, which is no neural collapse.
+    is no m > 0: the minimiser is 0, which is no neural collapse.
     """
     K, n = _shape(num_classes, per_class, width)
     decay = float(checks.real("weight_decay", weight_decay, 0, ends="()"))

@@ -65,7 +65,9 @@ def load_checkpoint(path: Path, config: RunConfig) -> dict[str, Any] | None:
     reason = "of another run" if content else "damaged"
     aside = path.with_name(f"{path.name}.aside")
     os.replace(path, aside)
-    LOG.warning("%s is %s: set aside as %s, the run starts anew", path, reason, aside.name)
+    LOG.warning(
+        "%s is %s: set aside as %s, the run starts from its first epoch", path, reason, aside.name
+    )
     return None
 
 

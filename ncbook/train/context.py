@@ -49,7 +49,7 @@ def training(config: RunConfig, members: int, deterministic: bool) -> Iterator[N
 def heap_kept() -> Iterator[None]:
     """Keep freed memory for the next step, and give it back at the end.
 
-    glibc gives large blocks back to the system at once, which then clears each page anew. With it,
+    glibc gives large blocks back to the system at once, which then clears each page again. With it,
     a training step took 1.13 to 1.16 times as long on a CPU (ResNet9, one thread), and in the
     processes of Dask 1.45 times. In exchange the peak of memory is up to a fifth higher. Where
     there is no glibc nothing happens.

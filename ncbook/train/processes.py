@@ -43,7 +43,7 @@ def start_fabric(device: str, devices: int, double: bool) -> Any:
 def in_processes(work: Callable[[Any, OnEpoch], Any], job: Any, devices: int, on_epoch: OnEpoch):
     """What ``work(job, on_epoch)`` returns in the first of ``devices`` processes.
 
-    Fabric's own launchers start the script anew or refuse to work in a notebook.
+    Fabric's own launchers start the script again or refuse to work in a notebook.
 
     Raises:
         ValueError, OSError, MemoryError: of any of the processes, which are ended with it.

@@ -36,7 +36,7 @@ VERDICTS = {
     "differs in small runs": "As above, and our smaller runs show something else. That may be "
     "their size.",
     NOT_RUN: "No verdict: it needs a network, data or time that our runs do not cover. The row "
-    "says what it needs, and what our smaller runs show, where they speak to it.",
+    "says what it needs, and what our smaller runs show, where they bear on it.",
 }
 CHAPTER = re.compile(r"(notebooks/\w+\.py)#(.+)")
 TO_ROOT = ".."  # from the page to the root of the book, whose pages have the paths of their sources
