@@ -222,7 +222,6 @@ decayed = good[good["weight_decay"] > 0]
 figures.show_if_any(decayed, "", show_collapsed)
 
 
-# %% tags=["hide-input"]
 def tell_collapsed(runs):
     """The convolutional networks, at three thresholds."""
     small = runs[~runs["network"].str.startswith("MLP")]
@@ -265,7 +264,6 @@ if len(good):
     figures.with_lines(good, LINES, draw_networks)
 
 
-# %% tags=["hide-input"]
 def tell_networks(runs):
     """The law on all of SGD's runs; NC0 of AdamW and SignumW over its start."""
     left, law = runs["nc0"] / runs["nc0_init"], figures.exact_law(runs)

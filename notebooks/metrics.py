@@ -147,7 +147,6 @@ def draw(axis: plt.Axes, toy: Toy) -> None:
         axis.annotate("", tips[k], (0, 0), arrowprops=line, zorder=4)
 
 
-# %% tags=["hide-input"]
 def compare(fails: Toy, holds: Toy, name: str, measure, drawing=draw) -> None:
     """Two toys side by side, each with its value of one metric."""
     figure, axes = plt.subplots(
@@ -178,7 +177,6 @@ def compare(fails: Toy, holds: Toy, name: str, measure, drawing=draw) -> None:
     plt.show()
 
 
-# %% tags=["hide-input"]
 def show(table: pd.DataFrame, digits="{:.2f}", corner: str = ""):
     """A table whose columns stand apart, numbers to the right, with a word in its corner."""
     named = table.rename_axis(index=None, columns=corner)
@@ -462,7 +460,6 @@ def tint(row: pd.Series) -> list[str]:
     ]
 
 
-# %% tags=["hide-input"]
 table = pd.DataFrame(measured).rename(index=NAMES)
 style = show(table, lambda v: f"{v:.2f}" if abs(v) > ROUNDING else "0")
 style.apply(tint, axis=1).set_table_attributes('style="font-size: 85%"')
@@ -530,7 +527,7 @@ axis.minorticks_off()
 figure.legend(loc="outside right center")
 plt.show()
 
-# %% tags=["hide-input"]
+
 fall = path.iloc[-11] / path.iloc[-1]  # the last tenfold step towards collapse
 display(
     Markdown(
@@ -642,7 +639,7 @@ display(
     )
 )
 
-# %% tags=["hide-input"]
+
 x = torch.linspace(0, 2, 200)
 figure, axis = plt.subplots(figsize=(7.4, 3.6), layout="constrained")
 axis.fill_between(
@@ -971,7 +968,7 @@ axis.invert_xaxis()
 figure.legend(loc="outside right center")
 plt.show()
 
-# %% tags=["hide-input"]
+
 offset = 1 - 1 / K
 error = max(abs(value - offset) for value in excess)
 display(
@@ -1060,9 +1057,9 @@ real = pd.DataFrame(
         for name, row in columns.items()
     }
 )
-show(real.rename(index=NAMES), "{:.3f}")
+display(show(real.rename(index=NAMES), "{:.3f}"))
 
-# %% tags=["hide-input"]
+
 moved_by = abs(free["nc0"] / free["nc0_init"] - 1)
 display(
     Markdown(

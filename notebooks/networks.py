@@ -336,7 +336,6 @@ def draw_course(axis, rows):
     axis.plot(rows["epoch"], left, MARKS[precision], label=label, **look)
 
 
-# %% tags=["hide-input"]
 def draw_law(runs):
     """NC0 over the epochs for SGD and SGDW: the law, and every measurement."""
     history = store.load_history(run_id=list(runs["run_id"]))
@@ -580,7 +579,6 @@ def draw_pairs(runs, title):
     return figures.in_rows(*axes)
 
 
-# %% tags=["hide-input"]
 def cell(row):
     """One metric under one optimizer, in three lines."""
     lines = (
@@ -600,7 +598,6 @@ def show_compared(rows):
     return figures.shown(table.rename_axis("").rename_axis(None, axis=1))
 
 
-# %% tags=["hide-input"]
 def tell_compared(rows):
     """The count of (net-rule), the largest difference, and the intervals that miss zero."""
     size = rows["d"].abs() / rows["s"]
