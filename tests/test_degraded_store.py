@@ -21,7 +21,7 @@ PAGES |= {
     name: f"notebooks/{name}.py"
     for name in (
         *("coupling", "momentum", "interpolation", "diagnostic", "networks", "all_networks"),
-        *("longer_training", "vit_ablation", "imagenet", "runs"),
+        *("longer_training", "vit_ablation", "imagenet", "runs", "background"),
     )
 }
 # What came after the first runs were stored, and what a run of that time had.
