@@ -147,6 +147,8 @@ draw_collapse(collapse)
 # - SGD, Adam, AdamW, Signum, SignumW and Muon, each as one update, and what *coupled* and *decoupled* weight
 #   decay are;
 # - what "converged" and "collapsed" mean here, and whether another threshold would change the result.
+#
+# {doc}`../book/notation` lists all symbols and terms.
 
 # %% [markdown]
 # ## The network
@@ -199,13 +201,13 @@ figures.shown(pd.DataFrame(rows, columns=columns).set_index("part"))
 # **Softmax** turns logits into probabilities, and **cross-entropy** is minus the logarithm of the one of the
 # right class $y$:
 #
-# $$ P_k = \frac{e^{z_k}}{\sum_j e^{z_j}}, \qquad \mathcal L = -\log P_y . $$ (background-loss)
+# $$ S_k = \frac{e^{z_k}}{\sum_j e^{z_j}}, \qquad \mathcal L = -\log S_y . $$ (background-loss)
 #
 # Training goes through the images in random **minibatches** of 128; one pass through all of them is an **epoch**,
 # here 11 steps. The gradient of the minibatch's mean loss with respect to $W$ is a product of two matrices, with
-# $n$ samples, probabilities $P$ and one-hot labels $Y$, both $(n, K)$, and features $H$, $(n, p)$:
+# probabilities $S$ and one-hot labels $Y$ of its $N$ samples, both $(N, K)$, and features $H$, $(N, p)$:
 #
-# $$ G = \tfrac1n (P - Y)^\top H, \qquad\text{so}\qquad \mathbf 1^\top G = 0 . $$ (background-gradient)
+# $$ G = \tfrac1N (S - Y)^\top H, \qquad\text{so}\qquad \mathbf 1^\top G = 0 . $$ (background-gradient)
 #
 # The columns of $G$ sum to zero over the classes because the probabilities of each sample sum to one, as
 # its one-hot labels do. A gradient never pushes all rows of $W$ the same way. That is the seed of {doc}`symmetry`.
@@ -223,9 +225,9 @@ LR, BETA, DECAY = 0.1, 0.9, 0.05  # η, β, λ
 # %%
 def gradient(W, H, y):
     """Equation (background-gradient)."""
-    P = (H @ W.T).softmax(1)
+    S = (H @ W.T).softmax(1)
     Y = torch.nn.functional.one_hot(y, len(W))
-    return (P - Y).T @ H / len(H)
+    return (S - Y).T @ H / len(H)
 
 
 pairs = zip(FEATURES.double().split(2), LABELS.split(2), strict=True)
@@ -405,15 +407,15 @@ worked("signumw", signum)
 # ### Muon
 #
 # Muon {cite}`jordan2024` treats the gradient as one matrix. With the singular value decomposition
-# $\beta m_t + (1-\beta) G_t = U S V^\top$ it sets all singular values to about one:
+# $\beta m_t + (1-\beta) G_t = U \operatorname{diag}(\sigma)\, V^\top$ it sets all singular values to about one:
 #
 # $$ \begin{gathered}
 # m_t = \beta m_{t-1} + (1-\beta) G_t, \\
 # D_t \approx \sqrt{\max(1, K/p)}\; U V^\top .
 # \end{gathered} $$ (background-muon)
 #
-# The decomposition would be slow. Five steps of a polynomial, $X \leftarrow aX + (b\,XX^\top + c\,(XX^\top)^2) X$,
-# replace it, and bring every singular value that is not tiny to between 0.7 and 1.2. In practice Muon's decay is
+# The decomposition would be slow. Five steps of an odd polynomial, of products of the matrix with itself, replace
+# it, and bring every singular value that is not tiny to between 0.7 and 1.2. In practice Muon's decay is
 # decoupled; we call this form MuonW, and Muon the coupled one.
 
 

@@ -47,13 +47,13 @@ figures.start_chapter()
 #
 # Let $d(\cdot)$ be what the optimizer makes of a gradient, its *direction*: the momentum sum for
 # SGD, the normalised average for Adam, the sign of an average for Signum. A total decay $\Lambda$ is
-# divided by a share $s$ into a coupled part $\lambda_c = s\Lambda$ and a decoupled part
-# $\lambda_d = (1-s)\Lambda$:
+# divided by a share $\theta$ into a coupled part $\lambda_c = \theta\Lambda$ and a decoupled part
+# $\lambda_d = (1-\theta)\Lambda$:
 #
 # $$ g \leftarrow \nabla_W\mathcal L + \lambda_c W, \qquad
 # W \leftarrow (1 - \eta\lambda_d)\,W - \eta\,d(g). $$ (mix-update)
 #
-# At $s = 1$ this is Adam {cite}`kingma2014`, at $s = 0$ AdamW {cite}`loshchilov2019`, step by step
+# At $\theta = 1$ this is Adam {cite}`kingma2014`, at $\theta = 0$ AdamW {cite}`loshchilov2019`, step by step
 # (`test_interpolation_ends_at_adam_and_adamw`). With the sign direction it goes from SignumW to
 # Signum {cite}`bernstein2018`, with SGD's from SGDW to SGD.
 
@@ -133,13 +133,13 @@ figures.show_if_any(
 # in the steps that follow, $\eta g/(1-\beta)$ in all. Coupled decay is part of $g$ and gains that
 # factor. Decoupled decay does not. So $\kappa = 1 - \beta$: a tenth, at momentum 0.9.
 #
-# **Adam.** The momentum average has weight one in all, but $g$ is divided by $\sqrt v$, the root
-# mean square of the recent gradients of that one weight. Hence $\kappa = \sqrt v$, weight by weight.
+# **Adam.** The momentum average has weight one in all, but $g$ is divided by $\sqrt s$, the root
+# mean square of the recent gradients of that one weight. Hence $\kappa = \sqrt s$, weight by weight.
 # **Signum.** $\operatorname{sign}(m) = m/|m|$ and $\kappa = |m|$.
 #
 # Here lies the difference. As the training set is learned, gradients go to zero, and $\kappa$ with
 # them: a unit of decoupled decay is worth less and less coupled decay. This is a scale argument for
-# Adam and Signum, no theorem ($v$ contains the coupled term, too). It makes a prediction that we can
+# Adam and Signum, no theorem ($s$ contains the coupled term, too). It makes a prediction that we can
 # test. Under SGD the end should depend on $\lambda_c + (1-\beta)\lambda_d$. Under Adam and Signum it
 # should depend on $\lambda_c$, and hardly on what is in the other place.
 
@@ -198,7 +198,7 @@ display(
 # and NC0 at the end over NC0 at the start is a number that `theory.row_sum_ratio` works out from
 # the settings. For small $\eta\Lambda$ it is close to
 # $\exp\bigl(-\frac{\lambda_{\mathrm{eff}}}{1-\beta}\sum_t\eta_t\bigr)$ with the
-# $\lambda_{\mathrm{eff}}$ of {eq}`mix-worth`: on a log axis a straight line in $s$.
+# $\lambda_{\mathrm{eff}}$ of {eq}`mix-worth`: on a log axis a straight line in $\theta$.
 
 
 # %%
@@ -287,8 +287,8 @@ totals = sorted(good["total_decay"].unique())
 figures.with_lines(good, LINE, *map(draw_walk, totals))
 
 # %% [markdown]
-# How far does each walk lead, and how evenly? The table has medians over the seeds, from $s = 0$ to
-# $s = 1$; how many of the ten steps lower NC0; and what part of the whole change of log NC0 falls on
+# How far does each walk lead, and how evenly? The table has medians over the seeds, from $\theta = 0$ to
+# $\theta = 1$; how many of the ten steps lower NC0; and what part of the whole change of log NC0 falls on
 # the largest of them. An even walk would have 10 %.
 
 
@@ -398,7 +398,7 @@ free = pd.concat(free).assign(total_decay=0.0)
 
 # %% tags=["hide-input"]
 def show_starts(runs):
-    """NC0 without decay, and at s = 0 of every total."""
+    """NC0 without decay, and at θ = 0 of every total."""
     both = pd.concat([free, runs[runs["coupled_share"] == 0]])
     groups = both.groupby(["total_decay", "optimizer"])["nc0"]
     table = groups.agg(figures.with_range, digits=".3g").unstack().fillna("–")
@@ -459,8 +459,8 @@ draw_all(good, ["sgd"])
 
 # %% [markdown]
 # In numbers: take the runs with all of a total $\Lambda$ coupled, and add $9\Lambda$ of decay, once
-# coupled, once decoupled. Both are among the runs with ten times the total, at $s = 1$ and at
-# $s = 0.1$. The table has what NC0 and NC3 are multiplied by, seed by seed: the median, with the least
+# coupled, once decoupled. Both are among the runs with ten times the total, at $\theta = 1$ and at
+# $\theta = 0.1$. The table has what NC0 and NC3 are multiplied by, seed by seed: the median, with the least
 # and the largest. Its last column is what {eq}`mix-kept` says that $9\Lambda$ of decoupled decay
 # leaves of any weight.
 
@@ -546,7 +546,7 @@ figures.show_if_any(good if enough else good[:0], "", tell_added)
 
 # %%
 def gains(runs):
-    """Test accuracy at s = 1 less that at s = 0, in points, by seed."""
+    """Test accuracy at θ = 1 less that at θ = 0, in points, by seed."""
     key = ["optimizer", "total_decay", "seed"]
     sides = runs.pivot_table("test_acc", key, "coupled_share")
     sides = 100 * sides.reindex(columns=[0.0, 1.0])
