@@ -48,6 +48,7 @@ figures.start_chapter()
 #
 # Let $d(g)$ be what an optimizer makes of the gradient $g = \nabla_W\mathcal L$: a sum with momentum for SGD, a normalised
 # average for Adam {cite}`kingma2014`, the sign of an average for Signum {cite}`bernstein2018`.
+# {doc}`background` writes each of them down.
 # *Coupled* decay goes in before $d$, *decoupled* decay comes after it {cite}`loshchilov2019`:
 #
 # $$ \begin{aligned}
