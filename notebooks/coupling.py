@@ -77,7 +77,8 @@ figures.with_lines(shown, six_grids.LINE, six_grids.headline_figure)
 # \text{decoupled:}\quad & W \leftarrow (1 - \eta\lambda)\, W - \eta\, d(g).
 # \end{aligned} $$ (coupling-update)
 #
-# SGD, Adam and Signum are coupled; SGDW, AdamW and SignumW are decoupled.
+# SGD, Adam and Signum are coupled; SGDW, AdamW and SignumW are decoupled ({doc}`background` writes each down
+# with a worked step).
 #
 # Look at the flat direction first, the sum $u = W^\top\mathbf 1$ over the classes, whose length is NC0.
 # Softmax ignores a constant added to all logits, so $\mathbf 1^\top g = 0$ at every step. Along

@@ -110,7 +110,7 @@ figures.shown(table, **dict.fromkeys(table, "{:.2%}"))
 # So AdamW's decay is next to nothing in this grid. (A smaller batch would make more steps of it.) That
 # its metrics do not depend on weight decay would be no surprise, and no statement about decoupled decay
 # of the sizes that the other networks were given, up to 10. Adam's decay is *coupled*: it passes through
-# the normalisation by $\sqrt v$, and where gradients are small a small $\lambda$ is large. What the two
+# the normalisation by $\sqrt s$, and where gradients are small a small $\lambda$ is large. What the two
 # figures compare is some coupled decay with hardly any.
 
 # %% [markdown]

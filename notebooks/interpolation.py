@@ -99,13 +99,13 @@ show_amount("adam", "signum")
 # ## One decay, two places
 #
 # Let $d(\cdot)$ be what the optimizer makes of a gradient: the momentum sum for SGD, the normalised average for
-# Adam, the sign of an average for Signum. A total decay $\Lambda$ is divided by a share $s$ into a coupled part
-# $\lambda_c = s\Lambda$ and a decoupled part $\lambda_d = (1-s)\Lambda$:
+# Adam, the sign of an average for Signum. A total decay $\Lambda$ is divided by a share $\theta$ into a coupled part
+# $\lambda_c = \theta\Lambda$ and a decoupled part $\lambda_d = (1-\theta)\Lambda$:
 #
 # $$ g \leftarrow \nabla_W\mathcal L + \lambda_c W, \qquad
 # W \leftarrow (1 - \eta\lambda_d)\,W - \eta\,d(g). $$ (mix-update)
 #
-# At $s = 1$ this is Adam {cite}`kingma2014`, at $s = 0$ AdamW {cite}`loshchilov2019`, step by step
+# At $\theta = 1$ this is Adam {cite}`kingma2014`, at $\theta = 0$ AdamW {cite}`loshchilov2019`, step by step
 # (`test_interpolation_ends_at_adam_and_adamw`). The paper {cite}`optimizer2026` walks this way in its Section 3.4
 # with a ResNet9 on MNIST, $\Lambda = 0.0005$ and momentum 0.9 (Figure 7). It reports “a smooth improvement in NC
 # metrics—particularly NC0, NC2, and NC3—while the validation accuracy remains largely unaffected”.
@@ -123,12 +123,12 @@ show_amount("adam", "signum")
 # **SGD.** A gradient $g$ moves the weight by $\eta g/(1-\beta)$ in all. Coupled decay is part of $g$ and gains that
 # factor, decoupled decay does not. So $\kappa = 1 - \beta$: a tenth, at momentum 0.9.
 #
-# **Adam.** The momentum average has weight one in all, but $g$ is divided by $\sqrt v$, the root mean square of the
-# recent gradients of that one weight. Hence $\kappa = \sqrt v$, weight by weight. **Signum.**
+# **Adam.** The momentum average has weight one in all, but $g$ is divided by $\sqrt s$, the root mean square of the
+# recent gradients of that one weight. Hence $\kappa = \sqrt s$, weight by weight. **Signum.**
 # $\operatorname{sign}(m) = m/|m|$ and $\kappa = |m|$.
 #
 # Here lies the difference. As the training set is learned, gradients become small, and $\kappa$ with them: a unit of
-# decoupled decay is worth less and less coupled decay. This is a scale argument for Adam and Signum, no theorem ($v$
+# decoupled decay is worth less and less coupled decay. This is a scale argument for Adam and Signum, no theorem ($s$
 # contains the coupled term, too). But it predicts what the first picture tests: under Adam and Signum the end depends
 # on $\lambda_c$, and hardly on what is in the other place. Under SGD it depends on $\lambda_c + (1-\beta)\lambda_d$:
 
@@ -183,7 +183,7 @@ figures.shown(table, **dict.fromkeys(table, "{:.1%}"))
 # u \leftarrow (1-\eta\lambda_d)\,u - \eta v , $$ (mix-law)
 #
 # and NC0 at the end over NC0 at the start is a known number, close to
-# $\exp\bigl(-\frac{\lambda_{\mathrm{eff}}}{1-\beta}\sum_t\eta_t\bigr)$: on a log axis a straight line in $s$.
+# $\exp\bigl(-\frac{\lambda_{\mathrm{eff}}}{1-\beta}\sum_t\eta_t\bigr)$: on a log axis a straight line in $\theta$.
 
 
 # %%
@@ -264,7 +264,7 @@ figures.with_lines(good, LINE, *map(draw_walk, TOTALS[:2]))
 # ## The amount, not the share
 #
 # The first picture in numbers. Take the runs with all of a total $\Lambda$ coupled, and add $9\Lambda$, once coupled, once
-# decoupled; both are among the runs with ten times the total, at $s = 1$ and at $s = 0.1$.
+# decoupled; both are among the runs with ten times the total, at $\theta = 1$ and at $\theta = 0.1$.
 
 
 # %%
@@ -323,13 +323,13 @@ figures.show_if_any(good if len(added(good)) else good[:0], LINE, show_added)
 # |---|---|---|
 # | under SGD decoupled decay is worth $(1-\beta)$ of coupled decay | proved for NC0, to leading order; the exact law in 165 runs | any network and data |
 # | under Adam and Signum the amount of coupled decay decides | measured, 5 seeds, 3 totals | digits MLP, one learning rate and momentum each |
-# | $\kappa = \sqrt v$, $\kappa = \lvert m\rvert$ | an argument about scales | not proved: $v$ contains the coupled term |
+# | $\kappa = \sqrt s$, $\kappa = \lvert m\rvert$ | an argument about scales | not proved: $s$ contains the coupled term |
 # | the walk is smooth | measured | Adam at the two smaller totals; not Signum's |
 # | accuracy does not change | measured | 397 test images |
 #
 # ## Exercises
 #
-# **1.** Write {eq}`mix-update` for SGD without momentum. Which $s$ gives the largest decay?
+# **1.** Write {eq}`mix-update` for SGD without momentum. Which $\theta$ gives the largest decay?
 
 # %% tags=["hide-input"]
 W, g, eta, total = 2.0, 0.3, 0.1, 0.5
@@ -354,7 +354,7 @@ assert kept(0.005, decay, 469) < 0.0101
 print(f"Σ η = {total:.1f}, so λ = {decay:.3f}")
 
 # %% [markdown]
-# **3.** Under SGD with momentum 0.9, which fully decoupled total leaves as much of NC0 as $\Lambda = 0.005$ with $s = 0.5$?
+# **3.** Under SGD with momentum 0.9, which fully decoupled total leaves as much of NC0 as $\Lambda = 0.005$ with $\theta = 0.5$?
 
 # %% tags=["hide-input"]
 effective = 0.5 * 0.005 + 0.1 * 0.5 * 0.005

@@ -423,13 +423,13 @@ figures.show_if_any(balanced, "", tell_balance)
 # $$ \mathbb E\lVert u\rVert^2 \approx \frac{\eta\,\tau s^2}{2\lambda} +
 # \frac{\lVert\bar\xi\rVert^2}{\lambda^2}, $$ (leaks-floor)
 #
-# and `symmetry.noise_floor` sums it step by step for any schedule. What are $s$ and $τ$? Let σ be the root mean
+# and `symmetry.noise_floor` sums it step by step for any schedule. What are $s$ and $τ$? Let δ be the root mean
 # square of a rounding's relative error, $2.3\cdot10^{-8}$ in float32 and 65,536 times that in bfloat16.
 #
 # **Muon.** Its average $m \leftarrow \beta m + (1-\beta)G$ is rounded three times a step, and an error along $\mathbf 1$
 # stays for about $1/(1-\beta)$ steps. Two roundings more come with Nesterov's step:
 #
-# $$ \lVert\mathbf 1^\top m\rVert / \lVert m\rVert_F = \sigma\sqrt{3/(1-\beta^2) + 2} . $$ (leaks-share)
+# $$ \lVert\mathbf 1^\top m\rVert / \lVert m\rVert_F = \delta\sqrt{3/(1-\beta^2) + 2} . $$ (leaks-share)
 #
 # Five Newton–Schulz steps multiply a tiny singular value by $3.4445^5 = 485$, and their own products
 # add roundings of a similar size (`leaks.newton_schulz_noise`). In bfloat16 the sum is so large that it
@@ -653,7 +653,7 @@ agreement of the store at λ = 0.1 and below is no evidence: the spread here is 
 )
 
 # %% [markdown]
-# **Muon at a small learning rate.** Storing $W$ in float32 rounds it, by about $\sqrt2\,\sigma\lVert W\rVert_F$ a step
+# **Muon at a small learning rate.** Storing $W$ in float32 rounds it, by about $\sqrt2\,\delta\lVert W\rVert_F$ a step
 # over all of $u$, however small the step is. With this term, which needs $\lVert W\rVert_F$, in the sum:
 
 # %%

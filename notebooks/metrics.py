@@ -29,6 +29,8 @@
 # - which part of NC3 is a shift that changes no prediction, and how to leave it out;
 # - where the formulas as printed and the tables as printed part ways, and which of them this book
 #   follows.
+#
+# {doc}`background` has the network and its words, {doc}`../book/notation` all symbols.
 
 # %% [markdown]
 # ## The last layer, and its words
@@ -48,10 +50,10 @@
 # the widest possible angle. Two classes point in opposite directions, three form an equilateral
 # triangle, four a tetrahedron. The table of their inner products is a multiple of
 #
-# $$ S = \frac{1}{\sqrt{K-1}} \Bigl(I_K - \frac{1}{K}\mathbf{1}\mathbf{1}^\top\Bigr),
-# \qquad \lVert S\rVert_F = 1. $$ (etf)
+# $$ M^* = \frac{1}{\sqrt{K-1}} \Bigl(I_K - \frac{1}{K}\mathbf{1}\mathbf{1}^\top\Bigr),
+# \qquad \lVert M^*\rVert_F = 1. $$ (etf)
 #
-# The field calls it a *simplex equiangular tight frame*, or ETF; the paper writes $M^*$ for $S$.
+# The field calls it a *simplex equiangular tight frame*, or ETF.
 
 # %%
 import math
@@ -241,7 +243,7 @@ compare(clouds, collapsed, "NC1", nc1)
 # **Formula.** Compare the table of their inner products with that of the simplex {eq}`etf`, both at
 # Frobenius norm 1 (the paper's eq. 5, {cite}`kothapalli2023`):
 #
-# $$ \mathrm{NC2} = \Bigl\lVert \frac{M M^\top}{\lVert M M^\top\rVert_F} - S \Bigr\rVert_F. $$ (nc2)
+# $$ \mathrm{NC2} = \Bigl\lVert \frac{M M^\top}{\lVert M M^\top\rVert_F} - M^* \Bigr\rVert_F. $$ (nc2)
 #
 # The two halves of the property have metrics of their own (eq. 3 and 4), of lengths and of angles:
 #
@@ -324,7 +326,7 @@ compare(turned, collapsed, "NC3", nc3)
 # $$ \mathrm{NC0} = \lVert W^\top \mathbf{1} \rVert_2
 # = \Bigl\lVert \sum_k W_k \Bigr\rVert_2. $$ (nc0)
 #
-# To make it fail, add one vector $u$ to every row of $W$.
+# To make it fail, add one vector $a$ to every row of $W$.
 
 
 # %%
@@ -332,13 +334,13 @@ def nc0(toy: Toy) -> float:  # equation (nc0), the paper's eq. 12
     return metrics.nc0(toy.W).item()
 
 
-u = torch.tensor([0.7, 0.2])
-shifted = make_toy(TRIANGLE, TRIANGLE + u)
+a = torch.tensor([0.7, 0.2])
+shifted = make_toy(TRIANGLE, TRIANGLE + a)
 compare(shifted, collapsed, "NC0", nc0)
 
 # %% [markdown]
 # What does the shift change for the classifier? Every score of a sample rises by the same number
-# $u \cdot h$. Softmax ignores what all scores have in common:
+# $a \cdot h$. Softmax ignores what all scores have in common:
 
 # %%
 before = (clouds.H @ collapsed.W.T).softmax(1)
@@ -349,7 +351,7 @@ display(Markdown(f"Largest change of a probability: {change:.0e}."))
 # %% [markdown]
 # The loss is flat along every such shift. Hence its gradient has nothing in that direction,
 #
-# $$ \mathbf{1}^\top \nabla_W L = 0, $$ (flat)
+# $$ \mathbf{1}^\top \nabla_W \mathcal L = 0, $$ (flat)
 #
 # and plain gradient steps leave $W^\top\mathbf{1}$ where it is. Two things do move NC0: weight
 # decay, and an optimizer that treats the entries of the gradient unequally, as Adam and Signum do.
@@ -572,19 +574,19 @@ live.simplex()
 
 # %% [markdown]
 # **Proof.** Let $\bar w = W^\top \mathbf{1} / K$ be the mean row, and split
-# $W = \mathbf{1}\bar w^\top + A$. The rows of $A$ sum to zero, and so do those of $M$. A matrix
+# $W = \mathbf{1}\bar w^\top + W_c$. The rows of $W_c$ sum to zero, and so do those of $M$. A matrix
 # whose rows are all equal is orthogonal to one whose rows sum to zero:
-# $\langle \mathbf{1}\bar w^\top, A\rangle = \bar w \cdot A^\top \mathbf{1} = 0$, and likewise
+# $\langle \mathbf{1}\bar w^\top, W_c\rangle = \bar w \cdot W_c^\top \mathbf{1} = 0$, and likewise
 # $\langle \mathbf{1}\bar w^\top, M\rangle = 0$. Three consequences:
 #
 # 1. $\lVert \mathbf{1}\bar w^\top\rVert_F = \sqrt K\, \lVert\bar w\rVert$, which is
 #    $\mathrm{NC0}/\sqrt K = r\, \lVert W\rVert_F$;
-# 2. by Pythagoras, $\lVert A\rVert_F^2 = (1 - r^2)\, \lVert W\rVert_F^2$;
-# 3. by Cauchy and Schwarz, $|\langle W, M\rangle| = |\langle A, M\rangle| \le \lVert A\rVert_F
+# 2. by Pythagoras, $\lVert W_c\rVert_F^2 = (1 - r^2)\, \lVert W\rVert_F^2$;
+# 3. by Cauchy and Schwarz, $|\langle W, M\rangle| = |\langle W_c, M\rangle| \le \lVert W_c\rVert_F
 #    \lVert M\rVert_F$.
 #
 # Divide the third by $\lVert W\rVert_F \lVert M\rVert_F$: $|c| \le \sqrt{1 - r^2}$, with equality
-# where $A$ is a multiple of $M$. Put $c = 1 - \mathrm{NC3}^2/2$ for the second form. ∎
+# where $W_c$ is a multiple of $M$. Put $c = 1 - \mathrm{NC3}^2/2$ for the second form. ∎
 #
 # So NC3 → 0 alone forces $\mathrm{NC0}/\lVert W\rVert_F$ → 0. NC2 is not needed, nor are classes of
 # equal size. Read backwards, {eq}`bound` is a diagnosis: NC0 and $\lVert W\rVert_F$ give the least
@@ -690,8 +692,8 @@ plt.show()
 # The toy with the shifted weight makes the same predictions as the collapsed one, and yet NC3 objects.
 # So part of NC3 is no property of the classifier as a function. How large is that part?
 #
-# Softmax ignores what all scores have in common, so $W$ and $W + \mathbf{1} u^\top$ are one
-# classifier, for any vector $u$. Physics calls such a freedom of description a *gauge*. Split $W$
+# Softmax ignores what all scores have in common, so $W$ and $W + \mathbf{1} a^\top$ are one
+# classifier, for any vector $a$. Physics calls such a freedom of description a *gauge*. Split $W$
 # into the part that no prediction depends on and the rest, whose rows are centred over the classes:
 #
 # $$ W = W_g + W_c, \qquad W_g = \tfrac1K \mathbf{1}\mathbf{1}^\top W, \qquad
@@ -699,7 +701,7 @@ plt.show()
 #
 # The share of the gauge is the $r$ of {eq}`share`: $\lVert W_g\rVert_F = \mathrm{NC0}/\sqrt K$, so
 # $\lVert W_g\rVert_F / \lVert W\rVert_F = r$. The paper centres the class means, but not $W$. Do to
-# $W$ what is done to $M$: **centred NC3**, NC2W and NC2M are those of $W_c$. No choice of $u$ changes
+# $W$ what is done to $M$: **centred NC3**, NC2W and NC2M are those of $W_c$. No choice of $a$ changes
 # them. `nc_metrics` calls them `nc3_centred`, `nc2w_centred` and `nc2m_centred`, and $r$ the
 # `gauge_share`.
 #
@@ -776,40 +778,40 @@ plt.show()
 # ## The paper's own proof
 #
 # The paper goes another way, through NC2W. Here it is with its factors written out. NC2 says that
-# $M M^\top / \lVert M M^\top\rVert_F \to S$. Divide by the traces, $\lVert M\rVert_F^2 / \lVert M
-# M^\top\rVert_F \to \operatorname{Tr} S = \sqrt{K-1}$:
+# $M M^\top / \lVert M M^\top\rVert_F \to M^*$. Divide by the traces, $\lVert M\rVert_F^2 / \lVert M
+# M^\top\rVert_F \to \operatorname{Tr} M^* = \sqrt{K-1}$:
 #
-# $$ \frac{M M^\top}{\lVert M\rVert_F^2} \to \frac{S}{\sqrt{K-1}} = S^2. $$ (square)
+# $$ \frac{M M^\top}{\lVert M\rVert_F^2} \to \frac{M^*}{\sqrt{K-1}} = (M^*)^2. $$ (square)
 #
 # By NC3 the difference of $W/\lVert W\rVert_F$ and $M/\lVert M\rVert_F$ tends to zero, so $W
-# W^\top / \lVert W\rVert_F^2$ has the same limit. As $S\mathbf{1} = 0$,
+# W^\top / \lVert W\rVert_F^2$ has the same limit. As $M^*\mathbf{1} = 0$,
 #
 # $$ \frac{\mathrm{NC0}^2}{\lVert W\rVert_F^2} = \frac{\mathbf{1}^\top W W^\top \mathbf{1}}{\lVert
-# W\rVert_F^2} \to \frac{\mathbf{1}^\top S\, \mathbf{1}}{\sqrt{K-1}} = 0. $$ (route)
+# W\rVert_F^2} \to \frac{\mathbf{1}^\top M^* \mathbf{1}}{\sqrt{K-1}} = 0. $$ (route)
 #
 # The printed proof has two slips. It takes $(M^*)^2$ for $M^*$, which is right for two classes
-# only; in general $S^2 = S/\sqrt{K-1}$. This does no harm, for the factor multiplies a zero. (Nor
+# only; in general $(M^*)^2 = M^*/\sqrt{K-1}$. This does no harm, for the factor multiplies a zero. (Nor
 # does the norm of $M^\top M$ that is printed where that of $M$ belongs.)
 
 # %%
 squares = {}
 for classes in (2, 3, 10):
-    S = metrics.simplex_etf(classes)
-    ratio = (S @ S)[0, 0] / S[0, 0]  # equation (square)
+    etf = metrics.simplex_etf(classes)
+    ratio = (etf @ etf)[0, 0] / etf[0, 0]  # equation (square)
     root = math.sqrt(classes - 1)
-    row = {"S² / S": ratio.item(), "1 / √(K − 1)": 1 / root}
+    row = {"M*² / M*": ratio.item(), "1 / √(K − 1)": 1 / root}
     squares[classes] = row
 show(pd.DataFrame(squares).T, "{:.4f}", corner="K")
 
 # %% [markdown]
 # And it ends with NC0 → 0, where the argument gives $\mathrm{NC0}/\lVert W\rVert_F$ → 0. This
 # matters where weights grow without bound, as they may without weight decay. Take $W = t M + \sqrt
-# t\, \mathbf{1} u^\top$: as $t$ grows NC3 goes to zero, and NC0 diverges.
+# t\, \mathbf{1} a^\top$: as $t$ grows NC3 goes to zero, and NC0 diverges.
 
 # %%
 rows = {}
 for t in (1, 100, 10_000, 1_000_000):
-    toy = make_toy(TRIANGLE, t * TRIANGLE + math.sqrt(t) * u)
+    toy = make_toy(TRIANGLE, t * TRIANGLE + math.sqrt(t) * a)
     ratio = nc0(toy) / toy.W.norm().item()
     rows[f"{t:,}"] = [nc0(toy), ratio, nc3(toy)]
 table = pd.DataFrame(rows, index=["NC0", "NC0 / ‖W‖", "NC3"]).T
@@ -846,7 +848,7 @@ at_end = pd.DataFrame(AT_END, OPTIMIZERS)
 change = pd.DataFrame(CHANGE, OPTIMIZERS)
 
 # %% [markdown]
-# **The largest value possible.** NC3 is at most 2 {eq}`nc3`. For NC2, $\langle M M^\top, S\rangle =
+# **The largest value possible.** NC3 is at most 2 {eq}`nc3`. For NC2, $\langle M M^\top, M^*\rangle =
 # \operatorname{Tr}(M M^\top)/\sqrt{K-1} \ge \lVert M M^\top\rVert_F / \sqrt{K-1}$, so
 #
 # $$ \mathrm{NC2} \le \sqrt{2 - \frac{2}{\sqrt{K-1}}}, $$ (ceiling)

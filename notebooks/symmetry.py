@@ -36,6 +36,8 @@
 # - what AdamW, Lion {cite}`chen2023` and MARS {cite}`yuan2024` do instead, and that for NC0 the optimizer
 #   of the *last layer alone* decides;
 # - how much of "AdamW does not collapse" is this direction, and how much is not.
+#
+# {doc}`background` has each optimizer's update, {doc}`../book/notation` all symbols.
 
 # %%
 import sys
@@ -98,13 +100,13 @@ figure
 #
 # NC3 asks whether $W$ points where the centred class means $M$ point: $\text{NC3}^2 = 2 - 2\cos(W, M)$.
 # The columns of $M$ sum to zero over the classes, so $M$ has no gauge part, and whatever $W$ has
-# turns the angle towards 90°: it makes it wider, as long as it is an acute one. With $W_c = W - \tfrac1K\mathbf 1\mathbf 1^\top W$ and the gauge share $g$,
+# turns the angle towards 90°: it makes it wider, as long as it is an acute one. With $W_c = W - \tfrac1K\mathbf 1\mathbf 1^\top W$ and the gauge share $r$,
 #
 # $$ \text{NC3}^2 \;=\; \underbrace{\text{NC3}(W_c)^2}_{\text{seen by predictions}} \;+\;
-# \underbrace{2\big(1 - \sqrt{1-g^2}\big)\cos(W_c, M)}_{\text{seen by nobody}} . $$ (nc3-split)
+# \underbrace{2\big(1 - \sqrt{1-r^2}\big)\cos(W_c, M)}_{\text{seen by nobody}} . $$ (nc3-split)
 #
 # *Proof.* $\langle W, M\rangle = \langle W_c, M\rangle$, as the rest of $W$ is orthogonal to $M$, and
-# $\lVert W_c\rVert^2 = (1-g^2)\lVert W\rVert^2$. So $\cos(W, M) = \sqrt{1-g^2}\,\cos(W_c, M)$; put that
+# $\lVert W_c\rVert^2 = (1-r^2)\lVert W\rVert^2$. So $\cos(W, M) = \sqrt{1-r^2}\,\cos(W_c, M)$; put that
 # into $\text{NC3}^2 = 2 - 2\cos(W, M)$. ∎
 #
 # `theory.symmetry.gauge_part` is the last term. A check: features and weights that have collapsed,

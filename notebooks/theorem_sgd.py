@@ -997,16 +997,16 @@ figures.show_if_any(followed.query(ONE + " and seed == 0"), "", draw_courses)
 # $\pm2^{-24}$ of the power of two below $|w|$. As a share of $w$, spread evenly over the logarithm,
 # the root mean square is
 #
-# $$ \sigma = \frac{2^{-24}}{\sqrt3}\sqrt{\frac{\ln 2}{3/2}} \approx 2.3\cdot10^{-8}. $$ (sgd-sigma)
+# $$ \delta = \frac{2^{-24}}{\sqrt3}\sqrt{\frac{\ln 2}{3/2}} \approx 2.3\cdot10^{-8}. $$ (sgd-sigma)
 #
 # The $K$ errors in a column add up with random signs. Over all columns the row sum is kicked by
-# $\bigl(\sum_{kj}\sigma^2w_{kj}^2\bigr)^{1/2} = \sigma\lVert W\rVert_F$ at each step. From then on
+# $\bigl(\sum_{kj}\delta^2w_{kj}^2\bigr)^{1/2} = \delta\lVert W\rVert_F$ at each step. From then on
 # the kick decays by the law. With independent kicks, after $T$ steps,
 #
-# $$ \text{floor}^2 = \sigma^2\lVert W\rVert_F^2\sum_{s\le T}\rho(T, s)^2, $$ (sgd-floor)
+# $$ \text{floor}^2 = \delta^2\lVert W\rVert_F^2\sum_{s\le T}\rho(T, s)^2, $$ (sgd-floor)
 #
 # with $\rho(T,s)$ the law from step $s$ on. For constant $\eta$ and many small steps this is
-# $\sigma\lVert W\rVert_F/\sqrt r$, with $r$ the rate {eq}`sgd-rate`. Decoupled decay stores $W$
+# $\delta\lVert W\rVert_F/\sqrt r$, with $r$ the rate {eq}`sgd-rate`. Decoupled decay stores $W$
 # twice a step. `theory.rounding_floor` does the sum. It is an estimate, since it leaves out
 # rounding in gradients and momentum and takes $\lVert W\rVert_F$ as constant
 # (`test_rounding_floor_is_what_single_precision_leaves`, `…_is_the_sum_over_kicks`).
@@ -1297,7 +1297,7 @@ def tell_long(rows):
         f"SGD meets the estimate. SGDW with strong decay ends far above it, in our run as in "
         f"the paper's. A likely reason: late in that run W hardly moves, so that the product "
         f"(1 − ηλ)W is rounded the same way at each step. Kicks that are all equal add up to "
-        f"as much as σ√2‖W‖/(ηλ) = {coherent:.1e}, and {still['nc0']:.1e} lies between the two "
+        f"as much as δ√2‖W‖/(ηλ) = {coherent:.1e}, and {still['nc0']:.1e} lies between the two "
         f"estimates. (A bare float32 layer does the same when its gradients carry little "
         f"noise: `test_decoupled_decay_leaves_more_than_the_floor_where_the_weight_is_still`.) "
         f"What remains is SGD in Table 1, {rest['NC0'] / rest['nc0']:.0f} times ours. Whether "

@@ -362,12 +362,12 @@ figures.shown(table.rename_axis("sign of ∇"))
 # cross-entropy *in the box*. For AdamW, Xie and Li {cite}`xie2024` prove the like: where it
 # converges, it ends at a stationary point of the loss under $\|W\|_\infty \le 1/\lambda$.
 #
-# **The corner $W^\circ$ is the only minimum of the loss in the box.** The loss $L$ is convex in
+# **The corner $W^\circ$ is the only minimum of the loss in the box.** The loss $\mathcal L$ is convex in
 # $W$. At $W^\circ$, by {eq}`signgd-g`, no entry of ∇ is zero, and each entry of $W^\circ$ stands at
 # the end of the box that $-\nabla$ points to. So for any other $W \in B$
 #
 # $$
-# L(W) - L(W^\circ) \ge \langle \nabla L(W^\circ), W - W^\circ\rangle
+# \mathcal L(W) - \mathcal L(W^\circ) \ge \langle \nabla\mathcal L(W^\circ), W - W^\circ\rangle
 # = \sum_{ij} |\nabla_{ij}|\,|W_{ij} - W^\circ_{ij}| > 0 .
 # $$ (signgd-corner)
 
@@ -388,27 +388,27 @@ for W in rng.uniform(-1 / wd, 1 / wd, (200, K, K)):
     assert loss(W) - loss(corner) >= first_order > 0
 
 # %% [markdown]
-# **Frank–Wolfe comes near it.** The Hessian of $L$ is at most $1/(2K(K-1))$ (a softmax has at most
+# **Frank–Wolfe comes near it.** The Hessian of $\mathcal L$ is at most $1/(2K(K-1))$ (a softmax has at most
 # 1/2, the mean over samples gives 1/K, and $M^*$ has norm $1/\sqrt{K-1}$). Taylor's theorem along
-# {eq}`signgd-frank-wolfe`, and $\langle\nabla, V - W\rangle \le L(W^\circ) - L(W)$, give for the
-# excess loss $h = L(W) - L(W^\circ)$
+# {eq}`signgd-frank-wolfe`, and $\langle\nabla, V - W\rangle \le \mathcal L(W^\circ) - \mathcal L(W)$,
+# give for the excess loss $\Delta = \mathcal L(W) - \mathcal L(W^\circ)$
 #
 # $$
-# h_{t+1} \le (1 - \gamma)\,h_t + \frac{\gamma^2}{4K(K-1)}\,\|V - W\|_F^2 .
+# \Delta_{t+1} \le (1 - \gamma)\,\Delta_t + \frac{\gamma^2}{4K(K-1)}\,\|V - W\|_F^2 .
 # $$ (signgd-excess)
 #
 # Two points of the box are at most $2K/\lambda$ apart. So in the long run
 #
 # $$
-# \limsup_{t\to\infty} h_t \le \frac{\gamma}{4K(K-1)}\Big(\frac{2K}{\lambda}\Big)^2
+# \limsup_{t\to\infty} \Delta_t \le \frac{\gamma}{4K(K-1)}\Big(\frac{2K}{\lambda}\Big)^2
 # = \frac{K}{K-1}\,\frac{\eta}{\lambda} .
 # $$ (signgd-excess-limit)
 #
-# Make η small and $h$ becomes so small
+# Make η small and $\Delta$ becomes so small
 # that $W$ is near the only minimum, where all signs are those of $J - 2I$. From there on
 # $W - W^\circ$ shrinks by exactly $1 - \eta\lambda$ a step. That proves the limit for every start
 # in the box if η is small enough; starts outside shrink towards the box. How small is enough, the
-# proof says badly: the signs settle only once $h$ is as tiny as the gradient at $W^\circ$. So we
+# proof says badly: the signs settle only once $\Delta$ is as tiny as the gradient at $W^\circ$. So we
 # check, first {eq}`signgd-excess` step by step, then the limit.
 
 # %%
@@ -1027,14 +1027,14 @@ figures.show_if_any(
 #
 # $$
 # \Pi_t = \prod_{s < t} (1 - \eta_s\lambda), \qquad
-# G_t = \frac{1 - \Pi_t}{\lambda} \quad\Big(G_t = \sum_{s < t} \eta_s \text{ if } \lambda = 0\Big) .
+# \Gamma_t = \frac{1 - \Pi_t}{\lambda} \quad\Big(\Gamma_t = \sum_{s < t} \eta_s \text{ if } \lambda = 0\Big) .
 # $$ (signgd-reach)
 #
-# $G$ grows by $G \leftarrow (1 - \eta\lambda)\,G + \eta$. It says how far from the start weights
+# $\Gamma$ grows by $\Gamma \leftarrow (1 - \eta\lambda)\,\Gamma + \eta$. It says how far from the start weights
 # *can* have come; at last it reaches 1/λ. For a last layer of width $p$, as long as no ηλ passes 1,
 #
 # $$
-# \mathrm{NC0}_t \;\le\; \Pi_t\,\mathrm{NC0}_0 + \sqrt p\,(K-2)\,G_t .
+# \mathrm{NC0}_t \;\le\; \Pi_t\,\mathrm{NC0}_0 + \sqrt p\,(K-2)\,\Gamma_t .
 # $$ (signgd-ceiling)
 #
 # The theorem is this ceiling: at $p = K$ and $t \to \infty$ it reads
@@ -1113,13 +1113,13 @@ say(f"At the end NC0 is at {nc0[-1] / ceiling[-1]:.0%} of the ceiling.")
 #
 # The book's sweeps have trained both optimizers over their whole grids, on the `digits` images, for
 # 200 epochs with a learning rate that falls twice by ten. No run there was made for this test.
-# Where do they stand against the theorem? For each run we work out Π and $G$ of
+# Where do they stand against the theorem? For each run we work out Π and $\Gamma$ of
 # {eq}`signgd-reach` from its schedule.
 
 
 # %%
 def reach(run):
-    """Π and G at the end of a stored run, and its steps: (signgd-reach)."""
+    """Π and Γ at the end of a stored run, and its steps: (signgd-reach)."""
     full, wd = len(digits.train_y), run.weight_decay
     size = full if pd.isna(run.train_size) else int(run.train_size)
     epochs = int(run.epochs)
@@ -1127,7 +1127,7 @@ def reach(run):
     steps = np.repeat(factors, -(-size // int(run.batch_size))) * run.lr
     kept = np.prod(1 - steps * wd)
     grown = (1 - kept) / wd if wd else steps.sum()
-    return {"kept": kept, "G": grown, "steps": len(steps)}
+    return {"kept": kept, "Γ": grown, "steps": len(steps)}
 
 
 # %%
@@ -1137,12 +1137,12 @@ LINES = six_grids.line("adamw", "signumw")
 runs = swept[swept["optimizer"].isin(["adamw", "signumw"])]
 runs = runs[runs["status"] == "ok"]
 reached = [reach(run) for run in runs.itertuples()]
-columns = ["kept", "G", "steps"]
+columns = ["kept", "Γ", "steps"]
 runs = runs.join(pd.DataFrame(reached, runs.index, columns, dtype=float))
 # NC0 = √(Kα) of Theorem 3.3, at p = K
-runs["theorem"] = np.sqrt(K) * (K - 2) * runs["G"]
+runs["theorem"] = np.sqrt(K) * (K - 2) * runs["Γ"]
 # (signgd-ceiling), less the start's share
-runs["ceiling"] = np.sqrt(p) * (K - 2) * runs["G"]
+runs["ceiling"] = np.sqrt(p) * (K - 2) * runs["Γ"]
 
 
 # %%
@@ -1152,7 +1152,7 @@ def tell_ceiling(runs):
         largest_adam_step(r.momentum, int(r.steps)).max()
         for r in runs.itertuples()
     ]
-    adam_ceiling = np.sqrt(p) * K * np.array(worst_step) * runs["G"]
+    adam_ceiling = np.sqrt(p) * K * np.array(worst_step) * runs["Γ"]
     sign = runs["optimizer"] == "signumw"
     proven = runs["ceiling"].where(sign, adam_ceiling)
     assert (runs["nc0"] <= runs["kept"] * runs["nc0_init"] + proven).all()
@@ -1174,25 +1174,25 @@ def draw_runs(axis, rows, column):
         axis.plot(own[column] * side, own["nc0"], **look, label=label)
 
 
-def draw_lines(axis, x, G):
+def draw_lines(axis, x, Γ):
     for width, ls, label in ((K, "-", "Theorem 3.3"), (p, "--", "ceiling")):
-        line = np.sqrt(width) * (K - 2) * G
+        line = np.sqrt(width) * (K - 2) * Γ
         axis.plot(x, line, ls, color="0.35", lw=1, label=label)
 
 
 # %% tags=["hide-input"]
 def draw_both(runs):
-    """NC0 against λ, and against G."""
+    """NC0 against λ, and against Γ."""
     axes = figures.small_panels(2, 4.4)
     draw_runs(axes[0], runs[runs["weight_decay"] > 0], "weight_decay")
-    draw_runs(axes[1], runs, "G")
+    draw_runs(axes[1], runs, "Γ")
     x = np.geomspace(2e-4, 20, 50)
     draw_lines(axes[0], x, 1 / x)
-    x = np.geomspace(runs["G"].min() / 1.3, runs["G"].max() * 1.3, 50)
+    x = np.geomspace(runs["Γ"].min() / 1.3, runs["Γ"].max() * 1.3, 50)
     draw_lines(axes[1], x, x)
     axes[0].set_xlabel("weight decay $\\lambda$")
-    axes[1].set_xlabel("reach $G$ (in units of weight)")
-    for axis, by in zip(axes, ("1/λ", "G"), strict=True):
+    axes[1].set_xlabel(r"reach $\Gamma$ (in units of weight)")
+    for axis, by in zip(axes, ("1/λ", "Γ"), strict=True):
         axis.set(xscale="log", yscale="log", ylim=(1, 3e5))
         axis.set(ylabel="NC0 at the end", title=f"Lines with {by} (n = {{:,}})")
     decayed = (runs["weight_decay"] > 0).sum()
@@ -1205,18 +1205,18 @@ figures.show_if_any(runs, "", draw_both)
 
 # %% [markdown]
 # NC0 of every run, one mark a run; SignumW is set a little to the right. The full line is
-# $\sqrt K\,(K-2)$ times 1/λ (first) or times $G$ (second), the dashed one $\sqrt p\,(K-2)$ times the
-# same. Against λ runs without decay have no place; against $G$ they are there. The table has the
+# $\sqrt K\,(K-2)$ times 1/λ (first) or times $\Gamma$ (second), the dashed one $\sqrt p\,(K-2)$ times the
+# same. Against λ runs without decay have no place; against $\Gamma$ they are there. The table has the
 # least and the largest ratio over the runs of each row.
 
 # %% tags=["hide-input"]
 wd, of_limit = runs["weight_decay"], np.sqrt(K) * (K - 2) / runs["weight_decay"]
 ratios = pd.DataFrame(
     {
-        "λG": wd * runs["G"],
+        "λΓ": wd * runs["Γ"],
         "NC0 · λ / √K(K−2)": runs["nc0"] / of_limit,
-        "NC0 / √K(K−2)G": runs["nc0"] / runs["theorem"],
-        "NC0 / √p(K−2)G": runs["nc0"] / runs["ceiling"],
+        "NC0 / √K(K−2)Γ": runs["nc0"] / runs["theorem"],
+        "NC0 / √p(K−2)Γ": runs["nc0"] / runs["ceiling"],
     }
 )
 
@@ -1252,9 +1252,9 @@ def tell_weak_sign(runs):
     """SignumW where decay is weak."""
     return (
         f"**SignumW, λ ≤ 0.05: far below 1/λ, for want of time.** {runs['steps'].max():,.0f} steps "
-        f"with falling η let G grow to {runs['G'].max():.2g} at most, so λG is "
-        f"{span('signumw', 'λG', weak)}. Against 1/λ these runs are at "
-        f"{span('signumw', to_limit, weak)} of the theorem's value. Against G they are at "
+        f"with falling η let Γ grow to {runs['Γ'].max():.2g} at most, so λΓ is "
+        f"{span('signumw', 'λΓ', weak)}. Against 1/λ these runs are at "
+        f"{span('signumw', to_limit, weak)} of the theorem's value. Against Γ they are at "
         f"{span('signumw', to_theorem, weak)}, much like those with strong decay."
     )
 
@@ -1263,7 +1263,7 @@ def tell_weak_sign(runs):
 def tell_strong(_):
     """Both where decay is strong."""
     return (
-        "**Strong decay, λ ≥ 5: there was time enough.** λG is near 1. SignumW is at "
+        "**Strong decay, λ ≥ 5: there was time enough.** λΓ is near 1. SignumW is at "
         f"{span('signumw', to_theorem, strong)} times the theorem's value and AdamW at "
         f"{span('adamw', to_theorem, strong)} times. Both may pass it, since p = {p} is more than "
         f"K = {K}; of the ceiling they have {span('signumw', to_ceiling, strong)} and "
@@ -1279,7 +1279,7 @@ def tell_weak_adam(runs):
     return (
         f"**AdamW, λ ≤ 0.05: far below both.** NC0 ends between {flat.min():.2g} and "
         f"{flat.max():.2g} whatever λ is, at {span('adamw', to_theorem, weak)} of the theorem's "
-        "value with G. Time alone does not explain it. Adam's step is a sign only for steady "
+        "value with Γ. Time alone does not explain it. Adam's step is a sign only for steady "
         "gradients; where they change sign, or shrink as the loss does, it is much smaller. That "
         "is a likely reason; we have not separated it from others."
     )

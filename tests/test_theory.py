@@ -274,7 +274,7 @@ def test_rounding_floor_is_what_single_precision_leaves(momentum, share):
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
 def test_decoupled_decay_leaves_more_than_the_floor_where_the_weight_is_still(momentum):
     """With little noise W is rounded alike at each step: kicks of decoupled decay add up, to at
-    most σ√2 / ηλ at the last learning rate. Coupled decay is part of the small step: spared."""
+    most δ√2 / ηλ at the last learning rate. Coupled decay is part of the small step: spared."""
     settings = ROUNDED | {"momentum": momentum}
     coupled, decoupled = (
         float32_row_sum(momentum, share, noise=1e-3)

@@ -26,7 +26,7 @@ from ncbook.figures.style import ACCURACIES, MAIN, METRICS, MIXED, colour_of, la
 
 X_LABELS = {
     "weight_decay": "weight decay $\\lambda$",
-    "coupled_share": "coupled share $s$ of the weight decay",
+    "coupled_share": "coupled share $\\theta$ of the weight decay",
     "coupled_decay": "coupled decay $\\lambda_c$",
     "effective_decay": "effective decay $\\lambda_{\\mathrm{eff}}$",
 }

@@ -178,7 +178,7 @@ def muon_leak(
 ) -> tuple[float | np.ndarray, float | np.ndarray]:
     """(spread, memory) of Muon's leak from the unit roundoff alone, for a float32 momentum m.
 
-    1ᵀm is never zero: rounding m ← βm + (1 − β)G leaves ‖1ᵀm‖/‖m‖_F = σ√(3/(1 − β²) + 2), which
+    1ᵀm is never zero: rounding m ← βm + (1 − β)G leaves ‖1ᵀm‖/‖m‖_F = δ√(3/(1 − β²) + 2), which
     persists for (1 + β)/(1 − β) steps. Five Newton–Schulz steps multiply it by 485 and add
     independent roundings of their own, `newton_schulz_noise`; the sum saturates as a singular
     value does, ‖ξ‖ = √K φ(·/(485 √K)).

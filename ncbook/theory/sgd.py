@@ -168,9 +168,9 @@ def rounding_floor(
 ) -> float | np.ndarray:
     """An estimate of NC0/‖W‖_F that float32 rounding leaves where the law predicts zero.
 
-    Storing W rounds each entry, which kicks the row sum by σ‖W‖_F, σ = `FLOAT32_ROUNDING`, in a
+    Storing W rounds each entry, which kicks the row sum by δ‖W‖_F, δ = `FLOAT32_ROUNDING`, in a
     random direction; then the kick decays by the law. Over T steps the floor squared is
-    σ² ∑ₛ ρ(T, s)², with ρ(T, s) the law from step s to step T. Decoupled decay stores W twice.
+    δ² ∑ₛ ρ(T, s)², with ρ(T, s) the law from step s to step T. Decoupled decay stores W twice.
     Rounding in the gradient and in the momentum is left out, and ‖W‖_F taken as constant.
 
     Arguments and errors as in :func:`row_sum_ratio`.

@@ -1,0 +1,85 @@
+"""What the first page claims, held to the published runs; and that it leads to every page."""
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from ncbook import figures, store
+from ncbook.metrics import rule
+from ncbook.pages import six_grids
+
+ROOT = Path(__file__).parents[1]
+PAGE = re.sub(r"\s+", " ", (ROOT / "book" / "intro.md").read_text(encoding="utf-8"))
+MNIST = dict(dataset="mnist", model="mlp", epochs=50, train_size=6000)
+
+
+@pytest.fixture(scope="module")
+def stored():
+    return store.load_runs(ROOT / "book" / "results")
+
+
+@pytest.fixture(scope="module")
+def good(stored):
+    return figures.converged(figures.uniform(stored))
+
+
+def with_collapse(runs):
+    return set(runs.loc[rule.collapsed(runs), "optimizer"])
+
+
+def test_on_two_small_networks_the_optimizers_differ_as_it_says(stored, good):
+    digits = six_grids.complete(figures.of_setting(stored, **six_grids.SETTING))
+    assert (digits.groupby("optimizer").size() == 5 * 108).all()
+    assert with_collapse(figures.converged(digits)) == {"sgd", "sgdw", "adam", "signum"}
+    for network in (six_grids.SETTING, MNIST):
+        found = with_collapse(figures.of_setting(good, **network))
+        assert {"adam", "signum", "sgdw", "muonw"} <= found
+        assert not found & {"adamw", "signumw", "lion"}
+
+
+def test_on_convolutional_networks_nothing_adaptive_collapsed(good):
+    runs = good[good["model"].isin(["resnet9", "vgg9"])]
+    assert set(runs["epochs"]) == {50, 100}
+    assert not with_collapse(runs) & {"adam", "adamw", "signum", "signumw"}
+    cifar = runs[runs["dataset"] == "folder:cifar10-jpeg"]
+    assert len(cifar) > 50
+    assert with_collapse(cifar) == set()
+
+
+def test_only_these_two_networks_were_trained_with_muon(stored):
+    runs = stored[stored["optimizer"].eq("muonw") | stored["head_optimizer"].eq("muonw")]
+    assert set(zip(runs["model"], runs["dataset"], strict=True)) == {
+        ("mlp", "digits"),
+        ("mlp", "mnist"),
+    }
+
+
+@pytest.mark.parametrize("network", [six_grids.SETTING, MNIST], ids=["digits", "mnist"])
+def test_gauge_makes_nine_tenths_of_adamws_nc3(good, network):
+    runs = figures.of_setting(good, **network)
+    runs = runs[
+        (runs["optimizer"] == "adamw") & (runs["weight_decay"] == 5) & (runs["lr"] == 0.005)
+    ]
+    runs = runs[(runs["momentum"] == 0.9) & runs["nc3_centred"].notna()]
+    assert len(runs) >= 3
+    assert (1 - runs["nc3_centred"] ** 2 / runs["nc3"] ** 2).median() > 0.9
+    assert "more than nine tenths of AdamW's NC3²" in PAGE
+
+
+@pytest.mark.parametrize("dataset", ["digits", "mnist"])
+def test_the_last_layers_optimizer_decides_nc0(stored, dataset):
+    runs = stored[stored["head_optimizer"].notna() & (stored["dataset"] == dataset)]
+    left = (runs["nc0"] / runs["nc0_init"]).groupby(runs["head_optimizer"])
+    most, least = left.max(), left.min()
+    assert most["sgd"] < 1e-3 < 1 < least["adamw"]
+
+
+def test_every_page_is_linked():
+    toc = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
+    parts = toc["parts"]
+    pages = {page["file"].split("/")[1] for part in parts for page in part["chapters"]}
+    assert pages <= {link.split("/")[-1] for link in re.findall(r"\{doc\}`(.+?)`", PAGE)}
+    captions = [part["caption"] for part in parts]
+    assert re.findall(r"- \*\*(\w+ [\w ]+)\*\*", PAGE) == captions
