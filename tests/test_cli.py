@@ -28,7 +28,8 @@ from typer.testing import CliRunner
 from ncbook import __version__, store, sweep
 from ncbook.cli import app, blocks, notebook, show, sweeping
 from ncbook.cli.notebook import Failure
-from ncbook.sweep import cluster, leases
+from ncbook.store import leases
+from ncbook.sweep import cluster
 
 WIDTH = 80
 COMMANDS = ("sweep", "plan", "status", "export")

@@ -19,7 +19,8 @@ from tqdm import tqdm
 from tqdm.std import TqdmDefaultWriteLock
 
 from ncbook import store, sweep
-from ncbook.sweep import cluster, engine, leases, tasks
+from ncbook.store import leases
+from ncbook.sweep import cluster, engine, tasks
 from ncbook.sweep.tasks import Outcome
 from ncbook.train import RunConfig
 

@@ -12,7 +12,7 @@ from ncbook.cli import blocks, show
 from ncbook.cli.options import NAMED, OF_RUNS, Options, listed
 from ncbook.parameters import BY_NAME, NAME, Row, items
 from ncbook.paths import expanded
-from ncbook.sweep import leases
+from ncbook.store import leases
 
 STATES = {"ok": "done", "diverged": "diverged", store.FAILED: "failed"}
 RUNNING, LEFT = "running", "left"

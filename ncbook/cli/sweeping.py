@@ -18,7 +18,8 @@ from ncbook.cli import blocks, notebook, show
 from ncbook.cli.blocks import Asked, Block
 from ncbook.cli.options import Options
 from ncbook.paths import expanded
-from ncbook.sweep import cluster, leases
+from ncbook.store import leases
+from ncbook.sweep import cluster
 from ncbook.sweep.engine import START_SECONDS
 from ncbook.train import RunConfig, check_listing
 

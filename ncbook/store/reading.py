@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from ncbook import text
 from ncbook.files import appear, flush, staged
 from ncbook.parameters import plain
-from ncbook.paths import expanded
+from ncbook.paths import expanded, results_dir
 from ncbook.store import tables
 from ncbook.store.tables import DONE, FILE, RUN_COLUMNS, SETTINGS, TEXT, WHOLE, consistently
 
@@ -110,7 +110,7 @@ def export(
             if not len(table):
                 asked = ", ".join(f"{name}={value!r}" for name, value in filters.items())
                 has = f" has {asked}" if asked else ""
-                raise ValueError(f"no {what} in {tables.results_dir(results)}{has}")
+                raise ValueError(f"no {what} in {results_dir(results)}{has}")
             WRITERS[path.suffix.lower()](table, file)
             flush(file)
             appear(file, path)

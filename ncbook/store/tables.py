@@ -16,10 +16,9 @@ import pyarrow.parquet as pq
 
 from ncbook import text
 from ncbook.parameters import FIELDS, NEVER, plain
-from ncbook.paths import expanded
+from ncbook.paths import results_dir
 
 LOG = logging.getLogger(__name__)
-RESULTS_VARIABLE = "NCBOOK_RESULTS"
 DONE = ("ok", "diverged")  # the statuses of a run that need not be trained again
 FAILED = "failed"  # the status of a run that was given up; its column ``reason`` says why
 
@@ -82,12 +81,6 @@ def _canonical(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_canonical(item) for item in value]
     return int(value) if isinstance(value, float) and value.is_integer() else value
-
-
-def results_dir(results: str | Path | None = None) -> Path:
-    """The results folder: the argument, else ``NCBOOK_RESULTS``, else ``./results``."""
-    name = "results" if results else RESULTS_VARIABLE
-    return expanded(results or os.environ.get(RESULTS_VARIABLE) or "results", name)
 
 
 # ------------------------------------------------------------ files

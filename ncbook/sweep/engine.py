@@ -15,7 +15,8 @@ import torch
 from dask.system import cpu_count
 
 from ncbook import data, models, own, store, train
-from ncbook.sweep import cluster, leases, tasks
+from ncbook.store import leases
+from ncbook.sweep import cluster, tasks
 from ncbook.sweep.cluster import SweepError
 from ncbook.sweep.machine import check_memory, gpu_count, provenance
 from ncbook.sweep.tasks import Advance, Outcome
