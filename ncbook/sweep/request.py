@@ -92,7 +92,6 @@ def read(namespace: Mapping[str, Any]) -> Request:
 def _place(device: str | None, workers: int | None, scheduler: str | None) -> tuple[str, int]:
     """Device (``cpu``, ``cuda`` or ``cuda:N``; a GPU if none is asked for and there is one) and
     number of workers, here or of a scheduler."""
-    BY_NAME["workers"].check(workers)
     if scheduler is None:
         device = device_named(device, torch.cuda.device_count())
         return device, workers or default_workers(device)
