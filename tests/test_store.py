@@ -1079,13 +1079,11 @@ def test_a_compaction_that_the_disk_refuses(small_files, monkeypatch, calls_that
 
 
 @pytest.mark.parametrize("suffix", [".parquet", ".csv", ".CSV"])
-@pytest.mark.parametrize("history", [False, True])
-def test_export_writes_what_is_read(grid, tmp_path, suffix, history):
-    load = store.load_history if history else store.load_runs
-    path = store.export(tmp_path / f"out{suffix}", grid, history=history, optimizer="adam")
+def test_export_writes_what_is_read(grid, tmp_path, suffix):
+    path = store.export(tmp_path / f"out{suffix}", grid, optimizer="adam")
     read = pd.read_parquet(path) if suffix == ".parquet" else pd.read_csv(path)
-    assert len(read) == (18 if history else 6)
-    expected = load(grid, optimizer="adam")
+    assert len(read) == 6
+    expected = store.load_runs(grid, optimizer="adam")
     assert set(read.columns) == set(expected.columns)
     assert_same([read.dropna(axis=1)], [expected.dropna(axis=1)])
     assert not [p for p in tmp_path.iterdir() if p.suffix == ".tmp"]
