@@ -264,6 +264,11 @@ ALL = "all samples"
 SHARES = "0, 0.1, ..., 1"
 MOMENTA = "0, 0.5, 0.7, 0.9, 0.95, 0.98"
 STEP = "`step`; for a vit `cosine`"
+OF_VECTORS = "learning rate of vectors (Muon, Shampoo, SOAP)"
+OF_PRODUCTS = "format of products (Muon, Shampoo, SOAP)"
+OWN_FORMAT = "that of the weights"
+OF_DECAY = "last layer's weight decay"
+OFF = {"default": False, "before": False}
 OF_HEAD = {"empty": "as the rest", "before": None}
 OWN_OF_HEAD = OF_HEAD | {"shared": False}
 LOGGED = "0, 1, 2, 5, ..., the last"
@@ -288,47 +293,14 @@ TABLE = (
         "schedule", NAME, TRAINING, "learning rate over time", None, SCHEDULES, STEP, before="step"
     ),
     Row("clip", NUMBER, TRAINING, "largest gradient norm", None, POSITIVE, "no limit", before=None),
-    Row(
-        "vector_lr",
-        NUMBER,
-        TRAINING,
-        "learning rate of vectors (Muon, Shampoo, SOAP)",
-        None,
-        POSITIVE,
-        "0.001",
-        before=None,
-    ),
-    Row(
-        "update_precision",
-        NAME,
-        TRAINING,
-        "format of products (Muon, Shampoo, SOAP)",
-        None,
-        PRECISIONS,
-        "that of the weights",
-        before=None,
-    ),
+    Row("vector_lr", NUMBER, TRAINING, OF_VECTORS, None, POSITIVE, "0.001", before=None),
+    Row("update_precision", NAME, TRAINING, OF_PRODUCTS, None, PRECISIONS, OWN_FORMAT, before=None),
     Row("head_optimizer", NAME, TRAINING, "last layer's optimizer", None, OPTIMIZERS, **OF_HEAD),
     Row("head_lr", NUMBER, TRAINING, "last layer's learning rate", None, POSITIVE, **OWN_OF_HEAD),
     Row("head_momentum", NUMBER, TRAINING, "last layer's momentum", None, FACTOR, **OWN_OF_HEAD),
-    Row(
-        "head_weight_decay",
-        NUMBER,
-        TRAINING,
-        "last layer's weight decay",
-        None,
-        NOT_NEGATIVE,
-        **OWN_OF_HEAD,
-    ),
-    Row(
-        "centred_head",
-        FLAG,
-        TRAINING,
-        "centre last layer's steps over classes",
-        False,
-        before=False,
-    ),
-    Row("augment", FLAG, TRAINING, "random crops and flips of images", False, before=False),
+    Row("head_weight_decay", NUMBER, TRAINING, OF_DECAY, None, NOT_NEGATIVE, **OWN_OF_HEAD),
+    Row("centred_head", FLAG, TRAINING, "centre last layer's steps over classes", **OFF),
+    Row("augment", FLAG, TRAINING, "random crops and flips of images", **OFF),
     Row("log_epochs", WHOLE, MEASURING, "epochs to measure at", None, FROM_0, LOGGED, many=True),
     Row("measure_layers", FLAG, MEASURING, "measure every layer, not just the last", False),
     Row("deterministic", FLAG, MEASURING, "deterministic algorithms on a GPU", False),

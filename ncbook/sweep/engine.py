@@ -28,7 +28,6 @@ START_SECONDS = 15.0  # workers that import torch, and compile
 CHUNK = 9
 POLL_SECONDS = 1.0  # between looks at what another sweep on the same store is training
 CHECKPOINTS = "checkpoints"  # folder in the store, for streamed runs
-COMPACT_EVERY = 256  # chunks, so that readers of the store always meet few files
 
 
 def run_id(config: RunConfig) -> str:
@@ -267,7 +266,7 @@ def _outcomes(
     """All outcomes; then wait for what other sweeps are training, and train what they leave."""
     while todo:
         busy: list[RunConfig] = []
-        for count, outcome in enumerate(train_parts(chunks(todo, at_once), advance), start=1):
+        for outcome in train_parts(chunks(todo, at_once), advance):
             busy += outcome.busy
             if outcome.fatal:
                 given_up = {"status": store.FAILED, "reason": tasks.DIED}
@@ -276,9 +275,6 @@ def _outcomes(
                 outcome.trained[store.FAILED] += len(records)
             advance(outcome.stored)
             yield outcome
-            if count % COMPACT_EVERY == 0:
-                with suppress(OSError):
-                    store.compact(results)
         todo = lacking(busy)
         while todo and _by_id(todo).keys() <= leases.running(results):
             time.sleep(POLL_SECONDS)

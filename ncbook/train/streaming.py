@@ -98,16 +98,9 @@ def train_streaming(
         path = checkpoint_path(config, checkpoints)
         path.parent.mkdir(parents=True, exist_ok=True)
         load_checkpoint(path, config)  # sets aside, once, what the run cannot go on from
-    job = _Job(
-        config=config,
-        dataset=dataset,
-        logged=logged,
-        checkpoint=path,
-        device=device,
-        devices=devices,
-        loaders=max(1, len(os.sched_getaffinity(0)) // devices) if loaders is None else loaders,
-        deterministic=deterministic,
-    )
+    if loaders is None:
+        loaders = max(1, len(os.sched_getaffinity(0)) // devices)
+    job = _Job(config, dataset, logged, path, device, devices, loaders, deterministic)
     on_epoch = on_epoch or (lambda epoch, members: None)
     return _train(job, on_epoch) if devices == 1 else in_processes(_train, job, devices, on_epoch)
 
@@ -194,9 +187,7 @@ class _Run:
             self.seconds = time.perf_counter() - began
             return
         self.net.load_state_dict(found["net"])
-        states = found["optimizer"]  # in an older checkpoint it is one
-        states = [states] if isinstance(states, dict) else states
-        for optimizer, state in zip(self.optimizers, states, strict=True):
+        for optimizer, state in zip(self.optimizers, found["optimizer"], strict=True):
             optimizer.load_state_dict(state)
         self.order.set_state(found["order"])
         self.epoch, self.history, self.seconds = (found[k] for k in ("epoch", "history", "seconds"))
