@@ -4,7 +4,7 @@ import multiprocessing
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache, partial
 from itertools import pairwise
@@ -211,10 +211,10 @@ def run(
     task = partial(_train_chunk, results=results, retry_failed=retry_failed, **options)
     trained: Counter = Counter()
     try:
-        made, at_once, place = _trainers(todo, device, workers, scheduler, results)
-        with made as client, tasks.progress_bar(len(todo), progress) as advance:
+        with tasks.progress_bar(len(todo), progress) as advance, ExitStack() as stack:
+            made, at_once, place = _trainers(todo, device, workers, scheduler, results)
             there = own.from_here(partial(task, **place))
-            train_parts = partial(tasks.train_chunks, client, there)
+            train_parts = partial(tasks.train_chunks, stack.enter_context(made), there)
             for outcome in _outcomes(todo, at_once, train_parts, results, lacking, advance):
                 trained.update(outcome.trained)
     except (MemoryError, OSError, data.DataNotFoundError) as error:  # without a worker's traceback
@@ -230,13 +230,6 @@ def run(
     return Report(len(configs) - trained.total(), trained, time.perf_counter() - began)
 
 
-def _prepare_steps(todo: list[RunConfig], device: str, threads: int) -> None:
-    """Compile what the workers will load, once for all of them."""
-    for config in {replace(config.shared(), seed=0): config for config in todo}.values():
-        with _threads(device, threads):
-            train.prepare_step(config, load_data(config, device))
-
-
 def _trainers(
     todo: list[RunConfig], device: str, workers: int, scheduler: str | None, results: Path
 ) -> tuple[AbstractContextManager, int, dict]:
@@ -250,8 +243,10 @@ def _trainers(
         count = cluster.scheduler_workers(scheduler, results).count
         return cluster.joined(scheduler), count, there | {"threads": 1}
     if at_once > 1:
-        prepare = partial(_prepare_steps, todo, device, threads)
-        return cluster.local(at_once, device, prepare), at_once, there
+        for config in {replace(config.shared(), seed=0): config for config in todo}.values():
+            with _threads(device, threads):  # compile once what all workers will load
+                train.prepare_step(config, load_data(config, device))
+        return cluster.local(at_once, device), at_once, there
     return nullcontext(), 1, there | {"device": device}
 
 
