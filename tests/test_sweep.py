@@ -685,7 +685,7 @@ def test_describe_names_the_last_layers_own_optimizer(tmp_path):
     assert "- last layer's optimizer: sgd\n- last layer's learning rate: 0.1\n" in words
     assert "- last layer's weight decay: 0.05\n" in words
     assert "- learning rate of vectors: 0.002\n" in words
-    assert "momentum:" not in words
+    assert "- last layer's momentum: 0.9\n" in words
 
 
 def test_a_requests_rows_are_its_own(tmp_path):

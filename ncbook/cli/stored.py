@@ -94,9 +94,6 @@ def export(out: str, options: Options, status: str | None, force: bool) -> None:
     many they are; ``force`` replaces files."""
     paths = _targets(out)
     existing = [path for path in paths if os.path.lexists(path)]
-    folders = [path for path in existing if path.is_dir()]
-    if folders:
-        raise ValueError(f"{folders[0]} is a folder: choose another name")
     if existing and not force:
         raise ValueError(f"{existing[0]} is there already: --force replaces it")
     results, chosen = options["results"], filters(options, status)
