@@ -110,7 +110,7 @@ class Row:
         valid: names (the words of ``STANDS_FOR`` in one stand for others), a pair such as
             ``POSITIVE``, or a range of whole numbers.
         empty: what an empty value means, in Markdown; by default the default.
-        field: of ``RunConfig``, and column of the store; by default the name, or its singular.
+        field: of ``RunConfig``, and column of the store; by default the name; an axis' singular.
         many: whether a request may have several values: an axis of the grid.
         shared: whether all runs of a chunk must have the same value.
         before: value of all runs that were stored before the parameter existed. A run with this
@@ -132,7 +132,7 @@ class Row:
     metavar: str = ""
 
     def __post_init__(self) -> None:
-        singular = self.name.removesuffix("s") if self.many else self.name
+        singular = self.name.removesuffix("s") if self.group == GRID else self.name
         object.__setattr__(self, "field", self.field or singular)
 
     @property

@@ -109,6 +109,7 @@ def test_a_large_whole_number_is_read_as_it_is(form):
         ("epochs", [1, 2], "epochs must be a whole number of at least 1, got [1, 2]"),
         ("epochs", float("inf"), "epochs must be a whole number of at least 1, got inf"),
         ("epochs", "1-3", "epochs must be a whole number of at least 1, got '1-3'"),
+        ("log_epochs", "-1", "log_epochs must be a whole number of at least 0, got -1"),
         ("epochs", "0", "epochs must be a whole number of at least 1, got 0"),
         ("depth", 2000, "depth must be at most 1000, got 2000"),
         ("momenta", "0.5, fast", "momenta must be numbers in [0, 1), got 'fast'"),

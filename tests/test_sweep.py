@@ -576,7 +576,7 @@ BAD = [  # what Parameter.read and RunConfig refuse is tested with them
     ({"train_size": 5}, ".*class"),  # 10 classes: five of them without a sample
     ({"train_size": 129}, ".*batch_size"),  # one sample left over: batch norm cannot take it
     ({"log_epochs": [0, 201]}, r"log_epochs must lie in 0\.\.200, got \[201\]"),
-    ({"log_epochs": "-1"}, r"log_epochs must lie in 0\.\.200, got \[-1\]"),
+    ({"log_epochs": "-1"}, "log_epochs must be a whole number of at least 0, got -1"),
     ({"log_epochs": 3, "epochs": 2}, r"log_epochs must lie in 0\.\.2, got \[3\]"),
 ]
 
