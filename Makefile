@@ -64,10 +64,14 @@ lab/%.ipynb: | notebooks/%.ipynb
 sync: $(READY)
 	$(BIN)/jupytext --sync notebooks/*.py
 
+# Else each kernel warns at its start, in papermill's terminal, that it talks over TCP, to which this
+# machine's root could listen.
 $(READY): requirements.txt pyproject.toml
 	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'Python 3.11 or newer is needed; name one: make PYTHON=python3.12')"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt
+	mkdir -p $(VENV)/etc/ipython
+	echo 'c.IPKernelApp.log_level = "CRITICAL"' > $(VENV)/etc/ipython/ipython_kernel_config.py
 	touch $@
 
 clean:

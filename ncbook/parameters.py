@@ -21,7 +21,9 @@ LARGEST_WHOLE = 2**63 - 1  # what 64 bits hold: a column of the store, torch's g
 LEAST_WIDTH = 1 / 64  # below it a hidden layer would have one unit or none
 NAME, NUMBER, WHOLE, FLAG = "name", "number", "whole", "flag"
 GRID, TRAINING, PLACE, MEASURING = "Grid", "Training", "Place", "Measuring"
-WORDS = {NAME: "a name", NUMBER: "a number", WHOLE: "a whole number", FLAG: "true or false"}
+WORDS = {NAME: "a name", FLAG: "true or false"}
+RANGE = re.compile(r"(\d{1,18})\s*-\s*(\d{1,18})")  # of whole numbers
+LONGEST_RANGE = 100_000  # a longer one is taken for a slip of the keyboard
 NEVER = object()  # not even None
 INJECTED = "# Parameters"  # how papermill begins the cell that it adds
 # What a word in a valid name stands for.
@@ -50,10 +52,15 @@ def is_number(value: object, kind: type = Real) -> bool:
     return isinstance(value, kind) and not isinstance(value, bool)
 
 
+def at_least(least: int) -> str:
+    """What such a whole number is called in messages."""
+    return f"a whole number of at least {least}"
+
+
 def check_whole(name: str, value: object, least: int, largest: int = LARGEST_WHOLE) -> None:
     """Raise ``ValueError`` naming the value unless it is an int in this range."""
     if not is_number(value, int) or value < least:
-        raise ValueError(f"{name} must be a whole number >= {least}, got {value!r}")
+        raise ValueError(f"{name} must be {at_least(least)}, got {value!r}")
     if value > largest:
         raise ValueError(f"{name} must be at most {largest}, got {value!r}")
 
@@ -69,6 +76,17 @@ def items(value: Any) -> list[Any]:
     if isinstance(value, str):
         return [item.strip() for item in value.strip(" []()").split(",") if item.strip()]
     return list(value) if isinstance(value, list | tuple) else [value]
+
+
+def spread(item: Any) -> Iterable[Any]:
+    """The whole numbers of a range, both ends included; any other item alone.
+
+    >>> list(spread("0-4")), spread("4")
+    ([0, 1, 2, 3, 4], ['4'])
+    """
+    ends = RANGE.fullmatch(item) if isinstance(item, str) else None
+    first, last = map(int, ends.groups()) if ends else (0, -1)
+    return range(first, last + 1) if 0 <= last - first < LONGEST_RANGE else [item]
 
 
 # Valid numbers: in words, and as a test.
@@ -92,7 +110,7 @@ class Row:
         valid: names (the words of ``STANDS_FOR`` in one stand for others), a pair such as
             ``POSITIVE``, or a range of whole numbers.
         empty: what an empty value means, in Markdown; by default the default.
-        field: of ``RunConfig``, and column of the store; by default the name, or its singular.
+        field: of ``RunConfig``, and column of the store; by default the name; an axis' singular.
         many: whether a request may have several values: an axis of the grid.
         shared: whether all runs of a chunk must have the same value.
         before: value of all runs that were stored before the parameter existed. A run with this
@@ -114,7 +132,7 @@ class Row:
     metavar: str = ""
 
     def __post_init__(self) -> None:
-        singular = self.name.removesuffix("s") if self.many else self.name
+        singular = self.name.removesuffix("s") if self.group == GRID else self.name
         object.__setattr__(self, "field", self.field or singular)
 
     @property
@@ -164,23 +182,43 @@ class Row:
 
     def read(self, value: Any) -> Any:
         """A notebook's or an option's value: a tuple if there may be many, else one value, or None
-        if it is empty. Raises ``ValueError`` if it is not of the parameter's kind."""
+        if it is empty. Raises ``ValueError`` if it is not valid."""
         if self.kind in (NAME, FLAG) and not self.many:
-            return None if value in (None, "") else self.read_one(value)
-        found = tuple(map(self.read_one, items(value)))
+            return None if value in (None, "") else self._read_one(value)
+        found = self.read_all(value)
         if self.many:
             return found
         if len(found) > 1:
-            raise ValueError(f"{self.name} must be {WORDS[self.kind]}, got {value!r}")
+            raise ValueError(f"{self.name} must be {self.words}, got {value!r}")
         return found[0] if found else None
 
-    def read_one(self, value: Any) -> Any:
-        """One value; ``ValueError`` if it is not of the parameter's kind."""
+    def read_all(self, value: Any) -> tuple:
+        """The values of a list, one value, or text with commas and, of whole numbers, with ranges;
+        errors as of ``read``."""
+        found = items(value)
+        if self.kind == WHOLE:
+            found = [number for item in found for number in spread(item)]
+        return tuple(map(self._read_one, found))
+
+    def _read_one(self, value: Any) -> Any:
         try:
-            return READERS[self.kind](value)
+            read = READERS[self.kind](value)
         except (TypeError, AttributeError, LookupError, ValueError, ArithmeticError):
-            words = f"{WORDS[self.kind][2:]}s" if self.many else WORDS[self.kind]
-            raise ValueError(f"{self.name} must be {words}, got {value!r}") from None
+            raise ValueError(f"{self.name} must be {self.words}, got {value!r}") from None
+        self.check(read)
+        return read
+
+    @property
+    def words(self) -> str:
+        """What a value must be: ``a whole number of at least 1``, ``finite numbers > 0``."""
+        if self.kind == WHOLE:
+            words = at_least(self.valid[0])
+        else:
+            words = self.valid[0] if self.kind == NUMBER else WORDS[self.kind]
+        if not self.many:
+            return words
+        words = re.sub("number|name", r"\g<0>s", words.removeprefix("a "))
+        return f"{words}, or ranges such as 0-4" if self.kind == WHOLE else words
 
 
 def _pattern(name: str) -> str:
@@ -209,8 +247,8 @@ def _whole(value: Any) -> int:
 
 READERS = {NAME: os.fspath, NUMBER: _number, WHOLE: _whole}
 READERS[FLAG] = lambda value: BOOLEANS[str(value).strip().lower()]
-OPTIMIZERS = ("sgd", "sgdw", "adam", "adamw", "signum", "signumw")
-OPTIMIZERS += ("sgd_mixed", "adam_mixed", "signum_mixed")
+SIX = ("sgd", "sgdw", "adam", "adamw", "signum", "signumw")  # the paper's
+OPTIMIZERS = (*SIX, "sgd_mixed", "adam_mixed", "signum_mixed")
 OPTIMIZERS += ("muon", "muonw", "shampoo", "shampoow", "soap", "soapw", "lionc", "lion", "mars")
 OPTIMIZERS += ("MODULE:CLASS",)  # a reader's own
 DATA = ("digits", "gaussians", "ufm", "mnist", "fashion_mnist", "cifar10")
@@ -226,6 +264,11 @@ ALL = "all samples"
 SHARES = "0, 0.1, ..., 1"
 MOMENTA = "0, 0.5, 0.7, 0.9, 0.95, 0.98"
 STEP = "`step`; for a vit `cosine`"
+OF_VECTORS = "learning rate of vectors (Muon, Shampoo, SOAP)"
+OF_PRODUCTS = "format of products (Muon, Shampoo, SOAP)"
+OWN_FORMAT = "that of the weights"
+OF_DECAY = "last layer's weight decay"
+OFF = {"default": False, "before": False}
 OF_HEAD = {"empty": "as the rest", "before": None}
 OWN_OF_HEAD = OF_HEAD | {"shared": False}
 LOGGED = "0, 1, 2, 5, ..., the last"
@@ -235,7 +278,7 @@ TABLE = (
     Row("optimizer", NAME, GRID, "update rule", "sgd", OPTIMIZERS, "`adamw`", shared=False),
     Row("dataset", NAME, GRID, "data (PATH: here or in NCBOOK_DATA)", "digits", DATA),
     Row("model", NAME, GRID, "network (ufm: with data ufm alone)", "mlp", MODELS),
-    Row("seeds", WHOLE, GRID, "seeds (of weights, batches, subset)", 0, FROM_0, many=True),
+    Row("seeds", WHOLE, GRID, "seeds (or 0-4; of weights, batches, subset)", 0, FROM_0, many=True),
     Row("lrs", NUMBER, GRID, "learning rates", 0.01, POSITIVE, PAPERS, **OWN),
     Row("weight_decays", NUMBER, GRID, "weight decays", 5e-4, NOT_NEGATIVE, PAPERS, **OWN),
     Row("momenta", NUMBER, GRID, "momenta (Adam: beta 1)", 0.9, FACTOR, MOMENTA, "momentum", **OWN),
@@ -250,47 +293,14 @@ TABLE = (
         "schedule", NAME, TRAINING, "learning rate over time", None, SCHEDULES, STEP, before="step"
     ),
     Row("clip", NUMBER, TRAINING, "largest gradient norm", None, POSITIVE, "no limit", before=None),
-    Row(
-        "vector_lr",
-        NUMBER,
-        TRAINING,
-        "learning rate of vectors (Muon, Shampoo, SOAP)",
-        None,
-        POSITIVE,
-        "0.001",
-        before=None,
-    ),
-    Row(
-        "update_precision",
-        NAME,
-        TRAINING,
-        "format of products (Muon, Shampoo, SOAP)",
-        None,
-        PRECISIONS,
-        "that of the weights",
-        before=None,
-    ),
+    Row("vector_lr", NUMBER, TRAINING, OF_VECTORS, None, POSITIVE, "0.001", before=None),
+    Row("update_precision", NAME, TRAINING, OF_PRODUCTS, None, PRECISIONS, OWN_FORMAT, before=None),
     Row("head_optimizer", NAME, TRAINING, "last layer's optimizer", None, OPTIMIZERS, **OF_HEAD),
     Row("head_lr", NUMBER, TRAINING, "last layer's learning rate", None, POSITIVE, **OWN_OF_HEAD),
     Row("head_momentum", NUMBER, TRAINING, "last layer's momentum", None, FACTOR, **OWN_OF_HEAD),
-    Row(
-        "head_weight_decay",
-        NUMBER,
-        TRAINING,
-        "last layer's weight decay",
-        None,
-        NOT_NEGATIVE,
-        **OWN_OF_HEAD,
-    ),
-    Row(
-        "centred_head",
-        FLAG,
-        TRAINING,
-        "centre last layer's steps over classes",
-        False,
-        before=False,
-    ),
-    Row("augment", FLAG, TRAINING, "random crops and flips of images", False, before=False),
+    Row("head_weight_decay", NUMBER, TRAINING, OF_DECAY, None, NOT_NEGATIVE, **OWN_OF_HEAD),
+    Row("centred_head", FLAG, TRAINING, "centre last layer's steps over classes", **OFF),
+    Row("augment", FLAG, TRAINING, "random crops and flips of images", **OFF),
     Row("log_epochs", WHOLE, MEASURING, "epochs to measure at", None, FROM_0, LOGGED, many=True),
     Row("measure_layers", FLAG, MEASURING, "measure every layer, not just the last", False),
     Row("deterministic", FLAG, MEASURING, "deterministic algorithms on a GPU", False),

@@ -1,10 +1,12 @@
-"""Paths that a user wrote, and a folder that no other user can change."""
+"""Paths that a user wrote, the results folder, and a folder that no other user can change."""
 
 import os
 import stat
 import tempfile
 from contextlib import suppress
 from pathlib import Path
+
+RESULTS_VARIABLE = "NCBOOK_RESULTS"
 
 
 def expanded(path: str | Path, name: str) -> Path:
@@ -21,6 +23,12 @@ def expanded(path: str | Path, name: str) -> Path:
         raise ValueError(
             f"{name} {str(path)!r}: the home folder {home} is not known; give a path without ~"
         ) from None
+
+
+def results_dir(results: str | Path | None = None) -> Path:
+    """The results folder: the argument, else ``NCBOOK_RESULTS``, else ``./results``."""
+    name = "results" if results else RESULTS_VARIABLE
+    return expanded(results or os.environ.get(RESULTS_VARIABLE) or "results", name)
 
 
 def private_folder(name: str) -> Path:

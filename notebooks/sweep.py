@@ -32,10 +32,10 @@
 # ## Parameters
 #
 # An empty value stands for the paper's: its grid for that optimizer, 200 epochs, batches of 128,
-# the whole training set. A list is given as `[0.001, 0.01]` or as one value. PATH that is not
-# absolute is looked for in this folder and then in `NCBOOK_DATA`. `MODULE:CLASS` is your own
-# optimizer, a class with the interface of `torch.optim`, installed or in a file `MODULE.py` in the
-# folder where you start; what the paper has no value for is then: learning rates 0.001, 0.005, 0.01,
+# the whole training set. A list is given as `[0.001, 0.01]` or as one value, one of whole numbers also
+# as a range, `0-4`. PATH that is not absolute is looked for in this folder and then in
+# `NCBOOK_DATA`. `MODULE:CLASS` is your own optimizer, a class with the interface of `torch.optim`,
+# installed or in a file `MODULE.py` in the folder where you start; what the paper has no value for is then: learning rates 0.001, 0.005, 0.01,
 # momentum 0.9 (0 if the class takes none), weight decays 0, 5e-4, 5e-3, 0.05, 0.5, 5.
 #
 # | parameter | meaning | empty means |
@@ -43,7 +43,7 @@
 # | `optimizer` | update rule: `sgd` `sgdw` `adam` `adamw` `signum` `signumw` `sgd_mixed` `adam_mixed` `signum_mixed` `muon` `muonw` `shampoo` `shampoow` `soap` `soapw` `lionc` `lion` `mars` `MODULE:CLASS` | `adamw` |
 # | `dataset` | data (PATH: here or in NCBOOK_DATA): `digits` `gaussians` `ufm` `mnist` `fashion_mnist` `cifar10` `folder:PATH` `imagenet:PATH` | `digits` |
 # | `model` | network (ufm: with data ufm alone): `mlp` `ufm` `resnet9` `vgg9` `vit` `resnet50` | `mlp` |
-# | `seeds` | seeds (of weights, batches, subset) | 0 |
+# | `seeds` | seeds (or 0-4; of weights, batches, subset) | 0 |
 # | `lrs` | learning rates | the paper's |
 # | `weight_decays` | weight decays | the paper's |
 # | `momenta` | momenta (Adam: beta 1) | 0, 0.5, 0.7, 0.9, 0.95, 0.98 |

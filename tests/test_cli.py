@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import io
 import json
 import os
 import re
@@ -25,15 +26,17 @@ from PIL import Image
 from sweeps import LAST_BITS, LIGHT, assert_same_rows, family, left_over, wait_until
 from typer.testing import CliRunner
 
-from ncbook import __version__, store, sweep
+from ncbook import __version__, cli, store, sweep
 from ncbook.cli import app, blocks, notebook, show, sweeping
 from ncbook.cli.notebook import Failure
-from ncbook.sweep import cluster, leases
+from ncbook.store import leases
+from ncbook.sweep import cluster
 
 WIDTH = 80
 COMMANDS = ("sweep", "plan", "status", "export")
 SMALL = ["--train-size=100", "--batch-size=50", "--momenta=0.9", "--weight-decays=0,0.05"]
 GRID = [*SMALL, "--optimizer", "sgd,adamw", "--lrs", "0.01,0.05", "--epochs", "2"]
+STOPPED = "ncbook: stopped; all that ended is stored, and the same command goes on from there"
 BLOCKS = [("sgd", 0.01), ("sgd", 0.05), ("adamw", 0.01), ("adamw", 0.05)]
 
 
@@ -48,12 +51,12 @@ def elsewhere(tmp_path, monkeypatch):
 
 
 def call(*arguments, code=0):
-    """What a command says: its standard output and standard error."""
+    """What a command says: its standard output, and standard error but for the store's name."""
     result = CliRunner().invoke(app, list(map(str, arguments)))
     if result.exception and not isinstance(result.exception, SystemExit):
         raise result.exception
     assert result.exit_code == code, result.output
-    return result.stdout, result.stderr
+    return result.stdout, re.sub(r"\Ancbook: reading the store .* \.\.\.\n", "", result.stderr)
 
 
 def record(run_id, status="ok", **more):
@@ -108,6 +111,55 @@ def test_help_does_not_wait_for_torch():
     assert done.stdout == "set()\n"
 
 
+WITHOUT_TORCH = """
+import sys
+sys.modules["torch"] = None  # to import it is an error
+from ncbook.cli import main
+main()
+"""
+
+
+def call_without_torch(*arguments, cwd):
+    program = [sys.executable, "-c", WITHOUT_TORCH, *arguments]
+    done = subprocess.run(program, cwd=cwd, capture_output=True, text=True)
+    return done.returncode, done.stdout, done.stderr.splitlines()
+
+
+def test_what_is_stored_is_told_without_torch(tmp_path):
+    store.write("results", stored_as(small()))
+    first = f"ncbook: reading the store {tmp_path}/results ..."
+    code, said, error = call_without_torch("status", "--seeds", "0-2", cwd=tmp_path)
+    assert (code, error) == (0, [first])
+    assert "digits mlp sgd, 2 epochs     4" in said
+    assert call_without_torch("export", "out", cwd=tmp_path) == (
+        0,
+        "4 runs in out.parquet and out.csv\n",
+        [first],
+    )
+
+
+def test_the_store_is_named_and_a_wrong_value_refused_before_torch_is_imported(tmp_path):
+    first = f"ncbook: reading the store {tmp_path}/results ..."
+    for command in ("sweep", "plan"):
+        _, _, error = call_without_torch(command, cwd=tmp_path)
+        assert (error[0], error[-1].split(":")[0]) == (first, "ModuleNotFoundError")
+        assert call_without_torch(command, "--epochs", "many", cwd=tmp_path) == (
+            2,
+            "",
+            ["ncbook: epochs must be a whole number of at least 1, got 'many'"],
+        )
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_example_of_a_commands_help_runs(command, notebooks, monkeypatch):
+    monkeypatch.setattr(sweep, "estimate_seconds", lambda *_: 100.0)
+    store.write("results", stored_as(small("adam")))
+    (example,) = re.findall(r"Example: `ncbook (.*)`", getattr(cli, command).__doc__)
+    assert example in " ".join(call(command, "--help")[0].split())
+    said, _ = call(*example.split())
+    assert "adam" in said
+
+
 def test_the_program_and_the_module_are_the_same():
     program = Path(sys.executable).parent / "ncbook"
     for command in ([str(program)], [sys.executable, "-m", "ncbook.cli"]):
@@ -121,9 +173,9 @@ BAD = {  # one of each way: test_parameters and test_sweep have the others
     "--optimizer sgd,adamv": "unknown optimizer 'adamv'; valid: sgd, sgdw, adam, adamw, signum,",
     "--dataset digits,mnits": "unknown dataset 'mnits'; valid: digits, gaussians,",
     "--model mlp,resnet": "unknown model 'resnet'; valid: mlp,",
-    "--lrs 0.01,x": "lrs must be numbers, got 'x'",
+    "--lrs 0.01,x": "lrs must be finite numbers > 0, got 'x'",
     "--lrs 0.01,-1": "lr must be a finite number > 0, got -1",
-    "--epochs 2.5": "epochs must be a whole number, got '2.5'",
+    "--epochs 2.5": "epochs must be a whole number of at least 1, got '2.5'",
     "--width 1e9": "width 1e+09 is too large for any memory",
     "--width 3000": "9 x mlp (width 3000) on digits need ",
     "--depth 100000000": "depth must be at most 1000, got 100000000",
@@ -290,7 +342,9 @@ def test_executed_notebooks_have_names_of_their_own():
 def test_a_plan_counts_and_estimates_and_writes_nothing(tmp_path):
     said, error = call("plan", *GRID, "--results", "new", "--json")
     answer = json.loads(said)
-    assert error == ""
+    assert error.splitlines() == [
+        f"ncbook: timing a few steps of digits mlp {name} 0.01 ..." for name in ("sgd", "adamw")
+    ]
     assert [(b["optimizer"], b["lr"]) for b in answer["blocks"]] == BLOCKS
     assert {(b["wanted"], b["stored"], b["to_train"]) for b in answer["blocks"]} == {(2, 0, 2)}
     assert answer["total"]["to_train"] == 8
@@ -351,13 +405,25 @@ def test_no_row_is_broken_and_the_ends_of_long_names_are_kept(capsys):
     assert lines[-1].split() == ["all", "1000000", "2", "2", "2", "7"]
 
 
+def test_a_table_in_a_narrow_terminal_keeps_the_ends_of_its_labels(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "20")
+    store.write("results", stored_as(small()))
+    lines = call("status")[0].splitlines()
+    assert lines[2].split()[:3] == ["…p", "sgd,", "2"]
+    assert len({len(line) for line in lines}) == 1
+
+
 # ------------------------------------------------------------ status
 
 
 def status_of(*options):
     said, error = call("status", *options, "--json")
     answer = json.loads(said)
-    return {b["optimizer"]: b for b in answer["blocks"]}, error
+    more = {2: "", 200: ""}  # a small run's epochs, and the default
+    names = [
+        b["optimizer"] + more.get(b["epochs"], f", {b['epochs']} epochs") for b in answer["blocks"]
+    ]
+    return dict(zip(names, answer["blocks"], strict=True)), error
 
 
 @pytest.mark.parametrize("made", [True, False], ids=["empty", "missing"])
@@ -378,21 +444,35 @@ def test_status_counts_by_block_and_with_a_grid_what_is_left():
     with leases.taken("results", list(running), running):
         found, error = status_of()
         assert error == ""
-        assert list(found) == ["adamw", "sgd"]
+        assert list(found) == ["adamw", "sgd", "sgd, 7 epochs"]
         counts = [(b["done"], b["diverged"], b["failed"], b["running"]) for b in found.values()]
-        assert counts == [(0, 0, 0, 3), (5, 1, 1, 0)]
+        assert counts == [(0, 0, 0, 3), (1, 1, 1, 0), (4, 0, 0, 0)]
         found, _ = status_of(*GRID)
         assert (found["sgd"]["done"], found["sgd"]["left"]) == (1, 1)
         assert (found["adamw"]["running"], found["adamw"]["left"]) == (3, 4)
         said, _ = call("status", *GRID)
         assert "4 other runs are stored" in said
-    assert status_of()[0].keys() == {"sgd"}
+    assert status_of()[0].keys() == {"sgd", "sgd, 7 epochs"}
+    said, _ = call("status")
+    assert [line.split("  ")[0] for line in said.splitlines()[2:]] == [
+        *("digits mlp sgd, 2 epochs", "digits mlp sgd, 7 epochs", "all")
+    ]
+
+
+def test_status_of_a_run_whose_owner_says_nothing_of_it():
+    with leases.taken("results", ["a"]):
+        (block,) = json.loads(call("status", "--json")[0])["blocks"]
+        assert [block[name] for name in ("dataset", "epochs", "running")] == ["?", None, 1]
+        assert "? ? ?, ? epochs" in call("status")[0]
 
 
 @pytest.mark.parametrize(
     ("options", "done", "running"),
     [
         ("--lrs 0.01", 2, 1),
+        ("--seeds 0-2", 4, 2),
+        ("--seeds 1-2", 0, 0),
+        ("--epochs 1,2", 4, 2),
         ("--weight-decays 0,0.05 --momenta 0.9 --lrs 0.05", 2, 1),
         ("--dataset mnist", 0, 0),
         ("--dataset folder:/gone", 0, 0),
@@ -433,7 +513,7 @@ def test_status_names_damaged_files_once_and_goes_on(tmp_path):
 def test_filters_that_cannot_be_are_one_line(command):
     for options, message in {
         "--dataset mnits": "unknown dataset 'mnits'; valid: digits, ",
-        "--lrs 1,x": "lrs must be numbers, got 'x'",
+        "--lrs 1,x": "lrs must be finite numbers > 0, got 'x'",
         "--precision half": "unknown precision 'half'; valid: float32, ",
     }.items():
         said, error = call(*command.split(), *options.split(), code=2)
@@ -553,6 +633,7 @@ def test_a_sweep_executes_a_notebook_for_each_block_that_lacks_runs(tmp_path, no
     assert {p["results"] for p in notebooks.asked_for} == {str(tmp_path / "results")}
     assert re.sub(r"\d+ s$", "0 s", error, flags=re.MULTILINE).splitlines() == [
         "ncbook: 1 of 4 blocks are stored already: skipped",
+        "ncbook: to train: 5 runs; notebooks to execute: 3",
         "[1/3] digits mlp sgd 0.05: 1 trained, 1 stored already, 0 diverged, 0 failed, 0 s",
         "[2/3] digits mlp adamw 0.01: 2 trained, 0 stored already, 0 diverged, 0 failed, 0 s",
         "[3/3] digits mlp adamw 0.05: 2 trained, 0 stored already, 0 diverged, 0 failed, 0 s",
@@ -568,7 +649,22 @@ def test_a_sweep_with_nothing_to_do_starts_nothing(tmp_path, notebooks, monkeypa
     assert notebooks.asked_for == []
 
 
-def test_a_sweep_ends_with_a_table(notebooks):
+@pytest.mark.parametrize("kind", ["xterm", "dumb"])
+def test_a_terminal_shows_a_bar_and_one_that_cannot_a_line_a_block(kind, notebooks, monkeypatch):
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    monkeypatch.setenv("TERM", kind)
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    options = dict.fromkeys(sweep.PARAMETERS) | dict(optimizer="sgd", lrs="0.01", momenta="0.9")
+    assert sweeping.train_blocks(options, None, as_json=False)
+    said = sys.stderr.getvalue()
+    lines = [line for line in said.splitlines() if line.startswith("[1/1] digits mlp sgd 0.01: 6")]
+    assert ("\r" in said, len(lines)) == ((True, 0) if kind == "xterm" else (False, 1))
+
+
+def test_a_sweep_ends_with_a_table_and_says_where_all_is(notebooks, tmp_path):
     def diverge(request):
         store.write(request.results, stored_as(request.configs[:1], "diverged"))
         store.write(request.results, stored_as(request.configs[1:], "failed"))
@@ -579,8 +675,11 @@ def test_a_sweep_ends_with_a_table(notebooks):
     assert lines[0] == ["block", *sweeping.COLUMNS]
     *first, _seconds = lines[2]
     assert " ".join(first) == "digits mlp sgd 0.01 1 0 1 1"
-    assert " ".join(lines[-1][:-1]) == "all 7 0 1 1"
-    assert max(map(len, said.splitlines())) <= WIDTH
+    assert " ".join(lines[-2][:-1]) == "all 7 0 1 1"
+    assert max(map(len, said.splitlines()[:-1])) <= WIDTH
+    results = tmp_path / "results"
+    assert said.splitlines()[-1] == f"Runs: {results}; executed notebooks: {results}/notebooks"
+    assert call("sweep", *GRID)[0].splitlines()[-1] == f"Runs: {results}"
 
 
 def test_a_notebook_that_fails_is_tried_again_and_resumes(notebooks):
@@ -640,7 +739,7 @@ def test_a_scheduler_that_goes_away_stops_the_sweep_in_one_line(notebooks, monke
     report, error = report_of(*GRID, "--scheduler", "tcp://somewhere:1", code=1)
     assert report == []
     assert notebooks.asked_for[0]["scheduler"] == "tcp://somewhere:1"
-    assert error.startswith("ncbook: no Dask scheduler answers at 'tcp://somewhere:1'; all that")
+    assert "\nncbook: no Dask scheduler answers at 'tcp://somewhere:1'; all that" in error
     notebooks.answers.append(train_one_and_fail)
     assert "all" in call("sweep", *GRID, "--scheduler", "tcp://somewhere:1", code=1)[0]
 
@@ -653,9 +752,7 @@ def test_a_stop_is_one_line_and_a_second_is_ignored(notebooks, number):
     notebooks.answers.append(interrupt)
     said, error = call("sweep", *GRID, "--json", code=130)
     assert said == ""
-    assert error == (
-        "ncbook: stopped; all that ended is stored, and the same command goes on from there\n"
-    )
+    assert error.splitlines() == ["ncbook: to train: 8 runs; notebooks to execute: 4", STOPPED]
     signal.raise_signal(number)
 
 
@@ -722,7 +819,7 @@ def swept(tmp_path_factory):
 def test_a_killed_kernel_is_replaced_and_no_run_is_trained_twice(swept):
     (block,), error, results = swept
     assert (block["tries"], block["trained"], block["left"]) == (2, 2, 0)
-    first, last = error.splitlines()
+    *_, first, last = error.splitlines()
     assert first.endswith("its kernel died (killed, or out of memory?); trying again (1 of 3)")
     assert last.startswith("[1/1] digits mlp sgd 0.01: 2 trained, 0 stored already")
     assert list(times_stored(results).values()) == [1, 1]
@@ -750,7 +847,7 @@ def test_a_second_sweep_trains_nothing(swept, monkeypatch):
     files = {path: path.stat().st_mtime_ns for path in results.rglob("*") if path.is_file()}
     said, error = call("sweep", *SHORT)
     assert error == "ncbook: 1 of 1 blocks are stored already: skipped\n"
-    assert "all" in said
+    assert said.splitlines()[-1] == f"Runs: {results}"
     assert files == {p: p.stat().st_mtime_ns for p in results.rglob("*") if p.is_file()}
 
 
@@ -760,7 +857,8 @@ def training_forever(folder):
     with started("sweep", *FOREVER) as process:
         wait_until(lambda: leases.running(folder / "r"))
         (kernel,) = kernels(process)
-        assert status_of("--results", "r")[0]["sgd"]["running"] > 0
+        (found,) = status_of("--results", "r")[0].values()
+        assert found["running"] > 0
         words = kernel.cmdline()
         connection = Path(words[words.index("-f") + 1])  # with the key to run code in it
         assert stat.S_IMODE(connection.stat().st_mode) == 0o600
@@ -775,9 +873,7 @@ def test_ctrl_c_ends_all_processes_and_the_sweep_goes_on_later(tmp_path):
         os.killpg(process.pid, signal.SIGINT)  # an impatient user
         said, error = process.communicate(timeout=SECONDS)
     assert (process.returncode, said) == (130, "")
-    assert error == (
-        "ncbook: stopped; all that ended is stored, and the same command goes on from there\n"
-    )
+    assert error.splitlines()[2:] == [STOPPED]
     assert left_over(processes) == []
     assert not (tmp_path / "r" / "leases").exists()
 
@@ -799,8 +895,5 @@ def test_a_stop_while_the_workers_start_is_one_line(number):
         processes = family(process.pid)
         os.killpg(process.pid, number)
         _, error = process.communicate(timeout=SECONDS)
-    assert (process.returncode, error.splitlines()) == (
-        130,
-        ["ncbook: stopped; all that ended is stored, and the same command goes on from there"],
-    )
+    assert (process.returncode, error.splitlines()[2:]) == (130, [STOPPED])
     assert left_over(processes) == []

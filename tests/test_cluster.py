@@ -25,7 +25,8 @@ from sweeps import (
 from test_streaming import write_tree
 
 from ncbook import store, sweep
-from ncbook.sweep import cluster, engine, leases
+from ncbook.store import leases
+from ncbook.sweep import cluster, engine
 from ncbook.train import checkpoint_path
 from ncbook.train.checkpoint import DIGEST_BYTES
 

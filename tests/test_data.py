@@ -326,7 +326,9 @@ def test_every_balanced_size_can_be_drawn(counts, share, seed):
 @pytest.mark.parametrize("size", [0, -1, 1.5, 10.0, "10", True])
 @pytest.mark.parametrize("what", ["train_size", "image_size"])
 def test_sizes_that_cannot_be(what, size):
-    with pytest.raises(ValueError, match=f"{what} must be a whole number >= 1, got {size!r}"):
+    with pytest.raises(
+        ValueError, match=f"{what} must be a whole number of at least 1, got {size!r}"
+    ):
         data.load("digits", **{what: size})
 
 

@@ -32,7 +32,8 @@ from sweeps import (
 )
 
 from ncbook import store, sweep
-from ncbook.sweep import engine, leases
+from ncbook.store import leases
+from ncbook.sweep import engine
 from ncbook.train import loop
 
 # ------------------------------------------------------------ processes that are killed

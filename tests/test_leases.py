@@ -15,7 +15,8 @@ import pytest
 from sweeps import ids_of, small_grid, wait_until
 
 from ncbook import store, sweep
-from ncbook.sweep import engine, leases
+from ncbook.store import leases
+from ncbook.sweep import engine
 from ncbook.sweep.tasks import Outcome
 
 

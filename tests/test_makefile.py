@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from sweeps import wait_until
 
 ROOT = Path(__file__).parents[1]
 # As JupyterLab's autosave does: writes into the notebook that it is told to open.
@@ -58,3 +59,31 @@ def test_make_lab_opens_a_copy_which_git_ignores_and_keeps_its_edits(tmp_path):
     names = {path.name for path in (ROOT / "notebooks").glob("*.ipynb")}
     assert {path.name for path in (clone / "lab").iterdir()} == names
     assert changes(clone) == ""
+
+
+def said_by_a_kernel(folder, configuration=None):
+    """What a kernel prints on its terminal while it starts."""
+    profile = folder / "profile_default"
+    profile.mkdir(parents=True)
+    if configuration:
+        shutil.copy(configuration, profile)
+    file = folder / "connection.json"  # which a kernel writes when it listens
+    command = [sys.executable, "-m", "ipykernel_launcher", "-f", str(file)]
+    environment = os.environ | {"IPYTHONDIR": str(folder)}
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as kernel:
+        wait_until(file.exists)
+        kernel.kill()
+        return kernel.stderr.read()
+
+
+def test_setting_up_quiets_the_kernels_of_its_environment(tmp_path):
+    pip = tmp_path / "venv" / "bin" / "pip"
+    pip.parent.mkdir(parents=True)
+    pip.write_text("#!/bin/sh\n")
+    pip.chmod(0o755)
+    ready = pip.parents[1] / ".ready"
+    command = ["make", f"VENV={ready.parent}", "PYTHON=true", str(ready)]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    (made,) = ready.parent.glob("etc/ipython/*")  # ipykernel reads it from there
+    assert "over TCP" in said_by_a_kernel(tmp_path / "before")
+    assert said_by_a_kernel(tmp_path / "after", made) == ""

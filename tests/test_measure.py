@@ -533,7 +533,7 @@ def test_other_samples_in_the_second_walk():
         ({"layers": ["body.99"]}, "unknown layer 'body.99'; there are: body"),
         ({"layers": "body"}, "layers must be a list of names, got 'body'"),
         ({"tokens": "last"}, "tokens must be mean or class, got 'last'"),
-        ({"batch_size": 0}, "batch_size must be a whole number >= 1, got 0"),
+        ({"batch_size": 0}, "batch_size must be a whole number of at least 1, got 0"),
         ({"device": "meta"}, "model is on cpu, not on meta"),
         ({"model": nn.Identity()}, "model must be a torch.nn.Module with parameters, got Ident"),
         ({"model": 3}, "model must be a torch.nn.Module with parameters, got int"),

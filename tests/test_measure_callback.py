@@ -199,8 +199,8 @@ def test_tensorboard(train, tmp_path):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"every": 0}, "every must be a whole number >= 1, got 0"),
-        ({"every": 1.5}, "every must be a whole number >= 1, got 1.5"),
+        ({"every": 0}, "every must be a whole number of at least 1, got 0"),
+        ({"every": 1.5}, "every must be a whole number of at least 1, got 1.5"),
         ({"data": None}, "data must be a DataLoader, a Dataset, .* got NoneType"),
         ({"test_data": iter([])}, "test_data must be a DataLoader, .* got list_iterator"),
         ({"logger": "runs"}, r"logger must have add_scalar\(.*SummaryWriter, or log\(.*got 'runs'"),

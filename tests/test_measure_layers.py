@@ -268,18 +268,6 @@ def test_a_file_with_damaged_layers_is_set_aside(tmp_path):
     assert len(store.statuses(tmp_path)) == 1
 
 
-@pytest.mark.parametrize("suffix", [".parquet", ".csv"])
-def test_layers_are_exported(tmp_path, suffix):
-    write(tmp_path, *"ab")
-    path = store.export(tmp_path / f"out{suffix}", tmp_path, layers=True, run_id="b")
-    read = pd.read_parquet(path) if suffix == ".parquet" else pd.read_csv(path)
-    expected = store.load_layers(tmp_path, run_id="b")
-    kept = ["run_id", "epoch", "position", "layer", "width", "nc1"]
-    pd.testing.assert_frame_equal(read[kept], expected[kept], check_dtype=False)
-    with pytest.raises(ValueError, match=r"no measured layer in .* has epoch=7"):
-        store.export(tmp_path / f"out{suffix}", tmp_path, layers=True, epoch=7)
-
-
 # ------------------------------------------------------------ a sweep
 
 

@@ -353,7 +353,10 @@ WRONG = {
     ),
     "no model": ({"dataset": "digits"}, "dataset is 'digits', but model is empty; valid: mlp, "),
     "tokens": ({"model": "mlp", "tokens": "last"}, "unknown tokens 'last'; valid: mean, class"),
-    "batch": ({"model": "mlp", "batch_size": 0}, "batch_size must be a whole number >= 1, got 0"),
+    "batch": (
+        {"model": "mlp", "batch_size": 0},
+        "batch_size must be a whole number of at least 1, got 0",
+    ),
     "side": ({"model": "mlp", "image_size": 2000}, "image_size must be at most 1024, got 2000"),
     "normalise": (
         {"model": "mlp", "normalise": "x"},

@@ -209,7 +209,7 @@ def test_depth_sets_the_number_of_layers_where_the_name_does_not(name):
 
 @pytest.mark.parametrize("depth", [0, -1, 1.5, True, "2"])
 def test_a_bad_depth_is_refused(depth):
-    with pytest.raises(ValueError, match="depth must be a whole number >= 1, got"):
+    with pytest.raises(ValueError, match="depth must be a whole number of at least 1, got"):
         models.build("vit", depth=depth)
 
 

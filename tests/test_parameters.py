@@ -10,8 +10,8 @@ import jupytext
 import numpy as np
 import pytest
 
-from ncbook import data, models, optim, parameters
-from ncbook.parameters import BY_NAME, FIELDS, NUMBER, WHOLE
+from ncbook import data, models, optim, parameters, sweep
+from ncbook.parameters import BY_NAME, FIELDS, LONGEST_RANGE, NUMBER, OPTIMIZERS, WHOLE
 from ncbook.train import RunConfig
 
 ROOT = Path(__file__).parents[1]
@@ -21,6 +21,7 @@ WHOLES = [name for name, row in BY_NAME.items() if not row.many and row.kind == 
 
 def test_names_are_those_that_there_are():
     assert FIELDS["optimizer"].valid == (*optim.OPTIMIZERS, "MODULE:CLASS")
+    assert tuple(sweep.GRIDS) == parameters.SIX
     assert FIELDS["model"].valid == tuple(models.MODELS)
     assert FIELDS["dataset"].valid == (*data.NAMES, "folder:PATH", "imagenet:PATH")
 
@@ -39,8 +40,6 @@ def test_names_are_those_that_there_are():
         ([0.001, 0.01], (0.001, 0.01)),
         ((0.001, "1e-2"), (0.001, 0.01)),
         (["1/8"], (0.125,)),
-        (0, (0.0,)),
-        ("[0]", (0.0,)),
         ("[]", ()),
         (None, ()),
     ],
@@ -50,6 +49,33 @@ def test_every_form_of_a_list_is_read(name, given, meant):
     read = BY_NAME[name].read(given)
     assert read == meant
     assert all(type(value) is float for value in read)
+
+
+@pytest.mark.parametrize("given", [0, "0", "[0]", -0.0])
+def test_a_zero_is_a_value(given):
+    (read,) = BY_NAME["weight_decays"].read(given)
+    assert (read, type(read)) == (0.0, float)
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ("0-4", (0, 1, 2, 3, 4)),
+        ("[1-2, 7, 9 - 9]", (1, 2, 7, 9)),
+        (["3-4", 0], (3, 4, 0)),
+        (f"0-{LONGEST_RANGE - 1}", tuple(range(LONGEST_RANGE))),
+    ],
+)
+@pytest.mark.parametrize("name", ["seeds", "log_epochs"])
+def test_a_range_is_all_its_whole_numbers(name, given, meant):
+    assert BY_NAME[name].read(given) == meant
+
+
+@pytest.mark.parametrize("given", ["4-0", "0-", "0-1-2", "0-4.5", f"0-{LONGEST_RANGE}"])
+def test_what_is_no_range_is_refused_as_it_was_written(given):
+    words = "seeds must be whole numbers of at least 0, or ranges such as 0-4, got "
+    with pytest.raises(ValueError, match=f"^{words}{re.escape(repr(given))}$"):
+        BY_NAME["seeds"].read(given)
 
 
 @pytest.mark.parametrize("form", [5, 5.0, "5", "[5]", [5], "5.0"])
@@ -69,16 +95,28 @@ def test_a_large_whole_number_is_read_as_it_is(form):
     [
         ("optimizer", 3, "optimizer must be a name, got 3"),
         ("optimizer", ["adam"], "optimizer must be a name, got ['adam']"),
-        ("lrs", "{lr: 1e-3}", "lrs must be numbers, got '{lr: 1e-3}'"),
-        ("lrs", {"lr": 0.1}, "lrs must be numbers, got {'lr': 0.1}"),
-        ("lrs", [0.1, None], "lrs must be numbers, got None"),
-        ("lrs", True, "lrs must be numbers, got True"),
-        ("lrs", "0.1 0.2", "lrs must be numbers, got '0.1 0.2'"),
-        ("seeds", [0, 1.5], "seeds must be whole numbers, got 1.5"),
-        ("epochs", "many", "epochs must be a whole number, got 'many'"),
-        ("epochs", [1, 2], "epochs must be a whole number, got [1, 2]"),
-        ("epochs", float("inf"), "epochs must be a whole number, got inf"),
-        ("width", "1/0", "width must be a number, got '1/0'"),
+        ("lrs", "{lr: 1e-3}", "lrs must be finite numbers > 0, got '{lr: 1e-3}'"),
+        ("lrs", {"lr": 0.1}, "lrs must be finite numbers > 0, got {'lr': 0.1}"),
+        ("lrs", [0.1, None], "lrs must be finite numbers > 0, got None"),
+        ("lrs", True, "lrs must be finite numbers > 0, got True"),
+        ("lrs", "0.1 0.2", "lrs must be finite numbers > 0, got '0.1 0.2'"),
+        (
+            "seeds",
+            [0, 1.5],
+            "seeds must be whole numbers of at least 0, or ranges such as 0-4, got 1.5",
+        ),
+        ("epochs", "many", "epochs must be a whole number of at least 1, got 'many'"),
+        ("epochs", [1, 2], "epochs must be a whole number of at least 1, got [1, 2]"),
+        ("epochs", float("inf"), "epochs must be a whole number of at least 1, got inf"),
+        ("epochs", "1-3", "epochs must be a whole number of at least 1, got '1-3'"),
+        ("log_epochs", "-1", "log_epochs must be a whole number of at least 0, got -1"),
+        ("epochs", "0", "epochs must be a whole number of at least 1, got 0"),
+        ("depth", 2000, "depth must be at most 1000, got 2000"),
+        ("momenta", "0.5, fast", "momenta must be numbers in [0, 1), got 'fast'"),
+        ("momenta", "1", "momentum must be a number in [0, 1), got 1.0"),
+        ("lrs", "0.1-0.3", "lrs must be finite numbers > 0, got '0.1-0.3'"),
+        ("width", "1/0", "width must be a finite number of at least 0.015625, got '1/0'"),
+        ("optimizer", "adamv", f"unknown optimizer 'adamv'; valid: {', '.join(OPTIMIZERS)}"),
         ("augment", "often", "augment must be true or false, got 'often'"),
         ("deterministic", 1, "deterministic must be true or false, got 1"),
     ],
@@ -148,7 +186,7 @@ assert [config.noise for config in request.configs] == [0.0, 0.5]
 assert "- label noise: 0, 0.5" in sweep.describe(request)
 for namespace, message in (
     ({"noises": 2}, "noise must be a number in [0, 1], got 2.0"),
-    ({"noises": "x"}, "noises must be numbers, got 'x'"),
+    ({"noises": "x"}, "noises must be numbers in [0, 1], got 'x'"),
     ({"In": ["# Parameters\\nnoise = 1"]}, "unknown parameter 'noise' (did you mean 'noises'?)"),
 ):
     try:

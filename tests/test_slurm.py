@@ -16,7 +16,8 @@ from distributed import Client
 from sweeps import assert_same_rows, assert_tidy, ids_of, rows_in_files, small_grid, wait_until
 
 from ncbook import store, sweep
-from ncbook.sweep import engine, leases
+from ncbook.store import leases
+from ncbook.sweep import engine
 
 LACKING = slurm.missing()
 pytestmark = [

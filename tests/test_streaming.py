@@ -588,10 +588,10 @@ def test_an_image_that_breaks_in_mid_training_is_named(own_tree):
 @pytest.mark.parametrize(
     ("options", "changes", "message"),
     [
-        ({"devices": 0}, {}, "devices must be a whole number >= 1, got 0"),
+        ({"devices": 0}, {}, "devices must be a whole number of at least 1, got 0"),
         ({"log_epochs": [4]}, {}, r"log_epochs must lie in 0\.\.3, got \[4\]"),
         ({"device": "cuda:1", "devices": 2}, {}, "device 'cuda:1' is one device: devices must be"),
-        ({"device": "cuda:99"}, {}, r"device 'cuda:99', devices 1: there are \d+ GPUs"),
+        ({"device": "cuda:99"}, {}, "unknown device 'cuda:99'; valid here: cpu"),
         ({}, {"batch_size": 47}, "batch_size 47 leaves a last batch of one of 48 samples"),
         (
             {"devices": 2},

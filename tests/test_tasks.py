@@ -3,12 +3,17 @@
 import contextlib
 import gc
 import os
+import pty
+import subprocess
+import sys
+import termios
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import dask
+import nbformat
 import psutil
 import pytest
 import torch
@@ -19,7 +24,8 @@ from tqdm import tqdm
 from tqdm.std import TqdmDefaultWriteLock
 
 from ncbook import store, sweep
-from ncbook.sweep import cluster, engine, leases, tasks
+from ncbook.store import leases
+from ncbook.sweep import cluster, engine, tasks
 from ncbook.sweep.tasks import Outcome
 from ncbook.train import RunConfig
 
@@ -36,6 +42,37 @@ def workers(two_workers):
     earlier test did to them."""
     two_workers.wait_for_workers(2, timeout=SECONDS)
     return two_workers
+
+
+CELL = """
+from ncbook.sweep.tasks import progress_bar
+with progress_bar(3, shown=True) as advance:
+    advance(3)
+"""
+
+
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_papermills_terminal_shows_the_bar_of_the_cell_that_trains(tmp_path, is_terminal):
+    cells = [nbformat.v4.new_code_cell(CELL)]
+    metadata = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=metadata), tmp_path / "a.ipynb")
+    ours, its = pty.openpty() if is_terminal else os.pipe()
+    if is_terminal:
+        termios.tcsetwinsize(its, (24, 80))
+    command = [sys.executable, "-m", "papermill", "a.ipynb", "b.ipynb", "--language", "python"]
+    # In which a kernel would leave its standard error as it is.
+    environment = {k: v for k, v in os.environ.items() if k != "PYTEST_CURRENT_TEST"}
+    with subprocess.Popen(command, cwd=tmp_path, stderr=its, env=environment) as process:
+        os.close(its)
+        said = b""
+        with contextlib.suppress(OSError):  # how a terminal ends
+            while part := os.read(ours, 1024):
+                said += part
+    os.close(ours)
+    assert process.returncode == 0
+    assert ("100%|" in said.decode(), "3/3 runs" in said.decode()) == (True, is_terminal), said
+    (output,) = nbformat.read(tmp_path / "b.ipynb", as_version=4).cells[0].outputs
+    assert "3/3 runs" in output["data"]["text/plain"]
 
 
 def part_of(*lrs):

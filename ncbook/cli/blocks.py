@@ -1,6 +1,5 @@
 """What was asked for: blocks of runs, each for one execution of the notebook; all checked."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import product
@@ -9,13 +8,11 @@ from typing import Any
 
 from ncbook import store, sweep
 from ncbook.cli import show
-from ncbook.cli.options import NAMED, Options, listed
+from ncbook.cli.options import NAMED, Options, checked
 from ncbook.parameters import BY_NAME, PLACE
 from ncbook.sweep.engine import CHUNK
 from ncbook.sweep.machine import check_memory
 from ncbook.train import RunConfig, check_samples, repays_compiling
-
-ALL = "all"  # for an optimizer: the paper's six
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,23 +61,15 @@ class Asked:
         return {block: lacking(block.runs.values()) for block in self.blocks}
 
 
-def every_optimizer(names: Sequence[str]) -> list[str]:
-    """The names, each once, with the paper's six in the place of ``all``."""
-    found = [given for name in names for given in (sweep.GRIDS if name == ALL else [name])]
-    return list(dict.fromkeys(found))
-
-
 def read(options: Options) -> Asked:
-    """The blocks that some options make; every name and number is checked, nothing is loaded.
+    """The blocks that some options make; nothing is loaded.
 
     Raises:
         ValueError, sweep.SweepError: one line that names the value, and what is valid.
     """
     given = {name: value for name, value in options.items() if value not in (None, "", False)}
     place = {name: value for name, value in given.items() if BY_NAME[name].group == PLACE}
-    lists = {name: listed(given[name]) for name in NAMED if name in given}
-    if "optimizer" in lists:
-        lists["optimizer"] = every_optimizer(lists["optimizer"])
+    lists = {name: checked(name, given[name]) for name in NAMED if name in given}
     shared = {name: given[name] for name in given if name not in (*place, *NAMED)}
     blocks: dict[tuple, Block] = {}
     for names in product(*lists.values()):

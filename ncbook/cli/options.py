@@ -7,17 +7,20 @@ from typing import Annotated, Any
 
 import typer
 
-from ncbook.cli.show import one_line_errors
-from ncbook.parameters import BY_NAME, FLAG, GRID, NAME, TRAINING, Row, shown_names
+from ncbook.cli.show import one_line_errors, say
+from ncbook.parameters import BY_NAME, FLAG, GRID, NAME, PLACE, SIX, TRAINING, Row, shown_names
+from ncbook.paths import results_dir
 
 Options = Mapping[str, Any]  # text or a flag, by the parameter's name; None: not given
 NAMED = ("dataset", "model", "optimizer")  # the command line takes lists of these, too
+ALL = "all"  # for an optimizer: the paper's six
 OF_RUNS = tuple(name for name, row in BY_NAME.items() if row.group in (GRID, TRAINING))
 
 
 def takes(names: Iterable[str], stopped: str = "stopped") -> Callable[[Callable], Callable]:
     """Give a command these parameters as options: one mapping ``options``, next to its own.
 
+    Values are checked, and the store is named, before the command imports what takes seconds.
     Errors that a user can cause are one line and an exit code; so is Ctrl-C: ``stopped``.
     """
 
@@ -28,7 +31,11 @@ def takes(names: Iterable[str], stopped: str = "stopped") -> Callable[[Callable]
                 for name, value in values.items():  # such as an unset variable of a shell
                     if isinstance(value, str) and not value.strip(" ,[]()"):
                         raise ValueError(f"{name} is empty: leave it out, or give it a value")
-                command(options={name: values.pop(name) for name in names}, **values)
+                options = {name: values.pop(name) for name in names}
+                for name, value in options.items():
+                    checked(name, value)
+                say(f"reading the store {results_dir(options['results']).absolute()} ...")
+                command(options=options, **values)
 
         signature = inspect.signature(command, eval_str=True)
         own = [p for p in signature.parameters.values() if p.name != "options"]
@@ -56,6 +63,18 @@ def _declared(row: Row) -> inspect.Parameter:
     return inspect.Parameter(
         row.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation
     )
+
+
+def checked(name: str, value: Any) -> tuple:
+    """The values in an option; ``ValueError`` for one that is not valid."""
+    row = BY_NAME[name]
+    if row.kind != NAME:
+        return row.read_all(value)
+    names = listed(value) if row.group != PLACE else [value]
+    names = [one for n in names for one in (SIX if (name, n) == ("optimizer", ALL) else [n])]
+    for one in names:
+        row.check(one)
+    return tuple(dict.fromkeys(names))
 
 
 def listed(value: str | None) -> list[str]:

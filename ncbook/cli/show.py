@@ -18,6 +18,7 @@ STOPPED_SWEEP = "all that ended is stored, and the same command goes on from the
 # Errors shown as lines, by name, since importing their classes takes seconds.
 ERRORS = ("DataNotFoundError", "SweepError")
 GAP = "  "  # between two columns of a table
+NARROWEST = 16  # characters of a label, also where the terminal then breaks the lines
 
 
 def say(what: object) -> None:
@@ -64,11 +65,12 @@ def _heed_one_stop() -> None:
 
 
 def label(names: Mapping[str, Any]) -> str:
-    """``digits mlp adamw 0.001``; of a folder its last name."""
+    """``digits mlp adamw 0.001`` or ``digits mlp adamw, 200 epochs``; of a folder its last name."""
     kind, colon, path = names["dataset"].partition(":")
     dataset = f"{kind}:{Path(path).name}" if colon else kind
     rate = f" {names['lr']:g}" if "lr" in names else ""
-    return text.line(f"{dataset} {names['model']} {names['optimizer']}{rate}")
+    epochs = f", {names['epochs'] or '?'} epochs" if "epochs" in names else ""
+    return text.line(f"{dataset} {names['model']} {names['optimizer']}{rate}{epochs}")
 
 
 def blocks(answer: Mapping[str, Any], columns: Sequence[str], as_json: bool) -> None:
@@ -84,7 +86,7 @@ def blocks(answer: Mapping[str, Any], columns: Sequence[str], as_json: bool) -> 
     cells += [["all", *(_cell(total[name]) for name in columns)]]
     first, *widths = (max(map(len, column)) for column in zip(*cells, strict=True))
     others = sum(widths) + len(GAP) * len(widths)
-    first = min(first, shutil.get_terminal_size().columns - others)
+    first = min(first, max(NARROWEST, shutil.get_terminal_size().columns - others))
     for i, (name, *numbers) in enumerate(cells):
         aligned = (number.rjust(width) for number, width in zip(numbers, widths, strict=True))
         typer.echo(GAP.join((cropped(name, first).ljust(first), *aligned)))

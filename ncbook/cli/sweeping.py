@@ -18,7 +18,8 @@ from ncbook.cli import blocks, notebook, show
 from ncbook.cli.blocks import Asked, Block
 from ncbook.cli.options import Options
 from ncbook.paths import expanded
-from ncbook.sweep import cluster, leases
+from ncbook.store import leases
+from ncbook.sweep import cluster
 from ncbook.sweep.engine import START_SECONDS
 from ncbook.train import RunConfig, check_listing
 
@@ -59,6 +60,9 @@ def train_blocks(options: Options, notebooks: str | None, as_json: bool) -> bool
     done, stop = _sweep(asked, folder)
     answer = [block.names | done[block] for block in asked.blocks if block in done]
     show.blocks({"results": str(asked.results), "blocks": answer}, COLUMNS, as_json)
+    if not as_json:
+        wrote = any(outcome["notebook"] for outcome in done.values())
+        show.line(f"Runs: {asked.results}" + f"; executed notebooks: {folder}" * wrote)
     if stop:
         show.say(f"{stop}; {show.STOPPED_SWEEP}")
     return not stop and not any(outcome["error"] for outcome in done.values())
@@ -81,7 +85,12 @@ def _sweep(asked: Asked, folder: Path) -> tuple[dict[Block, dict], str | None]:
     done = {block: outcome for block, outcome in done.items() if block not in todo}
     if done:
         show.say(f"{len(done)} of {len(asked.blocks)} blocks are stored already: skipped")
-    bar = tqdm(total=sum(map(len, todo.values())), unit="run", disable=None, leave=False)
+    runs = sum(map(len, todo.values()))
+    if todo:
+        show.say(f"to train: {runs} runs; notebooks to execute: {len(todo)}")
+    # Without a terminal, or on one that cannot redraw a line, a line tells of each block instead.
+    dumb = os.environ.get("TERM") == "dumb" or None
+    bar = tqdm(desc="starting", total=runs, unit="run", disable=dumb, leave=False)
     try:
         with bar, _workers(asked, todo.values()) as (place, environment):
             for i, block in enumerate(todo, 1):
@@ -197,6 +206,7 @@ def estimate(asked: Asked, todo: Mapping[Block, list[RunConfig]]) -> dict[Block,
     kinds = {b: (b.config.dataset, b.config.model, b.config.direction) for b in todo}
     for block in sorted(todo, key=lambda block: -len(todo[block])):
         if kinds[block] not in a_run:
+            show.say(f"timing a few steps of {block.label} ...")
             place = asked.device, asked.workers, asked.scheduler
             seconds = sweep.estimate_seconds(todo[block], *place) - START_SECONDS
             a_run[kinds[block]] = seconds / len(todo[block])

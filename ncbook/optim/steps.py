@@ -87,6 +87,11 @@ def direction_of(direction: str | Tensor, param: Tensor, lead: int) -> str | Ten
     return VECTORS if for_matrices and param.dim() - lead < 2 else direction
 
 
+def zeros(param: Tensor) -> Tensor:
+    """As ``torch.zeros_like``, which on the device ``meta`` takes a second to import sympy."""
+    return param.new_empty_strided(param.shape, param.stride()).zero_()
+
+
 def init_state(
     direction: str | Tensor, params: Mapping[str, Tensor], lead: int = 1
 ) -> dict[str, Slots]:
@@ -104,7 +109,7 @@ def init_state(
         if own in MATRICES:
             state[name] = MATRICES[own].start(param.flatten(lead + 1))
             continue
-        state[name] = tuple(torch.zeros_like(param) for _ in range(ENTRIES[own][0]))
+        state[name] = tuple(zeros(param) for _ in range(ENTRIES[own][0]))
         if own == "mars":
             one = param.new_zeros(param.shape[:lead] + (1,) * (param.dim() - lead))
             state[name] += (one,)

@@ -7,15 +7,14 @@ rename, and is never changed in place, so writers need no lock. Small files are 
 ``compact`` merges them into larger ones, which appear before they are removed.
 """
 
+from ncbook.paths import RESULTS_VARIABLE, results_dir
 from ncbook.store.reading import export, load_history, load_layers, load_runs, statuses
 from ncbook.store.tables import (
     DONE,
     FAILED,
-    RESULTS_VARIABLE,
     RUN_COLUMNS,
     SETTINGS,
     list_files,
-    results_dir,
     run_id,
 )
 from ncbook.store.writing import (

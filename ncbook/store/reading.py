@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from ncbook import text
 from ncbook.files import appear, flush, staged
 from ncbook.parameters import plain
-from ncbook.paths import expanded
+from ncbook.paths import expanded, results_dir
 from ncbook.store import tables
 from ncbook.store.tables import DONE, FILE, RUN_COLUMNS, SETTINGS, TEXT, WHOLE, consistently
 
@@ -82,17 +82,9 @@ def _write_csv(table: pa.Table, file: BinaryIO) -> None:
 WRITERS = {".parquet": partial(pq.write_table, compression="zstd"), ".csv": _write_csv}
 
 
-def export(
-    path: str | Path,
-    results: str | Path | None = None,
-    *,
-    history: bool = False,
-    layers: bool = False,
-    **filters: Any,
-) -> Path:
-    """Write what ``load_runs`` has, or with ``history`` what ``load_history`` has, or with
-    ``layers`` what ``load_layers`` has, to a file that ends in ``.parquet`` or ``.csv``, which
-    appears whole or not at all. In a CSV file an apostrophe keeps a text that begins with one of
+def export(path: str | Path, results: str | Path | None = None, **filters: Any) -> Path:
+    """Write what ``load_runs`` has to a file that ends in ``.parquet`` or ``.csv``, which appears
+    whole or not at all. In a CSV file an apostrophe keeps a text that begins with one of
     ``= + - @ '``, a tab or a break from being a formula.
 
     Raises:
@@ -102,15 +94,13 @@ def export(
     path = expanded(path, "file")
     if path.suffix.lower() not in WRITERS:
         raise ValueError(f"the file to export to must end in {' or '.join(WRITERS)}, not {path}")
-    choose, what = (choose_history, "logged epoch") if history else (choose_runs, "run")
-    choose, what = (choose_layers, "measured layer") if layers else (choose, what)
     try:
         with staged(path) as file:  # first, so that a place that refuses does so before the work
-            table = consistently(results, partial(choose, filters=filters)).drop([FILE])
+            table = consistently(results, partial(choose_runs, filters=filters)).drop([FILE])
             if not len(table):
                 asked = ", ".join(f"{name}={value!r}" for name, value in filters.items())
                 has = f" has {asked}" if asked else ""
-                raise ValueError(f"no {what} in {tables.results_dir(results)}{has}")
+                raise ValueError(f"no run in {results_dir(results)}{has}")
             WRITERS[path.suffix.lower()](table, file)
             flush(file)
             appear(file, path)

@@ -16,10 +16,9 @@ import pyarrow.parquet as pq
 
 from ncbook import text
 from ncbook.parameters import FIELDS, NEVER, plain
-from ncbook.paths import expanded
+from ncbook.paths import results_dir
 
 LOG = logging.getLogger(__name__)
-RESULTS_VARIABLE = "NCBOOK_RESULTS"
 DONE = ("ok", "diverged")  # the statuses of a run that need not be trained again
 FAILED = "failed"  # the status of a run that was given up; its column ``reason`` says why
 
@@ -82,12 +81,6 @@ def _canonical(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_canonical(item) for item in value]
     return int(value) if isinstance(value, float) and value.is_integer() else value
-
-
-def results_dir(results: str | Path | None = None) -> Path:
-    """The results folder: the argument, else ``NCBOOK_RESULTS``, else ``./results``."""
-    name = "results" if results else RESULTS_VARIABLE
-    return expanded(results or os.environ.get(RESULTS_VARIABLE) or "results", name)
 
 
 # ------------------------------------------------------------ files
@@ -165,24 +158,19 @@ def read_runs(path: Path) -> pa.Table:
 
 def read_history(path: Path) -> pa.Table:
     """The epochs of the runs of one file, one row a run and epoch; errors as of ``read_runs``."""
-    old = old_history(path)
-    is_old = old.exists()  # before the file is read: its conversion removes it last
-    table = _nested(path, HISTORY, HISTORY_COLUMNS)
-    if table is None and is_old:
-        return _typed(pq.ParquetFile(old).read(), HISTORY_COLUMNS)
-    return table or NO_EPOCHS
+    return _nested(path, HISTORY, HISTORY_COLUMNS)
 
 
 def read_layers(path: Path) -> pa.Table:
     """The layers of the runs of one file, one row a run, epoch and layer; as ``read_history``."""
-    return _nested(path, LAYERS, LAYER_COLUMNS) or NO_EPOCHS
+    return _nested(path, LAYERS, LAYER_COLUMNS)
 
 
-def _nested(path: Path, column: str, known: Mapping[str, pa.DataType]) -> pa.Table | None:
-    """What is nested in a column of a file, one row a struct; None if there is no such column."""
+def _nested(path: Path, column: str, known: Mapping[str, pa.DataType]) -> pa.Table:
+    """What is nested in a column of a file, one row a struct; none if there is no such column."""
     with _opened(path) as file:
         if column not in file.schema_arrow.names:
-            return None
+            return NO_EPOCHS
         table = file.read(columns=["run_id", column])
     lists = table[column].combine_chunks()
     if pa.types.is_null(lists.type):
@@ -190,11 +178,6 @@ def _nested(path: Path, column: str, known: Mapping[str, pa.DataType]) -> pa.Tab
     rows = pa.Table.from_struct_array(pc.list_flatten(lists))
     ids = table["run_id"].take(pc.list_parent_indices(lists))
     return _typed(rows.add_column(0, "run_id", ids), known)
-
-
-def old_history(path: Path) -> Path:
-    """Where an older version has put the epochs of a file of runs."""
-    return path.parents[1] / "history" / path.name
 
 
 def _opened(path: Path) -> pq.ParquetFile:

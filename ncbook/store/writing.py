@@ -12,8 +12,9 @@ import pyarrow.parquet as pq
 
 from ncbook.files import appear, flush, staged, sync_folder
 from ncbook.parameters import plain
+from ncbook.paths import results_dir
 from ncbook.store import reading, tables
-from ncbook.store.tables import DONE, FILE, NO_EPOCHS, TEXT, list_files, read_each, results_dir
+from ncbook.store.tables import DONE, FILE, NO_EPOCHS, TEXT, list_files, read_each
 
 DICTIONARY_ROWS = 1000  # from so many rows on, a dictionary makes a column of texts smaller
 STALE_SECONDS = 3600.0  # a temporary file so old has no living writer: one writes for seconds

@@ -6,7 +6,6 @@ sweep.run(configs, results="results")          # trains those that the store lac
 
 from ncbook.sweep.cluster import SweepError, Workers, scheduler_workers
 from ncbook.sweep.engine import (
-    Report,
     chunks,
     default_workers,
     estimate_seconds,
@@ -19,7 +18,6 @@ from ncbook.sweep.grids import BEYOND, GRIDS, MIXED_GRIDS, Grid, grid
 from ncbook.sweep.request import (
     PARAMETERS,
     ParameterError,
-    Request,
     check,
     describe,
     duration,

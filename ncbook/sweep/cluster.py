@@ -61,12 +61,9 @@ class Workers(NamedTuple):
 
 
 @contextmanager
-def local(
-    workers: int, device: str = "cpu", meanwhile: Callable[[], object] = lambda: None
-) -> Iterator:
+def local(workers: int, device: str = "cpu") -> Iterator:
     """A client of ``workers`` new processes on this machine, each with one thread; GPUs are dealt
-    out in turn. All processes end with the block, or when this process dies. ``meanwhile`` is
-    called while they start, which takes seconds.
+    out in turn. All processes end with the block, or when this process dies.
 
     Whoever reaches a scheduler or a worker can run code in it, and any user of this machine reaches
     its ports. So ours accept TLS only, with a key that is made here, stays in memory, and goes to
@@ -86,7 +83,7 @@ def local(
     config = SCHEDULER_CONFIG | {"temporary-directory": str(private_folder("dask"))}
     with _quiet(), dask.config.set(config), ExitStack() as stack:
         make = partial(SpecCluster, scheduler=scheduler, **secure, **quiet)
-        cluster = _started(make, specs, stack, meanwhile)
+        cluster = _started(make, specs, stack)
         client = stack.enter_context(Client(cluster, set_as_default=False))
         stack.callback(_kill_workers, cluster)  # else the client would wait for their tasks
         yield client
@@ -118,7 +115,7 @@ def _gpu_of(worker: int, device: str) -> dict[str, str]:
     return {"CUDA_VISIBLE_DEVICES": gpus[int(number) if number else worker % len(gpus)]}
 
 
-def _started(make: Callable, specs: dict[int, dict], stack: ExitStack, meanwhile: Callable):
+def _started(make: Callable, specs: dict[int, dict], stack: ExitStack):
     """A cluster with these workers, which the stack ends; if workers die early, another one."""
     for _ in range(STARTS):
         try:
@@ -129,8 +126,6 @@ def _started(make: Callable, specs: dict[int, dict], stack: ExitStack, meanwhile
             starting = cluster._correct_state_internal()  # takes seconds: workers import torch
             start = asyncio.run_coroutine_threadsafe(starting, cluster.loop.asyncio_loop)
             try:
-                if error := _error_of(meanwhile):
-                    break  # it has nothing to do with the workers
                 start.result()
                 return cluster
             finally:
@@ -140,14 +135,6 @@ def _started(make: Callable, specs: dict[int, dict], stack: ExitStack, meanwhile
             error = SweepError(f"the worker processes could not be started: {failure!r}")
             stack.close()
     raise error
-
-
-def _error_of(function: Callable[[], object]) -> Exception | None:
-    try:
-        function()
-    except Exception as error:
-        return error
-    return None
 
 
 @contextmanager

@@ -4,7 +4,7 @@ import multiprocessing
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache, partial
 from itertools import pairwise
@@ -15,7 +15,8 @@ import torch
 from dask.system import cpu_count
 
 from ncbook import data, models, own, store, train
-from ncbook.sweep import cluster, leases, tasks
+from ncbook.store import leases
+from ncbook.sweep import cluster, tasks
 from ncbook.sweep.cluster import SweepError
 from ncbook.sweep.machine import check_memory, gpu_count, provenance
 from ncbook.sweep.tasks import Advance, Outcome
@@ -27,7 +28,6 @@ START_SECONDS = 15.0  # workers that import torch, and compile
 CHUNK = 9
 POLL_SECONDS = 1.0  # between looks at what another sweep on the same store is training
 CHECKPOINTS = "checkpoints"  # folder in the store, for streamed runs
-COMPACT_EVERY = 256  # chunks, so that readers of the store always meet few files
 
 
 def run_id(config: RunConfig) -> str:
@@ -211,10 +211,10 @@ def run(
     task = partial(_train_chunk, results=results, retry_failed=retry_failed, **options)
     trained: Counter = Counter()
     try:
-        made, at_once, place = _trainers(todo, device, workers, scheduler, results)
-        with made as client, tasks.progress_bar(len(todo), progress) as advance:
+        with tasks.progress_bar(len(todo), progress) as advance, ExitStack() as stack:
+            made, at_once, place = _trainers(todo, device, workers, scheduler, results)
             there = own.from_here(partial(task, **place))
-            train_parts = partial(tasks.train_chunks, client, there)
+            train_parts = partial(tasks.train_chunks, stack.enter_context(made), there)
             for outcome in _outcomes(todo, at_once, train_parts, results, lacking, advance):
                 trained.update(outcome.trained)
     except (MemoryError, OSError, data.DataNotFoundError) as error:  # without a worker's traceback
@@ -230,13 +230,6 @@ def run(
     return Report(len(configs) - trained.total(), trained, time.perf_counter() - began)
 
 
-def _prepare_steps(todo: list[RunConfig], device: str, threads: int) -> None:
-    """Compile what the workers will load, once for all of them."""
-    for config in {replace(config.shared(), seed=0): config for config in todo}.values():
-        with _threads(device, threads):
-            train.prepare_step(config, load_data(config, device))
-
-
 def _trainers(
     todo: list[RunConfig], device: str, workers: int, scheduler: str | None, results: Path
 ) -> tuple[AbstractContextManager, int, dict]:
@@ -250,8 +243,10 @@ def _trainers(
         count = cluster.scheduler_workers(scheduler, results).count
         return cluster.joined(scheduler), count, there | {"threads": 1}
     if at_once > 1:
-        prepare = partial(_prepare_steps, todo, device, threads)
-        return cluster.local(at_once, device, prepare), at_once, there
+        for config in {replace(config.shared(), seed=0): config for config in todo}.values():
+            with _threads(device, threads):  # compile once what all workers will load
+                train.prepare_step(config, load_data(config, device))
+        return cluster.local(at_once, device), at_once, there
     return nullcontext(), 1, there | {"device": device}
 
 
@@ -266,7 +261,7 @@ def _outcomes(
     """All outcomes; then wait for what other sweeps are training, and train what they leave."""
     while todo:
         busy: list[RunConfig] = []
-        for count, outcome in enumerate(train_parts(chunks(todo, at_once), advance), start=1):
+        for outcome in train_parts(chunks(todo, at_once), advance):
             busy += outcome.busy
             if outcome.fatal:
                 given_up = {"status": store.FAILED, "reason": tasks.DIED}
@@ -275,9 +270,6 @@ def _outcomes(
                 outcome.trained[store.FAILED] += len(records)
             advance(outcome.stored)
             yield outcome
-            if count % COMPACT_EVERY == 0:
-                with suppress(OSError):
-                    store.compact(results)
         todo = lacking(busy)
         while todo and _by_id(todo).keys() <= leases.running(results):
             time.sleep(POLL_SECONDS)

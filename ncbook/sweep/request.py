@@ -6,7 +6,7 @@ values; so the notebook passes everything through ``check``.
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
@@ -92,7 +92,6 @@ def read(namespace: Mapping[str, Any]) -> Request:
 def _place(device: str | None, workers: int | None, scheduler: str | None) -> tuple[str, int]:
     """Device (``cpu``, ``cuda`` or ``cuda:N``; a GPU if none is asked for and there is one) and
     number of workers, here or of a scheduler."""
-    BY_NAME["workers"].check(workers)
     if scheduler is None:
         device = device_named(device, torch.cuda.device_count())
         return device, workers or default_workers(device)
@@ -130,23 +129,15 @@ def describe(request: Request) -> str:
 
 
 def _values(configs: Sequence[RunConfig]) -> Iterator[str]:
-    """A line for each axis, and for each other parameter that has not its usual value."""
+    """A line for each axis, and for each other parameter that is not as in most sweeps."""
     said = SAID if optim.is_mixed(configs[0].optimizer) else (*SAID, "coupled_share")
     for field, row in OF_RUN.items():
         if field in said:
             continue
-        if row in AXES or _is_given(configs[0], field, row.default):
+        if row in AXES or getattr(configs[0], field) not in (row.default, row.before):
             values = dict.fromkeys(getattr(config, field) for config in configs)
             shown = (f"{v:g}" if isinstance(v, float) else str(v) for v in values)
             yield f"- {row.label}: {', '.join(shown)}"
-
-
-def _is_given(config: RunConfig, field: str, default: Any) -> bool:
-    """Whether the config is another one, or none, with the default in this field."""
-    try:
-        return replace(config, **{field: default}) != config
-    except ValueError:
-        return True
 
 
 def duration(seconds: float) -> str:

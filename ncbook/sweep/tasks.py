@@ -2,6 +2,7 @@
 bar that shows their progress."""
 
 import io
+import os
 import sys
 import time
 import uuid
@@ -10,8 +11,10 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from queue import SimpleQueue
 
+import psutil
 from IPython import get_ipython
 from IPython.display import display
 from tqdm import tqdm
@@ -158,7 +161,8 @@ def _train_in_worker(task: Task, part: list[RunConfig], topic: str) -> Outcome:
 
 @contextmanager
 def progress_bar(total: int, shown: bool) -> Iterator[Advance]:
-    """A bar in an output of its own in a notebook, else on standard output."""
+    """A bar in an output of its own in a notebook, and on papermill's terminal if that executes it;
+    else on standard output."""
     in_notebook = getattr(get_ipython(), "kernel", None) is not None
     layout = "{percentage:3.0f}%|{bar:30}| {n:.0f}/{total} runs [{elapsed}<{remaining}]"
     options = {"mininterval": PROGRESS_SECONDS, "bar_format": layout}
@@ -168,12 +172,21 @@ def progress_bar(total: int, shown: bool) -> Iterator[Advance]:
 
 
 class _OneOutput(io.TextIOBase):
-    """A notebook output that each line replaces; papermill would save one output for each line."""
+    """A notebook output that each line replaces; papermill would save one output for each line.
+    Its terminal gets the bar, too, below that of papermill, which stands still while a cell runs.
+    """
 
     encoding = "utf-8"
     handle = None
 
+    def __init__(self) -> None:
+        self.terminal = _papermills_terminal()
+
     def write(self, text: str) -> int:
+        if self.terminal is not None:
+            start = "\n" if self.handle is None else ""
+            with suppress(OSError):  # it was closed
+                os.write(self.terminal, f"{start}{text}".encode())
         if line := text.strip("\r\n"):
             shown = {"text/plain": line}
             if self.handle is None:
@@ -181,3 +194,14 @@ class _OneOutput(io.TextIOBase):
             else:
                 self.handle.update(shown, raw=True)
         return len(text)
+
+
+def _papermills_terminal() -> int | None:
+    """The descriptor of the terminal on which papermill executes this notebook, if it does. A
+    kernel keeps the standard error that it was started with."""
+    with suppress(OSError, psutil.Error):
+        command = psutil.Process(os.getppid()).cmdline()[:3]
+        error = sys.stderr.fileno()
+        if os.isatty(error) and any(Path(word).name == "papermill" for word in command):
+            return error
+    return None

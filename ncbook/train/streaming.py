@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten
 
 from ncbook import data, models, optim
-from ncbook.parameters import check_whole
+from ncbook.parameters import check_whole, device_named
 from ncbook.train.checkpoint import checkpoint_path, load_checkpoint, save_checkpoint
 from ncbook.train.config import RunConfig, check_samples, learning_rate_factors
 from ncbook.train.context import training
@@ -98,16 +98,9 @@ def train_streaming(
         path = checkpoint_path(config, checkpoints)
         path.parent.mkdir(parents=True, exist_ok=True)
         load_checkpoint(path, config)  # sets aside, once, what the run cannot go on from
-    job = _Job(
-        config=config,
-        dataset=dataset,
-        logged=logged,
-        checkpoint=path,
-        device=device,
-        devices=devices,
-        loaders=max(1, len(os.sched_getaffinity(0)) // devices) if loaders is None else loaders,
-        deterministic=deterministic,
-    )
+    if loaders is None:
+        loaders = max(1, len(os.sched_getaffinity(0)) // devices)
+    job = _Job(config, dataset, logged, path, device, devices, loaders, deterministic)
     on_epoch = on_epoch or (lambda epoch, members: None)
     return _train(job, on_epoch) if devices == 1 else in_processes(_train, job, devices, on_epoch)
 
@@ -133,19 +126,14 @@ def stream_step_seconds(config: RunConfig, dataset: data.Streamed, device: str =
 def _check(config: RunConfig, dataset: data.Streamed, device: str, devices: int) -> None:
     check_samples(config, dataset)
     check_whole("devices", devices, 1)
+    if ":" in device and devices > 1:
+        raise ValueError(f"device {device!r} is one device: devices must be 1, got {devices}")
+    device_named(device, torch.cuda.device_count())  # or an error
     last = len(dataset.train_y) % config.batch_size or config.batch_size
     if last < 2 * devices:
         raise ValueError(
             f"batch_size {config.batch_size} leaves a last batch of {last} of "
             f"{len(dataset.train_y)} samples, and {devices} devices need {2 * devices}"
-        )
-    kind, _, number = device.partition(":")
-    if number and devices > 1:
-        raise ValueError(f"device {device!r} is one device: devices must be 1, got {devices}")
-    last_gpu = int(number or devices - 1)
-    if kind != "cpu" and last_gpu >= torch.cuda.device_count():
-        raise ValueError(
-            f"device {device!r}, devices {devices}: there are {torch.cuda.device_count()} GPUs"
         )
 
 
@@ -194,9 +182,7 @@ class _Run:
             self.seconds = time.perf_counter() - began
             return
         self.net.load_state_dict(found["net"])
-        states = found["optimizer"]  # in an older checkpoint it is one
-        states = [states] if isinstance(states, dict) else states
-        for optimizer, state in zip(self.optimizers, states, strict=True):
+        for optimizer, state in zip(self.optimizers, found["optimizer"], strict=True):
             optimizer.load_state_dict(state)
         self.order.set_state(found["order"])
         self.epoch, self.history, self.seconds = (found[k] for k in ("epoch", "history", "seconds"))

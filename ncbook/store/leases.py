@@ -28,7 +28,7 @@ from pathlib import Path
 
 import psutil
 
-from ncbook import store
+from ncbook.paths import results_dir
 
 FOLDER = "leases"
 HEARTBEAT = 5.0  # seconds between heartbeats
@@ -45,7 +45,7 @@ def taken(
 ) -> Iterator[list[str]]:
     """Take the leases of those runs that nobody else is training, for this block; yield their ids.
     ``configs``, by run id, is what ``training`` tells others about the runs."""
-    folder = store.results_dir(results) / FOLDER
+    folder = results_dir(results) / FOLDER
     owner = _write_owner(folder, configs or {})
     over = threading.Event()
 
@@ -81,7 +81,7 @@ def running(results: str | Path | None) -> set[str]:
 
 def training(results: str | Path | None) -> dict[str, dict]:
     """The runs that are being trained now, by anyone: config by run id, empty if unknown."""
-    folder = store.results_dir(results) / FOLDER
+    folder = results_dir(results) / FOLDER
     now = _file_system_time(folder)
     owners = {lock.stem: _living_owner(lock, now) for lock in folder.glob(f"*{LOCK}")}
     return {i: owner["runs"].get(i, {}) for i, owner in owners.items() if owner}
@@ -89,7 +89,7 @@ def training(results: str | Path | None) -> dict[str, dict]:
 
 def clear_dead(results: str | Path | None) -> None:
     """Remove the files of dead owners, which block nobody, and the folder if it is empty."""
-    folder = store.results_dir(results) / FOLDER
+    folder = results_dir(results) / FOLDER
     now = _file_system_time(folder)
     for path in folder.glob("*"):
         with suppress(FileNotFoundError):
@@ -97,9 +97,8 @@ def clear_dead(results: str | Path | None) -> None:
             being_written = path.suffix == NEW and abs(now - state.st_mtime) < EXPIRY
             if not being_written and not _living_owner(path, now):
                 moved = path.rename(folder / f"{uuid.uuid4().hex}{NEW}")
-                found = (
-                    moved.lstat()
-                )  # a new file may have the inode of a removed one, not its time
+                found = moved.lstat()
+                # A new file may have the inode of a removed one, but not its time.
                 if (found.st_ino, found.st_mtime_ns) != (state.st_ino, state.st_mtime_ns):
                     _link(moved, path)
                 moved.unlink()
