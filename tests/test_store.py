@@ -20,7 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ncbook import metrics, store
-from ncbook.store import reading, writing
+from ncbook.store import reading, tables, writing
 
 
 def make_run(name, **columns):
@@ -813,6 +813,17 @@ def killed_at(monkeypatch, call):
         pytest.skip("there are no more calls to be killed at")
 
 
+def make_old(results):
+    """Every file as an older version wrote it: the epochs in a file of their own."""
+    (results / "history").mkdir()
+    for path in files_in(results):
+        runs, history = tables.read_runs(path), tables.read_history(path)
+        pq.write_table(runs, path)
+        if len(history):
+            pq.write_table(history, results / "history" / path.name)
+    return results
+
+
 def age(results):
     """Let what lies in the folder be of yesterday."""
     for path in leftovers(results):
@@ -893,9 +904,12 @@ READERS = {
 
 @pytest.mark.parametrize("reads", [0, 3, 12])
 @pytest.mark.parametrize("name", READERS)
-def test_files_that_are_compacted_while_they_are_read(small_files, monkeypatch, name, reads):
+@pytest.mark.parametrize("old", [False, True])
+def test_files_that_are_compacted_while_they_are_read(small_files, monkeypatch, name, reads, old):
     expected, real, count = READERS[name](small_files), os.path.isfile, itertools.count()
     reading._judged_columns.cache_clear()
+    if old:
+        make_old(small_files)
 
     def is_file(path):
         if next(count) == reads:
@@ -952,6 +966,43 @@ def test_only_old_temporary_files_are_removed(tmp_path, tidy):
     os.utime(old, (0, 0))
     tidy(tmp_path)
     assert (new.exists(), old.exists()) == (True, False)
+
+
+# ------------------------------------------------------------ the old layout
+
+
+def test_a_store_of_the_old_layout_is_read_as_it_was(small_files):
+    before = contents(small_files)
+    make_old(small_files)
+    assert_same(contents(small_files), before)
+    assert store.statuses(small_files).keys() == set(before[0]["run_id"])
+    age(small_files)
+    store.compact(small_files, at_least=2)
+    assert_same(contents(small_files), before)
+
+
+@pytest.fixture
+def any_notices():
+    with noticed(None):
+        yield
+
+
+@pytest.mark.usefixtures("any_notices")
+@pytest.mark.parametrize("kind", ["runs", "history"])
+def test_a_damaged_pair_of_the_old_layout_is_left_and_set_aside_whole(tmp_path, kind):
+    names = {name: write_one(tmp_path, name).name for name in ("sound", "broken")}
+    make_old(tmp_path)
+    file = tmp_path / kind / names["broken"]
+    file.write_bytes(file.read_bytes()[:500])
+    store.ensure_writable(tmp_path)
+    named = tmp_path / "runs" / names["broken"]
+    with noticed(f"{named}: damaged, its runs are left out"):
+        assert set(store.load_history(tmp_path)["run_id"]) == {"sound"}
+    with noticed(f"{named}: damaged, set aside"):
+        store.set_aside_damaged(tmp_path)
+    assert store.statuses(tmp_path).keys() == {"sound"}
+    write_one(tmp_path, "broken")
+    assert set(store.load_history(tmp_path)["run_id"]) == {"sound", "broken"}
 
 
 # ------------------------------------------------------------ processes

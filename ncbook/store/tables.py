@@ -158,19 +158,24 @@ def read_runs(path: Path) -> pa.Table:
 
 def read_history(path: Path) -> pa.Table:
     """The epochs of the runs of one file, one row a run and epoch; errors as of ``read_runs``."""
-    return _nested(path, HISTORY, HISTORY_COLUMNS)
+    old = old_history(path)
+    is_old = old.exists()  # before the file is read: its conversion removes it last
+    table = _nested(path, HISTORY, HISTORY_COLUMNS)
+    if table is None and is_old:
+        return _typed(pq.ParquetFile(old).read(), HISTORY_COLUMNS)
+    return table or NO_EPOCHS
 
 
 def read_layers(path: Path) -> pa.Table:
     """The layers of the runs of one file, one row a run, epoch and layer; as ``read_history``."""
-    return _nested(path, LAYERS, LAYER_COLUMNS)
+    return _nested(path, LAYERS, LAYER_COLUMNS) or NO_EPOCHS
 
 
-def _nested(path: Path, column: str, known: Mapping[str, pa.DataType]) -> pa.Table:
-    """What is nested in a column of a file, one row a struct; none if there is no such column."""
+def _nested(path: Path, column: str, known: Mapping[str, pa.DataType]) -> pa.Table | None:
+    """What is nested in a column of a file, one row a struct; None if there is no such column."""
     with _opened(path) as file:
         if column not in file.schema_arrow.names:
-            return NO_EPOCHS
+            return None
         table = file.read(columns=["run_id", column])
     lists = table[column].combine_chunks()
     if pa.types.is_null(lists.type):
@@ -178,6 +183,11 @@ def _nested(path: Path, column: str, known: Mapping[str, pa.DataType]) -> pa.Tab
     rows = pa.Table.from_struct_array(pc.list_flatten(lists))
     ids = table["run_id"].take(pc.list_parent_indices(lists))
     return _typed(rows.add_column(0, "run_id", ids), known)
+
+
+def old_history(path: Path) -> Path:
+    """Where an older version has put the epochs of a file of runs."""
+    return path.parents[1] / "history" / path.name
 
 
 def _opened(path: Path) -> pq.ParquetFile:
