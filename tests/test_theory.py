@@ -689,6 +689,22 @@ def test_small_starts_end_near_collapse():
     assert small["distance"][1500] < 1e-3 < small["distance"][0]
 
 
+@pytest.mark.parametrize(("K", "n", "p"), [(3, 3, 15), (2, 4, 9), (4, 3, 20)])
+def test_errors_of_small_starts_have_their_orders(K, n, p):
+    """w = ‖Wᵀ1‖² ≤ K(‖D‖ + N‖h̄‖²), by the balance along 1, and ‖WWᵀ1‖² at most that times w/K:
+    both of order ε². The error of H is at least that of D's positive eigenvalues after K."""
+    size = 0.2
+    start = theory.mixon_start(K, n, p, size, np.random.default_rng(1))
+    H, W, _ = theory.mixon_descent(start, 0.05, 15_000, 15_000)[1]
+    D, h, u = H.T @ H - W.T @ W, H.mean(0), W.sum(0)
+    most = np.linalg.norm(D, 2) + K * n * h @ h
+    assert u @ u <= 1.01 * K * most < 10 * K * size**2
+    assert np.sum((W @ u) ** 2) <= 1.01 * most * (u @ u)
+    rest = np.linalg.eigvalsh(D)[::-1][K:]
+    off = H - np.repeat(W, n, 0) / n**0.5
+    assert np.sum(off**2) >= rest[rest > 0].sum() > 0.05 * size**2
+
+
 def test_ufm_gradient_and_hessian_against_differences():
     H, W, _ = random_state(3, 2, 4)
     loss = slopes(lambda h, w: theory.ufm_loss(h, w, 0.3), (H, W))
