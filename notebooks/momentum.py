@@ -23,7 +23,7 @@
 #
 # **What you will learn**
 #
-# - by how much: for NC0 under SGD exactly, by the factor $1/(1-\beta)$, up to a critical momentum;
+# - by how much: for NC0 under SGD by the factor $1/(1-\beta)$ to leading order, up to a critical momentum;
 # - that under SGDW momentum has no effect on NC0 at all;
 # - whether under SGD momentum does more than a larger learning rate would do;
 # - why for Adam, AdamW, Signum and SignumW, whose momentum is an average and not a sum, there is no
@@ -65,8 +65,8 @@ figures.start_chapter()
 # %% [markdown]
 # ## What the paper says
 #
-# "Momentum amplifies the effect of weight decay on the decrease of NC metrics in SGD, as shown in the
-# heatmap in Figure 4", a ResNet9 on Fashion-MNIST. "The effect of momentum on the NC metrics becomes
+# The paper says that "momentum amplifies the effect of weight decay on the decrease of NC metrics in SGD, as shown in
+# the heatmap in Figure 4", a ResNet9 on Fashion-MNIST. "The effect of momentum on the NC metrics becomes
 # larger for larger values of weight decay." Its Theorem 3.1 has the rate $\lambda/\log\beta^{-1}$, which
 # is smaller than {eq}`momentum-rate` says; {doc}`theorem_sgd` compares the two. The text does not give
 # Figure 4's learning rate. It is said to be 0.001 where some of its runs are taken up again (Appendix

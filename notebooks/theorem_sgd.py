@@ -41,17 +41,6 @@ from ncbook import data, figures, models, optim, store, sweep, theory, train
 from ncbook.pages import six_grids
 
 figures.start_chapter()
-BLUE, RED, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#777777"
-WIDE = dict(figsize=(8, 3.8), layout="constrained")
-
-
-def panels(*draws):
-    """A small figure for each drawing."""
-    axes = figures.small_panels(len(draws))
-    for draw, axis in zip(draws, axes, strict=True):
-        draw(axis)
-    return figures.in_rows(*axes)
-
 
 # %% tags=["hide-input"]
 LINES = six_grids.line("sgd", "sgdw")
@@ -410,8 +399,8 @@ slope = slope.subs({z: z1, x: (1 - z1) * (1 - z2), beta: z1 * z2})
 assert sp.simplify(slope + (1 - z1) / (z1 - z2)) == 0  # dz₁/dβ
 
 # %% [markdown]
-# So momentum multiplies the decay by $1/(1-\beta)$: ten times at 0.9. That is the paper's "momentum
-# accelerates", made exact. But it ends at $\beta^*$. Beyond, the row sum is a heavy ball in a bowl: by
+# So momentum multiplies the decay by $1/(1-\beta)$ to leading order: ten times at 0.9. That is the paper's "momentum
+# accelerates", with its factor. But it ends at $\beta^*$. Beyond, the row sum is a heavy ball in a bowl: by
 # {eq}`sgd-closed` it swings inside the envelope
 #
 # $$ |u_t| \le \frac{\sqrt{\eta\lambda}}{\sin\varphi}\,\beta^{t/2}\,|u_0| , $$ (sgd-envelope)
@@ -420,6 +409,12 @@ assert sp.simplify(slope + (1 - z1) / (z1 - z2)) == 0  # dz₁/dβ
 # $\varphi$ and the height of the swing.
 
 # %%
+t, momentum, product = np.arange(400), 0.98, 0.02  # product: ηλ
+swing = theory.row_sum_closed_form(t, 1.0, momentum, product)
+angle = np.arccos((1 + momentum - product) / (2 * math.sqrt(momentum)))
+envelope = math.sqrt(product) / np.sin(angle) * momentum ** (t / 2)
+assert np.all(np.abs(swing) < envelope * (1 + 1e-12))  # (sgd-envelope)
+
 BETAS = np.array([0, 0.5, 0.9, 0.95, 0.98])
 half_lives = {}
 for lr, decay in [(0.001, 5e-4), (0.01, 0.05), (0.0679, 0.05)]:
@@ -570,6 +565,18 @@ figures.show_if_any(followed.query("law > 0.01"), "", tell_closeness)
 
 
 # %% tags=["hide-input"]
+BLUE, RED, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#777777"
+WIDE = dict(figsize=(8, 3.8), layout="constrained")
+
+
+def panels(*draws):
+    """A small figure for each drawing."""
+    axes = figures.small_panels(len(draws))
+    for draw, axis in zip(draws, axes, strict=True):
+        draw(axis)
+    return figures.in_rows(*axes)
+
+
 def draw_course(axis, run, colour):
     """The law at every step, and what was measured."""
     per_epoch, rows = arguments(run)[3], history[run.run_id]

@@ -33,6 +33,8 @@ from ncbook import data, figures, models, optim, store, theory, train
 from ncbook.pages import six_grids
 
 figures.start_chapter()
+
+# %% tags=["hide-input"]
 BLUE, ORANGE, GREEN = "#0072B2", "#D55E00", "#009E73"  # Okabe and Ito
 RINGS = dict(ls="", marker="o", ms=4, mfc="none")
 
@@ -41,7 +43,6 @@ def say(text):
     display(Markdown(text))
 
 
-# %% tags=["hide-input"]
 def draw_ball_and_box(axis):
     """The plane of d = (2, −1, −1) and 1, for K = 3 and one column of W."""
     turn = np.linspace(0, 2 * np.pi, 200)
@@ -754,6 +755,7 @@ grid = pd.DataFrame(
     for wd in decays
     for exact in (True, False)
 )
+assert len(grid) == 240
 assert (grid["T1_seen"] == np.ceil(grid["T1"])).all()
 assert ((grid["T2_seen"] - grid["T2"]).abs() <= 3).all()
 

@@ -56,16 +56,17 @@ def descend(H, W, lr=0.2, steps=1500):
 rng, shapes = np.random.default_rng(0), ((K * n, p), (K, p))
 ends = np.array([descend(*map(rng.standard_normal, shapes)) for _ in range(20)])
 lowest = theory.ufm_loss(*theory.ufm_optimum(K, n, p, DECAY), DECAY)
-axes = figures.small_panels(3, 3.4)
-for axis, curves, name in zip(
-    axes,
-    (ends[..., 0] - lowest, ends[..., 1], ends[..., 2]),
-    ("loss over the closed-form minimum", "NC0", "NC2 of the class means"),
-    strict=True,
-):
-    axis.plot(np.maximum(curves.T, 1e-14), color="#0072B2", lw=0.7, alpha=0.6)
-    axis.set(xscale="log", yscale="log", xlabel="step", ylabel=name)
-    axis.set_xlim(1, 1500)
+axes = figures.small_panels(2, 3.6)
+drawn = (
+    (axes[0], ends[..., 0] - lowest, "#0072B2", "loss over the minimum"),
+    (axes[1], ends[..., 1], "#0072B2", "NC0"),
+    (axes[1], ends[..., 2], "#D55E00", "NC2 of the class means"),
+)
+for axis, curves, colour, name in drawn:
+    lines = axis.plot(np.maximum(curves.T, 1e-14), color=colour, lw=0.7)
+    lines[0].set_label(name)
+for axis in axes:
+    axis.set(xscale="log", yscale="log", xlabel="step", xlim=(1, 1500))
     axis.set_title(f"Gradient descent, {len(ends)} random starts")
 figures.in_rows(*axes)
 
@@ -251,7 +252,7 @@ assert_allclose(theory.ufm_loss(H @ rotation, W @ rotation, DECAY), lowest)
 # %% [markdown]
 # ## The check: hunting for critical points
 #
-# A theorem about *all* critical points should be tried on many. A critical point that uses only
+# A theorem about *all* critical points should be tried on many. One that uses only
 # $r$ features remains one when unused features are added. So we solve $\nabla f = 0$ with
 # $r = 1, 2, 3$ features, from many starts, and look at each solution in the full space.
 
@@ -450,12 +451,13 @@ def draw_15(runs):
 figures.with_lines(perfect, claims.UFM_LINES, draw_15)
 
 # %% [markdown]
-# Adam falls by orders of magnitude, AdamW does not, and SGD is in between. What should it be? (The rest asks for a
+# Adam falls by orders of magnitude, AdamW does not, SGD is in between. What should it be? (The rest asks for a
 # run of each setting.)
 
 # %%
 POINT = ["optimizer", "lr", "weight_decay"]
 every = len(GRIDS) * len(RATES) * len(DECAYS)
+assert every == 60
 whole = runs if runs.groupby(POINT).ngroups == every else runs[:0]
 
 # %% [markdown]
@@ -653,7 +655,7 @@ visible = sgd["nc0_init"] * ratio > 100 * floor
 assert (away[visible] < 1e-4).all()
 
 # %% [markdown]
-# How long would a slow run take, and where are those that have arrived?
+# How long would a slow run take?
 
 # %%
 done = sgd[(ratio < 0.01) & (sgd["weight_decay"] < threshold)]
@@ -826,13 +828,13 @@ assert_allclose(-(moves + moves.T), -2 * DECAY * D, atol=1e-12)
 # %% [markdown]
 # ## Optional: Mixon's model, squared loss and a bias
 #
-# Nothing else needs this part. Mixon, Parshall and Pi {cite}`mixon2022` study least squares, a bias $b$,
+# Mixon, Parshall and Pi {cite}`mixon2022` study least squares, a bias $b$,
 # and *no* weight decay,
 #
 # $$ R_e(H, W, b) = \tfrac12\,\bigl\lVert HW^\top + \mathbf 1_N b^\top
 # - I_K\otimes\mathbf 1_n\bigr\rVert^2 . $$ (ufm-mixon)
 #
-# (They write $H$ with one column a sample, $C$ for our $K$ and $N$ for our $n$.) With $E$ the matrix inside the norm,
+# (Their $C$ and $N$ are our $K$ and $n$.) With $E$ the matrix inside the norm,
 # gradient flow is
 #
 # $$ \dot H = -EW, \qquad \dot W = -E^\top H, \qquad \dot b = -E^\top\mathbf 1 . $$ (ufm-flow)
@@ -912,8 +914,7 @@ assert sp.simplify(g.subs(t, 0) - g0) == sp.simplify(bias.subs(t, 0) - c0) == 0
 # ### Mixon's Figures 1 and 2
 #
 # A real start is not in $S$. Mixon et al. take $K = n = 3$, $p = 15$, random $H_0$ and $W_0$ with
-# $\lVert H_0\rVert = \lVert W_0\rVert = \varepsilon$ and $b_0 = 0$, and run gradient descent, with a step size and ε that
-# the captions do not give; these are ours. Figure 1 shows by how much each equation of {eq}`ufm-strong` is missed,
+# $\lVert H_0\rVert = \lVert W_0\rVert = \varepsilon$ and $b_0 = 0$, and run gradient descent. The captions give no step size and no ε; these are ours. Figure 1 shows by how much each equation of {eq}`ufm-strong` is missed,
 # Figure 2 the relative distance from $S$.
 
 # %%
@@ -1039,7 +1040,7 @@ styled.format("{:.3f}", subset=fitted)
 
 
 # %% [markdown]
-# Ten more starts give the same powers with other factors, and {eq}`ufm-orders` can be checked term by term:
+# Ten more starts, and {eq}`ufm-orders` term by term:
 
 # %%
 trials = {}

@@ -202,7 +202,7 @@ def test_tables_are_not_cut(open_page, served, width, scrolled):
     assert cut == set()
 
 
-@pytest.mark.parametrize("name", ["theorem_sgd", "theorem_signgd", "unconstrained_features"])
+@pytest.mark.parametrize("name", ["theorem_signgd", "unconstrained_features"])
 def test_formulas_are_not_cut_at_a_desk(open_page, served, name):
     """Some are wider than the page, and made smaller: as wide as it is, and not by much."""
     opened = open_page(viewport={"width": 1200, "height": 900})

@@ -216,6 +216,11 @@ def test_theorem_31_bound_is_loose_and_jumps_at_zero_momentum():
     # exact / bound = 2 log(1/β)/(1 − β) at leading order: never below 2, unbounded as β → 0
     np.testing.assert_allclose(exact / bound, -2 * np.log(momentum) / (1 - momentum), rtol=2e-3)
     assert np.all(exact / bound > 2)
+    rng = np.random.default_rng(0)
+    momentum, product = rng.random(1000), 10 ** rng.uniform(-8, 0, 1000)
+    below = momentum < theory.critical_momentum(1.0, product)
+    rates = theory.row_sum_decay_rate(1.0, momentum, product)
+    assert np.all((rates > (1 - EXACT) * 2 * product / (1 - momentum))[below])
     at_zero, near_zero = theory.theorem31_bound(1000, 0.1, [0.0, 1e-300], 0.01)
     assert at_zero == pytest.approx(0.999**1000, rel=EXACT)
     assert near_zero == pytest.approx(np.exp(-1 / np.log(1e300)), rel=EXACT)
@@ -489,6 +494,12 @@ def test_decoupled_closed_form_equals_the_simulation(K, lr, decay):
     alpha = theory.simulate_signgd(K, lr, decay, 2000, coupled=False)
     got = theory.decoupled_alpha(np.arange(2001), K, lr, decay)
     np.testing.assert_allclose(got, alpha, rtol=EXACT)
+
+
+def test_with_two_classes_alpha_is_zero_throughout():
+    """Theorem 3.4's rise needs K ≥ 3: at K = 2 both entries see the same force."""
+    assert not theory.simulate_signgd(2, 0.01, 0.05, 500).any()
+    assert theory.simulate_signgd(3, 0.01, 0.05, 500).any()
 
 
 def test_decoupled_limit():
