@@ -148,8 +148,8 @@ for adam, sign in (
 # $\mathbf 1^\top\nabla = 0$ (the paper's Lemma E.4, {doc}`theorem_sgd`), and $\lambda u = 0$ remains: NC0 is zero. In the
 # picture: of all $W$ with the same predictions the one with zero row sum is the shortest.
 #
-# **Decoupled decay: a box.** For sign descent rest means $W = -\tfrac1\lambda\,\mathrm{sign}(\nabla)$, a corner of the box
-# $|W_{ij}| \le 1/\lambda$, and nothing makes signs add up to zero. (Where AdamW converges, Xie and Li {cite}`xie2024` prove,
+# **Decoupled decay: a box.** For sign descent rest means $W = -\tfrac1\lambda\,\mathrm{sign}(\nabla)$, a corner of the box $|W_{ij}| \le 1/\lambda$ (if no entry of ∇ is zero), and nothing makes
+# signs add up to zero. (Where AdamW converges, Xie and Li {cite}`xie2024` prove,
 # it ends at a stationary point of the loss in that box.) How far can they go? A column of ∇ sums to zero, so it has
 # entries of both signs, or none at all. Hence
 #

@@ -241,8 +241,7 @@ assert_allclose(np.linalg.norm(residuals(H, W), 2), DECAY)  # σ = λ
 assert_allclose(excess(H, W), 0, atol=1e-13)
 
 # %% [markdown]
-# A rotation of feature space changes nothing. (`test_ufm_optimum_is_a_collapsed_global_minimum` lets a general-purpose
-# minimiser look for anything lower.)
+# A rotation of feature space changes nothing. (`test_ufm_optimum_is_a_collapsed_global_minimum` looks for anything lower.)
 
 # %%
 rotation = np.linalg.qr(rng.standard_normal((p, p)))[0]
@@ -991,7 +990,7 @@ figures.in_rows(*axes)
 #
 # $$ (WW^\top)^2 + W D W^\top = nP + N(b - \tfrac1K\mathbf 1)(b - \tfrac1K\mathbf 1)^\top . $$ (ufm-balance)
 #
-# Both corrections are $O(\varepsilon^2)$. Across $\mathbf 1$, where $nP$ is positive, the square root is smooth and keeps
+# Both corrections are $O(\varepsilon^2)$. Perpendicular to $\mathbf 1$, where $nP$ is positive, the square root is smooth and keeps
 # the order. Along $\mathbf 1$ it does not: at the eigenvalue zero the root is only Hölder-½, and gives
 # $O(\varepsilon)$. So use the balance once more. Let $w = \lVert W^\top\mathbf 1\rVert^2$. As $\mathbf 1^\top(b - \frac1K\mathbf 1) = -(W^\top\mathbf 1)\cdot\bar h$,
 #
@@ -1004,8 +1003,7 @@ figures.in_rows(*axes)
 # These $x$ have codimension $K$ at most, and there the error is $Hx$: by Cauchy's interlacing its square is no less than
 # the sum named. $\blacksquare$
 #
-# So strong collapse is reached from no such start: what it leaves in $D$ stays. That $W$'s path stays short, we only
-# measured.
+# So strong collapse is reached from no such start. That $W$'s path stays short, we only measured.
 
 
 # %%
