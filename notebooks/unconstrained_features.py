@@ -1051,6 +1051,23 @@ assert (abs(powers - [2, 1, 1, 1]) < 0.05).all(axis=None)
 
 
 # %%
+def path_length(size):
+    """The length of W's path from a start of this size."""
+    Z = theory.mixon_start(K, n, p, size, np.random.default_rng(0))
+    length = 0.0
+    for _ in range(STEPS):
+        slope = theory.mixon_gradient(Z)
+        length += STEP * np.linalg.norm(slope.W)
+        steps = zip(Z, slope, strict=True)
+        Z = theory.State(*(part - STEP * move for part, move in steps))
+    return length
+
+
+lengths = [path_length(size) for size in SIZES[1:]]
+assert max(lengths) < 2
+
+
+# %%
 def check_orders(size, state):
     """w, ‖H − W ⊗ 1/√n‖ and the path's constants, in powers of ε."""
     H, W, b = state
@@ -1079,6 +1096,7 @@ assert theory.mixon_risk(LATE) < 1e-12 < theory.mixon_risk(paths[0.1][1])
 # %% tags=["remove-input"]
 display(
     Markdown(
+        f"The path of $W$ has length {min(lengths):.2f} to {max(lengths):.2f} for ε ≤ 0.1. "
         f"After {STEPS} iterations $w$ is {min(plateau[1:]):.2f} to {max(plateau[1:]):.2f} ε² for "
         f"ε ≤ 0.1. That is not yet the limit. Once the bias has settled $u = W^\\top\\mathbf 1$ "
         f"falls by $\\dot u = -(H - \\mathbf 1\\bar h^\\top)^\\top(H - \\mathbf 1\\bar h^\\top)\\,u$, and "
