@@ -70,7 +70,7 @@ explore.explorer(results)
 # 1. Under **Compare two**, leave A at Adam and B at AdamW, and raise the weight decay of both. Adam's
 #    NC0 and NC3 sink as it grows. AdamW's move little, however large its weight decay is.
 # 2. Under **Map**, look at NC0 of SGD at learning rate 0.01. It falls with the weight decay, and along
-#    a row with the momentum, too. Now choose SGDW: the columns are all alike, since momentum has no
+#    a row with the momentum, up to a critical one. Now choose SGDW: the columns are all alike, since momentum has no
 #    say in the row sum. [The chapter on SGD](theorem_sgd.ipynb) proves both.
 # 3. Under **Train it now**, train SignumW beside Signum. Then set the weight decay to 0: the two are
 #    one and the same, and neither collapses in so few epochs.

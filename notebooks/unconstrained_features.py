@@ -17,20 +17,9 @@
 # %% [markdown]
 # # Unconstrained features: where collapse is a theorem
 #
-# A deep network can map its training samples almost anywhere. So forget the network, and let the
-# last-layer features be free variables. What is left is small enough for proofs, and still
-# collapses. The paper {cite}`optimizer2026` leans on this model in its theory, and sweeps it in its
-# Appendix D.4.2. This chapter takes it apart.
-#
-# **What you will learn**
-#
-# - why, with weight decay, every critical point is either a collapsed global minimum or a saddle
-#   with a way down: a complete proof in one page, and the two conditions that the paper's summary
-#   of it leaves out;
-# - the closed form of the collapsed state, and the weight decay beyond which it is gone;
-# - Mixon's model {cite}`mixon2022` with squared loss: its invariant subspace, the flow on it solved
-#   exactly, and its two figures re-made, with the powers of ε that they hide;
-# - what Adam, AdamW and SGD do on the model, beside what the closed form says they should do.
+# *If the features of a network could be anything, would it have to collapse?* With weight decay in the loss, yes:
+# every critical point is either a collapsed global minimum, whose size is a closed form, or a saddle with a way
+# down. AdamW does not minimise that loss, and ends elsewhere.
 
 # %%
 import numpy as np
@@ -39,7 +28,6 @@ import sympy as sp
 from IPython.display import Markdown, display
 from matplotlib import pyplot as plt
 from numpy.testing import assert_allclose
-from scipy.integrate import solve_ivp
 from scipy.optimize import root
 
 from ncbook import figures, store, sweep, theory
@@ -47,10 +35,59 @@ from ncbook.pages import claims
 
 figures.start_chapter()
 
+# %% tags=["hide-input"]
+K, n, p, DECAY = 4, 2, 4, 0.3
+
+
+def descend(H, W, lr=0.2, steps=1500):
+    """Gradient descent: the loss, NC0, and NC2 of the class means, by step."""
+    rows = []
+    for _ in range(steps):
+        means = H.reshape(K, n, p).mean(axis=1)
+        G = (means - means.mean(axis=0)) @ (means - means.mean(axis=0)).T
+        nc2 = np.linalg.norm(G / np.linalg.norm(G) - theory.simplex_etf(K))
+        nc0 = np.linalg.norm(W.sum(axis=0))
+        rows.append((theory.ufm_loss(H, W, DECAY), nc0, nc2))
+        slope_H, slope_W = theory.ufm_gradient(H, W, DECAY)
+        H, W = H - lr * slope_H, W - lr * slope_W
+    return np.array(rows)
+
+
+rng, shapes = np.random.default_rng(0), ((K * n, p), (K, p))
+ends = np.array([descend(*map(rng.standard_normal, shapes)) for _ in range(20)])
+lowest = theory.ufm_loss(*theory.ufm_optimum(K, n, p, DECAY), DECAY)
+axes = figures.small_panels(2, 3.6)
+drawn = (
+    (axes[0], ends[..., 0] - lowest, "#0072B2", "loss over the minimum"),
+    (axes[1], ends[..., 1], "#0072B2", "NC0"),
+    (axes[1], ends[..., 2], "#D55E00", "NC2 of the class means"),
+)
+for axis, curves, colour, name in drawn:
+    lines = axis.plot(np.maximum(curves.T, 1e-14), color=colour, lw=0.7)
+    lines[0].set_label(name)
+for axis in axes:
+    axis.set(xscale="log", yscale="log", xlabel="step", xlim=(1, 1500))
+    axis.set_title(f"Gradient descent, {len(ends)} random starts")
+figures.in_rows(*axes)
+
+# %% [markdown]
+# *Four classes, two samples each, four features, λ = 0.3: the loss comes down to the closed form, the rows of $W$ to
+# sum zero, and the class means to a simplex.*
+#
+# **What you will learn**
+#
+# - why a critical point is a collapsed minimum or a saddle with a way down: a proof in one page, and two conditions
+#   that the paper's summary leaves out;
+# - the closed form of the collapsed state, and the weight decay beyond which it is gone;
+# - what it takes to prove that gradient descent finds it;
+# - what Adam, AdamW and SGD do on the model;
+# - optional: Mixon's model {cite}`mixon2022`, and by which power of the start's size it misses collapse.
+
 # %% [markdown]
 # ## The model
 #
-# There are $K$ classes with $n$ samples each, $N = Kn$ in all. The features $H$, one row a sample,
+# A deep network can map its training samples almost anywhere. So forget the network, and let the
+# last-layer features be free variables. There are $K$ classes with $n$ samples each, $N = Kn$ in all. The features $H$, one row a sample,
 # shape $(N, p)$, are as free as the weight $W$, shape $(K, p)$. There is no bias. Training minimises
 # the paper's equation 13, with $\ell$ the cross-entropy:
 #
@@ -63,14 +100,13 @@ figures.start_chapter()
 # $$ \nabla_H f = RW + \lambda H, \qquad \nabla_W f = R^\top H + \lambda W. $$ (ufm-gradient)
 #
 # Deep-learning software minimises the *mean* of the losses, with some weight decay λ′. That is
-# {eq}`ufm-loss` over $N$, with $\lambda = N\lambda'$. We shall need this below.
+# {eq}`ufm-loss` over $N$, with $\lambda = N\lambda'$.
 #
-# Here are the functions that the rest of this section uses. `theory.ufm_gradient` and
+# `theory.ufm_gradient` and
 # `theory.ufm_hessian` are tested against central differences
 # (`test_ufm_gradient_and_hessian_against_differences`).
 
 # %%
-K, n, p, DECAY = 4, 2, 4, 0.3
 Y = np.kron(np.eye(K), np.ones((n, 1)))  # samples sorted by class
 
 
@@ -89,19 +125,17 @@ assert_allclose(slopes[1], R.T @ H + DECAY * W, atol=1e-14)
 # %% [markdown]
 # ## The statement
 #
-# **Theorem C.1 of the paper**, after Theorems 3.1 and 3.2 of {cite}`zhu2021`. *Any global optimal
-# solution of the model is an NC solution, while all other critical points are strict saddles. As a
-# result, for random initialization, it is almost surely that gradient descent finds an NC
-# solution.*
+# **Theorem C.1 of the paper** {cite}`optimizer2026`, after Theorems 3.1 and 3.2 of {cite}`zhu2021`. *Any global
+# optimal solution of UFM is an NC solution, while all other critical points are strict saddles. As a result, for
+# random initialization, it is almost surely that gradient descent finds an NC solution.*
 #
-# A **strict saddle** is a critical point whose Hessian has a negative eigenvalue: there is a
-# direction in which the loss falls at second order.
+# A **strict saddle** is a critical point whose Hessian has a negative eigenvalue: there is a direction in which
+# the loss falls at second order.
 #
-# As quoted, without conditions, it is not quite true. Two are needed, and we shall see both at work:
-# enough features, $p \ge K$, and **not too much decay, $\lambda < \sqrt n$**. The paper's Appendix E
-# also recalls the theorem as "unique global minimum … and no strict saddle points". The minimum is
-# unique only up to rotations of feature space, and there are plenty of strict saddles. They are
-# just harmless.
+# The first sentence needs two conditions: enough features, $p \ge K$, and **not too much decay,
+# $\lambda < \sqrt n$**. The second needs more, as we shall see. The paper's Appendix E also recalls the theorem as
+# "unique global minimum … and no strict saddle points". The minimum is unique only up to rotations of feature space, and
+# there are strict saddles.
 
 # %% [markdown]
 # ## Three facts about every critical point
@@ -207,7 +241,7 @@ assert_allclose(np.linalg.norm(residuals(H, W), 2), DECAY)  # σ = λ
 assert_allclose(excess(H, W), 0, atol=1e-13)
 
 # %% [markdown]
-# A rotation of feature space changes nothing:
+# A rotation of feature space changes nothing. (`test_ufm_optimum_is_a_collapsed_global_minimum` looks for anything lower.)
 
 # %%
 rotation = np.linalg.qr(rng.standard_normal((p, p)))[0]
@@ -215,13 +249,9 @@ lowest = theory.ufm_loss(H, W, DECAY)
 assert_allclose(theory.ufm_loss(H @ rotation, W @ rotation, DECAY), lowest)
 
 # %% [markdown]
-# (`test_ufm_optimum_is_a_collapsed_global_minimum` does this over K, n, p and λ, and lets a
-# general-purpose minimiser look for anything lower.)
-
-# %% [markdown]
 # ## The check: hunting for critical points
 #
-# A theorem about *all* critical points should be tried on many. A critical point that uses only
+# A theorem about *all* critical points should be tried on many. One that uses only
 # $r$ features remains one when unused features are added. So we solve $\nabla f = 0$ with
 # $r = 1, 2, 3$ features, from many starts, and look at each solution in the full space.
 
@@ -246,7 +276,7 @@ def solve(width, rng):
 
 
 # %% [markdown]
-# For each we ask what the facts and the proposition speak of, and for the NC2 of its class means.
+# Of each we take what the proposition speaks of, and NC2.
 
 
 # %%
@@ -308,7 +338,8 @@ short = {"spread in classes": "spread", "lowest eigenvalue": "Hessian: lowest"} 
 formats = {short.get(name, name): text for name, text in formats.items()}
 figures.shown(kinds.rename(columns=short), **formats)
 
-# %% tags=["hide-input"]
+
+# %% tags=["remove-input"]
 display(
     Markdown(
         f"With K = {K}, n = {n}, p = {p} and λ = {DECAY:g}, the {len(found)} solutions (the closed "
@@ -321,26 +352,24 @@ display(
 )
 
 # %% [markdown]
-# Are the saddles really harmless? Plain gradient descent from random starts should end at the
-# minimum each time. (That it does so almost surely is a general fact about small steps and strict
-# saddles {cite}`lee2016`. It is a fact about *gradient descent*: about Adam the theorem says
-# nothing, and under decoupled decay $f$ is not even what is minimised.)
-
+# ## Does gradient descent find it?
+#
+# In the opening picture it does. Lee et al. {cite}`lee2016` prove that the starts from which gradient descent
+# *converges to* a given strict saddle have measure zero, if the step is below $1/L$ and the gradient $L$-Lipschitz on
+# the whole space. Here that is not enough. The Hessian grows like $\lVert W\rVert^2 + \lVert H\rVert^2$: there is no
+# such $L$. That a limit exists has to be shown. And the saddles are not countable, since each comes with its rotations.
+#
+# All three gaps close for starts in a bounded set. Where $f \le f_0$, also $\lVert W\rVert^2 + \lVert H\rVert^2 \le
+# 2f_0/\lambda$. Descent with a small enough step never leaves these states, and outside a larger ball $f$ may be replaced
+# by a function with a Lipschitz gradient. As $f$ is analytic, bounded descent converges to one critical point
+# {cite}`absil2005`; saddles that are not isolated are covered by Panageas and Piliouras {cite}`panageas2017`. So, with
+# $p \ge K$ and $\lambda < \sqrt n$, *for each bounded set of starts there is a step size with which gradient descent ends
+# in a collapsed minimum from almost all of them.* The step depends on the set: for one step size and Gaussian starts,
+# which have no bound, nothing follows. Nor does it for Adam; and under decoupled decay $f$ is not what is minimised.
 
 # %%
-def descend(H, W, lr=0.2, steps=1500):
-    for _ in range(steps):
-        slope_H, slope_W = theory.ufm_gradient(H, W, DECAY)
-        H, W = H - lr * slope_H, W - lr * slope_W
-    return theory.ufm_loss(H, W, DECAY)
-
-
-shapes = (K * n, p), (K, p)
-ends = [descend(*map(rng.standard_normal, shapes)) for _ in range(20)]
-assert_allclose(ends, lowest, rtol=1e-12)
-
-# %% tags=["hide-input"]
-display(Markdown(f"All {len(ends)} do."))
+assert_allclose(ends[:, -1, 0], lowest, rtol=1e-12)  # all 20 starts
+assert ends[:, -1, 1:].max() < 1e-6  # NC0 and NC2
 
 # %% [markdown]
 # ## Where collapse stops being the best
@@ -381,367 +410,16 @@ for axis in (left, right):
 figures.in_rows(left, right)
 
 # %% [markdown]
-# ## A second model: squared loss and a bias
-#
-# Mixon, Parshall and Pi {cite}`mixon2022` study another version: least squares, a
-# bias $b$, and *no* weight decay,
-#
-# $$ R_e(H, W, b) = \tfrac12\,\bigl\lVert HW^\top + \mathbf 1_N b^\top
-# - I_K\otimes\mathbf 1_n\bigr\rVert^2 . $$ (ufm-mixon)
-#
-# (They write $H$ with one column a sample, $C$ for our $K$ and $N$ for our $n$;
-# `test_mixon_risk_is_the_papers_in_its_own_shapes`.) With $E$ the matrix inside the norm, gradient
-# flow is
-#
-# $$ \dot H = -EW, \qquad \dot W = -E^\top H, \qquad \dot b = -E^\top\mathbf 1 . $$ (ufm-flow)
-#
-# **Strong neural collapse** is the state
-#
-# $$ WW^\top = \sqrt n\,P, \qquad H = \tfrac1{\sqrt n}\,W\otimes\mathbf 1_n, \qquad
-# b = \tfrac1K\mathbf 1_K . $$ (ufm-strong)
-#
-# Its risk is zero, so it is a global minimum. But it is one of very many: without weight decay any
-# $H$, $W$, $b$ that fit the labels will do, collapsed or not. If gradient descent picks this one,
-# the path must be the reason.
-
-# %%
-K, n, p = 3, 3, 15  # Mixon's own setting
-P, Y = theory.centring(K), np.kron(np.eye(K), np.ones((n, 1)))
-H, W, b = strong = theory.mixon_collapse(K, n, p)
-assert_allclose(W @ W.T, np.sqrt(n) * P, atol=1e-15)  # (ufm-strong)
-assert_allclose(H, np.repeat(W, n, axis=0) / np.sqrt(n), atol=1e-15)
-assert_allclose(b, 1 / K)
-assert theory.mixon_risk(strong) < 1e-28
-
-# %%
-shapes = (K * n, p), (K, p), (K,)
-Z = theory.State(*map(rng.standard_normal, shapes))
-E = Z.H @ Z.W.T + Z.b - Y  # b is added to each row, as 1bᵀ is
-assert_allclose(theory.mixon_risk(Z), np.sum(E**2) / 2)  # (ufm-mixon)
-slope_H, slope_W, slope_b = theory.mixon_gradient(Z)
-assert_allclose(slope_H, E @ Z.W)  # (ufm-flow)
-assert_allclose(slope_W, E.T @ Z.H)
-assert_allclose(slope_b, E.sum(axis=0))
-
-# %% [markdown]
-# ## The invariant subspace
-#
-# Among all states $(H, W, b)$, consider the linear subspace
-#
-# $$ S = \bigl\{\, H = \tfrac1{\sqrt n}\,W\otimes\mathbf 1_n,\quad W^\top\mathbf 1 = 0,\quad
-# b = c\,\mathbf 1_K \,\bigr\} . $$ (ufm-subspace)
-#
-# On it, samples of a class coincide and features mirror the weights: half of collapse is built in.
-# The missing half is that the rows of $W$ form a simplex.
-#
-# **Proposition.** *$S$ is invariant: a gradient flow that starts in $S$ stays in $S$. On $S$, the
-# risk splits into two parts that can be minimised one by one:*
-#
-# $$ R_e = \frac n2\,\Bigl\lVert \tfrac1{\sqrt n}WW^\top - P\Bigr\rVert^2
-# + \frac n2\,(Kc - 1)^2 . $$ (ufm-split)
-#
-# *Proof.* On $S$ the residual is constant within classes: $E = F\otimes\mathbf 1_n$ with
-# $F = \frac1{\sqrt n}WW^\top + c\,J - I$. This $F$ is symmetric, and $F\mathbf 1 = (Kc - 1)\mathbf 1$.
-# Put it into {eq}`ufm-flow`:
-#
-# $$ \dot H = -FW\otimes\mathbf 1_n, \qquad \dot W = -\sqrt n\,FW, \qquad
-# \dot b = -n(Kc - 1)\,\mathbf 1 . $$ (ufm-inside)
-#
-# So $\dot H = \frac1{\sqrt n}\dot W\otimes\mathbf 1_n$; $\mathbf 1^\top\dot W = -\sqrt n\,\mathbf
-# 1^\top FW = -\sqrt n(Kc-1)\mathbf 1^\top W = 0$; and $\dot b$ is a multiple of $\mathbf 1$. The
-# velocity lies in $S$. For the split, write $F = (\frac1{\sqrt n}WW^\top - P) + (c - \frac1K)J$.
-# The two terms are orthogonal, $\lVert J\rVert = K$, and $R_e = \frac n2\lVert F\rVert^2$.
-# $\blacksquare$
-#
-# The proof uses no small steps: gradient *descent* from $S$ stays in $S$ as well. SymPy checks both
-# claims with symbols, for $K = 3$ and $n = p = 2$; `test_subspace_is_invariant_and_the_risk_splits_on_it`
-# does so with numbers for many shapes.
-
-# %%
-c, root2 = sp.Symbol("c", real=True), sp.sqrt(2)
-rows = sp.Matrix(2, 2, sp.symbols("w:4", real=True))
-W = rows.col_join(-(rows.row(0) + rows.row(1)))  # Wᵀ1 = 0
-eye, J, ones = sp.eye(3), sp.ones(3, 3), sp.ones(6, 1)
-repeat = sp.kronecker_product(eye, sp.ones(2, 1))  # A ⊗ 1ₙ is repeat · A
-H = repeat * W / root2
-E = H * W.T + ones * (c * sp.ones(1, 3)) - repeat
-F = W * W.T / root2 + c * J - eye
-assert (E - repeat * F).expand().is_zero_matrix
-
-
-# %%
-def vanishes(A):
-    return A.expand().is_zero_matrix
-
-
-assert vanishes(E * W - repeat * F * W)  # (ufm-inside)
-assert vanishes(E.T * H - root2 * F * W)
-assert vanishes(E.T * ones - 2 * (3 * c - 1) * sp.ones(3, 1))
-shape_part = W * W.T / root2 - (eye - J / 3)
-split = (shape_part * shape_part.T).trace() + (3 * c - 1) ** 2  # n/2 = 1
-assert sp.expand((E * E.T).trace() / 2 - split) == 0  # (ufm-split)
-
-# %% [markdown]
-# ## On the subspace, everything can be solved
-#
-# From {eq}`ufm-inside`, $G = WW^\top$ and $c$ obey, as $JW = 0$,
-#
-# $$ \dot G = 2\sqrt n\,G - 2\,G^2, \qquad \dot c = -N\bigl(c - \tfrac1K\bigr). $$ (ufm-riccati)
-#
-# $G$ keeps its eigenvectors, and each of its eigenvalues follows a logistic curve by itself:
-#
-# $$ g(t) = \frac{\sqrt n}{1 + (\sqrt n/g_0 - 1)\,e^{-2\sqrt n\,t}}, \qquad
-# c(t) = \tfrac1K + \bigl(c_0 - \tfrac1K\bigr)e^{-Nt}. $$ (ufm-logistic)
-#
-# Every eigenvalue that is not zero at the start goes to $\sqrt n$. So on $S$ the flow ends in
-# strong collapse {eq}`ufm-strong` if and only if $W_0$ has the full rank $K - 1$: almost always.
-# Mixon's convergence result asks for mild conditions on the initial $W$; on $S$, this one will do.
-
-# %%
-t, g0, c0, N_, K_, r = sp.symbols("t g0 c0 N K r", positive=True)  # r = √n
-g = r / (1 + (r / g0 - 1) * sp.exp(-2 * r * t))
-bias = 1 / K_ + (c0 - 1 / K_) * sp.exp(-N_ * t)
-assert sp.simplify(sp.diff(g, t) - 2 * r * g + 2 * g**2) == 0  # (ufm-riccati)
-assert sp.simplify(sp.diff(bias, t) + N_ * (bias - 1 / K_)) == 0
-assert sp.simplify(g.subs(t, 0) - g0) == sp.simplify(bias.subs(t, 0) - c0) == 0
-
-# %% [markdown]
-# And against the flow {eq}`ufm-flow` itself, all $(N + K)p + K$ coordinates of it, from a random
-# point of $S$ by a solver with tight tolerances:
-
-
-# %%
-def flat(state):
-    return np.concatenate([part.ravel() for part in state])
-
-
-def unflat(x):
-    H, W, b = np.split(x, [K * n * p, (K * n + K) * p])
-    return theory.State(H.reshape(-1, p), W.reshape(-1, p), b)
-
-
-def velocity(_, x):
-    return -flat(theory.mixon_gradient(unflat(x)))
-
-
-# %%
-start = theory.mixon_start(K, n, p, 0.5, np.random.default_rng(3))
-start, times = theory.project_invariant(start), np.array([0.5, 1, 2, 4])
-tight = dict(method="DOP853", rtol=1e-13, atol=1e-15)
-flow = solve_ivp(velocity, (0, 4), flat(start), t_eval=times, **tight).y.T
-
-
-# %%
-def eigenvalues(W):
-    return np.linalg.eigvalsh(W @ W.T)[1:]  # the K − 1 that are not zero
-
-
-s, first = np.sqrt(n), eigenvalues(start.W)
-assert first[0] > 1e-3
-for time, Z in zip(times, map(unflat, flow), strict=True):
-    logistic = s / (1 + (s / first - 1) * np.exp(-2 * s * time))
-    assert_allclose(eigenvalues(Z.W), logistic, rtol=1e-10)  # (ufm-logistic)
-    c_now = (1 - np.exp(-K * n * time)) / K  # from c = 0
-    assert_allclose(Z.b, c_now, rtol=1e-10)
-    assert theory.invariant_distance(Z) < 1e-12
-
-# %% [markdown]
-# ## Mixon's Figures 1 and 2
-#
-# A real start is not in $S$. Mixon take $K = n = 3$, $p = 15$, random $H_0$ and $W_0$ with
-# $\lVert H_0\rVert = \lVert W_0\rVert = \varepsilon$ and $b_0 = 0$, and run gradient descent. We do
-# the same. The captions do not say which step size or which ε; these are ours.
-
-# %%
-STEP, STEPS = 0.05, 800
-SIZES = (1.0, 1e-1, 1e-2, 1e-3, 1e-4)  # ε
-
-
-def run(size, seed, log_every):
-    start = theory.mixon_start(K, n, p, size, np.random.default_rng(seed))
-    return theory.mixon_descent(start, STEP, STEPS, log_every)
-
-
-paths = {size: run(size, seed=0, log_every=1) for size in SIZES}
-histories = {size: history for size, (history, _) in paths.items()}
-
-# %% [markdown]
-# Figure 1 shows by how much each equation of {eq}`ufm-strong` is missed (the second as a share of
-# $\lVert H\rVert$). Figure 2 shows the relative distance from $S$,
-# $\lVert Z - \Pi_S Z\rVert_E/\lVert Z\rVert_E$, where $Z = (H, W, b)$, $\Pi_S$ is the nearest point
-# of $S$, and
-#
-# $$ \lVert(H, W, b)\rVert_E^2 = \lVert H\rVert^2 + \lVert W\rVert^2 + \lVert b\rVert^2 .
-# $$ (ufm-norm)
-#
-# (`theory.project_invariant` and `theory.energy_norm`; `test_projection_is_orthogonal`.)
-
-# %% tags=["hide-input"]
-PANELS = {
-    "weight_error": "$\\|WW^\\top - \\sqrt{n}\\,P\\|$",
-    "feature_error": "$\\|H - W\\otimes 1_n/\\sqrt{n}\\|\\,/\\,\\|H\\|$",
-    "bias_error": "$\\|b - 1/K\\|$",
-    "distance": "$\\|Z - \\Pi_S Z\\|_E\\,/\\,\\|Z\\|_E$",
-}
-SHADES = plt.get_cmap("viridis")(np.linspace(0, 0.85, len(SIZES)))
-
-
-def draw(axis, key):
-    for (size, seen), shade in zip(histories.items(), SHADES, strict=True):
-        axis.plot(seen.index + 1, seen[key], color=shade, label=f"ε = {size:g}")
-    axis.set(xscale="log", yscale="log", xlabel="iteration + 1")
-    axis.set_ylabel(PANELS[key])
-
-
-# %% tags=["hide-input"]
-axes = figures.small_panels(len(PANELS), 4.2)
-for axis, key in zip(axes, PANELS, strict=True):
-    draw(axis, key)
-for axis, what in zip(axes[:3], ("W", "H", "b"), strict=True):
-    axis.set_title(f"Mixon's Fig. 1: how far {what} is from collapse")
-axes[-1].set_title("Mixon's Fig. 2: relative distance from $S$")
-figures.in_rows(*axes)
-
-# %% tags=["hide-input"]
-small = histories[SIZES[-1]]
-rise = (small["weight_error"] < small["weight_error"][0] / 2).idxmax()
-display(
-    Markdown(
-        f"Both figures come out as Mixon describe them: the smaller the start, the closer to strong "
-        f"collapse is the end. Three phases can be seen. The bias settles first, within about "
-        f"{3 / (STEP * K * n):.0f} iterations; its error grows again with W, to which it is tied "
-        f"(see below). Then W and the class means grow from ε "
-        f"exponentially, as the logistic curves do, while the rest of the state stays as small as "
-        f"it began: this is how the flow is drawn towards S without ever reaching it. From "
-        f"ε = {SIZES[-1]:g} half of the weight's error is gone after {rise} iterations. "
-        "Then all stands still."
-    )
-)
-
-# %% [markdown]
-# ## The limits, as functions of ε
-#
-# Mixon put it with care: "apparently, the limit point approaches strong collapse as the
-# initialization approaches the origin". How fast? Read the errors off at the last iteration, and
-# fit a power of ε to those with ε ≤ 0.1.
-
-
-# %%
-def last_errors(history):
-    return history[[*PANELS]].iloc[-1].to_dict()
-
-
-def power_law(errors):
-    """Powers and factors of least-squares lines through log(error)."""
-    lines = np.polyfit(np.log(errors.index), np.log(errors), 1)
-    rows = [lines[0], np.exp(lines[1])]
-    return pd.DataFrame(rows, ["power", "factor"], errors.columns)
-
-
-limits = {size: last_errors(seen) for size, seen in histories.items()}
-limits = pd.DataFrame.from_dict(limits, orient="index")
-law = power_law(limits[limits.index < 1])
-assert (abs(law.loc["power"] - [2, 1, 1, 1]) < 0.01).all()
-
-# %% tags=["hide-input"]
-NAMES = {
-    "weight_error": "error of W Wᵀ",
-    "feature_error": "relative error of H",
-    "bias_error": "error of b",
-    "distance": "distance from S",
-}
-view = pd.concat([limits.rename("{:g}".format), law.add_prefix("fitted ", 0)])
-view = view.rename_axis("ε").rename(columns=NAMES)
-fitted = pd.IndexSlice[["fitted power", "fitted factor"], :]
-styled = figures.shown(view, **dict.fromkeys(view, "{:.2e}"))
-styled.format("{:.3f}", subset=fitted)
-
-# %% [markdown]
-# Is that one lucky start? Ten more starts give the same powers with other factors:
-
-# %%
-trials = {}
-for seed in range(1, 11):
-    seen = {size: last_errors(run(size, seed, STEPS)[0]) for size in SIZES[1:4]}
-    trials[seed] = power_law(pd.DataFrame.from_dict(seen, orient="index"))
-trials = pd.concat(trials, names=["seed", ""])
-powers = trials.xs("power", level=1)
-assert (abs(powers - [2, 1, 1, 1]) < 0.05).all(axis=None)
-
-# %% tags=["hide-input"]
-spread = trials.rename(columns=NAMES).groupby(level=1, sort=False)
-spread = pd.concat([spread.min(), spread.max()], keys=["least", "largest"])
-spread = spread.sort_index(level=1, ascending=False, sort_remaining=False)
-spread.index = [f"{which} {what}" for which, what in spread.index]
-figures.shown(spread, **dict.fromkeys(spread, "{:.3f}"))
-
-# %% [markdown]
-# **Why these powers?** Three things decide where the path ends.
-#
-# *The bias* settles fast, where $E^\top\mathbf 1 = 0$. With $\bar h$ the mean of all features, this
-# reads
-#
-# $$ b - \tfrac1K\mathbf 1 = -W\bar h . $$ (ufm-bias)
-#
-# By {eq}`ufm-flow` $\bar h$ moves by $-\frac1N W^\top E^\top\mathbf 1$, which is then zero. So
-# $\bar h$ stays of order ε, and with it the error of $b$.
-#
-# *The features* move only by multiples of the rows of $W$. What a sample starts with across these,
-# it keeps for ever: order ε again.
-#
-# *The weight* is held by a conserved quantity. By {eq}`ufm-flow`,
-# $\frac d{dt}(H^\top H - W^\top W) = 0$, so $D = H^\top H - W^\top W$ stays of order ε². Where the
-# labels are fitted,
-#
-# $$ (WW^\top)^2 + W D W^\top = nP + N(b - \tfrac1K\mathbf 1)(b - \tfrac1K\mathbf 1)^\top ,
-# $$ (ufm-balance)
-#
-# which is $W(H^\top H)W^\top$ written in two ways. Both corrections are of order ε². So
-# $WW^\top = \sqrt n\,P + O(\varepsilon^2)$: the weight is better than the features by one power.
-# (Descent in finite steps keeps $D$ only up to terms of order η². Hence fitted powers that miss 2 by
-# a hair.)
-
-# %%
-H, W, _ = Z = theory.State(*map(rng.standard_normal, shapes))
-slope_H, slope_W, _ = theory.mixon_gradient(Z)
-change_H = slope_H.T @ H + H.T @ slope_H
-change_W = slope_W.T @ W + W.T @ slope_W
-assert_allclose(change_H, change_W, atol=1e-12)  # HᵀH − WᵀW is conserved
-
-# %%
-for size, (history, (H, W, b)) in paths.items():
-    off, D = b - 1 / K, H.T @ H - W.T @ W
-    assert_allclose(off, -W @ H.mean(axis=0), atol=1e-7 * size)  # (ufm-bias)
-    left = W @ W.T @ W @ W.T + W @ D @ W.T
-    right = n * P + K * n * np.outer(off, off)
-    unfitted = 4 * np.sqrt(n * history["risk"].iloc[-1])  # what the labels lack
-    assert_allclose(left, right, atol=unfitted + 1e-12)  # (ufm-balance)
-    assert np.linalg.norm(D) < size**2  # of order ε²
-
-# %% tags=["hide-input"]
-display(
-    Markdown(
-        f"**Verdict on Mixon's figures: confirmed, and sharpened.** For this start the limits are "
-        f"{law['weight_error']['factor']:.2f} ε² for the weight, "
-        f"{limits['feature_error'].iloc[-1] / SIZES[-1]:.2f} ε for the features and "
-        f"{limits['bias_error'].iloc[-1] / SIZES[-1]:.3f} ε for the bias. Strong collapse is the "
-        f"limit of ε → 0, and at no ε > 0 is it reached: without weight decay, what the start "
-        f"leaves off S stays."
-    )
-)
-
-# %% [markdown]
 # (paper-figure-15)=
 # ## The paper's sweep
 #
-# In Appendix D.4.2 the paper trains the cross-entropy model {eq}`ufm-loss` with real optimizers:
-# $p = 512$, $K = 10$, momentum 0.9, learning rates 0.1, 0.3, 0.5 and 1, weight decay from 0 to
-# 0.05, with Adam, AdamW and "SGDMW", which we read as SGD with momentum and weight decay.
+# In Appendix D.4.2 the paper trains {eq}`ufm-loss` with real optimizers: $p = 512$, $K = 10$, momentum 0.9, learning
+# rates 0.1, 0.3, 0.5 and 1, weight decay from 0 to 0.05, with Adam, AdamW and "SGDMW", which we read as SGD with
+# momentum and weight decay.
 #
-# **Ours is smaller in one respect: N = 1,000 samples, not the paper's 10,000.** We take five weight
-# decays, and 500 steps on the full batch (D.4.2 gives neither steps nor batch size), with the
-# learning rate divided by ten after one and two thirds of them. Features start from N(0, 1). Everything
-# runs through the same engine and store as the book's other sweeps.
+# **Ours has N = 1,000 samples, not 10,000.** We take five weight decays, and 500 steps on the full batch (D.4.2 gives
+# neither steps nor batch size), with the learning rate divided by ten after one and two thirds of them. Features
+# start from N(0, 1).
 
 # %%
 N, K, p = 1000, 10, 512
@@ -754,11 +432,8 @@ runs = figures.on_grid(runs, GRIDS)
 perfect = runs[runs["train_acc"] == 1]  # the paper's filter
 
 # %% [markdown]
-# Figure 15, re-made: mean and standard deviation over the learning rates. The paper's shows AdamW's
-# NC0 and NC3 "at least one magnitude of order larger than the same metrics for Adam and SGDMW". The
-# text has no numbers, and not how many runs it kept. (Our lines, below the figure, take five minutes on
-# two CPU cores. Without `train_size`, and with `-p batch_size 10000`, they train the paper's N: ten
-# times the work.)
+# Figure 15, re-made: mean and standard deviation over the learning rates. (Our lines take five minutes on two CPU
+# cores. Without `train_size`, and with `-p batch_size 10000`, they train the paper's N.)
 
 # %%
 FOUR = ("nc0", "nc3", "nc1", "nc2")
@@ -775,13 +450,13 @@ def draw_15(runs):
 figures.with_lines(perfect, claims.UFM_LINES, draw_15)
 
 # %% [markdown]
-# Adam falls by orders of magnitude, AdamW does not, and SGD is somewhere in between. Before we
-# believe a picture, let us see what it should be. (What follows speaks of all settings together. So it
-# asks for a run of each.)
+# Adam falls by orders of magnitude, AdamW does not, SGD is in between. What should it be? (The rest asks for a
+# run of each setting.)
 
 # %%
 POINT = ["optimizer", "lr", "weight_decay"]
 every = len(GRIDS) * len(RATES) * len(DECAYS)
+assert every == 60
 whole = runs if runs.groupby(POINT).ngroups == every else runs[:0]
 
 # %% [markdown]
@@ -842,7 +517,7 @@ def show_optimum(runs):
 figures.show_if_any(whole, claims.UFM_LINES, show_optimum)
 
 # %% [markdown]
-# How far is each run off, and which runs lie beyond the threshold?
+# How far is each run off?
 
 # %%
 beyond = whole["weight_decay"] > threshold
@@ -851,7 +526,7 @@ dead = whole[beyond & (whole["optimizer"] != "adamw")]
 assert_allclose(dead["train_loss"], np.log(K), rtol=1e-6)
 
 
-# %% tags=["hide-input"]
+# %% tags=["remove-input"]
 def tell_optimum(runs):
     """How near Adam comes, and what is beyond the threshold."""
     rows = adams(runs)
@@ -886,7 +561,6 @@ def draw_runs(axis, column, name):
     axis.scatter(x[~tall], y[~tall], marker="v", clip_on=False, **look)
 
 
-# %% tags=["hide-input"]
 def draw_sizes(axis, column, key):
     """Singular values against weight decay: closed form and runs."""
     axis.plot(
@@ -901,7 +575,6 @@ def draw_sizes(axis, column, key):
     axis.minorticks_off()
 
 
-# %% tags=["hide-input"]
 def draw_all(runs):
     """Singular values of W, and of M."""
     many = (runs["weight_decay"] > 0).sum()
@@ -917,16 +590,15 @@ def draw_all(runs):
 
 figures.show_if_any(whole, "", draw_all)
 
+
 # %% [markdown]
-# (Means of the $K - 1$ largest; one dot for each learning rate; triangles lie below the frame. Right of
-# the dotted line the minimum is zero.)
-# With coupled decay everything is drawn to the curve, and to zero beyond its end. AdamW's dots have
-# nothing to do with it: for decoupled decay {eq}`ufm-loss` is not the function being minimised.
+# *Means of the $K - 1$ largest; one mark a run; triangles lie below the frame. Right of the dotted line the minimum is
+# zero.* With coupled decay everything is drawn to the curve, and to zero beyond its end. AdamW's marks have nothing
+# to do with it.
 #
 # ### A filter that lets the dead pass
 #
-# Accuracy and all NC metrics but NC0 do not depend on scale. So a run that is shrinking to nothing
-# still has them.
+# Accuracy and all NC metrics but NC0 do not depend on scale. So a run that is shrinking to nothing still has them.
 
 # %%
 ghosts = dead[dead["train_acc"] == 1]
@@ -953,7 +625,7 @@ def tell_ghosts(dead):
 
 figures.show_if_any(dead, claims.UFM_LINES, tell_ghosts)
 
-# %% tags=["hide-input"]
+# %% tags=["remove-input"]
 papers = np.sqrt(10_000 / K) / 10_000
 display(
     Markdown(
@@ -982,7 +654,7 @@ visible = sgd["nc0_init"] * ratio > 100 * floor
 assert (away[visible] < 1e-4).all()
 
 # %% [markdown]
-# How long would a slow run take, and where are those that have arrived?
+# How long would a slow run take?
 
 # %%
 done = sgd[(ratio < 0.01) & (sgd["weight_decay"] < threshold)]
@@ -991,7 +663,7 @@ deviation = (done["w_sv_mean"] / there - 1).abs()
 assert (deviation < 1e-3).all()
 
 
-# %% tags=["hide-input"]
+# %% tags=["remove-input"]
 def tell_sgd(sgd):
     """How well the law holds, and how long a slow run would take."""
     slow = sgd[(sgd["weight_decay"] == 5e-4) & (sgd["lr"] == 0.1)].iloc[0]
@@ -1044,7 +716,7 @@ def show_medians(runs):
 figures.show_if_any(alive, claims.UFM_LINES, show_medians)
 
 # %% [markdown]
-# How much larger are AdamW's values, and how small does NC3 get?
+# How much larger are AdamW's values?
 
 
 # %%
@@ -1054,7 +726,7 @@ def flat_part(runs):
     return (rows["w_sv_min"] / rows["w_sv_mean"]).min()
 
 
-# %% tags=["hide-input"]
+# %% tags=["remove-input"]
 def tell_factors(runs):
     """AdamW's NC3 over Adam's and over SGD's."""
     least = runs[runs["weight_decay"] > 0].groupby("optimizer")["nc3"].min()
@@ -1076,9 +748,9 @@ def tell_factors(runs):
 figures.show_if_any(alive, "", tell_factors)
 
 # %% [markdown]
-# By the book's one rule ({doc}`sweep`), for the best run of each optimizer and for all its runs:
+# By the book's rule ({doc}`sweep`):
 
-# %% tags=["hide-input"]
+# %% tags=["remove-input"]
 verdicts = [
     lambda runs, name=name: figures.verdict(runs[runs["optimizer"] == name])
     for name in ("adam", "sgd", "adamw")
@@ -1086,25 +758,349 @@ verdicts = [
 figures.show_if_any(alive, "", *verdicts)
 
 # %% [markdown]
-# Why AdamW does not get there is the subject of {doc}`theorem_signgd`: with coupled decay any rest
-# point of training with full-batch gradients is a critical point of {eq}`ufm-loss`, and so has NC0 = 0 by {eq}`ufm-facts`. With
-# decoupled decay a rest point is a multiple of normalised gradients, and nothing makes these sum to
-# zero.
-
-# %% [markdown]
+# Why AdamW does not get there is the subject of {doc}`theorem_signgd`: with coupled decay a rest point of training
+# with full-batch gradients is a critical point of {eq}`ufm-loss`, and so has NC0 = 0 by {eq}`ufm-facts`. With decoupled
+# decay it is another equation, and nothing makes its row sums zero.
+#
 # ## What was shown
 #
-# - **Theorem C.1: confirmed, with its conditions.** With $p \ge K$ and $\lambda < \sqrt n$ the global
-#   minima of the cross-entropy model are collapsed states of known size, and every other critical
-#   point is a strict saddle, where the Hessian's lowest eigenvalue is $\lambda - \sigma$. For
-#   $\lambda \ge \sqrt n$ the minimum is zero. The last sentence of the theorem is about gradient
-#   descent; it does not cover Adam, and not AdamW at all.
-# - **NC0 and NC1 vanish at every critical point** of the full-batch loss, saddles included. NC2 tells them apart.
-# - **Mixon's Figures 1 and 2: confirmed, and sharpened.** On the invariant subspace the flow is a
-#   logistic curve for each eigenvalue. From a start of size ε off it, the limit misses strong
-#   collapse by order ε² in $WW^\top$ and order ε in $H$ and $b$.
-# - **The paper's Figure 15: confirmed for Adam against AdamW** at a tenth of its samples. Adam goes
-#   where the closed form says, AdamW does not, at any of our decays and learning rates. For SGD the
-#   comparison is one of training time, and the row-sum law predicts it run by run.
-# - **Beyond the threshold** $\lambda' = 1/(K\sqrt n)$ coupled decay kills the model. Scale-free
-#   metrics, and the filter of 100 % training accuracy, do not notice.
+# **Proved:** with $p \ge K$ and $\lambda < \sqrt n$ the global minima are collapsed states of known size, and every other
+# critical point is a strict saddle, with lowest eigenvalue $\lambda - \sigma$. For $\lambda \ge \sqrt n$ the minimum is zero.
+# NC0 and NC1 vanish at *every* critical point; NC2 tells them apart.
+#
+# **Measured** (60 runs, N = 1,000): given enough decay, Adam goes where the closed form says; AdamW does not, at any of our
+# settings. SGD's place in between is one of training time, which the row-sum law predicts. Beyond
+# $\lambda' = 1/(K\sqrt n)$ coupled decay kills the model, and scale-free metrics do not notice.
+#
+# ## Where it holds, and where not
+#
+# - **Free features, equal classes, no bias, decay on the features.** The model is no proof that networks collapse.
+# - **Full-batch gradients, and $p \ge K$.** With fewer features there is no unused direction to leave a saddle along.
+# - **Gradient descent** finds the minimum from almost all of a bounded set of starts, with steps small for that set. For
+#   Adam we only measured it.
+#
+# ## Exercises
+#
+# **1.** At the minimum, what probability does the network give to each wrong class? At which weight decay λ′ on the mean
+# loss, for $K = 10$ and $N = 1000$, is it a millionth?
+
+# %% tags=["hide-cell"]
+# φ = 1/(eᵐ + K − 1), and (ufm-gap) says eᵐ + K − 1 = √n K/λ: φ = λ/(K√n).
+wanted = 1e-6
+answer = wanted * K * np.sqrt(N // K) / N  # λ′ = λ/N
+H, W = theory.ufm_optimum(K, N // K, K, N * answer)
+scores = np.exp(H[0] @ W.T)
+assert_allclose((scores / scores.sum())[1:], wanted, rtol=1e-9)
+print(f"{answer:.0e}")
+
+# %% [markdown]
+# **2.** A solution with too few features is a saddle in more. Take the best one with a single feature ($K = 4$, $n = 2$,
+# $\lambda = 0.3$), add an unused feature, and go down.
+
+# %% tags=["hide-cell"]
+K, n, p, DECAY = 4, 2, 4, 0.3
+Y = np.kron(np.eye(K), np.ones((n, 1)))
+flat_ones = [solve(1, np.random.default_rng(seed)) for seed in range(20)]
+H, W = min(flat_ones, key=lambda point: theory.ufm_loss(*point, DECAY))
+left, sizes, right = np.linalg.svd(residuals(H, W), full_matrices=False)
+assert sizes[0] > DECAY  # so it is a saddle
+v = np.linalg.svd(W)[2][-1]  # a feature that W does not use
+before = theory.ufm_loss(H, W, DECAY)
+moved = H + 0.1 * np.outer(left[:, 0], v), W - 0.1 * np.outer(right[0], v)
+change = theory.ufm_loss(*moved, DECAY) - before
+assert_allclose(change, 0.1**2 * (DECAY - sizes[0]), rtol=0.05)
+assert change < 0
+
+# %% [markdown]
+# **3.** How does $D = H^\top H - W^\top W$ move under gradient *flow* on {eq}`ufm-loss`? What does that say about the
+# third fact in {eq}`ufm-facts`?
+
+# %% tags=["hide-cell"]
+# dD/dt = −2λD: the parts with R cancel, as they are RᵀH-symmetric in both.
+H, W = (rng.standard_normal(shape) for shape in ((K * n, p), (K, p)))
+slope_H, slope_W = theory.ufm_gradient(H, W, DECAY)
+D = H.T @ H - W.T @ W
+moves = H.T @ slope_H - W.T @ slope_W
+assert_allclose(-(moves + moves.T), -2 * DECAY * D, atol=1e-12)
+# So D falls as exp(−2λt) from any start: the fact holds in the limit, always.
+
+# %% [markdown]
+# ## Optional: Mixon's model, squared loss and a bias
+#
+# Mixon, Parshall and Pi {cite}`mixon2022` study least squares, a bias $b$,
+# and *no* weight decay,
+#
+# $$ R_e(H, W, b) = \tfrac12\,\bigl\lVert HW^\top + \mathbf 1_N b^\top
+# - I_K\otimes\mathbf 1_n\bigr\rVert^2 . $$ (ufm-mixon)
+#
+# (Their $C$ and $N$ are our $K$ and $n$.) With $E$ the matrix inside the norm,
+# gradient flow is
+#
+# $$ \dot H = -EW, \qquad \dot W = -E^\top H, \qquad \dot b = -E^\top\mathbf 1 . $$ (ufm-flow)
+#
+# **Strong neural collapse** is the state
+#
+# $$ WW^\top = \sqrt n\,P, \qquad H = \tfrac1{\sqrt n}\,W\otimes\mathbf 1_n, \qquad
+# b = \tfrac1K\mathbf 1_K . $$ (ufm-strong)
+#
+# Its risk is zero: a global minimum, one of very many. If gradient descent picks this one, the path must be the reason.
+#
+# ### The invariant subspace
+#
+# $$ S = \bigl\{\, H = \tfrac1{\sqrt n}\,W\otimes\mathbf 1_n,\quad W^\top\mathbf 1 = 0,\quad
+# b = c\,\mathbf 1_K \,\bigr\} . $$ (ufm-subspace)
+#
+# **Proposition.** *A gradient flow that starts in $S$ stays in $S$. On $S$ the risk splits in two:*
+#
+# $$ R_e = \frac n2\,\Bigl\lVert \tfrac1{\sqrt n}WW^\top - P\Bigr\rVert^2
+# + \frac n2\,(Kc - 1)^2 . $$ (ufm-split)
+#
+# *Proof.* On $S$ we have $E = F\otimes\mathbf 1_n$ with $F = \frac1{\sqrt n}WW^\top + c\,J - I$ symmetric,
+# $F\mathbf 1 = (Kc - 1)\mathbf 1$ and $R_e = \frac n2\lVert F\rVert^2$, whose two parts are orthogonal. In {eq}`ufm-flow`
+#
+# $$ \dot H = -FW\otimes\mathbf 1_n, \qquad \dot W = -\sqrt n\,FW, \qquad
+# \dot b = -n(Kc - 1)\,\mathbf 1 , $$ (ufm-inside)
+#
+# which lies in $S$, since $\mathbf 1^\top FW = 0$. $\blacksquare$ The same holds for gradient *descent*. With symbols:
+
+# %%
+c, root2 = sp.Symbol("c", real=True), sp.sqrt(2)
+rows = sp.Matrix(2, 2, sp.symbols("w:4", real=True))
+W = rows.col_join(-(rows.row(0) + rows.row(1)))  # Wᵀ1 = 0
+eye, J, ones = sp.eye(3), sp.ones(3, 3), sp.ones(6, 1)
+repeat = sp.kronecker_product(eye, sp.ones(2, 1))  # A ⊗ 1ₙ is repeat · A
+H = repeat * W / root2
+E = H * W.T + ones * (c * sp.ones(1, 3)) - repeat
+F = W * W.T / root2 + c * J - eye
+assert (E - repeat * F).expand().is_zero_matrix
+
+
+# %%
+def vanishes(A):
+    return A.expand().is_zero_matrix
+
+
+assert vanishes(E * W - repeat * F * W)  # (ufm-inside)
+assert vanishes(E.T * H - root2 * F * W)
+assert vanishes(E.T * ones - 2 * (3 * c - 1) * sp.ones(3, 1))
+shape_part = W * W.T / root2 - (eye - J / 3)
+split = (shape_part * shape_part.T).trace() + (3 * c - 1) ** 2  # n/2 = 1
+assert sp.expand((E * E.T).trace() / 2 - split) == 0  # (ufm-split)
+
+# %% [markdown]
+# ### On the subspace, everything can be solved
+#
+# From {eq}`ufm-inside`, $G = WW^\top$ and $c$ obey, as $JW = 0$,
+#
+# $$ \dot G = 2\sqrt n\,G - 2\,G^2, \qquad \dot c = -N\bigl(c - \tfrac1K\bigr), $$ (ufm-riccati)
+#
+# so that each eigenvalue of $G$ follows a logistic curve by itself:
+#
+# $$ g(t) = \frac{\sqrt n}{1 + (\sqrt n/g_0 - 1)\,e^{-2\sqrt n\,t}}, \qquad
+# c(t) = \tfrac1K + \bigl(c_0 - \tfrac1K\bigr)e^{-Nt}. $$ (ufm-logistic)
+#
+# On $S$ the flow ends in strong collapse if and only if $W_0$ has the full rank $K - 1$.
+
+# %%
+t, g0, c0, N_, K_, r = sp.symbols("t g0 c0 N K r", positive=True)  # r = √n
+g = r / (1 + (r / g0 - 1) * sp.exp(-2 * r * t))
+bias = 1 / K_ + (c0 - 1 / K_) * sp.exp(-N_ * t)
+assert sp.simplify(sp.diff(g, t) - 2 * r * g + 2 * g**2) == 0  # (ufm-riccati)
+assert sp.simplify(sp.diff(bias, t) + N_ * (bias - 1 / K_)) == 0
+assert sp.simplify(g.subs(t, 0) - g0) == sp.simplify(bias.subs(t, 0) - c0) == 0
+
+# %% [markdown]
+# ### Mixon's Figures 1 and 2
+#
+# A real start is not in $S$. Mixon et al. take $K = n = 3$, $p = 15$, random $H_0$ and $W_0$ with
+# $\lVert H_0\rVert = \lVert W_0\rVert = \varepsilon$ and $b_0 = 0$, and run gradient descent. The captions give no step size and no ε; these are ours. Figure 1 shows by how much each equation of {eq}`ufm-strong` is missed,
+# Figure 2 the relative distance from $S$.
+
+# %%
+K, n, p = 3, 3, 15  # Mixon's own setting
+P = theory.centring(K)
+STEP, STEPS = 0.05, 800
+SIZES = (1.0, 1e-1, 1e-2, 1e-3, 1e-4)  # ε
+
+
+def run(size, seed, log_every):
+    start = theory.mixon_start(K, n, p, size, np.random.default_rng(seed))
+    return theory.mixon_descent(start, STEP, STEPS, log_every)
+
+
+paths = {size: run(size, seed=0, log_every=1) for size in SIZES}
+histories = {size: history for size, (history, _) in paths.items()}
+
+# %% tags=["hide-input"]
+PANELS = {
+    "weight_error": "$\\|WW^\\top - \\sqrt{n}\\,P\\|$",
+    "feature_error": "$\\|H - W\\otimes 1_n/\\sqrt{n}\\|\\,/\\,\\|H\\|$",
+    "bias_error": "$\\|b - 1/K\\|$",
+    "distance": "$\\|Z - \\Pi_S Z\\|_E\\,/\\,\\|Z\\|_E$",
+}
+SHADES = plt.get_cmap("viridis")(np.linspace(0, 0.85, len(SIZES)))
+
+
+def draw(axis, key):
+    for (size, seen), shade in zip(histories.items(), SHADES, strict=True):
+        axis.plot(seen.index + 1, seen[key], color=shade, label=f"ε = {size:g}")
+    axis.set(xscale="log", yscale="log", xlabel="iteration + 1")
+    axis.set_ylabel(PANELS[key])
+
+
+axes = figures.small_panels(len(PANELS), 4.2)
+for axis, key in zip(axes, PANELS, strict=True):
+    draw(axis, key)
+for axis, what in zip(axes[:3], ("W", "H", "b"), strict=True):
+    axis.set_title(f"Mixon's Fig. 1: how far {what} is from collapse")
+axes[-1].set_title("Mixon's Fig. 2: relative distance from $S$")
+figures.in_rows(*axes)
+
+
+# %% [markdown]
+# The smaller the start, the closer to strong collapse is the end. $W$ and the class means grow from ε as the logistic
+# curves do, while the rest of the state stays as small as it began.
+#
+# ### The limits, as functions of ε
+#
+# The caption of Figure 1 says: "Apparently, the limit point of gradient descent approaches strong neural collapse as the
+# initialization approaches the origin." How fast?
+#
+# **Proposition.** *Let the flow fit the labels in the limit, and let the path of $W$ have a length that stays bounded as
+# ε → 0. Then the limit has*
+#
+# $$ WW^\top = \sqrt n\,P + O(\varepsilon^2), \qquad b - \tfrac1K\mathbf 1 = O(\varepsilon), \qquad
+# H - \tfrac1{\sqrt n}W\otimes\mathbf 1_n = O(\varepsilon), $$ (ufm-orders)
+#
+# *and the square of the last error is no less than the sum of the positive eigenvalues of
+# $D = H_0^\top H_0 - W_0^\top W_0$ after the $K$ largest: of order ε² for a random start, if $N$ and $p$ exceed $2K$.*
+#
+# *Proof. The bias.* Let $\bar h$ be the mean of all features and $e = b - \frac1K\mathbf 1 + W\bar h$, so that
+# $E^\top\mathbf 1 = Ne$. By {eq}`ufm-flow`
+#
+# $$ \dot{\bar h} = -W^\top e, \qquad \dot e = -(N + WW^\top)\,e + \dot W\bar h . $$ (ufm-bias)
+#
+# So $\lVert e(t)\rVert \le e^{-Nt}\lVert e_0\rVert + \int_0^t e^{-N(t-s)}\lVert\dot W\rVert\lVert\bar h\rVert\,ds$, and Grönwall's
+# lemma bounds $\bar h$ by $e^{\ell\sup\lVert W\rVert/N}$ times
+# $\lVert\bar h_0\rVert + \lVert e_0\rVert\int\lVert W\rVert e^{-Ns}ds$, with $\ell$ the length of $W$'s path. This is
+# $O(\varepsilon)$, since $W$ grows from ε no faster than $e^{\sqrt N s}$. In the limit $e = 0$: $b$ is off by $-W\bar h$.
+#
+# *The weight.* $D = H^\top H - W^\top W$ is conserved, and so of order ε². Where the labels are fitted,
+# $W(H^\top H)W^\top$ can be written in two ways:
+#
+# $$ (WW^\top)^2 + W D W^\top = nP + N(b - \tfrac1K\mathbf 1)(b - \tfrac1K\mathbf 1)^\top . $$ (ufm-balance)
+#
+# Both corrections are $O(\varepsilon^2)$. Perpendicular to $\mathbf 1$, where $nP$ is positive, the square root is smooth and keeps
+# the order. Along $\mathbf 1$ it does not: at the eigenvalue zero the root is only Hölder-½, and gives
+# $O(\varepsilon)$. So use the balance once more. Let $w = \lVert W^\top\mathbf 1\rVert^2$. As $\mathbf 1^\top(b - \frac1K\mathbf 1) = -(W^\top\mathbf 1)\cdot\bar h$,
+#
+# $$ \frac{w^2}K \le \lVert WW^\top\mathbf 1\rVert^2 \le \bigl(\lVert D\rVert + N\lVert\bar h\rVert^2\bigr)\,w . $$ (ufm-along)
+#
+# So $w$, and with it $\lVert WW^\top\mathbf 1\rVert$, is $O(\varepsilon^2)$.
+#
+# *The features.* On the span of $PW$'s rows $H$ is read off $HW^\top = Y - \mathbf 1b^\top$; along $W^\top\mathbf 1$ it is
+# $\bar h$'s part there, in every sample; and for $x$ across all rows of $W$, $\lVert Hx\rVert^2 = x^\top Dx = O(\varepsilon^2)$.
+# These $x$ have codimension $K$ at most, and there the error is $Hx$: by Cauchy's interlacing its square is no less than
+# the sum named. $\blacksquare$
+#
+# So strong collapse is reached from no such start. That $W$'s path stays short, we only measured.
+
+
+# %%
+def last_errors(history):
+    return history[[*PANELS]].iloc[-1].to_dict()
+
+
+def power_law(errors):
+    """Powers and factors of least-squares lines through log(error)."""
+    lines = np.polyfit(np.log(errors.index), np.log(errors), 1)
+    rows = [lines[0], np.exp(lines[1])]
+    return pd.DataFrame(rows, ["power", "factor"], errors.columns)
+
+
+limits = {size: last_errors(seen) for size, seen in histories.items()}
+limits = pd.DataFrame.from_dict(limits, orient="index")
+law = power_law(limits[limits.index < 1])
+assert (abs(law.loc["power"] - [2, 1, 1, 1]) < 0.01).all()
+
+# %% tags=["hide-input"]
+NAMES = {
+    "weight_error": "error of W Wᵀ",
+    "feature_error": "relative error of H",
+    "bias_error": "error of b",
+    "distance": "distance from S",
+}
+view = pd.concat([limits.rename("{:g}".format), law.add_prefix("fitted ", 0)])
+view = view.rename_axis("ε").rename(columns=NAMES)
+fitted = pd.IndexSlice[["fitted power", "fitted factor"], :]
+styled = figures.shown(view, **dict.fromkeys(view, "{:.2e}"))
+styled.format("{:.3f}", subset=fitted)
+
+
+# %% [markdown]
+# Ten more starts, and {eq}`ufm-orders` term by term:
+
+# %%
+trials = {}
+for seed in range(1, 11):
+    seen = {size: last_errors(run(size, seed, STEPS)[0]) for size in SIZES[1:4]}
+    trials[seed] = power_law(pd.DataFrame.from_dict(seen, orient="index"))
+trials = pd.concat(trials, names=["seed", ""])
+powers = trials.xs("power", level=1)
+assert (abs(powers - [2, 1, 1, 1]) < 0.05).all(axis=None)
+
+
+# %%
+def path_length(size):
+    """The length of W's path from a start of this size."""
+    Z = theory.mixon_start(K, n, p, size, np.random.default_rng(0))
+    length = 0.0
+    for _ in range(STEPS):
+        slope = theory.mixon_gradient(Z)
+        length += STEP * np.linalg.norm(slope.W)
+        steps = zip(Z, slope, strict=True)
+        Z = theory.State(*(part - STEP * move for part, move in steps))
+    return length
+
+
+lengths = [path_length(size) for size in SIZES[1:]]
+assert max(lengths) < 2
+
+
+# %%
+def check_orders(size, state):
+    """w, ‖H − W ⊗ 1/√n‖ and the path's constants, in powers of ε."""
+    H, W, b = state
+    D, h = H.T @ H - W.T @ W, H.mean(axis=0)
+    w = np.sum(W.sum(axis=0) ** 2)
+    most = K * (np.linalg.norm(D, 2) + K * n * h @ h)
+    assert w < 1.05 * most  # (ufm-along)
+    off = np.linalg.norm(H - np.repeat(W, n, axis=0) / np.sqrt(n))
+    rest = np.linalg.eigvalsh(D)[::-1][K:]
+    assert off**2 > rest[rest > 0].sum() > 0.1 * size**2
+    assert np.linalg.norm(b - 1 / K) < np.linalg.norm(W) * size
+    return w / size**2
+
+
+LATE = theory.mixon_descent(
+    theory.mixon_start(K, n, p, 0.1, np.random.default_rng(0)),
+    STEP,
+    40_000,
+    40_000,
+)[1]
+plateau = [check_orders(size, end) for size, (_, end) in paths.items()]
+at_last = check_orders(0.1, LATE)
+assert np.ptp(plateau[1:]) < 0.03
+assert theory.mixon_risk(LATE) < 1e-12 < theory.mixon_risk(paths[0.1][1])
+
+# %% tags=["remove-input"]
+display(
+    Markdown(
+        f"The path of $W$ has length {min(lengths):.2f} to {max(lengths):.2f} for ε ≤ 0.1. "
+        f"After {STEPS} iterations $w$ is {min(plateau[1:]):.2f} to {max(plateau[1:]):.2f} ε² for "
+        f"ε ≤ 0.1. That is not yet the limit. Once the bias has settled $u = W^\\top\\mathbf 1$ "
+        f"falls by $\\dot u = -(H - \\mathbf 1\\bar h^\\top)^\\top(H - \\mathbf 1\\bar h^\\top)\\,u$, and "
+        f"across the class means this matrix is of order ε²: the last phase takes a time of "
+        f"order 1/ε². For ε = 0.1, 40,000 iterations bring $w$ to {at_last:.2f} ε²."
+    )
+)

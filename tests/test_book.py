@@ -218,7 +218,9 @@ def test_formulas_are_not_cut_at_a_desk(open_page, served, name):
     )
     opened.close()
     assert max(width for width, _ in sizes) <= 1.002
-    assert 0.7 <= min(share for _, share in sizes) < 1
+    smallest = min(share for _, share in sizes)
+    assert smallest >= 0.7
+    assert (smallest < 1) == (name != "theorem_sgd")  # whose formulas all fit
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -216,6 +216,11 @@ def test_theorem_31_bound_is_loose_and_jumps_at_zero_momentum():
     # exact / bound = 2 log(1/β)/(1 − β) at leading order: never below 2, unbounded as β → 0
     np.testing.assert_allclose(exact / bound, -2 * np.log(momentum) / (1 - momentum), rtol=2e-3)
     assert np.all(exact / bound > 2)
+    rng = np.random.default_rng(0)
+    momentum, product = rng.random(1000), 10 ** rng.uniform(-8, 0, 1000)
+    below = momentum < theory.critical_momentum(1.0, product)
+    rates = theory.row_sum_decay_rate(1.0, momentum, product)
+    assert np.all((rates > (1 - EXACT) * 2 * product / (1 - momentum))[below])
     at_zero, near_zero = theory.theorem31_bound(1000, 0.1, [0.0, 1e-300], 0.01)
     assert at_zero == pytest.approx(0.999**1000, rel=EXACT)
     assert near_zero == pytest.approx(np.exp(-1 / np.log(1e300)), rel=EXACT)
@@ -491,6 +496,12 @@ def test_decoupled_closed_form_equals_the_simulation(K, lr, decay):
     np.testing.assert_allclose(got, alpha, rtol=EXACT)
 
 
+def test_with_two_classes_alpha_is_zero_throughout():
+    """Theorem 3.4's rise needs K ≥ 3: at K = 2 both entries see the same force."""
+    assert not theory.simulate_signgd(2, 0.01, 0.05, 500).any()
+    assert theory.simulate_signgd(3, 0.01, 0.05, 500).any()
+
+
 def test_decoupled_limit():
     end = theory.simulate_signgd(10, 0.01, 0.5, 8000, coupled=False)[-1]
     assert end == pytest.approx(theory.decoupled_limit(10, 0.5), rel=EXACT)
@@ -687,6 +698,22 @@ def test_small_starts_end_near_collapse():
     assert ratio["feature_error"] == pytest.approx(10, rel=0.1)
     assert ratio["bias_error"] == pytest.approx(10, rel=0.1)
     assert small["distance"][1500] < 1e-3 < small["distance"][0]
+
+
+@pytest.mark.parametrize(("K", "n", "p"), [(3, 3, 15), (2, 4, 9), (4, 3, 20)])
+def test_errors_of_small_starts_have_their_orders(K, n, p):
+    """w = ‖Wᵀ1‖² ≤ K(‖D‖ + N‖h̄‖²), by the balance along 1, and ‖WWᵀ1‖² at most that times w/K:
+    both of order ε². The error of H is at least that of D's positive eigenvalues after K."""
+    size = 0.2
+    start = theory.mixon_start(K, n, p, size, np.random.default_rng(1))
+    H, W, _ = theory.mixon_descent(start, 0.05, 15_000, 15_000)[1]
+    D, h, u = H.T @ H - W.T @ W, H.mean(0), W.sum(0)
+    most = np.linalg.norm(D, 2) + K * n * h @ h
+    assert u @ u <= 1.01 * K * most < 10 * K * size**2
+    assert np.sum((W @ u) ** 2) <= 1.01 * most * (u @ u)
+    rest = np.linalg.eigvalsh(D)[::-1][K:]
+    off = H - np.repeat(W, n, 0) / n**0.5
+    assert np.sum(off**2) >= rest[rest > 0].sum() > 0.05 * size**2
 
 
 def test_ufm_gradient_and_hessian_against_differences():

@@ -144,8 +144,9 @@ def row_sum_decay_rate(
 ) -> float | np.ndarray:
     """The rate r of α_t = ‖Wᵀ1‖²/K ~ e^(−rt), t in steps: −2 log of the spectral radius.
 
-    Leading order 2λη/(1 − β) for coupled decay while β < (1 − √(ηλ))²; beyond, log(1/β) for any λ.
-    With decoupled decay alone it is −2 log|1 − ηλ|, whatever β. Negative where training diverges.
+    For coupled decay and β < (1 − √(ηλ))² more than 2λη/(1 − β), and to leading order that; beyond,
+    log(1/β) for any λ. With decoupled decay alone it is −2 log|1 − ηλ|, whatever β. Negative where
+    training diverges.
     """
     beta, c, y = np.broadcast_arrays(*_dimensionless(lr, momentum, weight_decay, decoupled))
     disc, s1, s2 = _roots(beta, c, y)

@@ -34,7 +34,7 @@ LARGEST_GAP = 700.0
 class TurningPoints(NamedTuple):
     """Where α turns under coupled SignGD, in steps, as real numbers; weights are η times these.
 
-    rise_ends: T₁, root of g = λb at a = b = ηT₁. α rises until step ⌈T₁⌉.
+    rise_ends: T₁, root of g = λb at a = b = ηT₁. α rises until step ⌈T₁⌉ (K = 2: it is 0).
     fall_ends: T₂ as simulated: root of (K − 1) g = λa at a = ηT₂ with b on the curve g = λb.
         There a = (K − 1) b, so α has come down to its last oscillation around 0.
     fall_ends_proof: T₂ by the paper's proof, with b held at ηT₁.

@@ -10,8 +10,9 @@ is equivariant, D_t(QG₁, …, QG_t) = Q D_t(G₁, …, G_t), then QG_s = G_s g
 network, data set and minibatch: the law of SGDW holds for all such optimizers.
 
 Every function of the singular values and vectors of G is equivariant under any orthogonal Q: SGD,
-momentum, clipping by norm, Muon. What works on single entries is not, for K ≥ 3: Adam, sign, Lion.
-(For K = 2 it is, as Q then exchanges the two rows and their signs.)
+momentum, clipping by norm, Muon. A continuous f of single entries is not, unless it is linear, for
+K ≥ 3, as f(x) + f(y) + f(−x − y) = 0 makes f additive: Adam, sign, Lion leak. (For K = 2 odd ones
+are: Q then exchanges the two rows and their signs.)
 """
 
 from collections.abc import Callable, Iterable
