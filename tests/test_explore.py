@@ -204,6 +204,9 @@ def test_a_press_opens_the_cell_and_choices_hold_in_all_tabs(long):
     assert list(long.curves.groups()) == ["Adam, λ = 0.05", "AdamW, λ = 5"]
     shown = [list(all_widgets(long.tabs.children[tab])) for tab in (0, 1)]
     assert all(long.sides["A"].controls["optimizer"] in found for found in shown)
+    long.tabs.selected_index = 3
+    assert [c.optimizer for c in long.live.configs.values()] == ["adam", "adamw"]
+    assert [c.weight_decay for c in long.live.configs.values()] == [0.05, 5.0]
 
 
 # ------------------------------------------------------------ over the epochs
@@ -312,7 +315,7 @@ def test_a_box_in_the_plot_selects_the_tables_rows(table, long):
     table.x.value, table.y.value = "weight_decay", "nc3"
     assert len(table.inside) == len(long.view.runs)
     assert table.inside["nc3"].dropna().is_monotonic_increasing
-    box = type("Box", (), {"value": {"x": [1e-6, 0.01], "y": [0.0, 10.0]}})
+    box = type("Box", (), {"value": {"at_x": [1e-6, 0.01], "at_y": [0.0, 10.0]}})
     table._brushed(type("Change", (), {"new": box}))
     chosen = long.view.runs[(long.view.runs["weight_decay"] == 0) & long.view.runs["nc3"].notna()]
     assert set(table.inside["run_id"]) == set(chosen["run_id"])

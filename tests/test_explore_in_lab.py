@@ -21,7 +21,7 @@ SIZE = {"width": 1400, "height": 1000}
 # JupyterLab asks a new user whether it may fetch news: nothing here leaves this machine.
 SETTINGS = {
     "@jupyterlab/apputils-extension:notification": {"fetchNews": "false"},
-    "@jupyterlab/docmanager-extension:plugin": {"autosaveInterval": 1},
+    "@jupyterlab/docmanager-extension:plugin": {"autosaveInterval": 5},
 }
 SERVER = {"ip": "127.0.0.1", "token": "", "open_browser": False, "port_retries": 0}
 LAB = {"check_for_updates_class": "jupyterlab.NeverCheckForUpdate"}
@@ -220,9 +220,10 @@ def test_the_theorems_follow_their_sliders(page, pictures):
     page.screenshot(path=pictures / "theory.png")
 
 
-def test_a_dead_kernel_is_said(page, pictures):
+def test_a_restarted_kernel_is_said(page, pictures):
     page.get_by_role("menuitem", name="Kernel", exact=True).click()
-    page.locator('[data-command="kernelmenu:shutdown"]').click()
+    page.locator('[data-command="kernelmenu:restart"]').click()
+    page.locator(".jp-Dialog .jp-mod-accept").click()
     panel = page.locator(".ncbook-explorer")
     told = "e => getComputedStyle(e, '::before').content"
     wait_until(page, "a line", lambda: "Run the cell" in panel.evaluate(told))

@@ -163,28 +163,19 @@ def _panel(axis: Axes, lines: Sequence[Line], panel: str) -> None:
     drawn, log = False, panel not in (ACCURACY, "nc4")
     for history, own in lines:
         for column, more in DRAWN.get(panel, {panel: {}}).items():
-            values = history.get(column, pd.Series(dtype=float)).astype(float)
-            drawn |= bool((np.isfinite(values) & ((values > 0) | (not log))).any())
-            over = (
-                history.groupby("epoch")[column].agg(["median", "min", "max"])
-                if len(values.dropna())
-                else pd.DataFrame(columns=["median", "min", "max"], dtype=float)
-            )
+            values = history.reindex(columns=["epoch", column]).astype(float)
+            drawn |= bool((values[column] > (0 if log else -1)).any())
+            over = values.groupby("epoch")[column].agg(["median", "min", "max"])
             marks = {"marker": "o", "markersize": 3} if len(over) < FEW else {}
             figures.draw_band(axis, over, 0.15, **own | marks | more, gid=column)
     axis.set_title(figures.METRICS.get(panel, panel))
-    if not drawn:
-        axis.text(
-            0.5,
-            0.5,
-            "no values above 0 stored" if log else "not stored",
-            ha="center",
-            transform=axis.transAxes,
-        )
-    elif log:
-        figures.log_values(axis)
     if not log:
         axis.yaxis.set_major_formatter(PercentFormatter(1))
+    if drawn and log:
+        figures.log_values(axis)
+    elif not drawn:
+        why = "no values above 0 stored" if log else "not stored"
+        axis.text(0.5, 0.5, why, ha="center", transform=axis.transAxes)
 
 
 def ended(runs: pd.DataFrame, label: str = "") -> str:

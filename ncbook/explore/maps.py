@@ -106,26 +106,20 @@ class _Map(widgets.VBox):
     def draw(self, runs: pd.DataFrame, metric: str, norm: Normalize, title: str) -> None:
         """Show a metric of some runs of one optimizer and learning rate."""
         table = cells(runs, metric, KEY)
-        digits = _digits(table["value"]) if metric in SHARES else 0
+        form = f".{_digits(table['value'])}%" if metric in SHARES else ".2g"
         self.title.value = f"<b>{text.html(title)}</b>"
         self.verdict.value = controls.dense(figures.outcomes(runs) + ".")
         self._lay_out(*(np.sort(runs[column].unique()).tolist() for column in KEY))
         for key, button in self.buttons.items():
-            where = f"weight decay {key[0]:g}, momentum {key[1]:g}"
-            if key not in table.index:
-                button.description, button.disabled, button._dom_classes = "", True, []
-                button.tooltip = f"{where}: nothing was trained here"
-                button.style = {"button_color": NOTHING}
-                continue
-            value, good, count = table.loc[key]
-            shown = f"{value:.{digits}%}" if metric in SHARES else f"{value:.2g}"
-            counted = f"{good:.0f}/{count:.0f}"
-            button.description = f"{shown} {counted}" if good < count else shown
-            button.description = counted if good == 0 else button.description
-            hatching = "none" if good == 0 else "some" if good < count else "all"
-            button._dom_classes, button.disabled = [f"ncbook-{hatching}"], False
-            button.tooltip = f"{where}: {counted} runs learned. Press to see their epochs."
+            value, good, count = table.loc[key] if key in table.index else (np.nan, 0, 0)
             colour = to_hex(colormaps["viridis"](norm(value))) if good else NONE_LEARNED
+            colour = colour if count else NOTHING
+            counted = f"{good:.0f}/{count:.0f}"
+            shown = [f"{value:{form}}"] * bool(good) + [counted] * (good < count)
+            button.description, button.disabled = " ".join(shown), not count
+            button.tooltip = f"weight decay {key[0]:g}, momentum {key[1]:g}: {counted} runs learned"
+            hatching = "all" if good == count else "some" if good else "none"
+            button._dom_classes = [f"ncbook-{hatching}"]
             button.style = {"button_color": colour, "text_color": readable_on(colour)}
 
     def _lay_out(self, decays: list[float], momenta: list[float]) -> None:
@@ -149,14 +143,15 @@ class _Map(widgets.VBox):
 def cells(runs: pd.DataFrame, metric: str, by: Sequence[str]) -> pd.DataFrame:
     """For each setting, the mean ``value`` of a metric over the runs that learned (of an accuracy:
     that ended), how many learned (``good``), and how many there are (``count``)."""
-    learned = figures.converged(runs)
+    learned, by = figures.converged(runs), list(by)
     kept = runs[runs["status"] == "ok"] if metric in figures.ACCURACIES else learned
-    groups = runs.groupby(list(by))
-    table = groups.size().to_frame("count")
-    value = kept.groupby(list(by))[metric].mean()
-    return table.assign(value=value, good=learned.groupby(list(by)).size())[
-        ["value", "good", "count"]
-    ].fillna({"good": 0})
+    values = kept.groupby(by)[metric].mean().rename("value")
+    good, count = learned.groupby(by).size(), runs.groupby(by).size().rename("count")
+    return (
+        count.to_frame()
+        .join([values, good.rename("good")])[["value", "good", "count"]]
+        .fillna({"good": 0})
+    )
 
 
 def scale(runs: pd.DataFrame, metric: str) -> Normalize:
@@ -177,11 +172,8 @@ def colour_bar(norm: Normalize, metric: str) -> str:
     else:
         ticks = np.linspace(low, high, 5).tolist()
     stops = ", ".join(to_hex(colormaps["viridis"](share)) for share in np.linspace(0, 1, 12))
-    marks = "".join(
-        f'<span style="left: {100 * float(norm(tick)):.1f}%">'
-        f"{f'{tick:.1%}' if metric in SHARES else f'{tick:g}'}</span>"
-        for tick in ticks
-    )
+    form, at = ".1%" if metric in SHARES else "g", '<span style="left:'
+    marks = "".join(f'{at} {100 * float(norm(tick)):.1f}%">{tick:{form}}</span>' for tick in ticks)
     return (
         f'<div class="ncbook-scale">{MEASURES[metric]}, the same colours for all optimizers'
         f'<div style="background: linear-gradient(to right, {stops})"></div>{marks}</div>'

@@ -48,7 +48,9 @@ class TablePanel(StorePanel):
         self.compare = controls.button("Compare these", tip, self._compare)
         alt.JupyterChart.enable_offline()
         self.scatter, self.lines = (alt.JupyterChart(None) for _ in "ab")
-        self.table = ITable(pd.DataFrame(columns=COLUMNS), select=True, maxBytes=0)
+        self.table = ITable(
+            pd.DataFrame(columns=COLUMNS), select=True, maxBytes=0, showIndex=False, scrollX=True
+        )
         self.count, self.rows, self.inside = widgets.HTML(), pd.DataFrame(), pd.DataFrame()
         head = controls.row(self.which, self.outcome, self.x, self.y, self.best, self.compare)
         charts = controls.row(self.scatter, self.lines)
@@ -71,16 +73,18 @@ class TablePanel(StorePanel):
         """Show the runs inside the box; all of them if there is none."""
         inside = np.ones(len(self.rows), dtype=bool)
         for axis, (low, high) in change.new.value.items():
-            drawn = placed(self.rows[getattr(self, axis).value])
+            drawn = placed(self.rows[getattr(self, axis.removeprefix("at_")).value])
             inside &= drawn.between(low, high)
         self._fill(self.rows[inside])
 
     def _fill(self, rows: pd.DataFrame) -> None:
         self.inside = rows.sort_values("nc3").head(ROWS)
-        self.table.update(named(self.inside)[COLUMNS].rename(columns=NUMBERS), selected_rows=[])
+        shown = named(self.inside)[COLUMNS].rename(columns=NUMBERS)
+        with pd.option_context("display.float_format", "{:.3g}".format):
+            self.table.update(shown, selected_rows=[], showIndex=False)
         self.lines.chart = parallel(self.inside, self.rows)
         first = f"; the {ROWS:,} of least NC3 are in the table" * (len(rows) > ROWS)
-        drawn = f"; every {-(-len(self.inside) // LINES)}th has a line" * (len(rows) > LINES)
+        drawn = f"; one in {-(-len(self.inside) // LINES)} has a line" * (len(rows) > LINES)
         self.count.value = f"{len(rows):,} runs{first}{drawn}. Draw a box in the plot for others."
 
     def _best(self) -> None:
@@ -100,12 +104,10 @@ class TablePanel(StorePanel):
 
 def named(runs: pd.DataFrame) -> pd.DataFrame:
     """Some runs with text that can be shown, and four digits."""
-    names = runs["optimizer"].map(lambda name: figures.look(name)["label"])
-    shown = {
-        c: runs[c].map(lambda v: text.line(v, text.NAME)) for c in ("dataset", "model", "recipe")
-    }
+    shown = {c: runs[c].map(lambda v: text.line(v, text.NAME)) for c in COLUMNS[-3:]}
+    shown["optimizer"] = runs["optimizer"].map(lambda name: figures.look(name)["label"])
     rounded = {c: runs[c].astype(float).map(lambda v: float(f"{v:.4g}")) for c in NUMBERS}
-    return runs.assign(optimizer=names, **shown, **rounded)
+    return runs.assign(**shown, **rounded)
 
 
 def placed(values: pd.Series) -> pd.Series:
@@ -123,14 +125,10 @@ def scatter(runs: pd.DataFrame, x: str, y: str) -> alt.Chart:
     dots = dots[list(dict.fromkeys([*at, *COLUMNS]))].rename(columns=NUMBERS)
     box = alt.selection_interval(name="box", encodings=["x", "y"])
     axes = [_axis(axis, c, name) for axis, c, name in zip((alt.X, alt.Y), at, (x, y), strict=True)]
-    return (
-        alt.Chart(dots, width=330, height=260)
-        .mark_circle(size=22)
-        .encode(*axes, _colour(runs), opacity=alt.condition(box, alt.value(0.8), alt.value(0.1)))
-        .encode(tooltip=TIPS)
-        .add_params(box)
-        .configure(**WHITE)
-    )
+    chart = alt.Chart(dots, width=330, height=260).mark_circle(size=22)
+    faded = alt.condition(box, alt.value(0.8), alt.value(0.1))
+    chart = chart.encode(*axes, _colour(runs), opacity=faded, tooltip=TIPS)
+    return chart.add_params(box).configure(**WHITE)
 
 
 def _axis(axis: type, column: str, name: str) -> Any:
@@ -139,10 +137,10 @@ def _axis(axis: type, column: str, name: str) -> Any:
     return axis(column, type="quantitative", title=NUMBERS[name], scale=scale, axis=ticks)
 
 
-def _colour(runs: pd.DataFrame) -> alt.Color:
+def _colour(runs: pd.DataFrame, legend: Any = alt.Undefined) -> alt.Color:
     looks = [figures.look(name) for name, _ in figures.by_optimizer(runs)]
     scale = alt.Scale(domain=[o["label"] for o in looks], range=[o["color"] for o in looks])
-    return alt.Color("optimizer:N", scale=scale, title=None)
+    return alt.Color("optimizer:N", scale=scale, title=None, legend=legend)
 
 
 def _share(values: pd.Series, name: str) -> pd.Series:
@@ -153,22 +151,17 @@ def _share(values: pd.Series, name: str) -> pd.Series:
 
 
 def parallel(runs: pd.DataFrame, of: pd.DataFrame) -> alt.Chart:
-    """Settings and metrics of some runs, a line each, at most ``LINES``; an axis spans all runs
-    of ``of``."""
-    ends = {
-        c: f"{NUMBERS[c]}\n{placed(of[c]).min():.2g}…{placed(of[c]).max():.2g}" for c in PARALLEL
-    }
+    """Settings and metrics of at most ``LINES`` runs, a line each; axes span all of ``of``."""
+    spans = {c: placed(of[c]).agg(["min", "max"]).map("{:.2g}".format) for c in PARALLEL}
+    ends = {c: "\n".join([NUMBERS[c], span["max"], span["min"]]) for c, span in spans.items()}
     shares = pd.DataFrame({ends[c]: _share(of[c], c) for c in PARALLEL}).loc[runs.index]
-    lines = (
-        named(runs)[COLUMNS].rename(columns=NUMBERS).join(shares)[:: -(-len(runs) // LINES) or 1]
-    )
-    lines = lines.assign(run=range(len(lines)))
+    lines = named(runs)[COLUMNS].rename(columns=NUMBERS).assign(run=range(len(runs))).join(shares)
+    lines = lines[:: -(-len(runs) // LINES) or 1]
+    # Folded here: to Vega, a point in a column's name would be a path.
+    kept = [column for column in lines if column not in shares]
+    lines = lines.melt(kept, [*shares], "axis", "share")
     axis = alt.Axis(labelExpr="split(datum.value, '\\n')", labelAngle=0, title=None, grid=True)
-    return (
-        alt.Chart(lines, width=420, height=260)
-        .transform_fold([*ends.values()], ["axis", "share"])
-        .mark_line(opacity=0.35, strokeWidth=1)
-        .encode(alt.X("axis:N", sort=None, axis=axis), alt.Y("share:Q", axis=None), _colour(of))
-        .encode(detail="run:N", tooltip=TIPS)
-        .configure(**WHITE)
-    )
+    chart = alt.Chart(lines, width=460, height=260).mark_line(opacity=0.35, strokeWidth=1)
+    chart = chart.encode(detail="run:N", tooltip=TIPS)
+    x, y = alt.X("axis:N", sort=[*shares], axis=axis), alt.Y("share:Q", axis=None)
+    return chart.encode(x, y, _colour(of, None)).configure(**WHITE)

@@ -3,7 +3,7 @@
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from itertools import groupby, product
 from typing import Any, ClassVar, Self
 
@@ -19,21 +19,17 @@ from ncbook.explore.curves import LIVE_PANELS, changes, ended, over_epochs
 from ncbook.sweep.machine import provenance
 from ncbook.train import RunConfig, learning_rate_factors, train_members
 
-DATASET = "digits"
 MEASUREMENTS = 40  # in one training, about: more would take longer than the training
 LEAST_PAUSE = 0.25  # seconds from one drawing to the next
 COLUMNS = tuple(name for name in OWN if name != controls.SELDOM)
-STOPS = (
-    (1e-4, 5e-4, 1e-3, 5e-3, 0.01, 0.0679, 0.1, 1.0),
-    (0.0, 0.5, 0.7, 0.9, 0.95, 0.98),
-    (0.0, 5e-5, 5e-4, 5e-3, 0.05, 0.5, 1.0, 5.0, 10.0),
-)
+RATES = (1e-4, 5e-4, 1e-3, 5e-3, 0.01, 0.0679, 0.1, 1.0)
+MOMENTA = (0.0, 0.5, 0.7, 0.9, 0.95, 0.98)
+DECAYS = (0.0, 5e-5, 5e-4, 5e-3, 0.05, 0.5, 1.0, 5.0, 10.0)
 EPOCHS = dict(value=60, min=5, max=200, step=5, continuous_update=False)
 LAW = {"color": "#000000", "linestyle": ":", "linewidth": 2.5}
 NOTE = (
     "The book's small default, an MLP on 1,400 images of digits, trains in this kernel: seconds on "
-    "an idle machine. Dotted: the exact law of NC0, where one holds. Nothing is stored unless you "
-    "save it."
+    "an idle machine. Dotted: the exact law of NC0, where one holds."
 )
 
 
@@ -42,32 +38,29 @@ class Stopped(Exception):
 
 
 class Training(threading.Thread):
-    """A training of a few runs in a thread of its own, in which ``on_change`` is called after each
-    epoch and at the end. ``history`` has the records so far, each with the place of its run;
-    ``result`` says how it ended, and is empty while it trains; ``runs`` has the records of those
-    that are done. A new one stops the one before it, also if the notebook's cell has run again."""
+    """Runs by label, trained in a thread that calls ``on_change`` after each epoch and at the end.
+    ``history`` has the records so far; ``runs`` those of the runs that are done; ``result`` says
+    how it ended. It stops the training before it, also if the notebook's cell has run again."""
 
     last: ClassVar["Training | None"] = None
 
     def __init__(self, configs: Mapping[str, RunConfig], on_change: Callable[[Self], Any]) -> None:
         super().__init__(daemon=True)
         # Those that can train together lie next to each other.
-        self.configs = sorted(configs.values(), key=lambda config: repr(config.shared()))
-        self.labels = sorted(configs, key=lambda label: self.configs.index(configs[label]))
-        self.history: list[dict] = []
-        self.runs: list[dict] = []
-        self.done, self.epochs = 0, 0
+        self.labels = sorted(configs, key=lambda label: repr(configs[label].shared()))
+        self.configs = [configs[label] for label in self.labels]
         self.parts = [list(part) for _, part in groupby(self.configs, RunConfig.shared)]
         self.epochs = len(self.parts) * self.configs[0].epochs
-        self._on_change, self.stopping, self.result = on_change, False, ""
+        self.history: list[dict] = []
+        self.runs: list[dict] = []
+        self.done, self.stopping, self.result, self._on_change = 0, False, "", on_change
         self._before, Training.last = Training.last, self
         if self._before:
             self._before.stopping = True
 
     def run(self) -> None:
         """Train, and keep how it ended."""
-        began, last = time.perf_counter(), self.configs[0].epochs
-        logged = sorted({*range(0, last, max(1, round(last / MEASUREMENTS))), 1, last})
+        began = time.perf_counter()
         try:
             if self._before:
                 self._before.join()  # torch builds networks in a mode that all threads share
@@ -75,7 +68,7 @@ class Training(threading.Thread):
             if os.getloadavg()[0] > (os.cpu_count() or 1) / 2:
                 torch.set_num_threads(1)  # others are busy: more threads would wait for each other
             for part in self.parts:
-                self._train(part, logged)
+                self._train(part)
             lost = sum(run["status"] == "diverged" for run in self.runs)
             diverged = f" {lost} of {len(self.runs)} diverged." if lost else ""
             self.result = f"Done: {self.said} in {time.perf_counter() - began:.0f} s.{diverged}"
@@ -90,8 +83,9 @@ class Training(threading.Thread):
         """How far it is."""
         return f"{self.done} of {self.epochs} epochs"
 
-    def _train(self, part: Sequence[RunConfig], logged: Sequence[int]) -> None:
-        before = len(self.runs)
+    def _train(self, part: list[RunConfig]) -> None:
+        before, last = len(self.runs), part[0].epochs
+        logged = sorted({*range(0, last, max(1, round(last / MEASUREMENTS))), 1, last})
 
         def at_measure(records: list[dict]) -> None:
             self.history += [row | {"member": before + row["member"]} for row in records]
@@ -103,93 +97,76 @@ class Training(threading.Thread):
             self._on_change(self)
 
         hooks = dict(on_epoch=at_epoch, on_measure=at_measure)
-        # Compiling would take longer than so short a training.
-        runs, _ = train_members(
-            part, data.load(DATASET), log_epochs=logged, compiled=False, **hooks
-        )
-        self.runs += runs
+        hooks["compiled"] = False  # it would take longer than so short a training
+        self.runs += train_members(part, data.load("digits"), log_epochs=logged, **hooks)[0]
 
 
 class LivePanel(widgets.VBox):
     """Settings of A and B, buttons, and a plot that moves while the digits are learnt."""
 
     def __init__(self) -> None:
-        names = list(figures.LABELS)
-        offered = pd.DataFrame(product(names, *STOPS), columns=COLUMNS)
+        offered = pd.DataFrame(product(figures.LABELS, RATES, MOMENTA, DECAYS), columns=COLUMNS)
         starts = {"A": START, "B": START | {"optimizer": "adamw"}}
         self.sides = {n: Chooser(COLUMNS, lambda: None, s, name=n) for n, s in starts.items()}
         for side in self.sides.values():
             side.offer(offered)
         heads = [("as the rest", None), *((label, n) for n, label in figures.LABELS.items())]
-        tip = "the optimizer of the last layer, of A and of B"
-        self.head = controls.dropdown("last layer", tip, heads)
-        self.epochs = widgets.IntSlider(
-            **EPOCHS, **controls.words("epochs", "passes over the data")
-        )
+        self.head = controls.dropdown("last layer", "the last layer's optimizer", heads)
+        look = controls.words("epochs", "passes over the data")
+        self.epochs = widgets.IntSlider(**EPOCHS, **look)
         self.start = controls.button("Start", "train A and B", self._start, "play")
         self.stop = controls.button("Stop", "end it after this epoch", self._stop, "stop")
-        self.save = controls.button(
-            "Save to my store", "the runs that are done", self._save, "save"
-        )
+        self.save = controls.button("Save to my store", "save A and B", self._save, "save")
         self.stop.disabled = self.save.disabled = True
         self.bar = widgets.IntProgress(description="epochs", tooltip="how many epochs are done")
         self.status, self.picture = controls.StatusLine(), controls.Picture()
         self.table, self.training, self._next_drawing = widgets.HTML(), None, 0.0
         choices = [c for side in self.sides.values() for c in side.controls.values()]
         buttons = (self.head, self.epochs, self.start, self.stop, self.save, self.bar)
-        parts = [controls.note(NOTE), controls.row(*choices), controls.row(*buttons), self.status]
-        super().__init__([*parts, self.picture, self.table])
+        rows = controls.row(*choices), controls.row(*buttons), self.status
+        super().__init__([controls.note(NOTE), *rows, self.picture, self.table])
 
     @property
     def configs(self) -> dict[str, RunConfig]:
         """A and B by label; one if they are the same."""
-        shared = {
-            "dataset": DATASET,
-            "epochs": self.epochs.value,
-            "head_optimizer": self.head.value,
-        }
-        both = [RunConfig(**shared | side.chosen) for side in self.sides.values()]
-        found = {}
-        for config in dict.fromkeys(both):
+        shared, found = dict(epochs=self.epochs.value, head_optimizer=self.head.value), {}
+        for config in dict.fromkeys(RunConfig(**shared | s.chosen) for s in self.sides.values()):
             label = f"{figures.LABELS[config.optimizer]}, λ = {config.weight_decay:g}"
             more = f", η = {config.lr:g}, β = {config.momentum:g}" if label in found else ""
             found[label + more] = config
         return found
 
+    def follow(self, sides: Mapping[str, Chooser]) -> None:
+        """Choose what is chosen for A and B in the other tabs, or the nearest."""
+        for name, side in sides.items():
+            self.sides[name].choose(**{column: side.chosen[column] for column in COLUMNS})
+
     def _start(self) -> None:
-        if self.training and self.training.is_alive():
-            return
-        try:
+        if not (self.training and self.training.is_alive()):
             self.training = Training(self.configs, self._show)
-        except ValueError as error:  # such as of a last layer that cannot have this optimizer
-            self.status.say(error)
-            return
-        self.start.disabled, self.stop.disabled, self.save.disabled = True, False, True
-        self.table.value, self.bar.value, self.bar.max = "", 0, self.training.epochs
-        self.status.say(f"Loading the digits: {self.training.said}…")
-        self.training.start()
+            self.start.disabled, self.stop.disabled, self.save.disabled = True, False, True
+            self.table.value, self.bar.value, self.bar.max = "", 0, self.training.epochs
+            self.status.say(f"Loading the digits: {self.training.said}…")
+            self.training.start()
 
     def _stop(self) -> None:
         self.status.say("stopping…")
         self.training.stopping = True
 
     def _save(self) -> None:
-        ids = [sweep.run_id(config) for config in self.training.configs]
-        new = {ids[self.training.configs.index(c)] for c in sweep.missing(self.training.configs)}
-        made = provenance("cpu")
-        runs = [{"run_id": i} | r | made for i, r in zip(ids, self.training.runs, strict=True)]
-        rows = [row | {"run_id": ids[row["member"]]} for row in self.training.history]
-        rows = [{k: v for k, v in row.items() if k != "member"} for row in rows]
+        folder, configs, made = store.results_dir(), self.training.configs, provenance("cpu")
         with self.status.working():
+            new = {n: sweep.run_id(configs[n]) for n in map(configs.index, sweep.missing(configs))}
+            runs = [{"run_id": i} | self.training.runs[n] | made for n, i in new.items()]
+            rows = [row | {"run_id": new.get(row["member"])} for row in self.training.history]
+            kept = [row for row in rows if row.pop("member") in new]
             if new:
-                kept = [[r for r in records if r["run_id"] in new] for records in (runs, rows)]
-                store.write(store.results_dir(), *kept)
-        self.status.say(f"{len(new)} runs saved in {store.results_dir()}; the others were there.")
+                store.write(folder, runs, kept)
+        self.status.say(f"{len(new)} runs saved in {folder}; what was there stayed.")
 
     def _show(self, training: Training) -> None:
         """Called in the training's thread."""
-        self.bar.value = training.done
-        began = time.monotonic()
+        self.bar.value, began = training.done, time.monotonic()
         self.status.say(training.result or f"Training: {training.said}…")
         if training.history and (training.result or began > self._next_drawing):
             members = pd.DataFrame(training.history).groupby("member")
@@ -211,27 +188,21 @@ class LivePanel(widgets.VBox):
 def _lines(training: Training, place: int, rows: pd.DataFrame) -> list[tuple]:
     """A run's line, and that of the exact law for it, where one holds."""
     config, label = training.configs[place], training.labels[place]
-    line = (rows, figures.look(config.optimizer) | {"label": label})
-    path = law(config)
-    if path is None:
-        return [line]
-    nc0 = rows["nc0"].iloc[0] * path[:: len(path) // config.epochs][rows["epoch"]]
-    law_rows = pd.DataFrame({"epoch": rows["epoch"], "nc0": nc0})
-    return [line, (law_rows, LAW | {"label": f"{label}: the exact law"})]
+    lines, path = [(rows, figures.look(config.optimizer) | {"label": label})], law(config)
+    if path is not None:
+        nc0 = rows["nc0"].iloc[0] * path[:: len(path) // config.epochs][rows["epoch"]]
+        lines += [(rows[["epoch"]].assign(nc0=nc0), LAW | {"label": f"{label}: the exact law"})]
+    return lines
 
 
 def law(config: RunConfig) -> np.ndarray | None:
     """NC0 over its start after each step by the exact law; None if none holds."""
-    name = config.head_optimizer or config.optimizer
+    name, last = config.head_optimizer or config.optimizer, config.epochs
     if name not in figures.LAWFUL:
         return None
-    steps = -(-figures.TRAINING_IMAGES[DATASET] // config.batch_size)
-    rates = [
-        learning_rate_factors(config.schedule, e, steps, config.epochs)
-        for e in range(config.epochs)
-    ]
-    decoupled = 1 - optim.OPTIMIZERS[name].coupled_share
-    lrs = config.lr * np.concatenate(rates)
+    steps = -(-figures.TRAINING_IMAGES["digits"] // config.batch_size)
+    factors = [learning_rate_factors(config.schedule, e, steps, last) for e in range(last)]
+    lrs, decoupled = config.lr * np.concatenate(factors), 1 - optim.OPTIMIZERS[name].coupled_share
     return np.abs(theory.row_sum_stepped(lrs, config.momentum, config.weight_decay, decoupled))
 
 
@@ -239,6 +210,5 @@ def _ends(rows: pd.DataFrame, config: RunConfig) -> pd.DataFrame:
     """The start and the last measured epoch of a run in the form of the store's records."""
     last, first = rows.iloc[-1], rows.iloc[0].add_suffix("_init")
     status = "ok" if np.isfinite(last["nc3"]) else "diverged"
-    known = {"status": status, "optimizer": config.optimizer, "seed": config.seed}
-    known |= {"lr": config.lr, "momentum": config.momentum, "weight_decay": config.weight_decay}
+    known = {name: getattr(config, name) for name in (*COLUMNS, "seed")} | {"status": status}
     return pd.concat([last, first, pd.Series(known)]).to_frame().T.infer_objects()

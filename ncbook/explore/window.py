@@ -17,7 +17,7 @@ from ncbook.explore.view import StoreView, folders
 
 STATIC_VARIABLE = "NCBOOK_STATIC"  # set where notebooks become pages: book/_ext
 TABS = ("Map", "Over the epochs", "All runs", "Train it now", "Theory")
-CURVES, TABLE = 1, 2
+CURVES, TABLE, TRAINING = 1, 2, 3
 PICTURED = ["adam", "adamw"]
 STYLE = Path(__file__).with_name("explorer.css").read_text(encoding="utf-8")
 LINE = """for optimizer in adam adamw; do
@@ -79,6 +79,8 @@ class Explorer(widgets.VBox):
                 self.tabs.children[TABLE].children = [self.panels[TABLE]]
         if opened in self.panels:
             self.panels[opened].refresh()
+        elif opened == TRAINING and len(self.view.runs):
+            self.live.follow(self.sides)
 
     def open_setting(self, side: str, **values: object) -> None:
         """Show this setting, chosen as A or as B, over its epochs."""
