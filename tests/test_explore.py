@@ -340,7 +340,7 @@ def test_rows_are_of_one_outcome_and_some_are_compared(table, long):
     assert shown["run_id"].tolist() == table.inside["run_id"].iloc[[0, 2, 3]].tolist()
     assert len(lines_of(long.curves.picture, "NC0")) == 3
     long.curves.back.click()
-    assert list(long.curves.groups()) == ["Adam", "AdamW"]
+    assert list(long.curves.groups()) == ["Adam, λ = 0.05", "AdamW, λ = 0"]
 
 
 def test_dots_in_one_place_are_drawn_once(table, long):

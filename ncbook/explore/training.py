@@ -167,6 +167,9 @@ class LivePanel(widgets.VBox):
     def _show(self, training: Training) -> None:
         """Called in the training's thread."""
         self.bar.value, began = training.done, time.monotonic()
+        if training.result:
+            self.start.disabled, self.stop.disabled = False, True
+            self.save.disabled = len(training.runs) < len(training.configs)
         self.status.say(training.result or f"Training: {training.said}…")
         if training.history and (training.result or began > self._next_drawing):
             members = pd.DataFrame(training.history).groupby("member")
@@ -176,9 +179,6 @@ class LivePanel(widgets.VBox):
             # Pause for as long as drawing took: training gets at least half of the time.
             now = time.monotonic()
             self._next_drawing = now + max(LEAST_PAUSE, now - began)
-        if training.result:
-            self.start.disabled, self.stop.disabled = False, True
-            self.save.disabled = len(training.runs) < len(training.configs)
         if training.result and training.history:
             groups = {training.labels[n]: _ends(rows, training.configs[n]) for n, rows in members}
             told = "".join(ended(runs, label) for label, runs in groups.items())
