@@ -119,10 +119,10 @@ def placed(values: pd.Series) -> pd.Series:
 def scatter(runs: pd.DataFrame, x: str, y: str) -> alt.Chart:
     """Two numbers of some runs against each other, with a box to draw."""
     at = {"at_x": placed(runs[x]), "at_y": placed(runs[y])}
-    dots = named(runs.assign(**at)).dropna(subset=[*at])
+    dots = runs.assign(**at).dropna(subset=[*at])
     steps = {c: _share(dots[c], name) * STEP // 1 for c, name in zip(at, (x, y), strict=True)}
-    dots = dots[~dots.assign(**steps).duplicated([*at, "optimizer"])]
-    dots = dots[list(dict.fromkeys([*at, *COLUMNS]))].rename(columns=NUMBERS)
+    dots = named(dots[~dots.assign(**steps).duplicated([*at, "optimizer"])])
+    dots = dots[[*at, *COLUMNS]].rename(columns=NUMBERS)
     box = alt.selection_interval(name="box", encodings=["x", "y"])
     axes = [_axis(axis, c, name) for axis, c, name in zip((alt.X, alt.Y), at, (x, y), strict=True)]
     chart = alt.Chart(dots, width=330, height=260).mark_circle(size=22)
