@@ -50,9 +50,12 @@ pdf: book
 picture: $(READY)
 	$(BIN)/python -c "from ncbook.pages import six_grids; six_grids.save_headline('book/results', 'book/images/headline.png')"
 
-# JupyterLab runs as root, such as in a container, only if it is told to.
+# JupyterLab runs as root, such as in a container, only if it is told to. An extension of our own runs
+# the explorer when it opens, and its kernels find papermill and ncbook.
 lab: $(READY) $(COPIES)
-	NCBOOK_RESULTS=$${NCBOOK_RESULTS:-$(CURDIR)/results} $(BIN)/jupyter lab lab/explorer.ipynb \
+	NCBOOK_RESULTS=$${NCBOOK_RESULTS:-$(CURDIR)/results} PATH="$(abspath $(BIN)):$$PATH" \
+		$(BIN)/jupyter lab lab/explorer.ipynb --LabApp.extra_labextensions_path=book/_lab \
+		--ServerApp.jpserver_extensions=jupyterlab_jupytext=False \
 		$(if $(filter 0,$(shell id -u)),--allow-root)
 
 # Made once: an edited copy is never overwritten. Delete it to get the notebook anew.

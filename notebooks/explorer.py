@@ -15,38 +15,14 @@
 # ---
 
 # %% [markdown]
-# # The explorer: turn the knobs yourself
+# # Which optimizer makes a network collapse?
 #
-# **What you will see.** One panel over all stored runs. Choose a data set, a network, an optimizer
-# and its settings, and see how far the network collapsed; set two optimizers side by side; train a
-# small network now and watch it; move the constants of the theorems.
-#
-# On a page of the book there is no Python that could answer a slider. There you see a picture of
-# the panel's plots instead. To turn the knobs, open this notebook in JupyterLab, from a copy of the
-# repository:
-#
-# ```bash
-# make lab
-# ```
-#
-# and choose **Run All Cells** from the menu **Run**.
-
-# %% [markdown]
-# ## Parameters
-#
-# `results` is the folder of the store. `None` stands for your own, which `NCBOOK_RESULTS` names,
-# else `./results`. The runs that the book publishes can be chosen in the panel, too, and are what
-# you see as long as your own folder has none.
+# **Look for dark cells**: there NC3 is near zero, and the network has collapsed. Adam's cells get
+# dark as the weight decay λ grows; AdamW's do not.
+# *No panel below, or one that does not answer? Click into the cell below and press Shift+Enter.*
 
 # %% tags=["parameters"]
-results = None
-
-# %% [markdown]
-# ## The panel
-#
-# Every control says what it is for when the mouse rests on it. While something is worked out, the
-# panel says *working…*. A choice never leads to nothing: what you choose narrows what can be chosen
-# after it.
+results = None  # the folder of a store; None: your own, or the book's while yours has no runs
 
 # %%
 from ncbook import explore
@@ -54,26 +30,33 @@ from ncbook import explore
 explore.explorer(results)
 
 # %% [markdown]
+# On a page of the book no Python can answer a control: there you see a picture instead of the panel.
+# `make lab`, in a copy of the repository, opens the panel in JupyterLab, running.
+#
 # ## What the tabs show
 #
 # | tab | what it answers |
 # |---|---|
-# | One run | How did NC0 to NC4, the accuracy and the singular values move over the epochs? With all seeds: the median, and the band from the least to the largest |
-# | Map | Where, over momentum and weight decay, is a metric small? A press on a cell opens its best run |
-# | Compare two | What does another optimizer, or another setting, make of the same data and network? |
-# | Train it now | What happens when *I* train it? The digits MLP trains in this notebook's kernel; the plot moves, and **Stop** ends it |
-# | Theory | What do the exact law of SGD and the theorems on sign descent say for my own constants? |
+# | Map | Where, over momentum and weight decay, is a metric small? Two optimizers on one colour scale. Press a cell to see its epochs |
+# | Over the epochs | How did NC0 to NC4, the accuracy and the singular values of two settings move, and did the networks collapse? **Export** saves the figure, its rows, and the lines that train its runs |
+# | All runs | Which of all runs are like each other? A table to sort and search, a scatter plot of any two numbers, parallel coordinates. A box drawn in the plot selects the rows; **Compare these** shows them over the epochs |
+# | Train it now | What happens when *you* train it? The digits MLP trains in this notebook's kernel; **Stop** ends it |
+# | Theory | What do the exact law of SGD and the theorems on sign descent say for your own constants? |
+#
+# Every control says what it is for when the mouse rests on it, and what you choose in one tab is
+# chosen in all.
 
 # %% [markdown]
 # ## Three things to try
 #
-# 1. Under **Compare two**, leave A at Adam and B at AdamW, and raise the weight decay of both. Adam's
-#    NC0 and NC3 sink as it grows. AdamW's move little, however large its weight decay is.
-# 2. Under **Map**, look at NC0 of SGD at learning rate 0.01. It falls with the weight decay, and along
-#    a row with the momentum, up to a critical one. Now choose SGDW: the columns are all alike, since momentum has no
-#    say in the row sum. [The chapter on SGD](theorem_sgd.ipynb) proves both.
-# 3. Under **Train it now**, train SignumW beside Signum. Then set the weight decay to 0: the two are
-#    one and the same, and neither collapses in so few epochs.
+# 1. Under **Map**, choose NC0, and SGD at learning rate 0.01 as A. NC0 falls with the weight decay,
+#    and along a row with the momentum, up to a
+#    critical one. Now choose SGDW: the columns are all alike, since
+#    momentum has no say in the row sum. [The chapter on SGD](theorem_sgd.ipynb) proves both.
+# 2. Press the cell of Adam at λ = 0.05 and β = 0.9, then raise λ of A and of B. Adam's NC0 and NC3
+#    sink as it grows; at λ = 0.5 it fails to learn. AdamW's move little, however large λ is.
+# 3. Under **Train it now**, train SignumW as A and Signum as B. Then set both weight decays to 0:
+#    the two are one and the same, and neither collapses in so few epochs.
 
 # %% [markdown]
 # ## What was shown

@@ -755,7 +755,7 @@ display(
 )
 
 # %% [markdown]
-# (paper-figure-4-foretold)=
+# (paper-figure-4-by-the-law)=
 # ## Momentum and weight decay, with no training
 #
 # The paper's Figure 4 maps NC0 over momentum and weight decay, for SGD: 36 trained networks. The
@@ -792,7 +792,7 @@ def draw_map(axis, runs, column):
 
 
 def draw_maps(runs):
-    """The law's map beside the trained one."""
+    """The law's map next to the trained one."""
     return panels(*(partial(draw_map, runs=runs, column=c) for c in MAPS))
 
 
@@ -818,7 +818,7 @@ def tell_maps(strongest):
         f"λ = 0.5 β* is {theory.critical_momentum(0.01, 0.5):.2f}: NC0 ends at {bottom[0.9]:.0e} "
         f"with β = 0.9, and at {bottom[0.98]:.0e} with β = 0.98. (With so much decay these "
         f"networks hardly learn: training accuracy {learned.min():.0%} to {learned.max():.0%}. "
-        f"Their NC0 is tiny and there is no collapse to speak of: a small NC0 is no evidence of "
+        f"Their NC0 is tiny and there is no collapse: a small NC0 is no evidence of "
         f"it.)"
     )
 
@@ -1081,7 +1081,7 @@ claimed = np.exp(0.05 * time / np.log(0.9))
 
 
 def draw_swing(axis):
-    """Lemma E.6's solution beside its bound, with complex roots."""
+    """Lemma E.6's solution next to its bound, with complex roots."""
     axis.axhline(0, color=GREY, lw=0.8)
     axis.plot(time, swinging, color=BLUE, label="the solution")
     axis.plot(time, claimed, "--", color=RED, label="exp(−λt / L)")
@@ -1109,7 +1109,7 @@ display(
 )
 
 # %% [markdown]
-# ### The paper's bound beside the law
+# ### The paper's bound next to the law
 #
 # Both decay exponentially, so compare their rates: the law's over the bound's, $\lambda\eta/\log(1/\beta)$. Only
 # $\beta$ and $\lambda\eta$ matter. Below $\beta^*$ the law is **more than twice as fast**: by {eq}`sgd-twice`,

@@ -125,9 +125,9 @@ assert_allclose(slopes[1], R.T @ H + DECAY * W, atol=1e-14)
 # %% [markdown]
 # ## The statement
 #
-# **Theorem C.1 of the paper** {cite}`optimizer2026`, after Theorems 3.1 and 3.2 of {cite}`zhu2021`. *Any global
+# **Theorem C.1 of the paper** {cite}`optimizer2026`, after Theorems 3.1 and 3.2 of {cite}`zhu2021`. “Any global
 # optimal solution of UFM is an NC solution, while all other critical points are strict saddles. As a result, for
-# random initialization, it is almost surely that gradient descent finds an NC solution.*
+# random initialization, it is almost surely that gradient descent finds an NC solution.”
 #
 # A **strict saddle** is a critical point whose Hessian has a negative eigenvalue: there is a direction in which
 # the loss falls at second order.
@@ -276,7 +276,7 @@ def solve(width, rng):
 
 
 # %% [markdown]
-# Of each we take what the proposition speaks of, and NC2.
+# Of each we take what the proposition is about, and NC2.
 
 
 # %%
@@ -504,7 +504,7 @@ def adams(runs):
 
 
 def show_optimum(runs):
-    """The closed form beside Adam's least and largest."""
+    """The closed form next to Adam's least and largest."""
     ranges = adams(runs).groupby(level=0).agg(["min", "max"])
     table = pd.DataFrame({"λ = Nλ′": [f"{N * d:g}" for d in decays]}, best.index)  # fmt: skip
     for key, name in {"w": "σ(W)", "loss": "loss"}.items():

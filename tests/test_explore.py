@@ -2,7 +2,9 @@
 
 import dataclasses
 import html
+import shlex
 import shutil
+import time
 from html import unescape
 from pathlib import Path
 
@@ -14,8 +16,10 @@ import pytest
 from conftest import SECONDS
 from IPython.display import HTML, Markdown
 
-from ncbook import data, explore, figures, live, optim, store, sweep
-from ncbook.explore import controls, panels, view
+from ncbook import data, explore, figures, live, store, sweep
+from ncbook.explore import controls, curves, maps, view
+from ncbook.explore import training as live_training
+from ncbook.metrics import rule
 from ncbook.train import RunConfig, train_members
 
 
@@ -52,8 +56,7 @@ def stored(results):
 @pytest.fixture
 def window(results, monkeypatch):
     """The explorer, whose figures are made but not rendered: that takes half a second each."""
-    write = lambda _, file: file.write(b"PNG")  # noqa: E731
-    monkeypatch.setattr(controls.FigureCanvasAgg, "print_png", write)
+    monkeypatch.setattr(controls, "drawn", lambda figure, kind: kind.encode())
     return explore.explorer(results)
 
 
@@ -74,7 +77,7 @@ def all_widgets(widget):
 
 @pytest.fixture
 def chooser(results):
-    made = controls.Chooser(tuple(controls.WORDS), lambda: None, or_all=("seed",))
+    made = controls.Chooser(tuple(controls.WORDS), lambda: None)
     made.offer(explore.StoreView.of(results).runs)
     return made
 
@@ -92,8 +95,7 @@ def test_no_choice_leads_to_nothing(chooser):
                 control.value = value
                 assert len(chooser.selected) > 0
                 for name, chosen in chooser.chosen.items():
-                    if chosen != controls.EVERY:
-                        assert set(chooser.selected[name]) == {chosen}
+                    assert set(chooser.selected[name]) == {chosen}
 
 
 def test_a_choice_keeps_what_it_can_and_moves_the_rest_to_the_nearest(chooser):
@@ -113,17 +115,7 @@ def test_what_has_no_control_of_its_own_is_told_in_words(chooser):
     assert labels == [f"2 {rest}", f"5 {rest}"]
 
 
-def test_a_single_seed_was_no_choice(chooser):
-    chooser.choose(optimizer="adam", lr=0.01, momentum=0.0, weight_decay=0.05)
-    assert chooser.chosen["seed"] == 0
-    chooser.controls["momentum"].value = 0.9
-    assert chooser.chosen["seed"] == controls.EVERY
-    assert len(chooser.selected) == 2
-    chooser.controls["seed"].value = 1
-    assert chooser.selected["seed"].tolist() == [1]
-
-
-# ------------------------------------------------------------ one run
+# ------------------------------------------------------------ the map
 
 
 def of_adam(stored, **values):
@@ -132,37 +124,173 @@ def of_adam(stored, **values):
 
 
 @pytest.fixture
-def adam(window):
-    long = window.run.chooser.controls["recipe"].options[-1][1]
-    window.open_run(recipe=long, optimizer="adam", lr=0.01, momentum=0.9, weight_decay=0.05)
-    return window.run
+def long(window):
+    """The explorer at the longer training, Adam as A and AdamW as B."""
+    window.shared.choose(recipe=window.shared.controls["recipe"].options[-1][1])
+    for side, optimizer in zip(window.sides.values(), ("adam", "adamw"), strict=True):
+        side.choose(optimizer=optimizer, lr=0.01, momentum=0.9, weight_decay=0.05)
+    window.changed()
+    return window
 
 
-def test_the_plot_is_the_median_over_the_seeds(adam, results, stored):
-    assert adam.chooser.chosen["seed"] == controls.EVERY
+def test_cells_count_all_runs_and_average_those_that_learned():
+    ends = dict(status="ok", optimizer="adam", momentum=0.9, weight_decay=0.05)
+    runs = pd.DataFrame(
+        [ends | dict(train_acc=a, nc3=v) for a, v in ((1, 0.1), (1, 0.3), (0.1, 9))]
+    )
+    (cell,) = maps.cells(runs, "nc3", maps.KEY).to_dict("records")
+    assert cell == {"value": pytest.approx(0.2), "good": 2, "count": 3}
+    (accuracy,) = maps.cells(runs, "train_acc", maps.KEY).to_dict("records")
+    assert accuracy["value"] == pytest.approx(0.7)  # of all: else no accuracy were below 99 %
+
+
+@pytest.mark.parametrize("metric", list(view.MEASURES))
+def test_both_maps_have_the_cells_of_the_store_on_one_scale(long, stored, metric):
+    long.map.metric.value = metric
+    assert long.map.status.value == ""
+    norm = maps.scale(long.shared.selected, metric)
+    for side, name in (("A", "adam"), ("B", "adamw")):
+        runs = stored[(stored["optimizer"] == name) & (stored["lr"] == 0.01)]
+        table = maps.cells(runs, metric, maps.KEY)
+        for key, button in long.map.maps[side].buttons.items():
+            value, good, count = table.loc[key]
+            counted = f"{good:.0f}/{count:.0f}"
+            assert (counted in button.description) == (good < count)
+            hatching = "none" if good == 0 else "some" if good < count else "all"
+            assert button._dom_classes == (f"ncbook-{hatching}",)
+            if good:
+                colour = mpl.colors.to_hex(mpl.colormaps["viridis"](norm(value)))
+                assert button.style.button_color == colour
+    assert "the same colours for all optimizers" in long.map.scale.value
+
+
+def test_values_that_differ_look_different_on_a_map(window):
+    ends = dict(status="ok", train_acc=1.0, coupled_share=1.0, lr=0.01, momentum=0.9)
+    rows = [dict(optimizer="adam", weight_decay=0.05, nc0=0.017)]
+    rows += [dict(optimizer="adamw", weight_decay=5.0, nc0=3.0)]
+    runs = pd.DataFrame([ends | row for row in rows])
+    low, high = (maps.scale(runs, "nc0")(value) for value in (0.017, 3.0))
+    assert high - low > 0.5
+    assert maps._digits(pd.Series([0.9993, 0.9999])) == 2
+    assert maps._digits(pd.Series([0.99998])) == 3  # which is not 100.00 %
+    assert maps.scale(runs[:0], "nc0").vmin > 0  # nothing learned: an empty scale
+
+
+def test_text_on_every_colour_has_contrast():
+    """WCAG asks for 4.5."""
+    for colour in [mpl.colors.to_hex(mpl.colormaps["viridis"](n)) for n in range(256)]:
+        channels = np.array(mpl.colors.to_rgb(colour))
+        linear = np.where(channels > 0.04045, ((channels + 0.055) / 1.055) ** 2.4, channels / 12.92)
+        light = linear @ (0.2126, 0.7152, 0.0722) + 0.05
+        ratio = light / 0.05 if maps.readable_on(colour) == "black" else 1.05 / light
+        assert ratio >= 4.5
+
+
+def test_a_cell_without_runs_cannot_be_pressed(long):
+    runs = long.view.runs
+    lacking = runs[(runs["weight_decay"] > 0) | (runs["momentum"] > 0)]
+    long.shared.offer(lacking)
+    long.map.redraw()
+    buttons = long.map.maps["A"].buttons
+    assert buttons[0.0, 0.0].disabled
+    assert buttons[0.0, 0.0].description == ""
+    assert not buttons[0.05, 0.9].disabled
+
+
+def test_a_press_opens_the_cell_and_choices_hold_in_all_tabs(long):
+    long.map.maps["B"].buttons[5.0, 0.9].click()
+    assert long.tabs.selected_index == 1
+    assert long.sides["B"].chosen["weight_decay"] == 5.0
+    assert list(long.curves.groups()) == ["Adam, λ = 0.05", "AdamW, λ = 5"]
+    shown = [list(all_widgets(long.tabs.children[tab])) for tab in (0, 1)]
+    assert all(long.sides["A"].controls["optimizer"] in found for found in shown)
+    long.tabs.selected_index = 3
+    assert [c.optimizer for c in long.live.configs.values()] == ["adam", "adamw"]
+    assert [c.weight_decay for c in long.live.configs.values()] == [0.05, 5.0]
+
+
+# ------------------------------------------------------------ over the epochs
+
+
+def test_the_plot_is_the_median_over_the_seeds(long, results, stored):
+    long.tabs.selected_index = 1
     ids = of_adam(stored)["run_id"].tolist()
     assert len(ids) == 2
     history = store.load_history(results, run_id=ids)
+    (name, _) = long.curves.groups()
     for metric, label in figures.METRICS.items():
-        np.testing.assert_array_equal(
-            lines_of(adam.picture, label)["Adam"], history.groupby("epoch")[metric].median()
+        line = next(
+            v for n, v in lines_of(long.curves.picture, label).items() if n.startswith(name)
         )
-    both = {line.get_gid() for axis in adam.picture.figure.axes for line in axis.lines}
+        np.testing.assert_array_equal(line, history.groupby("epoch")[metric].median())
+    drawn = {line.get_gid() for axis in long.curves.picture.figure.axes for line in axis.lines}
     singular = {"w_sv_mean", "w_sv_min", "m_sv_mean"}
-    assert both == {*figures.METRICS, *figures.ACCURACIES, *singular}
+    assert drawn == {*figures.METRICS, *figures.ACCURACIES, *singular}
+    assert long.curves.picture.figure.legends[0].get_title().get_text().startswith("digits, mlp")
 
 
-def test_a_control_changes_plot_and_table(adam, results, stored):
-    adam.chooser.controls["weight_decay"].value = 0.0
+def test_a_control_changes_plot_and_table(long, results, stored):
+    long.tabs.selected_index = 1
+    before = long.curves.picture.figure
+    long.sides["A"].controls["weight_decay"].value = 0.0
+    assert long.curves.picture.figure is not before
     (run_id,) = of_adam(stored, weight_decay=0.0)["run_id"]
-    history = store.load_history(results, run_id=run_id)
-    np.testing.assert_array_equal(lines_of(adam.picture, "NC0")["Adam"], history["nc0"])
-    assert f"{history['nc3'].iloc[-1]:.3g}" in adam.table.value
-    assert "1 run over 1 seed" in adam.table.value
-    adam.chooser.choose(optimizer="sgd", lr=1e37)
-    adam.redraw()
-    assert "1 diverged" in adam.table.value
-    assert adam.status.value == ""
+    assert f"{store.load_history(results, run_id=run_id)['nc3'].iloc[-1]:.3g}" in (
+        long.curves.table.value
+    )
+    long.sides["A"].choose(optimizer="sgd", lr=1e37)
+    long.changed()
+    assert "1 diverged" in long.curves.table.value
+    labels = lines_of(long.curves.picture, "NC0")
+    assert any("diverged: no values at the end" in label for label in labels)
+    assert long.curves.status.value == ""
+
+
+def test_one_setting_chosen_twice_is_one_line_and_a_second_of_an_optimizer_another_colour(long):
+    long.tabs.selected_index = 1
+    long.sides["B"].choose(**long.sides["A"].chosen)
+    long.changed()
+    assert list(long.curves.groups()) == ["Adam"]
+    long.sides["B"].controls["weight_decay"].value = 0.0
+    (axis,) = [a for a in long.curves.picture.figure.axes if a.get_title() == "NC0"]
+    assert len({line.get_color() for line in axis.lines}) == 2
+
+
+def test_a_network_that_did_not_learn_is_said_to_have_failed():
+    run = dict(status="ok", train_acc=0.1, seed=0, optimizer="adam", nc1=0.0, nc2=0.0, nc3=0.0)
+    told = unescape(curves.ended(pd.DataFrame([run]), "Adam"))
+    assert "Failed to learn" in told
+    assert "10.0% training accuracy" in told
+    assert "1 collapsed" not in told
+    look = curves.look(pd.DataFrame([run]), "Adam", pd.DataFrame())
+    assert look["label"] == "Adam (failed to learn: 10% accuracy) (no epochs are stored)"
+
+
+def test_changes_are_numbers_with_a_direction_and_a_meaning():
+    run = dict(status="ok", nc0=3.0, nc0_init=1.5, nc1=0.01, nc1_init=1.0, nc2=1.0, nc2_init=1.0)
+    told = unescape(curves.changes({"Adam": pd.DataFrame([run])}))
+    for words in ("2.0 × larger", "100 × smaller", "as before", *view.MEANING.values()):
+        assert words in told
+    assert "inf" not in told.replace("information", "")
+
+
+def test_a_panel_without_a_line_says_so():
+    history = pd.DataFrame({"epoch": [0, 1], "nc0": [0.0, 0.0]})
+    figure = curves.over_epochs([(history, figures.look("sgd"))], ["nc0", curves.ACCURACY])
+    told = [axis.texts[0].get_text() for axis in figure.axes]
+    assert told == ["no values above 0 stored", "not stored"]
+
+
+def test_export_has_figure_rows_and_lines_that_train_the_runs(long, stored):
+    long.tabs.selected_index = 1
+    long.curves.export.click()
+    links = unescape(long.curves.links.value)
+    assert links.count(" download=") == 3
+    (first, _) = (line for line in links.split("<pre")[1].splitlines() if "papermill" in line)
+    words = shlex.split(first.partition("papermill")[2].replace("</pre>", ""))
+    asked = dict(zip(words[3::3], words[4::3], strict=True))
+    configs = sweep.read(asked).configs
+    assert {sweep.run_id(config) for config in configs} == set(of_adam(stored)["run_id"])
 
 
 def test_a_picture_has_alternative_text_and_the_figures_size():
@@ -172,76 +300,55 @@ def test_a_picture_has_alternative_text_and_the_figures_size():
     assert 'width="100" height="50"' in picture.value
 
 
-# ------------------------------------------------------------ the map
+# ------------------------------------------------------------ all runs
 
 
 @pytest.fixture
-def cells(window):
-    window.tabs.selected_index = 1
-    return window.map
+def table(long):
+    long.tabs.selected_index = 2
+    assert long.panels[2].status.value == ""
+    return long.panels[2]
 
 
-def test_the_map_has_the_means_of_the_store(cells, stored):
-    cells.chooser.choose(optimizer="adam", lr=0.01)
-    cells.metric.value = "nc3"
-    good = figures.converged(stored[(stored["optimizer"] == "adam") & (stored["lr"] == 0.01)])
-    means = good.groupby(["weight_decay", "momentum"])["nc3"].mean()
-    assert len(cells.buttons) == 4
-    for key, button in cells.buttons.items():
-        assert button.description == (f"{means[key]:.2g}" if key in means.index else "–")
-    colours = {b.style.button_color for k, b in cells.buttons.items() if k in means.index}
-    assert len(colours) == len(means) > 0
+def test_a_box_in_the_plot_selects_the_tables_rows(table, long):
+    table.which.value = "all of the store"
+    table.x.value, table.y.value = "weight_decay", "nc3"
+    assert len(table.inside) == len(long.view.runs)
+    assert table.inside["nc3"].dropna().is_monotonic_increasing
+    box = type("Box", (), {"value": {"at_x": [1e-6, 0.01], "at_y": [0.0, 10.0]}})
+    table._brushed(type("Change", (), {"new": box}))
+    chosen = long.view.runs[(long.view.runs["weight_decay"] == 0) & long.view.runs["nc3"].notna()]
+    assert set(table.inside["run_id"]) == set(chosen["run_id"])
+    assert len(table.table.df) == len(chosen) < len(long.view.runs)
+    table._brushed(type("Change", (), {"new": type("None", (), {"value": {}})}))
+    assert len(table.inside) == len(long.view.runs)
 
 
-def test_a_cell_without_runs_cannot_be_pressed(cells):
-    runs = cells.view.runs.query("lr < 1")
-    lacking = runs[~((runs["weight_decay"] == 0) & (runs["momentum"] == 0))]
-    cells.take(dataclasses.replace(cells.view, runs=lacking))
-    cells.chooser.choose(optimizer="adam")
-    cells.redraw()
-    assert cells.buttons[0.0, 0.0].disabled
-    assert cells.buttons[0.0, 0.0].description == ""
-    assert not cells.buttons[0.05, 0.9].disabled
+def test_rows_are_of_one_outcome_and_some_are_compared(table, long):
+    table.compare.click()
+    assert "Select rows" in table.status.value
+    assert long.tabs.selected_index == 2
+    outcomes = set(rule.outcome(long.shared.selected))
+    assert set(table.outcome.options) >= {"any", *outcomes}
+    table.outcome.value = next(iter(outcomes))
+    assert set(table.inside["outcome"]) == {table.outcome.value}
+    table.outcome.value = "any"
+    table.table.selected_rows = [0, 2, 3]
+    table.compare.click()
+    assert long.tabs.selected_index == 1
+    shown = pd.concat(long.curves.groups().values())
+    assert shown["run_id"].tolist() == table.inside["run_id"].iloc[[0, 2, 3]].tolist()
+    assert len(lines_of(long.curves.picture, "NC0")) == 3
+    long.curves.back.click()
+    assert list(long.curves.groups()) == ["Adam, λ = 0.05", "AdamW, λ = 0"]
 
 
-def test_a_press_opens_the_cells_best_run(window, cells, stored):
-    cells.chooser.choose(optimizer="adam", lr=controls.EVERY)
-    cells.redraw()
-    cells.buttons[0.05, 0.0].click()
-    cell = stored.query("optimizer == 'adam' and weight_decay == 0.05 and momentum == 0")
-    best = figures.best_run(cell)
-    best = cell.iloc[0] if best is None else best
-    assert window.tabs.selected_index == 0
-    assert window.run.chooser.selected["run_id"].tolist() == [best["run_id"]]
+def test_dots_in_one_place_are_drawn_once(table, long):
+    from ncbook.explore.table import scatter
 
-
-@pytest.mark.parametrize("metric", ["nc0", "nc4", "train_acc"])
-def test_every_metric_has_colours(cells, metric):
-    cells.metric.value = metric
-    assert cells.status.value == ""
-    painted = [b for b in cells.buttons.values() if not b.disabled]
-    assert all(b.style.button_color.startswith("#") for b in painted)
-
-
-# ------------------------------------------------------------ two of them
-
-
-def test_two_are_drawn_in_their_colours(window, stored, results):
-    assert window.run.picture.figure is not None
-    assert window.compare.picture.figure is None  # a tab draws when it is opened
-    window.tabs.selected_index = 2
-    compare, side = window.compare, window.compare.sides["B"].controls
-    side["optimizer"].value = "adamw"
-    side["weight_decay"].value = 5.0
-    (run_id,) = stored.query("optimizer == 'adamw' and weight_decay == 5")["run_id"]
-    lines = lines_of(compare.picture, "NC0")
-    assert list(lines) == ["A: Adam", "B: AdamW"]
-    history = store.load_history(results, run_id=run_id)
-    np.testing.assert_array_equal(lines["B: AdamW"], history["nc0"])
-    assert f"{history['nc1'].iloc[-1]:.3g}" in compare.table.value
-    side["optimizer"].value = "adam"
-    (axis,) = [a for a in compare.picture.figure.axes if a.get_title() == "NC0"]
-    assert len({line.get_color() for line in axis.lines}) == 2
+    many = pd.concat([long.view.runs.assign(nc3=long.view.runs["nc3"] * (1 + 1e-9))] * 50)
+    dots = [len(scatter(runs, "nc0", "nc3").data) for runs in (long.view.runs, many)]
+    assert dots[0] == dots[1] > 0
 
 
 # ------------------------------------------------------------ the store
@@ -251,7 +358,8 @@ def test_an_empty_store_invites(tmp_path):
     window = explore.explorer(tmp_path)
     for index in range(len(window.tabs.children)):
         window.tabs.selected_index = index
-    for panel in (window.run, window.map, window.compare):
+    assert set(window.panels) == {0, 1, 2}
+    for panel in window.panels.values():
         words = unescape(panel.invitation.value)
         assert "papermill notebooks/sweep.ipynb out.ipynb -p optimizer adamw" in words
         assert f"-p results {tmp_path}" in words
@@ -267,25 +375,25 @@ def test_a_folder_that_cannot_be_read_is_told_of(tmp_path, monkeypatch):
     monkeypatch.setattr(store, "load_runs", refuse)
     window = explore.explorer(tmp_path)
     assert f"{tmp_path} cannot be read" in unescape(window.summary.value)
-    assert "papermill" in window.run.invitation.value
+    assert "papermill" in window.map.invitation.value
 
 
 def test_a_file_in_the_folders_place_and_no_folder_are_empty_stores(tmp_path):
     file = tmp_path / "file"
     file.write_text("")
     for place in (file, tmp_path / "nowhere"):
-        assert "papermill" in explore.explorer(place).run.invitation.value
+        assert "papermill" in explore.explorer(place).map.invitation.value
     assert not (tmp_path / "nowhere").exists()
 
 
 def test_reload_reads_what_has_come_and_tells_of_damage(results, tmp_path):
     window = explore.explorer(tmp_path)
-    assert window.run.picture.figure is None
+    assert window.map.maps["A"].buttons == {}
     shutil.copytree(results, tmp_path, dirs_exist_ok=True)
     (tmp_path / "runs" / "damaged.parquet").write_bytes(b"not parquet")
     window.reload.click()
-    assert window.run.picture.figure is not None
-    assert window.run.invitation.value == ""
+    assert window.map.maps["A"].buttons
+    assert window.map.invitation.value == ""
     assert window.summary.value.startswith(f"{len(store.load_runs(results))} runs in")
     assert "damaged.parquet" in unescape(window.summary.value)
 
@@ -306,13 +414,12 @@ def test_a_store_of_an_older_schema_is_shown(tmp_path):
     settings |= {"momentum": 0.9, "weight_decay": 0.05, "seed": 0, "epochs": 200}
     store.write(tmp_path, [settings | row])
     window = explore.explorer(tmp_path)
-    assert window.run.status.value == ""
-    assert window.run.picture.figure is None  # there are no epochs to draw
-    assert window.run.chooser.chosen["recipe"] == "200 epochs"
-    assert "0.5" in window.run.table.value
-    for index in (1, 2):
+    assert window.shared.chosen["recipe"] == "200 epochs"
+    for index in (0, 1, 2):
         window.tabs.selected_index = index
-        assert window.tabs.children[index].status.value == ""
+        assert window.panels[index].status.value == ""
+    assert "0.5" in window.curves.table.value
+    assert "no epochs are stored" in next(iter(lines_of(window.curves.picture, "NC0")))
 
 
 # ------------------------------------------------------------ train it now
@@ -324,18 +431,22 @@ def training(monkeypatch):
     panel = explore.LivePanel()
     load = data.load
     monkeypatch.setattr(data, "load", lambda name: load(name, train_size=200))
-    panel.controls["epochs"].min = 2
-    panel.controls["epochs"].value = 4
+    panel.epochs.min = 2
+    panel.epochs.value = 4
     yield panel
     if panel.training:
         panel.training.stopping = True
         panel.training.join(SECONDS)
 
 
-def test_training_moves_and_ends_with_the_numbers_of_train_members(training):
+def test_training_ends_with_the_numbers_of_train_members_and_can_be_saved(
+    training, tmp_path, monkeypatch
+):
+    monkeypatch.setenv(store.RESULTS_VARIABLE, str(tmp_path))
     training.start.click()
     assert training.start.disabled
     assert not training.stop.disabled
+    assert "0 of 4 epochs" in html.unescape(training.status.value)  # at once
     training.training.join(SECONDS)
     assert "Done: 4 of 4 epochs" in html.unescape(training.status.value)
     assert (training.bar.value, training.bar.max) == (4, 4)
@@ -348,23 +459,51 @@ def test_training_moves_and_ends_with_the_numbers_of_train_members(training):
     assert training.training.history == history
     nc0 = lines_of(training.picture, "NC0")
     assert list(nc0) == ["Adam, λ = 0.05", "AdamW, λ = 0.05"]
-    last = [row["nc0"] for row in history if row["member"] == 0]
-    assert nc0["Adam, λ = 0.05"].tolist() == last
+    assert nc0["Adam, λ = 0.05"].tolist() == [r["nc0"] for r in history if r["member"] == 0]
     assert f"{runs[1]['nc3']:.3g}" in training.table.value
+    training.save.click()
+    assert set(store.load_runs(tmp_path)["run_id"]) == set(map(sweep.run_id, configs))
+    assert len(store.load_history(tmp_path)) == len(history)
+    training.save.click()  # a run that is there is not stored twice
+    assert len(store.load_runs(tmp_path)) == 2
+    assert "0 runs saved" in html.unescape(training.status.value)
 
 
-def test_training_stops_and_a_second_start_waits_for_its_end(training):
-    training.controls["epochs"].value = 200
+def test_the_exact_law_is_drawn_where_it_holds_and_is_that_of_the_last_layer(training):
+    training.sides["A"].choose(optimizer="signum", lr=0.001)
+    training.sides["B"].choose(optimizer="sgdw", lr=0.01, weight_decay=0.5)
+    training.start.click()
+    training.training.join(SECONDS)
+    assert "Done: 8 of 8 epochs" in html.unescape(training.status.value)  # one after the other
+    lines = lines_of(training.picture, "NC0")
+    name = "SGDW, λ = 0.5"
+    assert set(lines) == {"Signum, λ = 0.05", name, f"{name}: the exact law"}
+    config = RunConfig(optimizer="signum", head_optimizer="sgdw", lr=0.01, weight_decay=0.5)
+    run = pd.DataFrame([dataclasses.asdict(config)])
+    assert live_training.law(config)[-1] == pytest.approx(figures.exact_law(run).item())
+    assert live_training.law(RunConfig(optimizer="sgdw", head_optimizer="signum")) is None
+
+
+def test_after_a_stop_there_is_a_table_and_a_new_panels_training_stops_the_old(training):
+    training.epochs.value = 200
     training.start.click()
     first = training.training
     training.start.click()
     assert training.training is first
-    training.stop.click()
+    other = explore.LivePanel()
+    other.epochs.value = 5
+    while not first.history:
+        time.sleep(0.01)
+    other.start.click()
     first.join(SECONDS)
-    assert first.epoch < 200
+    assert first.done < 200
     assert "Stopped after" in training.status.value
+    assert "NC3" in training.table.value
     assert training.stop.disabled
+    assert training.save.disabled
     assert not training.start.disabled
+    other.stop.click()
+    other.training.join(SECONDS)
 
 
 def test_an_error_while_training_is_told(training, monkeypatch):
@@ -376,20 +515,6 @@ def test_an_error_while_training_is_told(training, monkeypatch):
     training.training.join(SECONDS)
     assert "out of memory training 2 x mlp" in training.status.value
     assert not training.start.disabled
-
-
-@pytest.mark.parametrize("optimizer", list(figures.LABELS))
-def test_what_trains_beside(optimizer):
-    panel = explore.LivePanel()
-    panel.controls["optimizer"].value = optimizer
-    first, *twins = panel.configs
-    shares = [optim.rule(config.optimizer).coupled_share for config in (first, *twins)]
-    assert sorted(shares) == ([0.0] if optimizer == "mars" else [0.0, 1.0])  # which has no twin
-    assert all(twin.shared() == first.shared() for twin in twins)
-    panel.controls["beside"].value = "no weight decay"
-    assert [c.weight_decay for c in panel.configs] == [0.05, 0.0]
-    panel.controls["beside"].value = "nothing"
-    assert [c.optimizer for c in panel.configs] == [optimizer]
 
 
 # ------------------------------------------------------------ all of it
@@ -404,7 +529,7 @@ def test_every_control_has_a_label_and_a_tooltip(window):
     kinds = (widgets.ValueWidget, widgets.Button)
     found = [w for w in all_widgets(window) if isinstance(w, kinds)]
     found = [w for w in found if not isinstance(w, widgets.HTML)]
-    in_the_map = set(window.map.buttons.values())
+    in_the_map = {b for grid in window.map.maps.values() for b in grid.buttons.values()}
     assert len(found) > 30
     for control in found:
         assert control.tooltip, control
@@ -412,10 +537,10 @@ def test_every_control_has_a_label_and_a_tooltip(window):
 
 
 def test_work_has_a_sign_and_mistakes_become_a_line(window, monkeypatch):
-    status, said = window.run.status, []
-    monkeypatch.setattr(panels, "over_epochs", lambda *_, **__: said.append(status.value))
+    status, said = window.curves.status, []
+    monkeypatch.setattr(curves, "over_epochs", lambda *_, **__: said.append(status.value))
     monkeypatch.setattr(controls.Picture, "show", lambda *_: None)
-    window.run.redraw()
+    window.curves.redraw()
     assert "working…" in said[0]
     assert status.value == ""
     with status.working():
@@ -435,7 +560,7 @@ def test_a_page_gets_a_picture_and_no_controls(monkeypatch, tmp_path):
     shown.clear()
     config = RunConfig(optimizer="adamw", lr=0.005, weight_decay=0.05)
     rows = [
-        dict.fromkeys(panels.ALL_PANELS[:5], 0.5) | {"run_id": "a", "epoch": e} for e in (0, 200)
+        dict.fromkeys(curves.ALL_PANELS[:5], 0.5) | {"run_id": "a", "epoch": e} for e in (0, 200)
     ]
     run = dataclasses.asdict(config) | {"run_id": "a", "status": "ok", "train_acc": 1.0}
     store.write(tmp_path, [run], rows)

@@ -15,13 +15,13 @@ import pytest
 from conftest import SECONDS
 from test_makefile import ROOT, changes, clone_of_the_tree, make_lab, needs_git
 
-from ncbook import figures, store, sweep
+from ncbook import store, sweep
 
 SIZE = {"width": 1400, "height": 1000}
 # JupyterLab asks a new user whether it may fetch news: nothing here leaves this machine.
 SETTINGS = {
     "@jupyterlab/apputils-extension:notification": {"fetchNews": "false"},
-    "@jupyterlab/docmanager-extension:plugin": {"autosaveInterval": 1},
+    "@jupyterlab/docmanager-extension:plugin": {"autosaveInterval": 5},
 }
 SERVER = {"ip": "127.0.0.1", "token": "", "open_browser": False, "port_retries": 0}
 LAB = {"check_for_updates_class": "jupyterlab.NeverCheckForUpdate"}
@@ -101,17 +101,14 @@ def lab(browser, results, clone):
 
 @pytest.fixture(scope="module")
 def page(lab, open_page):
-    """The notebook in a browser, with all cells run."""
+    """The notebook in a browser. Nobody presses Run: the panel is there."""
     page = open_page(viewport=SIZE)
     asked, errors = [], []
     page.on("request", lambda request: asked.append(request.url))
     page.on("pageerror", lambda error: errors.append(str(error)))
     page.asked, page.errors = asked, errors
     page.goto(f"{lab}/lab/tree/explorer.ipynb?reset")
-    page.get_by_text("Python 3 (ipykernel) | Idle").wait_for()
-    page.get_by_role("menuitem", name="Run", exact=True).click()
-    page.locator('[data-command="runmenu:run-all"]').click()
-    page.locator(".ncbook-picture img:visible").first.wait_for()
+    page.locator("button[title^='weight decay']").first.wait_for()
     return page
 
 
@@ -151,36 +148,49 @@ def choice(page, label):
     return page.get_by_label(label, exact=True).locator("visible=true").first
 
 
-def test_controls_change_the_plot(page, pictures):
-    wait_until(page, "a picture", lambda: picture(page))
-    changes_picture(page, lambda: choice(page, "optimizer").select_option("AdamW"))
-    changes_picture(page, lambda: choice(page, "weight decay λ").select_option("0"))
-    assert choice(page, "optimizer").evaluate("e => e.selectedOptions[0].text") == "AdamW"
-    page.screenshot(path=pictures / "run.png")
-
-
-def test_a_cell_of_the_map_opens_its_run(page, pictures, results):
-    tab(page, "Map")
-    optimizer = choice(page, "optimizer").evaluate("e => e.selectedOptions[0].text").lower()
-    run = figures.converged(store.load_runs(results, optimizer=optimizer)).iloc[-1]
+def test_the_first_view_is_the_map_with_its_title(page, pictures, results):
+    heading = page.get_by_role("heading", name="Which optimizer makes a network collapse?")
+    wait_until(page, "the top", lambda: heading.bounding_box()["y"] > 0)
+    scale = page.locator(".ncbook-scale")
+    box = scale.bounding_box()
+    assert box["y"] + box["height"] < SIZE["height"]  # nothing to scroll for
+    run = store.load_runs(results, optimizer="adam").iloc[-1]
     place = f"weight decay {run['weight_decay']:g}, momentum {run['momentum']:g}:"
-    cell = page.locator(f'button[title^="{place}"]')
-    cell.wait_for()
-    assert cell.inner_text() == f"{run['nc0']:.2g}"
+    cells = page.locator(f'button[title^="{place}"]')
+    assert cells.count() == 2  # Adam's and AdamW's
     page.screenshot(path=pictures / "map.png")
-    cell.click()
-    page.get_by_role("tab", name="One run", exact=True, selected=True).wait_for()
-    choice(page, "weight decay λ").wait_for()
-    for label, column in (("weight decay λ", "weight_decay"), ("momentum β", "momentum")):
-        shown = choice(page, label).evaluate("e => e.selectedOptions[0].text")
-        assert shown == f"{run[column]:g}"
+    page.set_viewport_size({"width": 1100, "height": 700})
+    wait_until(page, "side by side", lambda: cells.nth(1).bounding_box()["x"] < 1100)
+    heights = {cell.bounding_box()["y"] for cell in cells.all()}
+    assert len(heights) == 1
+    page.set_viewport_size(SIZE)
 
 
-def test_two_are_compared(page, pictures):
-    tab(page, "Compare two")
+def test_a_cell_of_the_map_opens_its_epochs_and_controls_change_them(page, pictures, results):
+    run = store.load_runs(results, optimizer="adam").iloc[-1]
+    place = f"weight decay {run['weight_decay']:g}, momentum {run['momentum']:g}:"
+    page.locator(f'button[title^="{place}"]').first.click()
+    page.get_by_role("tab", name="Over the epochs", exact=True, selected=True).wait_for()
     wait_until(page, "a picture", lambda: picture(page))
-    changes_picture(page, lambda: choice(page, "momentum β").select_option("0"))
-    page.screenshot(path=pictures / "compare.png")
+    shown = choice(page, "λ").evaluate("e => e.selectedOptions[0].text")
+    assert shown == f"{run['weight_decay']:g}"
+    changes_picture(page, lambda: choice(page, "A").select_option("AdamW"))
+    changes_picture(page, lambda: choice(page, "λ").select_option("0"))
+    page.screenshot(path=pictures / "curves.png")
+
+
+def test_a_box_drawn_in_the_plot_selects_rows(page, pictures):
+    tab(page, "All runs")
+    plot = page.locator(".vega-embed svg.marks, .vega-embed canvas.marks").first
+    plot.wait_for()
+    page.get_by_text("8 runs.").wait_for()
+    box = plot.bounding_box()
+    page.mouse.move(box["x"] + 60, box["y"] + 10)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 160, box["y"] + 100, steps=4)
+    page.mouse.up()
+    wait_until(page, "fewer runs", lambda: page.get_by_text("8 runs.").count() == 0)
+    page.screenshot(path=pictures / "table.png")
 
 
 def test_training_moves_and_stops(page, pictures):
@@ -208,6 +218,16 @@ def test_the_theorems_follow_their_sliders(page, pictures):
         figure.get_by_role("slider").first.press("ArrowRight")
         assert curve.get_attribute("d") != before
     page.screenshot(path=pictures / "theory.png")
+
+
+def test_a_restarted_kernel_is_said(page, pictures):
+    page.get_by_role("menuitem", name="Kernel", exact=True).click()
+    page.locator('[data-command="kernelmenu:restart"]').click()
+    page.locator(".jp-Dialog .jp-mod-accept").click()
+    panel = page.locator(".ncbook-explorer")
+    told = "e => getComputedStyle(e, '::before').content"
+    wait_until(page, "a line", lambda: "Run the cell" in panel.evaluate(told))
+    page.screenshot(path=pictures / "dead.png")
 
 
 def test_nothing_was_asked_of_others_and_nothing_failed(page, lab):

@@ -287,7 +287,7 @@ def test_the_explorer_shows_text(panels):
 
 def test_reasons_of_failed_runs_are_text_and_few(results):
     runs = store.load_runs(results).assign(status="failed")
-    told = seen(explore.panels.ended(runs))
+    told = seen(explore.curves.ended(runs))
     assert all(text.line(value) in told for value in runs["reason"][:5])
     assert told.count("Failed: ") == 5
 
@@ -447,7 +447,7 @@ def test_in_a_browser_nothing_acts_and_the_texts_are_read(
     shown = page("sweep", results, SWEEP + "\nworkers = 1") + page("runs", results)
     pieces += [f"<div>{as_html(output)}</div>" for output in shown]
     runs = store.load_runs(results).assign(status="failed")
-    pieces.append(explore.panels.ended(runs[:5]) + explore.panels.ended(runs[5:]))
+    pieces.append(explore.curves.ended(runs[:5]) + explore.curves.ended(runs[5:]))
     mathjax = "MathJax = {tex: {inlineMath: [['$', '$'], ['\\\\(', '\\\\)']]}}"
     file = tmp_path / "page.html"
     file.write_text(

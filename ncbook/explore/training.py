@@ -1,30 +1,36 @@
 """The small default, trained in a thread of its own, and drawn while it trains."""
 
+import os
 import threading
 import time
-from collections.abc import Callable, Sequence
-from typing import Any, Self
+from collections.abc import Callable, Mapping
+from itertools import groupby, product
+from typing import Any, ClassVar, Self
 
 import ipywidgets as widgets
+import numpy as np
 import pandas as pd
+import torch
 
-from ncbook import data, figures, optim
+from ncbook import data, figures, optim, store, sweep, theory
 from ncbook.explore import controls
-from ncbook.explore.panels import LIVE_PANELS, changes, over_epochs
-from ncbook.train import RunConfig, train_members
+from ncbook.explore.controls import OWN, START, Chooser
+from ncbook.explore.curves import LIVE_PANELS, changes, ended, over_epochs
+from ncbook.sweep.machine import provenance
+from ncbook.train import RunConfig, learning_rate_factors, train_members
 
-DATASET = "digits"
 MEASUREMENTS = 40  # in one training, about: more would take longer than the training
 LEAST_PAUSE = 0.25  # seconds from one drawing to the next
-DECAYS = (0.0, 5e-5, 5e-4, 5e-3, 0.05, 0.5, 5.0, 10.0)
-# Of each slider: label, tooltip, stops and the first one.
-SLIDERS = {
-    "lr": ("learning rate η", "at the start", (1e-4, 5e-4, 1e-3, 5e-3, 0.01, 0.0679, 0.1), 5e-3),
-    "momentum": ("momentum β", "of Adam: β₁", (0.0, 0.5, 0.7, 0.9, 0.95, 0.98), 0.9),
-    "weight_decay": ("weight decay λ", "of all parameters", DECAYS, 0.05),
-}
+COLUMNS = tuple(name for name in OWN if name != controls.SELDOM)
+RATES = (1e-4, 5e-4, 1e-3, 5e-3, 0.01, 0.0679, 0.1, 1.0)
+MOMENTA = (0.0, 0.5, 0.7, 0.9, 0.95, 0.98)
+DECAYS = (0.0, 5e-5, 5e-4, 5e-3, 0.05, 0.5, 1.0, 5.0, 10.0)
 EPOCHS = dict(value=60, min=5, max=200, step=5, continuous_update=False)
-ALONE, TWIN, WITHOUT = "nothing", "the other kind of decay", "no weight decay"
+LAW = {"color": "#000000", "linestyle": ":", "linewidth": 2.5}
+NOTE = (
+    "The book's small default, an MLP on 1,400 images of digits, trains in this kernel: seconds on "
+    "an idle machine. Dotted: the exact law of NC0, where one holds."
+)
 
 
 class Stopped(Exception):
@@ -32,144 +38,177 @@ class Stopped(Exception):
 
 
 class Training(threading.Thread):
-    """A training of a few members in a thread of its own, in which ``on_change`` is called after
-    each measurement and at the end. ``history`` has the records so far; ``result`` says how it
-    ended, and is empty while it trains; ``runs`` has the records of a training that was done."""
+    """Runs by label, trained in a thread that calls ``on_change`` after each epoch and at the end.
+    ``history`` has the records so far; ``runs`` those of the runs that are done; ``result`` says
+    how it ended. It stops the training before it, also if the notebook's cell has run again."""
 
-    def __init__(self, configs: Sequence[RunConfig], on_change: Callable[[Self], Any]) -> None:
+    last: ClassVar["Training | None"] = None
+
+    def __init__(self, configs: Mapping[str, RunConfig], on_change: Callable[[Self], Any]) -> None:
         super().__init__(daemon=True)
-        self.configs, self.epochs, self._on_change = configs, configs[0].epochs, on_change
-        self.looks = [figures.look(config.optimizer) for config in configs]
-        for look, config in zip(self.looks, configs, strict=True):
-            look["label"] += f", λ = {config.weight_decay:g}"
+        # Those that can train together lie next to each other.
+        self.labels = sorted(configs, key=lambda label: repr(configs[label].shared()))
+        self.configs = [configs[label] for label in self.labels]
+        self.parts = [list(part) for _, part in groupby(self.configs, RunConfig.shared)]
+        self.epochs = len(self.parts) * self.configs[0].epochs
         self.history: list[dict] = []
         self.runs: list[dict] = []
-        self.epoch, self.stopping, self.result = 0, False, ""
-
-    @property
-    def done(self) -> str:
-        """How far it is."""
-        return f"{self.epoch} of {self.epochs} epochs"
+        self.done, self.stopping, self.result, self._on_change = 0, False, "", on_change
+        self._before, Training.last = Training.last, self
+        if self._before:
+            self._before.stopping = True
 
     def run(self) -> None:
         """Train, and keep how it ended."""
         began = time.perf_counter()
-        every = max(1, round(self.epochs / MEASUREMENTS))
         try:
-            self.runs, _ = train_members(
-                self.configs,
-                data.load(DATASET),
-                log_epochs=sorted({*range(0, self.epochs, every), 1, self.epochs}),
-                compiled=False,  # compiling would take longer than so short a training
-                on_epoch=self._at_epoch,
-                on_measure=self._at_measure,
-            )
+            if self._before:
+                self._before.join()  # torch builds networks in a mode that all threads share
+                self._before = None
+            if os.getloadavg()[0] > (os.cpu_count() or 1) / 2:
+                torch.set_num_threads(1)  # others are busy: more threads would wait for each other
+            for part in self.parts:
+                self._train(part)
             lost = sum(run["status"] == "diverged" for run in self.runs)
             diverged = f" {lost} of {len(self.runs)} diverged." if lost else ""
-            self.result = f"Done: {self.done} in {time.perf_counter() - began:.0f} s.{diverged}"
+            self.result = f"Done: {self.said} in {time.perf_counter() - began:.0f} s.{diverged}"
         except Stopped:
-            self.result = f"Stopped after {self.done}."
+            self.result = f"Stopped after {self.said}."
         except Exception as error:  # the panel shows it: errors of a thread are seen nowhere else
-            self.result = f"The training ended with an error after {self.done}: {error}"
+            self.result = f"The training ended with an error after {self.said}: {error}"
         self._on_change(self)
 
-    def _at_epoch(self, epoch: int, _: int) -> None:
-        self.epoch = epoch
-        if self.stopping:
-            raise Stopped
+    @property
+    def said(self) -> str:
+        """How far it is."""
+        return f"{self.done} of {self.epochs} epochs"
 
-    def _at_measure(self, records: list[dict]) -> None:
-        self.history += records
-        self._on_change(self)
+    def _train(self, part: list[RunConfig]) -> None:
+        before, last = len(self.runs), part[0].epochs
+        logged = sorted({*range(0, last, max(1, round(last / MEASUREMENTS))), 1, last})
+
+        def at_measure(records: list[dict]) -> None:
+            self.history += [row | {"member": before + row["member"]} for row in records]
+
+        def at_epoch(*_: int) -> None:
+            self.done += 1
+            if self.stopping:
+                raise Stopped
+            self._on_change(self)
+
+        hooks = dict(on_epoch=at_epoch, on_measure=at_measure)
+        hooks["compiled"] = False  # it would take longer than so short a training
+        self.runs += train_members(part, data.load("digits"), log_epochs=logged, **hooks)[0]
 
 
 class LivePanel(widgets.VBox):
-    """Settings, a start and a stop button, and a plot that moves while the digits are learnt."""
+    """Settings of A and B, buttons, and a plot that moves while the digits are learnt."""
 
     def __init__(self) -> None:
-        self.controls = _settings()
-        self.start = widgets.Button(description="Start", tooltip="train with these settings")
-        self.start.icon, self.start.button_style = "play", "primary"
-        self.stop = widgets.Button(description="Stop", icon="stop", disabled=True)
-        self.stop.tooltip = "end the training after this epoch"
+        offered = pd.DataFrame(product(figures.LABELS, RATES, MOMENTA, DECAYS), columns=COLUMNS)
+        starts = {"A": START, "B": START | {"optimizer": "adamw"}}
+        self.sides = {n: Chooser(COLUMNS, lambda: None, s, name=n) for n, s in starts.items()}
+        for side in self.sides.values():
+            side.offer(offered)
+        heads = [("as the rest", None), *((label, n) for n, label in figures.LABELS.items())]
+        self.head = controls.dropdown("last layer", "the last layer's optimizer", heads)
+        look = controls.words("epochs", "passes over the data")
+        self.epochs = widgets.IntSlider(**EPOCHS, **look)
+        self.start = controls.button("Start", "train A and B", self._start, "play")
+        self.stop = controls.button("Stop", "end it after this epoch", self._stop, "stop")
+        self.save = controls.button("Save to my store", "save A and B", self._save, "save")
+        self.stop.disabled = self.save.disabled = True
         self.bar = widgets.IntProgress(description="epochs", tooltip="how many epochs are done")
-        self.status = controls.StatusLine()
-        self.picture, self.table = controls.Picture(), widgets.HTML()
-        self.training: Training | None = None
-        self._next_drawing = 0.0
-        self.start.on_click(self._start)
-        self.stop.on_click(self._stop)
-        note = controls.note(
-            "The book's small default, an MLP on 1,400 images of digits, trains in this kernel: "
-            "seconds on an idle machine. Nothing is stored."
-        )
-        buttons = controls.row(self.start, self.stop, self.bar)
-        parts = [note, controls.row(*self.controls.values()), buttons, self.status]
-        super().__init__([*parts, self.picture, self.table])
+        self.status, self.picture = controls.StatusLine(), controls.Picture()
+        self.table, self.training, self._next_drawing = widgets.HTML(), None, 0.0
+        choices = [c for side in self.sides.values() for c in side.controls.values()]
+        buttons = (self.head, self.epochs, self.start, self.stop, self.save, self.bar)
+        rows = controls.row(*choices), controls.row(*buttons), self.status
+        super().__init__([controls.note(NOTE), *rows, self.picture, self.table])
 
     @property
-    def configs(self) -> list[RunConfig]:
-        """The chosen setting, and what trains next to it."""
-        chosen = {name: control.value for name, control in self.controls.items()}
-        beside, name = chosen.pop("beside"), chosen["optimizer"]
-        other = {TWIN: {"optimizer": _twin(name)}, WITHOUT: {"weight_decay": 0.0}}.get(beside, {})
-        first, second = (RunConfig(dataset=DATASET, **chosen | more) for more in ({}, other))
-        return [first] if second == first else [first, second]
+    def configs(self) -> dict[str, RunConfig]:
+        """A and B by label; one if they are the same."""
+        shared, found = dict(epochs=self.epochs.value, head_optimizer=self.head.value), {}
+        for config in dict.fromkeys(RunConfig(**shared | s.chosen) for s in self.sides.values()):
+            label = f"{figures.LABELS[config.optimizer]}, λ = {config.weight_decay:g}"
+            more = f", η = {config.lr:g}, β = {config.momentum:g}" if label in found else ""
+            found[label + more] = config
+        return found
 
-    def _start(self, _: object) -> None:
-        if self.training and self.training.is_alive():
-            return
-        self.start.disabled, self.stop.disabled = True, False
-        self.bar.value, self.table.value = 0, ""
-        self.status.say("starting…")
-        self.training = Training(self.configs, self._show)
-        self.bar.max = self.training.epochs
-        self.training.start()
+    def follow(self, sides: Mapping[str, Chooser]) -> None:
+        """Choose what is chosen for A and B in the other tabs, or the nearest."""
+        for name, side in sides.items():
+            self.sides[name].choose(**{column: side.chosen[column] for column in COLUMNS})
 
-    def _stop(self, _: object) -> None:
+    def _start(self) -> None:
+        if not (self.training and self.training.is_alive()):
+            self.training = Training(self.configs, self._show)
+            self.start.disabled, self.stop.disabled, self.save.disabled = True, False, True
+            self.table.value, self.bar.value, self.bar.max = "", 0, self.training.epochs
+            self.status.say(f"Loading the digits: {self.training.said}…")
+            self.training.start()
+
+    def _stop(self) -> None:
         self.status.say("stopping…")
         self.training.stopping = True
 
+    def _save(self) -> None:
+        folder, configs, made = store.results_dir(), self.training.configs, provenance("cpu")
+        with self.status.working():
+            new = {n: sweep.run_id(configs[n]) for n in map(configs.index, sweep.missing(configs))}
+            runs = [{"run_id": i} | self.training.runs[n] | made for n, i in new.items()]
+            rows = [row | {"run_id": new.get(row["member"])} for row in self.training.history]
+            kept = [row for row in rows if row.pop("member") in new]
+            if new:
+                store.write(folder, runs, kept)
+        self.status.say(f"{len(new)} runs saved in {folder}; what was there stayed.")
+
     def _show(self, training: Training) -> None:
         """Called in the training's thread."""
-        self.bar.value = training.epoch
-        began = time.monotonic()
+        self.bar.value, began = training.done, time.monotonic()
+        if training.result:
+            self.start.disabled, self.stop.disabled = False, True
+            self.save.disabled = len(training.runs) < len(training.configs)
+        self.status.say(training.result or f"Training: {training.said}…")
         if training.history and (training.result or began > self._next_drawing):
             members = pd.DataFrame(training.history).groupby("member")
-            lines = [(members.get_group(n), look) for n, look in enumerate(training.looks)]
-            figure = over_epochs(lines, LIVE_PANELS, training.epochs)
+            lines = [line for n, rows in members for line in _lines(training, n, rows)]
+            figure = over_epochs(lines, LIVE_PANELS, training.configs[0].epochs, "digits, mlp")
             self.picture.show(figure, "Metrics over the epochs trained so far")
             # Pause for as long as drawing took: training gets at least half of the time.
             now = time.monotonic()
             self._next_drawing = now + max(LEAST_PAUSE, now - began)
-        self.status.say(training.result or f"Training: {training.done}…")
-        if training.result:
-            self.start.disabled, self.stop.disabled = False, True
-        if training.runs:
-            pairs = zip(training.looks, training.runs, strict=True)
-            sides = {look["label"]: pd.DataFrame([run]) for look, run in pairs}
-            self.table.value = controls.dense(changes(sides))
+        if training.result and training.history:
+            groups = {training.labels[n]: _ends(rows, training.configs[n]) for n, rows in members}
+            told = "".join(ended(runs, label) for label, runs in groups.items())
+            self.table.value = controls.dense(told + changes(groups))
 
 
-def _twin(name: str) -> str:
-    """The optimizer of the same direction with the other form of decay; itself if there is none."""
-    share = 1 - optim.rule(name).coupled_share
-    twin = optim.Rule(optim.rule(name).direction, share)
-    return next((n for n, rule in optim.OPTIMIZERS.items() if rule == twin), name)
+def _lines(training: Training, place: int, rows: pd.DataFrame) -> list[tuple]:
+    """A run's line, and that of the exact law for it, where one holds."""
+    config, label = training.configs[place], training.labels[place]
+    lines, path = [(rows, figures.look(config.optimizer) | {"label": label})], law(config)
+    if path is not None:
+        nc0 = rows["nc0"].iloc[0] * path[:: len(path) // config.epochs][rows["epoch"]]
+        lines += [(rows[["epoch"]].assign(nc0=nc0), LAW | {"label": f"{label}: the exact law"})]
+    return lines
 
 
-def _settings() -> dict[str, widgets.ValueWidget]:
-    beside = f"what is trained together with it: {TWIN}, for example, is AdamW next to Adam"
-    names = [(label, name) for name, label in figures.LABELS.items()]
-    made = {
-        "optimizer": controls.dropdown("optimizer", "the update rule", names),
-        "beside": controls.dropdown("beside it", beside, (TWIN, WITHOUT, ALONE)),
-    }
-    for name, (label, tooltip, stops, value) in SLIDERS.items():
-        options = [(f"{stop:g}", stop) for stop in stops]
-        look = controls.words(label, tooltip) | {"continuous_update": False}
-        made[name] = widgets.SelectionSlider(options=options, value=value, **look)
-    look = controls.words("epochs", "passes over the data")
-    made["epochs"] = widgets.IntSlider(**EPOCHS, **look)
-    made["optimizer"].value = "adam"
-    return made
+def law(config: RunConfig) -> np.ndarray | None:
+    """NC0 over its start after each step by the exact law; None if none holds."""
+    name, last = config.head_optimizer or config.optimizer, config.epochs
+    if name not in figures.LAWFUL:
+        return None
+    steps = -(-figures.TRAINING_IMAGES["digits"] // config.batch_size)
+    factors = [learning_rate_factors(config.schedule, e, steps, last) for e in range(last)]
+    lrs, decoupled = config.lr * np.concatenate(factors), 1 - optim.OPTIMIZERS[name].coupled_share
+    return np.abs(theory.row_sum_stepped(lrs, config.momentum, config.weight_decay, decoupled))
+
+
+def _ends(rows: pd.DataFrame, config: RunConfig) -> pd.DataFrame:
+    """The start and the last measured epoch of a run in the form of the store's records."""
+    last, first = rows.iloc[-1], rows.iloc[0].add_suffix("_init")
+    status = "ok" if np.isfinite(last["nc3"]) else "diverged"
+    known = {name: getattr(config, name) for name in (*COLUMNS, "seed")} | {"status": status}
+    return pd.concat([last, first, pd.Series(known)]).to_frame().T.infer_objects()

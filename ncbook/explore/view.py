@@ -1,4 +1,4 @@
-"""What a store has, as the explorer offers it; and what to do if it has nothing."""
+"""What a store has, as the explorer offers it; what its numbers mean, and how to train its runs."""
 
 import shlex
 from dataclasses import dataclass, fields
@@ -8,14 +8,29 @@ from typing import Any, Self
 import pandas as pd
 
 from ncbook import figures, models, notices, optim, store, text
+from ncbook.metrics import rule
+from ncbook.parameters import GRID, TABLE, TRAINING
 from ncbook.train import RunConfig
 
 PUBLISHED = Path(__file__).parents[2] / "book" / "results"
-LINE = "papermill notebooks/sweep.ipynb out.ipynb -p optimizer adamw"
+LINE = "papermill notebooks/sweep.ipynb out.ipynb"
 NEEDED = ["dataset", "model", "lr", "momentum", "weight_decay", "seed"]
 NOT_IN_RECIPE = {"dataset", "model", *figures.SWEPT, *figures.FILLED_IN}
 RECIPE = {f.name: f.default for f in fields(RunConfig) if f.name not in NOT_IN_RECIPE}
-MEASURES = figures.METRICS | figures.ACCURACIES
+MEASURES = figures.METRICS | {"gauge_share": "gauge share of W", "nc3_centred": "NC3 of centred W"}
+MEASURES |= figures.ACCURACIES
+MEANING = {
+    "nc0": "length of the sum of W's rows; it counts as a share of the norm of W: the gauge share",
+    "nc1": "spread of features within classes over that between them; 0 in a collapsed network",
+    "nc2": "distance of the class means from equal norms and angles; 0 in a collapsed network",
+    "nc3": "distance of W from the class means, both of norm 1; 0 in a collapsed network",
+    "nc4": "share of test images that go to the nearest class mean; 100 % in a collapsed network",
+    "gauge_share": "share of W's norm in the one direction that changes no prediction",
+    "nc3_centred": "NC3 without that direction",
+    "train_acc": "share of training images classified correctly; below 99 % it did not learn",
+    "test_acc": "share of test images classified correctly",
+}
+SHARES = ("nc4", *figures.ACCURACIES)  # shown in per cent
 
 
 def folders(results: str | Path | None = None) -> dict[str, Path]:
@@ -32,8 +47,9 @@ def folders(results: str | Path | None = None) -> dict[str, Path]:
 
 @dataclass(frozen=True)
 class StoreView:
-    """The runs of a store, and the notices that came up while they were read. The column
-    ``recipe`` says in words which settings without a control of their own a run has."""
+    """The runs of a store, and the notices that came up while they were read. Two columns are
+    added: ``recipe`` says in words which settings without a control of their own a run has, and
+    ``outcome`` whether it collapsed, by the one rule (``ncbook.metrics.rule``)."""
 
     folder: Path
     runs: pd.DataFrame
@@ -48,7 +64,14 @@ class StoreView:
                 runs = store.load_runs(folder)
             except (OSError, ValueError) as error:
                 runs, complaints = pd.DataFrame(), [f"{folder} cannot be read: {error}"]
-        return cls(folder, _prepared(runs), tuple(complaints))
+        if not folder.is_dir():
+            complaints.append(f"{folder} is {'no folder' if folder.exists() else 'not there'}")
+        shown = _prepared(runs)
+        if left_out := len(runs) - len(shown):
+            names = map(str, runs.loc[runs.index.difference(shown.index), "optimizer"].unique())
+            why = f"an unknown optimizer, or lack a setting: {text.line(', '.join(names), 200)}"
+            complaints.append(f"{left_out:,} of {len(runs):,} runs are not shown. They have {why}")
+        return cls(folder, shown, tuple(complaints))
 
     def history(self, runs: pd.DataFrame) -> pd.DataFrame:
         """The epochs of some runs."""
@@ -61,30 +84,45 @@ class StoreView:
         return "<br>".join(map(text.html, lines))
 
     def invitation(self) -> str:
-        """What to do about an empty store, HTML."""
+        """What to do about a store with nothing to show, HTML."""
         folder = self.folder.absolute()  # the terminal may be in another folder
-        line = f"{LINE} -p results {shlex.quote(str(folder))}"
+        line = f"{LINE} -p optimizer adamw -p results {shlex.quote(str(folder))}"
+        why = "; ".join(self.complaints) or f"There are no runs in {self.folder} yet"
         return (
-            f"<p>There are no runs in <code>{text.html(self.folder)}</code> yet, so there is "
-            "nothing to explore here. This line, in a terminal at the top of the repository, "
-            "trains AdamW's whole grid on the digits. Then press <b>Reload</b>.</p>"
-            f'<pre style="white-space: pre-wrap">{text.html(line)}</pre>'
+            f"<p>{text.html(why)}. So there are no runs to explore here. This line, in a terminal "
+            "at the top of the repository, trains AdamW's whole grid on the digits. Then press "
+            f'<b>Reload</b>.</p><pre style="white-space: pre-wrap">{text.html(line)}</pre>'
             "<p><b>Train it now</b> and <b>Theory</b> need no store.</p>"
         )
+
+
+def line_that_trains(runs: pd.DataFrame) -> str:
+    """The shell line that trains these runs, of one optimizer: each parameter that a sweep would
+    set otherwise."""
+    words = [LINE]
+    for row in TABLE:
+        mixed = row.field != "coupled_share" or runs["optimizer"].iloc[0].endswith(figures.MIXED)
+        if row.group in (GRID, TRAINING) and row.field in runs and mixed:
+            values = runs[row.field].dropna().drop_duplicates().sort_values().tolist()
+            if values and (row.many or row.name == "optimizer" or values != [row.default]):
+                words.append(f"-p {row.name} {shlex.quote(', '.join(map(str, values)))}")
+    return " ".join(words)
 
 
 def _prepared(runs: pd.DataFrame) -> pd.DataFrame:
     """The runs whose settings are all known, with every column that the explorer reads."""
     if runs.empty:
         return runs
-    runs = runs[runs["optimizer"].isin(optim.OPTIMIZERS)].dropna(subset=NEEDED)
-    wanted = ["coupled_share", *RECIPE, *MEASURES]
+    known = [name for name, _ in figures.by_optimizer(runs)]
+    runs = runs[runs["optimizer"].isin(known)].dropna(subset=NEEDED)
+    wanted = ["coupled_share", *RECIPE, *MEASURES, "train_acc", "reason", "diverged_epoch"]
     runs = runs.assign(**{name: float("nan") for name in wanted if name not in runs})
     by_name = {name: rule.coupled_share for name, rule in optim.OPTIMIZERS.items()}
     shares = runs["coupled_share"].astype(float)
-    shares = shares.fillna(runs["optimizer"].map(by_name).astype(float))
+    # Of a reader's own class the form of decay is not known; then the control is hidden.
+    shares = shares.fillna(runs["optimizer"].map(by_name).astype(float)).fillna(0.0)
     recipes = [_recipe(**run) for run in runs[["model", *RECIPE]].to_dict("records")]
-    return runs.assign(recipe=recipes, coupled_share=shares)
+    return runs.assign(recipe=recipes, coupled_share=shares, outcome=rule.outcome(runs))
 
 
 def _recipe(model: str, epochs: int, **settings: Any) -> str:

@@ -9,59 +9,89 @@ from matplotlib.figure import Figure
 
 from ncbook import figures, live
 from ncbook.explore import controls
-from ncbook.explore.controls import START
-from ncbook.explore.panels import ComparePanel, MapPanel, RunPanel, StorePanel, over_epochs
+from ncbook.explore.controls import OWN, SHARED, START, Chooser
+from ncbook.explore.curves import CurvesPanel, over_epochs
+from ncbook.explore.maps import MapPanel, StorePanel
 from ncbook.explore.training import LivePanel
 from ncbook.explore.view import StoreView, folders
 
 STATIC_VARIABLE = "NCBOOK_STATIC"  # set where notebooks become pages: book/_ext
-TABS = ("One run", "Map", "Compare two", "Train it now", "Theory")
+TABS = ("Map", "Over the epochs", "All runs", "Train it now", "Theory")
+CURVES, TABLE, TRAINING = 1, 2, 3
 PICTURED = ["adam", "adamw"]
+STYLE = Path(__file__).with_name("explorer.css").read_text(encoding="utf-8")
 LINE = """for optimizer in adam adamw; do
     papermill notebooks/sweep.ipynb out.ipynb -p optimizer $optimizer
 done"""
 
 
 class Explorer(widgets.VBox):
-    """The store's name, and five tabs. A tab draws when it is opened."""
+    """What all tabs share, five tabs, and the store. A tab draws when it is open; a choice in one
+    is a choice in all."""
 
     def __init__(self, results: str | Path | None = None) -> None:
         stores = list(folders(results).items())
         self.store = controls.dropdown("store", "the folder whose runs are explored", stores)
-        self.reload = widgets.Button(description="Reload", icon="refresh")
-        self.reload.tooltip = "read the store again"
+        self.reload = controls.button("Reload", "read the store again", self.read, "refresh")
         self.summary, self.status = widgets.HTML(), controls.StatusLine()
-        self.run, self.compare, self.map = RunPanel(), ComparePanel(), MapPanel(self.open_run)
-        self.live, self.theory = LivePanel(), theory_panel()
-        panels = [self.run, self.map, self.compare, self.live, self.theory]
-        self.tabs = widgets.Tab(panels, titles=TABS, selected_index=0)
-        self.reload.on_click(self.read)
+        starts = {"A": START, "B": START | {"optimizer": "adamw"}}
+        self.sides = {n: Chooser(OWN, self.changed, s, name=n) for n, s in starts.items()}
+        self.shared = Chooser(SHARED, self.changed, followers=[*self.sides.values()])
+        self.map = MapPanel(self.shared, self.sides, self.open_setting)
+        self.curves, self.live, self.theory = CurvesPanel(self.sides), LivePanel(), theory_panel()
+        self.panels: dict[int, StorePanel] = {0: self.map, CURVES: self.curves}
+        tabs = [self.map, self.curves, widgets.VBox(), self.live, self.theory]
+        self.tabs = widgets.Tab(tabs, titles=TABS, selected_index=0)
         self.store.observe(self.read, "value")
         self.tabs.observe(self.refresh, "selected_index")
-        head = controls.row(self.store, self.reload, self.status)
-        super().__init__([head, self.summary, self.tabs])
+        head = controls.row(*self.shared.controls.values(), self.status)
+        foot = controls.row(self.store, self.reload, self.summary)
+        super().__init__([widgets.HTML(f"<style>{STYLE}</style>"), head, self.tabs, foot])
+        self.add_class("ncbook-explorer")
         self.read()
 
     def read(self, _: object = None) -> None:
         """Read the store, and draw the open tab."""
         with self.status.working("reading the store…"):
-            view = StoreView.of(self.store.value)
-            self.summary.value = view.summary()
-            for panel in (self.run, self.map, self.compare):
-                panel.take(view)
+            self.view = StoreView.of(self.store.value)
+            self.summary.value = self.view.summary()
+            self.shared.offer(self.view.runs)
+            for panel in self.panels.values():
+                panel.take(self.view)
+        self.refresh()
+
+    def changed(self) -> None:
+        """Another choice: each tab has to draw anew, the open one now."""
+        self.curves.picked = pd.DataFrame()
+        for panel in self.panels.values():
+            panel.fresh = self.view.runs.empty
         self.refresh()
 
     def refresh(self, _: object = None) -> None:
         """Draw the open tab, if it shows runs that have changed since."""
-        shown = self.tabs.children[self.tabs.selected_index or 0]
-        if isinstance(shown, StorePanel):
-            shown.refresh()
+        opened = self.tabs.selected_index or 0
+        if opened == TABLE and TABLE not in self.panels:
+            with self.status.working("loading…"):
+                from ncbook.explore.table import TablePanel  # Altair takes seconds to load
 
-    def open_run(self, **values: object) -> None:
-        """Show these settings in the tab of one run."""
-        self.run.chooser.choose(**values)
-        self.run.redraw()
-        self.tabs.selected_index = 0
+                self.panels[TABLE] = TablePanel(self.shared, self.open_runs)
+                self.panels[TABLE].take(self.view)
+                self.tabs.children[TABLE].children = [self.panels[TABLE]]
+        if opened in self.panels:
+            self.panels[opened].refresh()
+        elif opened == TRAINING and len(self.view.runs):
+            self.live.follow(self.sides)
+
+    def open_setting(self, side: str, **values: object) -> None:
+        """Show this setting, chosen as A or as B, over its epochs."""
+        self.sides[side].choose(**values)
+        self.changed()
+        self.tabs.selected_index = CURVES
+
+    def open_runs(self, runs: pd.DataFrame) -> None:
+        """Show these runs over their epochs."""
+        self.curves.pick(runs)
+        self.tabs.selected_index = CURVES
 
 
 def theory_panel() -> widgets.Output:
@@ -94,8 +124,8 @@ def explorer(results: str | Path | None = None) -> Explorer | None:
 def _comparison(view: StoreView, runs: pd.DataFrame) -> Figure:
     """Every metric over the epochs, a line an optimizer."""
     groups = figures.by_optimizer(runs)
-    figure = over_epochs([(view.history(rows), figures.look(name)) for name, rows in groups])
-    figure.suptitle(figures.caption(runs))
-    names = " and ".join(figures.LABELS[name] for name, _ in groups)
+    lines = [(view.history(rows), figures.look(name)) for name, rows in groups]
+    figure = over_epochs(lines, title=figures.caption(runs))
+    names = " and ".join(look["label"] for _, look in lines)
     figure.set_label(f"The explorer compares two: {names}, every metric over the epochs")
     return figure

@@ -38,6 +38,7 @@ from ncbook.figures.selecting import (
     LAW_FROM,
     LAWFUL,
     SWEPT,
+    TRAINING_IMAGES,
     best_run,
     by_optimizer,
     converged,

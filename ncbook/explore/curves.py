@@ -1,0 +1,220 @@
+"""Every metric of some runs over their epochs, what their labels say, and how they ended."""
+
+from collections.abc import Mapping, Sequence
+from html import escape
+
+import ipywidgets as widgets
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
+
+from ncbook import figures, text
+from ncbook.explore import controls
+from ncbook.explore.controls import OWN, SHARED, WORDS, Chooser
+from ncbook.explore.maps import StorePanel
+from ncbook.explore.view import MEANING, MEASURES, SHARES, line_that_trains
+
+REASONS = 5  # listed at most
+ACCURACY, SV_W, SV_M = "accuracy", "singular values of W", "singular values of M"
+ALL_PANELS = (*figures.METRICS, ACCURACY, SV_W, SV_M)
+LIVE_PANELS = ("nc0", "nc1", "nc2", "nc3", ACCURACY, SV_W)
+COLUMNS, PANEL_WIDTH, PANEL_HEIGHT, LINE_HEIGHT = 3, 3.4, 2.1, 0.25
+FEW = 8  # measurements: a line through fewer gets marks, or it would look like more
+# Of further lines whose optimizer has been drawn already; of Tol's bright palette.
+OTHER_COLOURS = ("#333333", "#4477AA", "#228833", "#AA3377", "#66CCEE", "#CCBB44", "#EE6677")
+READING = (
+    "η is the learning rate, β the momentum, λ the weight decay. Accuracy: of the training set; "
+    "faint, of the test set. Singular values: the mean of all but the smallest; dotted, the "
+    "smallest of W (that of M is zero in every network). Of several seeds: the median, and the "
+    "band from the least to the largest."
+)
+# The columns that a panel draws, and how the further ones look; other panels draw their own column.
+DRAWN = {
+    ACCURACY: {"train_acc": {}, "test_acc": {"alpha": 0.45}},
+    SV_W: {"w_sv_mean": {}, "w_sv_min": {"linestyle": ":"}},
+    SV_M: {"m_sv_mean": {}},
+}
+
+Line = tuple[pd.DataFrame, dict]  # the epochs of one or more runs, and how their line looks
+
+
+class CurvesPanel(StorePanel):
+    """The settings chosen as A and B, or some runs of the table, over their epochs; and what they
+    ended with. A metric's line that is missing has its reason in the legend or in the panel."""
+
+    def __init__(self, sides: Mapping[str, Chooser]) -> None:
+        super().__init__()
+        self._sides, self.picked = sides, pd.DataFrame()
+        self.picture, self.table = controls.Picture(), widgets.HTML()
+        self.back = controls.button("Back to A and B", "draw the two settings", self.pick)
+        tip = "the figure as SVG and PNG, its rows as CSV, and the lines that train its runs"
+        self.export, self.links = controls.button("Export", tip, self._export), widgets.HTML()
+        choices = [c for side in sides.values() for c in side.controls.values()]
+        buttons = controls.row(self.export, self.back, self.links)
+        shown = (self.picture, buttons, self.table, controls.note(READING))
+        self.body.children = (controls.row(*choices, self.status), *shown)
+
+    def pick(self, runs: pd.DataFrame | None = None) -> None:
+        """Show these runs, one line each; without any, A and B again."""
+        self.picked = pd.DataFrame() if runs is None else runs
+        self.redraw()
+
+    def groups(self) -> dict[str, pd.DataFrame]:
+        """The runs of each line by its label, which names what differs."""
+        picked = [self.picked.iloc[[place]] for place in range(len(self.picked))]
+        chosen = {tuple(side.selected["run_id"]): side.selected for side in self._sides.values()}
+        found = picked or [*chosen.values()]
+        return dict(zip(labels(found), found, strict=True))
+
+    def _export(self) -> None:
+        groups = self.groups()
+        runs = pd.concat(groups.values()).drop_duplicates("run_id")
+        rows = self.view.history(runs).map(lambda v: text.cell(v) if isinstance(v, str) else v)
+        files = {f"runs.{k}": controls.drawn(self.picture.figure, k) for k in ("svg", "png")}
+        files["runs.csv"] = rows.to_csv(index=False).encode()
+        lines = "\n".join(map(line_that_trains, groups.values()))
+        saved = " · ".join(controls.download(*file) for file in files.items())
+        self.links.value = f"{saved}<pre style='white-space: pre-wrap'>{escape(lines)}</pre>"
+
+    def draw(self) -> None:
+        self.back.layout.display = "none" if self.picked.empty else None
+        self.links.value = ""
+        groups = self.groups()
+        history = self.view.history(pd.concat(groups.values()).drop_duplicates("run_id"))
+        lines = [
+            (own := history[history["run_id"].isin(runs["run_id"])], look(runs, label, own))
+            for label, runs in groups.items()
+        ]
+        told = "".join(ended(runs, label) for label, runs in groups.items())
+        self.table.value = controls.dense(told + changes(groups))
+        figure = over_epochs(lines, title=figures.caption(pd.concat(groups.values()), short=True))
+        self.picture.show(figure, f"{' and '.join(groups)}: every metric over the epochs")
+
+
+def labels(groups: Sequence[pd.DataFrame]) -> list[str]:
+    """The optimizer of each group of runs, and each setting that differs from another group's."""
+    mixed = all(runs["optimizer"].iloc[0].endswith(figures.MIXED) for runs in groups)
+    names = [n for n in (*SHARED, *OWN[1:]) if mixed or n != controls.SELDOM]
+    names += ["seed"] if all(len(runs) == 1 for runs in groups) else []
+    values = [{name: runs[name].iloc[0] for name in names} for runs in groups]
+    told = [name for name in names if len({value[name] for value in values}) > 1]
+    heads = [figures.look(runs["optimizer"].iloc[0])["label"] for runs in groups]
+    return [
+        ", ".join([head, *(_setting(name, value[name]) for name in told)])
+        for head, value in zip(heads, values, strict=True)
+    ]
+
+
+def _setting(name: str, value: object) -> str:
+    shown = f"{value:g}" if isinstance(value, float) else text.line(value, text.NAME)
+    return shown if name in SHARED else f"{WORDS.get(name, [name])[0]} = {shown}"
+
+
+def look(runs: pd.DataFrame, label: str, history: pd.DataFrame) -> dict:
+    """How the line of some runs of one setting looks; its label says why it is missing, or that
+    the network failed to learn."""
+    why = ""
+    if (runs["status"] != "ok").all():
+        why = f" ({runs['status'].iloc[0]}: no values at the end)"
+    elif figures.converged(runs).empty:
+        why = f" (failed to learn: {runs['train_acc'].median():.0%} accuracy)"
+    why += " (no epochs are stored)" * history.empty
+    return figures.look(runs["optimizer"].iloc[0]) | {"label": text.mathtext(label) + why}
+
+
+def over_epochs(
+    lines: Sequence[Line],
+    panels: Sequence[str] = ALL_PANELS,
+    last: int | None = None,
+    title: str = "",
+) -> Figure:
+    """Panels (of ``ALL_PANELS``) over the epochs up to ``last``, by default the lines' last one.
+    Made without pyplot, whose state threads would share."""
+    rows, lasts = -(-len(panels) // COLUMNS), [h["epoch"].max() for h, _ in lines if len(h)]
+    height = PANEL_HEIGHT * rows + LINE_HEIGHT * (len(lines) + 1)
+    figure = Figure(figsize=(PANEL_WIDTH * COLUMNS, height))
+    figure.set_layout_engine("constrained", h_pad=0.08)  # inches: titles stand apart from ticks
+    axes = figure.subplots(rows, COLUMNS, squeeze=False).flatten()
+    lines = [*zip([history for history, _ in lines], _looks(lines), strict=True)]
+    for place, (axis, panel) in enumerate(zip(axes, panels, strict=False)):
+        _panel(axis, lines, panel)
+        figures.epoch_axis(axis, last or int(max(lasts, default=1)))
+        if place + COLUMNS < len(panels):  # the panel below names the axis
+            axis.set_xlabel("")
+    for axis in axes[len(panels) :]:
+        axis.remove()
+    handles = axes[0].get_legend_handles_labels()
+    figure.legend(*handles, loc="outside upper left", title=text.mathtext(title), alignment="left")
+    return figure
+
+
+def _looks(lines: Sequence[Line]) -> list[dict]:
+    """The lines' looks, with other colours where an optimizer has been drawn before."""
+    seen, others, made = set(), iter(OTHER_COLOURS * len(lines)), []
+    for _, own in lines:
+        made.append(own | ({"color": next(others)} if own["color"] in seen else {}))
+        seen.add(own["color"])
+    return made
+
+
+def _panel(axis: Axes, lines: Sequence[Line], panel: str) -> None:
+    drawn, log = False, panel not in (ACCURACY, "nc4")
+    for history, own in lines:
+        for column, more in DRAWN.get(panel, {panel: {}}).items():
+            values = history.reindex(columns=["epoch", column]).astype(float)
+            drawn |= bool((values[column] > (0 if log else -1)).any())
+            over = values.groupby("epoch")[column].agg(["median", "min", "max"])
+            marks = {"marker": "o", "markersize": 3} if len(over) < FEW else {}
+            figures.draw_band(axis, over, 0.15, **own | marks | more, gid=column)
+    axis.set_title(figures.METRICS.get(panel, panel))
+    if not log:
+        axis.yaxis.set_major_formatter(PercentFormatter(1))
+    if drawn and log:
+        figures.log_values(axis)
+    elif not drawn:
+        why = "no values above 0 stored" if log else "not stored"
+        axis.text(0.5, 0.5, why, ha="center", transform=axis.transAxes)
+
+
+def ended(runs: pd.DataFrame, label: str = "") -> str:
+    """Whether some runs collapsed, by the one rule, and of those that did not learn that they did
+    not; a paragraph of HTML."""
+    failed = runs[runs["status"] == "failed"].reindex(columns=["reason"])
+    reasons = failed["reason"].dropna().unique()
+    told = "".join(f" Failed: {text.html(reason)}." for reason in reasons[:REASONS])
+    best = figures.best_run(runs)
+    if best is not None:
+        word, values = figures.words.judged(best)
+        told += f" The one of least NC3 {text.html(word)}: {text.html(values)}."
+    elif (runs["status"] == "ok").any():
+        told += (
+            f" <b>Failed to learn</b>: {runs['train_acc'].median():.1%} training accuracy, so the "
+            "values below say nothing about collapse."
+        )
+    return f"<p><b>{text.html(label)}</b> {figures.outcomes(runs)}.{told}</p>"
+
+
+def changes(groups: Mapping[str, pd.DataFrame]) -> str:
+    """Metrics, gauge and accuracies of some runs as an HTML table: medians at the start and at the
+    end, by what factor they changed, and what each means. Of more than two groups, the ends."""
+    parts = []
+    for label, runs in groups.items():
+        table = figures.start_and_end(runs[runs["status"] == "ok"], MEASURES)
+        table["change"] = [*map(_change, table["at the end"] / table["at the start"])]
+        for name in SHARES:
+            table.loc[MEASURES[name], "change"] = "–"
+        table = table if len(groups) < 3 else table[["at the end"]]
+        parts.append(table.add_prefix(f"{label}, " if len(groups) > 1 else ""))
+    meanings = {MEASURES[name]: meaning for name, meaning in MEANING.items()}
+    both = pd.concat(parts, axis=1)
+    return figures.shown(both.assign(**{"what it is": both.index.map(meanings)})).to_html()
+
+
+def _change(factor: float) -> str:
+    if not 0 < factor < np.inf:
+        return "–"
+    if 0.95 < factor < 1.05:
+        return "as before"
+    return f"{figures.times(max(factor, 1 / factor))} × {'larger' if factor > 1 else 'smaller'}"
