@@ -759,7 +759,7 @@ display(
 # ## Momentum and weight decay, with no training
 #
 # The paper's Figure 4 maps NC0 over momentum and weight decay, for SGD: 36 trained networks. The
-# law draws such a map from one number, NC0 at the start. Beside it, the trained map, on our digits.
+# law draws such a map from one number, NC0 at the start. Next to it, the trained map, on our digits.
 # Each cell is the mean over the seeds; the colours are the same in both.
 
 # %%

@@ -70,7 +70,7 @@ class TablePanel(StorePanel):
         self._fill(self.rows)
 
     def _brushed(self, change: Any) -> None:
-        """Show the runs inside the box; all of them if there is none."""
+        """Show the runs inside the box; all of them without a box."""
         inside = np.ones(len(self.rows), dtype=bool)
         for axis, (low, high) in change.new.value.items():
             drawn = placed(self.rows[getattr(self, axis.removeprefix("at_")).value])

@@ -61,7 +61,7 @@ class Explorer(widgets.VBox):
         self.refresh()
 
     def changed(self) -> None:
-        """Another choice: each tab has to draw anew, the open one now."""
+        """Another choice: each tab has to draw again, the open one now."""
         self.curves.picked = pd.DataFrame()
         for panel in self.panels.values():
             panel.fresh = self.view.runs.empty
