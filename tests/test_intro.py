@@ -48,12 +48,17 @@ def test_on_convolutional_networks_nothing_adaptive_collapsed(good):
     assert with_collapse(cifar) == set()
 
 
-def test_only_these_two_networks_were_trained_with_muon(stored):
-    runs = stored[stored["optimizer"].eq("muonw") | stored["head_optimizer"].eq("muonw")]
-    assert set(zip(runs["model"], runs["dataset"], strict=True)) == {
-        ("mlp", "digits"),
-        ("mlp", "mnist"),
-    }
+def test_muon_and_the_gauge_on_a_narrow_resnet9(stored):
+    runs = figures.uniform(stored[stored["dataset"] == "fashion_mnist"])
+    runs = figures.converged(runs[runs["model"] == "resnet9"])
+    muonw = runs[(runs["optimizer"] == "muonw") & (runs["weight_decay"] == 2)]
+    assert (muonw["nc0"] / muonw["nc0_init"]).max() < 1e-4
+    assert muonw[["nc2", "nc3"]].min(axis=None) > 0.1
+    adam = runs[(runs["optimizer"] == "adam") & (runs["weight_decay"] == 0.05)]
+    adamw = runs[(runs["optimizer"] == "adamw") & (runs["weight_decay"] == 5)]
+    share = (1 - adamw["nc3_centred"] ** 2 / adamw["nc3"] ** 2).median()
+    assert f"on that ResNet9 it is {100 * share:.0f} %, and what is left is Adam's NC3" in PAGE
+    assert 0.9 < adamw["nc3_centred"].median() / adam["nc3"].median() < 1.1
 
 
 @pytest.mark.parametrize("network", [six_grids.SETTING, MNIST], ids=["digits", "mnist"])
