@@ -24,6 +24,12 @@
 # a larger NC3 than coupled decay leaves Adam and Signum. But on convolutional networks and few images
 # coupled decay is not enough for collapse, and a part of the difference is gauge, which changes no
 # prediction. One statement holds everywhere, and needs no experiment: the exact law of NC0.
+#
+# **What you will learn**
+#
+# - how NC3 compares on eight networks and data sets, with and without its gauge, and how many runs collapsed;
+# - what 2,000 epochs in place of 200 change, and what the law says of them before any training;
+# - what is left of the findings where there is no batch norm: a vision transformer.
 
 # %%
 import numpy as np
