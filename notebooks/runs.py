@@ -93,7 +93,9 @@ def show_blocks(runs):
     # Where the page is narrow these are broken at their soft hyphens.
     names |= {"optimizers": "opti\u00admizers", "diverged": "di\u00adverged"}
     table = blocks(runs).reset_index().rename(columns=names)
-    table["data"] = table["data"].str.removeprefix("folder:")
+    table["data"] = (
+        table["data"].str.removeprefix("folder:").str.replace("_", "_\u00ad")
+    )
     formats = {"learned": "{:.0%}", "hours": "{:.1f}", "width": "{:g}"}
     return figures.shown(table, **formats).hide(axis="index")
 

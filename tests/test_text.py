@@ -181,6 +181,7 @@ def public_renderers():
 
 MORE = {  # arguments that such a function needs
     "against": {"x": "weight_decay"},
+    "against_by_setting": {"by": "dataset"},
     "on_grid": {"grids": sweep.GRIDS},
     "raw_and_centred": {"panel": "dataset", "order": ["adam", "adamw"]},
     "pair_map": {"order": ["adam", "adamw"], "metric": "nc0"},

@@ -38,7 +38,7 @@ OVER_EPOCHS = {name: (label, name) for name, label in METRICS.items()} | {
 MARKS = ["o", "s", "^", "D", "v"]
 TWO = ("nc0", "nc3")
 MOST_IN_ROW = 3  # panels
-CLEAR = 2.5  # times the one before, from which a label on a log axis does not touch its label
+CLEAR = 0.055  # of an axis: labels further apart do not touch
 
 Names = Sequence[str]
 FORMATS = ("float64", "float32", "bfloat16")
@@ -128,9 +128,10 @@ def _end_axes(axis: Axes, x: str, values: pd.Series, metric: str) -> None:
 
 def _labels(at: np.ndarray, ticks: np.ndarray) -> list[str]:
     """Labels of ticks on a log axis, without those that would touch the one before."""
-    labels, last = [], 0.0
-    for place, tick in zip(at, ticks, strict=True):
-        clear = place > CLEAR * last
+    places = np.log10(at)
+    labels, last = [], -np.inf
+    for place, tick in zip(places, ticks, strict=True):
+        clear = place - last > CLEAR * np.ptp(places)
         labels.append(f"{tick:g}" if clear else "")
         last = place if clear else last
     return labels
