@@ -27,7 +27,7 @@
 #
 # **What you will learn**
 #
-# - how NC3 compares on eight networks and data sets, with and without its gauge, and how many runs collapsed;
+# - how NC3 compares on other networks and data, with and without its gauge, and how many runs collapsed;
 # - what 2,000 epochs in place of 200 change, and what the law says of them before any training;
 # - what is left of the findings where there is no batch norm: a vision transformer.
 
