@@ -1,6 +1,7 @@
 """What the Colab buttons open: the chapters in the branch `colab`, made by the workflow."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -90,4 +91,5 @@ def test_a_chapter_runs_alone_on_a_machine_without_ncbook(
     shown = [o.get("data", {}) for cell in done.cells for o in cell.get("outputs", [])]
     texts = [str(data.get("text/markdown", "")) for data in shown]
     assert not any("The store has no such runs" in text for text in texts)
-    assert any("data:image/png" in data.get("text/html", "") for data in shown)
+    pictures = [data.get("text/html", "") for data in shown]
+    assert any("data:image/png" in page and re.search(r"n = [1-9]", page) for page in pictures)

@@ -291,12 +291,6 @@ def test_counted_runs_seeds_converged_and_diverged():
     assert "1 reached 50% training" in figures.counted(rows[:1], least=0.5)
 
 
-def test_disagreements_come_first_and_what_the_paper_leaves_out_last():
-    findings = [(None, "new"), (np.True_, "same"), (np.False_, "other"), (True, "also")]
-    words = ["*Differs.* other", "*Agrees.* same", "*Agrees.* also", "*Beyond the paper.* new"]
-    assert figures.compared(findings).splitlines() == [f"- {line}" for line in words]
-
-
 @pytest.mark.parametrize(
     ("factor", "text"), [(0.97, "1.0"), (1.73, "1.7"), (38.3, "38"), (1070.2, "1,070")]
 )

@@ -143,7 +143,7 @@ def test_lines_in_prose_are_accepted(path, monkeypatch, tmp_path):
 
 def test_no_chapter_with_a_fold_out_is_forgotten():
     """A chapter shows lines by a function of the package's."""
-    shows = re.compile(r"\b(with_lines|folded|how_to_train)\(")
+    shows = re.compile(r"\b(with_lines|folded)\(")
     found = {
         path.stem
         for path in (ROOT / "notebooks").glob("*.py")

@@ -69,7 +69,6 @@ from ncbook.figures.words import (
     best_run_table,
     by_weight_decay,
     caption,
-    compared,
     counted,
     counted_by_optimizer,
     describe_best,

@@ -1,7 +1,7 @@
 """Sentences and tables about runs: captions, counts, the best run, and whether an optimizer
 collapsed."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import pandas as pd
 from pandas.io.formats.style import Styler
@@ -11,7 +11,6 @@ from ncbook.figures.selecting import CONVERGED, best_run, by_optimizer, converge
 from ncbook.figures.style import GAUGE, METRICS, label_of
 from ncbook.metrics import rule
 
-FOUND = {False: "Differs", True: "Agrees", None: "Beyond the paper"}  # in a page's order
 # The rule's outcomes as predicates.
 PREDICATES = {word: word for word in rule.OUTCOMES} | {
     rule.IN_PART: "collapsed in part",
@@ -117,13 +116,6 @@ def judged(run: pd.Series) -> tuple[str, str]:
         f"{metrics}, at {run.train_acc:.1%} training accuracy; collapsed means that all three are "
         f"below {rule.THRESHOLD:g}"
     )
-
-
-def compared(findings: Sequence[tuple[bool | None, str]]) -> str:
-    """A list of findings, each with whether it agrees with the paper: disagreements (False) first,
-    then agreements (True), then what the paper does not cover (None)."""
-    ordered = sorted(findings, key=lambda finding: [*FOUND].index(finding[0]))
-    return "\n".join(f"- *{FOUND[agrees]}.* {words}" for agrees, words in ordered)
 
 
 def times(factor: float) -> str:

@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import pandas as pd
-from IPython.display import Markdown
 from matplotlib.figure import Figure
 
 from ncbook import figures, live, store, sweep
@@ -34,13 +33,6 @@ def line(*optimizers: str, **options: object) -> str:
 
 
 LINE = line(*sweep.GRIDS)
-
-
-def how_to_train() -> Markdown:
-    """The shell lines that train all six grids, for a page."""
-    size, seeds = len(sweep.grid("sgd")), len(SEEDS)
-    title = f"The lines that train the six grids, {size} settings each, with {seeds} seeds"
-    return figures.folded(LINE, title)
 
 
 def stored(results: str | Path | None = None) -> pd.DataFrame:
