@@ -18,7 +18,7 @@
 # # Background: a network, its loss, and its optimizers
 #
 # *What is neural collapse, and how can an optimizer have a say in it?* Late in training the last layer of
-# a classifier takes one symmetric shape, and the picture shows it happen. An optimizer turns gradients into
+# a classifier tends to take one symmetric shape, and the picture shows it happen. An optimizer turns gradients into
 # steps, and optimizers differ in two ways that reach this layer: what they make of a gradient, and whether
 # weight decay passes through the same machinery. This chapter writes each one down, and does one step of
 # each with numbers that you can change.
@@ -334,8 +334,8 @@ def worked(name, direction):
 # %% [markdown]
 # ### SGD with momentum
 #
-# The direction is a decaying *sum* of gradients, the **momentum** $\beta$ being what remains of it after a step.
-# With $v_0 = 0$:
+# The direction is a decaying *sum* of gradients. The **momentum** $\beta$ is the share of that sum which each step
+# keeps. With $v_0 = 0$:
 #
 # $$ v_t = \beta v_{t-1} + G_t, \qquad D_t = v_t . $$ (background-sgd)
 #
@@ -479,10 +479,10 @@ figures.shown(table.round(12) + 0.0, **dict.fromkeys(columns, "{:.2f}"))
 
 # %% [markdown]
 # Under SGD and Muon they still are zero. Adam and Signum treat each entry for itself, and move all rows of
-# $W$ together: in a direction that the loss does not see. {doc}`symmetry` makes a theorem of this.
+# $W$ together: in the **flat direction**, which the loss does not see. {doc}`symmetry` makes a theorem of this.
 #
-# **What does decay do when the gradient is gone?** Once the training images are learned, gradients are small.
-# Let them be zero. The largest change of an entry of $W$ in the second step, over $\eta$:
+# **What does decay do where there is no gradient?** In the flat direction there never is one. So let all
+# gradients be zero. The largest change of an entry of $W$ in the second step, over $\eta$:
 
 # %%
 NONE = [torch.zeros_like(W)] * 2
@@ -499,8 +499,9 @@ figures.shown(pd.DataFrame(alone).T, coupled="{:.3f}", decoupled="{:.3f}")
 # %% [markdown]
 # Decoupled decay takes the same from $W$ under each optimizer, $\eta\lambda W$. Coupled decay goes through the direction.
 # SGD adds it up, a factor of $1/(1-\beta)$ in the end. Adam and Signum scale it up to a full step of about
-# one, 25 times as much here, and Muon does so for the whole matrix. This is the mechanism that the paper
-# {cite}`optimizer2026` is about, and {doc}`coupling` has its test: on the digits, with enough coupled
+# one, 25 times as much here, and Muon does so for the whole matrix. In the other directions there is a gradient,
+# and at the end of a training with coupled decay it balances $\lambda W$ rather than vanish. Whether
+# networks collapse is therefore a question for trainings, and {doc}`coupling` has them: on the digits, with enough coupled
 # decay, Adam and Signum take NC3 close to zero, and with decoupled decay they do not.
 
 # %% [markdown]
@@ -515,10 +516,12 @@ figures.shown(pd.DataFrame(alone).T, coupled="{:.3f}", decoupled="{:.3f}")
 # - NC3 is the distance between $W$ and the class means, both at norm one.
 #
 # NC0, the size of the sum of $W$'s rows, is not part of the rule: it counts only relative to $W$, and NC3
-# contains that. *Collapsed but for its gauge* is a run for which the rule holds once the part of $W$ that all rows
-# share is left out.
+# contains that ({doc}`metrics`). The part of $W$ that all its rows share, their mean, is called its **gauge**: no
+# probability depends on it. *Collapsed but for its gauge* is a run for which the rule holds once this part is left
+# out.
 #
-# The threshold is a round number that no paper sets. Would another one change what this book says? Over the
+# The threshold is a round number that no paper sets. It asks less of NC1, a ratio of squares, than of NC2 and NC3,
+# which are lengths. Would another one change what this book says? Over the
 # book's six grids of runs (digits, five seeds, {doc}`coupling`):
 
 # %%
@@ -573,8 +576,8 @@ figures.show_if_any(good, six_grids.LINE, draw_thresholds, tell_thresholds)
 # %% [markdown]
 # *How many of the converged runs of each optimizer count as collapsed, against the threshold; dotted, ours.*
 #
-# How many runs collapse depends on the threshold. Which optimizers have such runs does not: for any threshold
-# from 0.02 to 0.37, SGD, SGDW, Adam and Signum have some, and AdamW and SignumW have none. At 0.5 the rule
+# How many runs collapse depends on the threshold. Which optimizers have such runs hardly depends on it: for any
+# threshold from 0.02 to 0.37, SGD, SGDW, Adam and Signum have some, and AdamW and SignumW have none. At 0.5 the rule
 # would separate nothing: 317 of SGD's 375 converged runs would count, and 262 of AdamW's 535. The filter on
 # accuracy matters less still:
 
@@ -599,8 +602,8 @@ def by_accuracy(runs):
 figures.show_if_any(grids, "", by_accuracy)
 
 # %% [markdown]
-# And on the other networks, from the six optimizers' stored runs: how many of the converged ones collapsed,
-# at half, once and twice the threshold.
+# And for each network, from all stored runs of the six optimizers (the grids above and some more): how many of the
+# converged ones collapsed, at half, once and twice the threshold.
 
 # %% tags=["hide-input"]
 everywhere = figures.uniform(store.load_runs())
@@ -613,6 +616,8 @@ def by_network(runs):
     keys = ["dataset", "model", "epochs"]
     for (dataset, model, epochs), rows in runs.groupby(keys):
         least, where = needed(rows), dataset.removeprefix("folder:")
+        if model == "ufm":
+            model, where = "unconstrained", "features"
         row = {f"{t:g}": (least < t).sum() for t in (0.05, 0.1, 0.2)}
         row["converged"] = len(rows)
         table[f"{model}\n{where}, {epochs} epochs"] = row
@@ -634,14 +639,14 @@ figures.show_if_any(figures.converged(everywhere), "", by_network)
 #   them (one run, seed 0, 100 epochs).
 # - The gradient of cross-entropy sums to zero over the classes (proved), and of four optimizers SGD and Muon keep
 #   that in their direction (computed for one pair of gradients; proved in {doc}`symmetry`).
-# - Once gradients are gone, coupled decay in Adam and Signum makes full steps, and decoupled decay does not.
+# - Where there is no gradient, coupled decay in Adam and Signum makes full steps, and decoupled decay does not.
 # - Which optimizers have collapsed runs on the digits does not depend on the threshold between 0.02 and
 #   0.37, nor on the filter on accuracy (3,240 runs, five seeds).
 #
 # ## Where it holds, and where not
 #
 # The updates and the zero sums are exact, for every network with a linear last layer and cross-entropy. The
-# argument about sizes when gradients are gone is no proof that a network collapses. The counts are of one small
+# argument about decay holds where there is no gradient, and is no proof that a network collapses. The counts are of one small
 # network and one easy data set. Where almost nothing collapsed, as on our convolutional networks, the book
 # compares values instead.
 

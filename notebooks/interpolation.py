@@ -21,8 +21,8 @@
 # from one to the other, if the total decay is held fixed and moved from one place to the other?
 #
 # **Answer.** NC0, NC2 and NC3 fall as decay becomes coupled, and test accuracy does not change. What decides
-# is the *amount* of coupled decay, not its share: ten times the total with the same coupled part leaves
-# Adam's and Signum's NC0 at 70 % to 99 %, ten times with everything coupled at 7 % to 34 %.
+# is the *amount* of coupled decay, not its share. Take a run of Adam or Signum with all decay coupled, and add nine
+# times as much. If what is added is decoupled, NC0 keeps 70 % to 99 % of its value; if it is coupled, 7 % to 34 %.
 
 # %%
 import numpy as np
@@ -86,14 +86,14 @@ show_amount("adam", "signum")
 
 # %% [markdown]
 # *Adam's and Signum's NC0 and NC3 at the end against the coupled part of the decay, for three totals. At the same
-# coupled part the decoupled parts differ by far, and yet the three lines become one. The points above 0 have
+# coupled part the decoupled parts differ by far, and yet the three lines are nearly one. The points above 0 have
 # no coupled decay. Medians over five seeds, bands from the least to the largest.*
 #
 # **What you will learn**
 #
 # - what one unit of decoupled decay is worth in units of coupled decay: a fixed amount under SGD, and one that
 #   goes to zero with the gradients under Adam and Signum;
-# - a bound on what decoupled decay can do by itself;
+# - what decoupled decay would do to a weight by itself;
 # - what the paper's Figure 7 varies, and when its walk is smooth.
 #
 # ## One decay, two places
@@ -144,7 +144,7 @@ show_amount("sgd")
 #
 # ### How much can decoupled decay do by itself?
 #
-# There is a bound that needs no gradient. By {eq}`mix-update` whatever is in a weight is multiplied, over the training,
+# One part needs no gradient. By {eq}`mix-update` whatever is in a weight is multiplied, over the training,
 # by
 #
 # $$ \prod_t (1 - \eta_t\lambda_d) \;\approx\; e^{-\lambda_d\sum_t\eta_t} , $$ (mix-kept)
@@ -314,7 +314,8 @@ figures.show_if_any(good if len(added(good)) else good[:0], LINE, show_added)
 # is what {eq}`mix-kept` leaves of any weight.*
 #
 # Under Adam and Signum $9\Lambda$ of coupled decay leaves 7 % to 34 % of NC0, and $9\Lambda$ of decoupled decay 70 % to
-# 99 % (medians), about what the bound alone takes from any weight. So decoupled decay is worth little, but not nothing.
+# 99 % (medians), about what {eq}`mix-kept` takes from any weight, or somewhat more: the gradients that come after it
+# change, too. So decoupled decay is worth little, but not nothing.
 # And coupled decay, too, comes to an end: Signum's NC3 hardly falls from $\Lambda = 0.005$ on.
 #
 # ## Where it holds, and where not

@@ -77,6 +77,25 @@ def test_decay_is_needed_within_these_epochs(good, decayed):
     assert f"at least {left(free, 'nc0').min():.1f} times the NC0" in PROSE
 
 
+def test_it_is_not_the_gauge_alone(decayed):
+    stored = decayed[(decayed["momentum"] == 0.9) & decayed["gauge_share"].notna()]
+    adaptive = ["adamw", "signumw"]
+    place = stored["optimizer"].isin(adaptive)
+    runs, share = stored[place], stored["gauge_share"]
+    both = stored[~place & rule.collapsed(stored) & ~stored["optimizer"].str.startswith("sgd")]
+    words = f"ends between {share[place].min():.2f} and {share[place].max():.2f} in all {len(runs)}"
+    assert words in PROSE
+    most = both["gauge_share"].max()
+    assert f"no more than {most:.2f} in the {len(both)} runs of Adam and Signum" in PROSE
+    below = (runs["nc3_centred"] < rule.THRESHOLD).sum()
+    assert f"NC3 falls below 0.1 in {below} of the {len(runs)}." in PROSE
+    assert set(rule.outcome(runs)) == {rule.IN_PART}
+    assert (runs["nc2"] > rule.THRESHOLD).all()
+    nc2 = decayed[decayed["optimizer"].isin(adaptive)]["nc2"]
+    assert f"in {(nc2 > rule.THRESHOLD).sum()} of {len(nc2)}" in PROSE
+    assert f"the gauge in {len(runs)} runs" in PROSE
+
+
 def test_the_pairs(decayed):
     pairs = pd.concat([ratios(decayed, "adam", "adamw"), ratios(decayed, "signum", "signumw")])
     assert (pairs > 1).all(axis=None)

@@ -62,7 +62,8 @@ def test_the_amount_decides(good):
         ratio = (more.set_index(key)["nc0"] / whole).dropna()
         medians[place] = 100 * ratio.groupby(level=[0, 1]).median()
     coupled, decoupled = (f"{m.min():.0f} % to {m.max():.0f} %" for m in medians.values())
-    assert f"NC0 at {decoupled}, ten times with everything coupled at {coupled}" in PROSE
+    words = f"decoupled, NC0 keeps {decoupled} of its value; if it is coupled, {coupled}."
+    assert words in PROSE
     words = (
         f"of coupled decay leaves {coupled} of NC0, and $9\\Lambda$ of decoupled decay {decoupled}"
     )

@@ -39,7 +39,8 @@ def test_runs_of_one_effective_rate_end_alike(at):
     off = pd.concat([(at(*heavy) / at(*light)).dropna() for heavy, light in TWINS]) - 1
     most = off.abs().max()
     words = f"In the {len(off)} pairs NC0 differs by {most['nc0']:.1%} at most and NC3 by "
-    assert (words + f"{most['nc3']:.1%}").replace("%", " %") in PROSE
+    words += f"{most['nc3']:.1%} (NC2 by {most['nc2']:.0%}, NC1 by {most['nc1']:.0%})"
+    assert words.replace("%", " %") in PROSE
     assert f"the same NC3 to {most['nc3']:.1%}".replace("%", " %") in PROSE
     assert f"measured for NC3 ({len(off)} pairs, to {100 * most['nc3']:.1f} %)" in PROSE
     alone = (at(0.01, 0.9) / at(0.01, 0.0)).dropna()
