@@ -21,8 +21,8 @@
 # {cite}`optimizer2026` trains convolutional networks and a transformer. How much of them do NC0 and its law see?
 #
 # **Answer.** The last layer, and nothing else. The four networks have 4.8 to 25.6 million parameters, of which the
-# last layer holds 0.05 % to 8 %. Under SGD and SGDW its NC0 follows the same exact law on all that we trained, to one part in ten
-# thousand, whatever is in front of it.
+# last layer holds 0.05 % to 8 %. Under SGD and SGDW its NC0 follows the same exact law on all that we trained,
+# whatever is in front of it: to one part in ten thousand, as long as a thousandth of it is left.
 
 # %%
 import math
@@ -206,7 +206,7 @@ def show_off(runs):
     of = runs.loc[off.index, ["model", "optimizer"]]
     of = of.replace({m: here for m, (here, *_) in NETWORKS.items()})
     groups = off.groupby([of["model"], of["optimizer"].map(figures.LABELS)])
-    table = groups.agg(runs="size", most="max").rename_axis(["", ""])
+    table = groups.agg(runs="size", most="max").rename_axis([None] * 2)
     table.columns = ["runs", "off by at most"]
     return figures.shown(table, **{"off by at most": "{:.0e}"})
 

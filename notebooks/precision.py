@@ -153,8 +153,8 @@ logits = net.fc(H.float())  # W and b as they are
 nn.functional.cross_entropy(logits, torch.arange(16) % 10).backward()
 W, first = net.fc.weight, net.body[0].weight
 assert H.dtype == torch.bfloat16
-for kept in (first, first.grad, W, W.grad, logits):
-    assert kept.dtype == torch.float32
+for x in (first, first.grad, W, W.grad, logits):
+    assert x.dtype == torch.float32
 assert W.grad.sum(0).norm() < 1e-6 * W.grad.norm()  # the law's symmetry
 
 # %% [markdown]

@@ -140,7 +140,7 @@ figures.shown(table, NC0="{:.2f}", NC3="{:.2f}")
 
 # %% [markdown]
 # All six runs began at NC3 between 1.41 and 1.42: $\sqrt2$, without a factor. The three known changes give back an
-# NC0 of 1.74 to 1.77, where 300 fresh layers of ours have 1.82 ± 0.06: it is neither squared nor divided. So the
+# NC0 of 1.74 to 1.77, where 300 fresh layers of ours have 1.82 ± 0.05: it is neither squared nor divided. So the
 # unscaled values are the default here. `nc_metrics(…, scale="text")` divides as the formulas do, with $K$ for the
 # undefined $n$.
 #

@@ -1,13 +1,11 @@
 """The chapters on the metrics and on the paper's printed numbers: the assertions in their cells,
 their solutions' too, and what the second one writes out."""
 
-import math
 import re
 from pathlib import Path
 
 import jupytext
 import matplotlib as mpl
-import pandas as pd
 import pytest
 import torch
 from conftest import outputs
@@ -59,11 +57,16 @@ def test_where_the_runs_began(printed):
     start = (printed["at_end"] / (1 + printed["change"] / 100))[["NC0", "NC3"]]
     low, high = start.min(), start.max()
     assert f"between {low['NC3']:.2f} and {high['NC3']:.2f}: $\\sqrt2$" in PROSE
-    fresh = [torch.nn.Linear(P, K).weight.double().sum(0).norm().item() for _ in range(300)]
-    mean, deviation = map(float, re.search(r"have (1\.\d+) ± (0\.\d+):", PROSE).groups())
-    assert f"an NC0 of {low['NC0']:.2f} to {high['NC0']:.2f}, where 300 fresh layers" in PROSE
-    assert pd.Series(fresh).mean() == pytest.approx(mean, abs=4 * deviation / math.sqrt(300))
-    assert pd.Series(fresh).std() == pytest.approx(deviation, rel=0.2)
+    fresh = printed["fresh"]
+    words = (
+        f"NC0 of {low['NC0']:.2f} to {high['NC0']:.2f}, where {len(fresh)} fresh layers of ours "
+    )
+    assert words + f"have {fresh.mean():.2f} ± {fresh.std():.2f}:" in PROSE
+    torch.manual_seed(0)
+    layer = torch.nn.Linear(P, 1000 * K).weight.detach().double()
+    by_torch = metrics.nc0(layer.reshape(1000, K, P))
+    assert by_torch.square().mean().item() == pytest.approx(K / 3, rel=0.01)
+    assert fresh.square().mean().item() == pytest.approx(K / 3, rel=0.02)
 
 
 def test_two_chapters_type_the_same_table(printed):
