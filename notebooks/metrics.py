@@ -27,7 +27,6 @@
 
 # %%
 import math
-from typing import NamedTuple
 
 import matplotlib.pyplot as plt
 import pandas as pd
@@ -44,36 +43,15 @@ random = torch.Generator().manual_seed(0)
 LABELS = torch.arange(K).repeat_interleave(PER_CLASS)
 
 
-def noise_of(spread: float) -> Tensor:
-    """Normal noise, (N, 2), of mean zero in each class."""
-    noise = spread * torch.randn(len(LABELS), 2, generator=random)
-    return noise - metrics.class_means(noise, LABELS, K)[LABELS]
-
-
-class Toy(NamedTuple):
-    """Features (N, 2), a weight (3, 2), test features (N, 2)."""
-
-    H: Tensor
-    W: Tensor
-    test_H: Tensor
-
-    @property
-    def mu(self) -> Tensor:
-        return metrics.class_means(self.H, LABELS, K)
-
-    @property
-    def M(self) -> Tensor:  # equation (means)
-        return metrics.centred_means(self.mu)
+def toy(mu: Tensor, W=None, spread: float = 0.0):
+    """Features about the rows of mu (3, 2), a weight, by default M, and test features."""
+    noise = torch.randn(2, len(LABELS), 2, generator=random)
+    noise -= metrics.class_means(noise, LABELS, K)[:, LABELS]
+    H, test_H = mu[LABELS] + spread * noise[0], mu[LABELS] + 0.6 * noise[1]
+    return H, metrics.centred_means(mu) if W is None else W, test_H
 
 
 # %%
-def toy(mu: Tensor, W=None, spread: float = 0.0) -> Toy:
-    """Three classes about the rows of mu (3, 2); by default W = M."""
-    W = metrics.centred_means(mu) if W is None else W
-    H, test_H = (mu[LABELS] + noise_of(size) for size in (spread, 0.6))
-    return Toy(H, W, test_H)
-
-
 angles = torch.deg2rad(90 + 120 * torch.arange(K))
 TRIANGLE = torch.stack([angles.cos(), angles.sin()], 1)
 UNEVEN = torch.tensor([[0.0, 1.6], [-0.6, -0.8], [0.6, -0.8]])
@@ -89,8 +67,8 @@ TOYS = {
     "features moved": toy(TRIANGLE + torch.tensor([0.9, 0.4])),
 }
 measured = {
-    name: metrics.nc_metrics(one.H, LABELS, one.W, None, one.test_H)
-    for name, one in TOYS.items()
+    name: metrics.nc_metrics(H, LABELS, W, None, test_H)
+    for name, (H, W, test_H) in TOYS.items()
 }
 
 # %% tags=["hide-input"]
@@ -99,24 +77,24 @@ SIGNS = {"sample": ("o", 4), "class mean": ("o", 9)}
 SIGNS["row of $W$"] = (r"$\rightarrow$", 14)
 
 
-def draw(axis: plt.Axes, one: Toy, samples: Tensor) -> None:
+def draw(axis: plt.Axes, mu: Tensor, W: Tensor, samples: Tensor) -> None:
     """Samples small, class means large, rows of W as arrows, rescaled to the size of M."""
-    tips = one.W * (one.M.norm() / one.W.norm())
-    axis.fill(*one.mu.T, fill=False, edgecolor="#999999", lw=0.8)
+    tips = W * (metrics.centred_means(mu).norm() / W.norm())
+    axis.fill(*mu.T, fill=False, edgecolor="#999999", lw=0.8)
     for k, (colour, marker) in enumerate(zip(COLOURS, "os^", strict=True)):
         mark = dict(marker=marker, color=colour)
         axis.scatter(*samples[k == LABELS].T, s=9, alpha=0.5, lw=0, **mark)
-        axis.scatter(*one.mu[k], s=80, edgecolor="black", zorder=3, **mark)
+        axis.scatter(*mu[k], s=80, edgecolor="black", zorder=3, **mark)
         line = dict(arrowstyle="-|>", color=colour, lw=2, shrinkA=0, shrinkB=0)
         axis.annotate("", tips[k], (0, 0), arrowprops=line, zorder=4)
 
 
-def draw_regions(axis: plt.Axes, one: Toy) -> None:
+def draw_regions(axis: plt.Axes, mu: Tensor, W: Tensor) -> None:
     """What W decides, as colour; hatched where the nearest mean decides otherwise."""
     side = torch.linspace(-2.5, 2.5, 401)
     grid = torch.cartesian_prod(side, side)
-    linear = (grid @ one.W.T).argmax(1)
-    differs = (linear != torch.cdist(grid, one.mu).argmin(1)).int()
+    linear = (grid @ W.T).argmax(1)
+    differs = (linear != torch.cdist(grid, mu).argmin(1)).int()
     linear, differs = linear.reshape(401, 401).T, differs.reshape(401, 401).T
     look = dict(levels=(-0.5, 0.5, 1.5, 2.5), colors=COLOURS, alpha=0.15)
     axis.contourf(side, side, linear, **look)
@@ -127,10 +105,11 @@ def draw_regions(axis: plt.Axes, one: Toy) -> None:
 
 def panel(axis: plt.Axes, name: str, key: str) -> None:
     """One toy, and the metric that sees what is wrong with it."""
-    one = TOYS[name]
+    H, W, test_H = TOYS[name]
+    mu = metrics.class_means(H, LABELS, K)
     if key == "nc4":
-        draw_regions(axis, one)
-    draw(axis, one, one.test_H if key == "nc4" else one.H)
+        draw_regions(axis, mu, W)
+    draw(axis, mu, W, test_H if key == "nc4" else H)
     axis.set(aspect="equal", xlim=(-2.1, 2.4), ylim=(-1.8, 2.1))
     axis.set(xticks=(), yticks=())
     value = (
@@ -187,8 +166,10 @@ plt.show()
 # possible angle. Two classes point in opposite directions, three form an equilateral triangle, four a
 # tetrahedron. The table of their inner products is a multiple of
 #
-# $$ M^* = \frac{1}{\sqrt{K-1}} \Bigl(I_K - \frac{1}{K}\mathbf{1}\mathbf{1}^\top\Bigr),
-# \qquad \lVert M^*\rVert_F = 1. $$ (etf)
+# $$ \begin{aligned}
+# M^* &= \frac{1}{\sqrt{K-1}} \Bigl(I_K - \frac{1}{K}\mathbf{1}\mathbf{1}^\top\Bigr), \\
+# \lVert M^*\rVert_F &= 1.
+# \end{aligned} $$ (etf)
 #
 # The field calls it a *simplex equiangular tight frame*, or ETF.
 #
@@ -199,8 +180,10 @@ plt.show()
 #
 # **Formula.** With the scatter within and between classes
 #
-# $$ \Sigma_W = \frac1N R^\top R, \qquad R_n = h_n - \mu_{y_n}, \qquad
-# \Sigma_B = \frac1K M^\top M, $$ (scatter)
+# $$ \begin{aligned}
+# \Sigma_W &= \frac1N R^\top R, & R_n &= h_n - \mu_{y_n}, \\
+# \Sigma_B &= \frac1K M^\top M, &&
+# \end{aligned} $$ (scatter)
 #
 # where row $n$ of $R$ leads from the mean of its class $y_n$ to sample $n$, the paper's eq. 2 is
 #
@@ -241,9 +224,11 @@ plt.show()
 #
 # **Formula.** The paper's eq. 10, and an angle in disguise (expand the square to see it):
 #
-# $$ \mathrm{NC3} = \Bigl\lVert \frac{W}{\lVert W\rVert_F} - \frac{M}{\lVert M\rVert_F}
-# \Bigr\rVert_F = \sqrt{2 - 2c}, \qquad
-# c = \frac{\langle W, M\rangle}{\lVert W\rVert_F \lVert M\rVert_F}. $$ (nc3)
+# $$ \begin{aligned}
+# \mathrm{NC3} &= \Bigl\lVert \frac{W}{\lVert W\rVert_F} - \frac{M}{\lVert M\rVert_F}
+# \Bigr\rVert_F = \sqrt{2 - 2c}, \\
+# c &= \frac{\langle W, M\rangle}{\lVert W\rVert_F \lVert M\rVert_F}.
+# \end{aligned} $$ (nc3)
 #
 # NC3 is 0 where $W$ is along $M$, $\sqrt2$ where it is orthogonal to $M$, and 2, the most it can be, where
 # $W = -M$. In the panel “W turned” $W$ still is a perfect simplex, so NC2 and NC2W hold; it only looks the
@@ -278,8 +263,10 @@ plt.show()
 #
 # **Formula.** The paper's eq. 11, over the test set. Unlike the others it tends to one:
 #
-# $$ \mathrm{NC4} = \text{share of } h \text{ with }
-# \arg\max_k\, (W h)_k = \arg\min_k \lVert h - \mu_k \rVert. $$ (nc4)
+# $$ \begin{aligned}
+# \mathrm{NC4} = {} & \text{share of } h \text{ with} \\
+# & \arg\max_k\, (W h)_k = \arg\min_k \lVert h - \mu_k \rVert.
+# \end{aligned} $$ (nc4)
 #
 # No label occurs in it: NC4 says that two classifiers agree, not that they are right. Nor does the bias, though
 # the networks have one. At perfect collapse, $W$ a positive multiple of $M$ and means of equal length, $\lVert h - \mu_k\rVert$
@@ -299,22 +286,22 @@ def unit(A: Tensor) -> Tensor:
     return A / A.norm()
 
 
-def by_the_equations(one: Toy) -> dict[str, Tensor]:
+def by_the_equations(H: Tensor, W: Tensor, test_H: Tensor) -> dict:
     """NC0 to NC4 of a toy."""
-    H, W, M, mu = one.test_H, one.W, one.M, one.mu
-    R = one.H - mu[LABELS]
-    agree = (H @ W.T).argmax(1) == torch.cdist(H, mu).argmin(1)
+    mu = metrics.class_means(H, LABELS, K)
+    R, M = H - mu[LABELS], mu - mu.mean(0)  # (means)
+    nearest = torch.cdist(test_H, mu).argmin(1)
     return {
-        "nc0": W.sum(0).norm(),  # equation (nc0)
+        "nc0": W.sum(0).norm(),  # (nc0)
         "nc1": (R @ torch.linalg.pinv(M)).square().sum() / len(R),  # (nc1)
         "nc2": (unit(M @ M.T) - metrics.simplex_etf(K)).norm(),  # (nc2)
         "nc3": (unit(W) - unit(M)).norm(),  # (nc3)
-        "nc4": agree.double().mean(),  # (nc4)
+        "nc4": ((test_H @ W.T).argmax(1) == nearest).double().mean(),  # (nc4)
     }
 
 
-for name, one in TOYS.items():
-    for key, value in by_the_equations(one).items():
+for name, parts in TOYS.items():
+    for key, value in by_the_equations(*parts).items():
         assert math.isclose(value, measured[name][key], abs_tol=1e-12)
 
 # %% [markdown]
@@ -441,8 +428,11 @@ live.simplex()
 #
 # *with equality exactly where the centred rows of $W$ are a multiple of $M$. Put differently,*
 #
-# $$ \frac{\mathrm{NC0}}{\lVert W\rVert_F} \le \sqrt K \; \mathrm{NC3}\,
-# \sqrt{1 - \tfrac14 \mathrm{NC3}^2} \;\le\; \sqrt K \; \mathrm{NC3}. $$ (bound)
+# $$ \begin{aligned}
+# \frac{\mathrm{NC0}}{\lVert W\rVert_F}
+# &\le \sqrt K \; \mathrm{NC3}\, \sqrt{1 - \tfrac14 \mathrm{NC3}^2} \\
+# &\le \sqrt K \; \mathrm{NC3}.
+# \end{aligned} $$ (bound)
 #
 # **Proof.** Let $\bar w = W^\top \mathbf{1} / K$ be the mean row, and split
 # $W = \mathbf{1}\bar w^\top + W_c$. A matrix whose rows are all equal is orthogonal to one whose rows sum to
@@ -518,8 +508,10 @@ plt.show()
 # vector $a$. Physics calls such a freedom of description a *gauge*. Split $W$ into the part that no prediction
 # depends on and the rest, whose rows are centred over the classes:
 #
-# $$ W = W_g + W_c, \qquad W_g = \tfrac1K \mathbf{1}\mathbf{1}^\top W, \qquad
-# \mathbf{1}^\top W_c = 0. $$ (split)
+# $$ \begin{aligned}
+# W &= W_g + W_c, \\
+# W_g &= \tfrac1K \mathbf{1}\mathbf{1}^\top W, \qquad \mathbf{1}^\top W_c = 0.
+# \end{aligned} $$ (split)
 #
 # The share of the gauge is the $r$ of {eq}`share`: $\lVert W_g\rVert_F / \lVert W\rVert_F = r$. The paper
 # centres the class means, but not $W$. Do to $W$ what is done to $M$: **centred NC3**, NC2W and NC2M are those
@@ -659,9 +651,9 @@ figures.shown(table, NC0="{:,.1f}")
 # **3.** Give the toy “features moved” the bias of {eq}`bias`. What becomes of its NC4?
 
 # %% tags=["hide-input"]
-moved = TOYS["features moved"]
-b = -moved.W @ moved.mu.mean(0)  # equation (bias)
-given = (moved.test_H, moved.W, moved.mu)
+H, W, test_H = TOYS["features moved"]
+mu = metrics.class_means(H, LABELS, K)
+given, b = (test_H, W, mu), -W @ mu.mean(0)  # equation (bias)
 agree = metrics.nearest_mean_agreement(*given, b)
 assert agree == 1 > metrics.nearest_mean_agreement(*given)
 print(f"NC4 = {agree:.2f}")
