@@ -210,7 +210,7 @@ done"""
 Markdown(f"```bash\n{LINES}\n```")
 
 # %% [markdown]
-# `bfloat16` computes the hidden layers in half precision; the last layer
+# `bfloat16` computes the hidden layers in half precision ({doc}`precision`); the last layer
 # and all metrics stay in float32. With several GPUs in the machine each takes its share of every
 # minibatch, and batch norm's statistics are those of the whole minibatch.
 #

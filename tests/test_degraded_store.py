@@ -21,7 +21,7 @@ PAGES |= {
     name: f"notebooks/{name}.py"
     for name in (
         *("coupling", "momentum", "interpolation", "diagnostic", "networks", "how_far"),
-        *("imagenet", "runs", "background"),
+        *("imagenet", "precision", "runs", "background"),
     )
 }
 # What came after the first runs were stored, and what a run of that time had.

@@ -5,7 +5,7 @@
   tests run where this commit is installed (``pip install
   git+https://github.com/rhubarbwu/neural-collapse@COMMIT``) or its checkout is on PYTHONPATH.
 
-The chapter "metrics" has a table of what is tested here.
+The chapter "printed" has a table of what is tested here.
 """
 
 import hashlib
@@ -49,7 +49,7 @@ IN_NEURAL_COLLAPSE = {
     "cdnv": "variability_cdnv",
 }
 LABELS = {"nc2n": "NC2n", "nc1_quotient": "quotient"}  # in the chapter; else in capitals
-CHAPTER = Path(__file__).parents[1] / "notebooks" / "metrics.py"
+CHAPTER = Path(__file__).parents[1] / "notebooks" / "printed.py"
 
 
 # ------------------------------------------------------------ features of a network

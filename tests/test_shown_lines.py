@@ -31,7 +31,7 @@ BLOCK = re.compile(r"^ *```bash\n(.*?)^ *```", re.DOTALL | re.MULTILINE)
 # A call's words end in zero bytes, the call itself in a line of its own.
 STAND_IN = r"""papermill() { printf '%s\0' "$@"; printf '\n'; }"""
 CHAPTERS = ["how_far", "coupling", "depth", "diagnostic", "imagenet", "interpolation"]
-CHAPTERS += ["leaks", "momentum", "networks", "symmetry"]
+CHAPTERS += ["leaks", "momentum", "networks", "precision", "symmetry"]
 
 
 def calls(lines):

@@ -1,0 +1,68 @@
+"""The numbers written out in the chapter on half precision are those of the stored runs."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from ncbook import figures, store
+
+ROOT = Path(__file__).parents[1]
+PROSE = re.sub(r"\s*\n# *", " ", (ROOT / "notebooks" / "precision.py").read_text(encoding="utf-8"))
+SETTINGS = {"sgd": (0.0679, 5e-3), "adam": (0.005, 0.05), "adamw": (0.005, 0.5)}
+RESNET9 = dict(dataset="mnist", model="resnet9", width=1 / 8, train_size=2000, epochs=50)
+MLP = dict(dataset="digits", model="mlp", epochs=200)
+COMPARED = [*figures.MAIN, "test_acc"]
+T_975 = 2.776  # Student's t for five pairs
+
+
+def sides(name, setting):
+    """Five runs of one optimizer in float32, and in bfloat16, by seed."""
+    lr, decay = SETTINGS[name]
+    given = setting | dict(optimizer=name, lr=lr, weight_decay=decay, momentum=0.9)
+    runs = store.load_runs(ROOT / "book" / "results", optimizer=name, momentum=0.9)
+    found = [figures.of_setting(runs, **given, precision=p) for p in ("float32", "bfloat16")]
+    one, other = (rows.set_index("seed").sort_index() for rows in found)
+    assert other.index.tolist() == [0, 1, 2, 3, 4]
+    return one.loc[other.index], other
+
+
+@pytest.fixture(scope="module")
+def differences():
+    """Mean difference in units of s, and whether zero is in its interval, of every cell."""
+    found = {}
+    for network, setting in (("ResNet9", RESNET9), ("MLP", MLP)):
+        for name in SETTINGS:
+            one, other = sides(name, setting)
+            d, s = other[COMPARED] - one[COMPARED], one[COMPARED].std()
+            zero = d.mean().abs() <= T_975 * d.std() / 5**0.5
+            found |= {(network, name, m): (d[m].mean() / s[m], zero[m]) for m in COMPARED}
+    return found
+
+
+def test_how_many_differences_are_within_the_spread(differences):
+    within = {key: abs(size) <= 1 for key, (size, _) in differences.items()}
+    assert f"of {len(within)} means over five seeds" in PROSE
+    assert f"{sum(within.values())} move by less than another seed would" in PROSE
+    assert [key for key, so in within.items() if not so] == [("ResNet9", "adamw", "test_acc")]
+    assert [key for key, (_, zero) in differences.items() if not zero] == [
+        ("ResNet9", "adamw", "test_acc")
+    ]
+    assert "in 14 of 15 cells" in PROSE
+    assert "all 15 cells, and all 15 intervals" in PROSE
+    assert sum(key[2] in figures.MAIN for key in within) == 24
+    assert "measured, 24 means" in PROSE
+
+
+def test_the_one_that_is_not(differences):
+    one, other = (rows["test_acc"] for rows in sides("adamw", RESNET9))
+    size, _ = differences["ResNet9", "adamw", "test_acc"]
+    words = f"by {size:.1f} $s$: it is {100 * other.mean():.2f} % in place of "
+    words += f"{100 * one.mean():.2f} %, and the five float32 runs lie within "
+    assert words + f"{100 * (one.max() - one.min()):.2f} points" in PROSE
+
+
+def test_the_law_with_rounded_features():
+    _, runs = sides("sgd", RESNET9)
+    assert (runs["nc0"] / runs["nc0_init"] / figures.exact_law(runs) - 1).abs().max() < 1e-6
+    assert f"In {['', 'one', 'two', 'three', 'four', 'five'][len(runs)]} runs" in PROSE
