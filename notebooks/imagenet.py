@@ -30,9 +30,9 @@
 #   registered at [image-net.org](https://image-net.org). Put them into the folders that every ImageNet script uses:
 #   `PATH/train/<class>/*.JPEG` and `PATH/val/<class>/*.JPEG`.
 # - **A GPU**, or several in one machine: each takes its share of every minibatch.
-# - **Room on a disk** for the images and for the features of one measurement, which go to `TMPDIR`:
+# - **Room on a disk** for the images and for the features of one measurement, which go to `TMPDIR`.
 
-# %% tags=["hide-input"]
+# %% tags=["remove-input"]
 import numpy as np
 import torch
 from IPython.display import Markdown
@@ -44,7 +44,9 @@ figures.start_chapter()
 IMAGES, EPOCHS, BATCH, LR = 1_281_167, 90, 256, 3e-4
 MOMENTA, DECAYS = (0.0, 0.5, 0.9), (0.0, 1e-5, 1e-4, 1e-3)
 GRIDS = [sweep.grid(n, (LR,), MOMENTA, DECAYS) for n in ("adam", "adamw")]
-Markdown(f"Features of all training images: {IMAGES * 2048 * 4 / 1e9:.1f} GB.")
+Markdown(
+    f"The features of all training images take {IMAGES * 2048 * 4 / 1e9:.1f} GB."
+)
 
 # %% [markdown]
 # ## Try the whole way first
@@ -59,8 +61,10 @@ Markdown(f"Features of all training images: {IMAGES * 2048 * 4 / 1e9:.1f} GB.")
 # ```
 #
 # ## The command
+#
+# The whole grid is one loop:
 
-# %% tags=["hide-input"]
+# %% tags=["remove-input"]
 LINES = """for optimizer in adam adamw; do
     papermill notebooks/sweep.ipynb imagenet-$optimizer.ipynb \\
         -p optimizer $optimizer -p dataset imagenet:PATH -p model resnet50 \\
@@ -83,7 +87,7 @@ Markdown(f"```bash\n{LINES}\n```")
 #
 # torch counts the arithmetic of one image's forward pass; a training step takes three times that.
 
-# %% tags=["hide-input"]
+# %% tags=["remove-input"]
 with torch.device("meta"), FlopCounterMode(display=False) as counter:
     models.build("resnet50", 1000, 3)(torch.empty(1, 3, 224, 224))
 forward, shown = counter.get_total_flops(), EPOCHS * IMAGES
@@ -91,7 +95,7 @@ count = sum(map(len, GRIDS))
 RATE = 2000  # images a second: an example, not a measurement
 Markdown(
     f"A forward pass is {forward / 1e9:.1f} GFLOP, and the {count} runs are "
-    f"{3 * forward * shown * count:.1e} FLOP. At {RATE:,} images a second, which is an example and "
+    f"{3 * forward * shown * count / 1e18:.0f} exaFLOP. At {RATE:,} images a second, which is an example and "
     f"not a measurement, a run takes {shown / RATE / 3600:.0f} hours and the grid "
     f"{shown * count / RATE / 86400:.0f} days."
 )
@@ -110,11 +114,12 @@ Markdown(
 def taken(decay):
     """1 − ∏(1 − η_t λ), with the step schedule."""
     steps = -(-IMAGES // BATCH)
-    rates = [LR * train.learning_rate_factor(e, EPOCHS) for e in range(EPOCHS)]
-    return 1 - np.prod((1 - np.array(rates) * decay) ** steps)
+    drops = [train.learning_rate_factor(e, EPOCHS) for e in range(EPOCHS)]
+    return 1 - np.prod((1 - LR * np.array(drops) * decay) ** steps)
 
 
-Markdown(", ".join(f"λ = {decay:g}: {taken(decay):.2%}" for decay in DECAYS))
+decay = max(DECAYS)
+Markdown(f"At the strongest decay, λ = {decay:g}: **{taken(decay):.1%}**.")
 
 # %% [markdown]
 # Adam's decay is coupled, and passes through the division by the size of the gradients: where these are small, a small

@@ -238,7 +238,7 @@ def scope_of(claim_id, all_claims, rows):
 def test_a_scope_counts_the_runs_of_the_numbers_that_the_text_has(all_claims, rows):
     runs = figures.converged(rows.digits)
     (line,) = scope_of("contribution-1-decay", all_claims, rows)
-    assert line == f"MLP, digits, 200 epochs, seeds 0–4, n = {len(runs):,}"
+    assert line == f"MLP, digits, 200 epochs, seeds 0 to 4, n = {len(runs):,}"
     some = dataclasses.replace(rows, digits=rows.digits[rows.digits["seed"] < 2])
     (line,) = scope_of("contribution-1-decay", all_claims, some)
     assert line.startswith("MLP, digits, 200 epochs, seeds 0, 1, n = ")
@@ -276,7 +276,10 @@ def test_a_row_shows_its_scope_as_text(all_claims):
     shown = [
         dataclasses.replace(all_claims[0], section="S", known=["proved"], scope=["<b>, n = 1"])
     ]
-    assert "<td><b>proved</b><br>&lt;b&gt;, n = 1</td></tr>" in claims.table(shown, "S")
+    assert (
+        "<td><b>proved</b><ul><li>&lt;b&gt;, n\u00a0=\u00a01</li></ul></td></tr>"
+        in claims.table(shown, "S")
+    )
 
 
 # ------------------------------------------------------------------ measures

@@ -1,5 +1,6 @@
 """Sketches of the mechanism that several pages show: the flat direction, and a ball and a box."""
 
+import matplotlib.pyplot as plt
 import numpy as np
 from IPython.display import HTML
 from matplotlib.axes import Axes
@@ -18,7 +19,7 @@ def flat_direction() -> HTML:
     probabilities of one sample."""
     turns = np.deg2rad([90, 210, 330])
     rows = np.stack([np.cos(turns), np.sin(turns)], axis=1)  # (3, 2)
-    axes = figures.small_panels(2)
+    axes = [plt.subplots(figsize=(3.4, 2.7), layout="constrained")[1] for _ in range(2)]
     for axis, W, name in zip(axes, (rows, rows + SHIFT), ("W", "W + 1cᵀ"), strict=True):
         for start, row, colour in zip(rows, W, CLASSES, strict=True):
             axis.annotate("", row, (0, 0), arrowprops=HEAD | {"color": colour, "lw": 3})
@@ -28,6 +29,7 @@ def flat_direction() -> HTML:
         told = ", ".join(f"{share:.0%}" for share in shares)
         axis.set(title=f"Rows of {name}: NC0 = {nc0:.1f}", xlabel=f"probabilities of ★: {told}")
         axis.set(aspect="equal", xlim=(-1.1, 1.8), ylim=(-0.95, 1.3), xticks=(), yticks=())
+        axis.spines[:].set_visible(False)
     return figures.in_rows(*axes)
 
 
@@ -44,7 +46,7 @@ def ball_and_box(axis: Axes) -> None:
     for level in np.linspace(-1.5, 2, 8):
         axis.axvline(level, color="0.8", lw=0.8, zorder=0)
     axis.axhline(0, color="0.5", lw=0.8, zorder=0)
-    axis.annotate("", (-1.8, 1.85), (-1.8, 0.95), arrowprops={"arrowstyle": "<->"})
+    axis.annotate("", (-1.8, 1.85), (-1.8, 0.95), arrowprops={"arrowstyle": "<->", "ec": "0.3"})
     axis.text(-1.7, 1.4, "flat", va="center")
     axis.set(title="K = 3: least loss in a ball and in a box", ylabel="row sum / √3")
     axis.set(xlabel="what predictions see (loss falls to the right)")

@@ -181,17 +181,20 @@ def _power_of_ten(match: re.Match) -> str:
 
 def _row(claim: Claim) -> str:
     evidence = sorted(map(_evidence, claim.evidence), key=lambda html: html.startswith("<code>"))
-    listed = f"<ul><li>{'</li><li>'.join(evidence)}</li></ul>" if evidence else ""
     return (
         f'<tr id="claim-{claim.id}"><th scope="row">{typeset(claim.source)}<br>'
         f"{_badge(claim.verdict)}</th><td>{typeset(claim.claim)}</td>"
-        f"<td>{typeset(claim.why)}{listed}</td><td>{_scope(claim)}</td></tr>"
+        f"<td>{typeset(claim.why)}{_list(evidence)}</td><td>{_scope(claim)}</td></tr>"
     )
 
 
 def _scope(claim: Claim) -> str:
-    lines = [f"<b>{' and '.join(claim.known)}</b>" * bool(claim.known), *map(typeset, claim.scope)]
-    return "<br>".join(filter(None, lines))
+    known = f"<b>{' and '.join(claim.known)}</b>" if claim.known else ""
+    return known + _list([typeset(line).replace(" = ", "\u00a0=\u00a0") for line in claim.scope])
+
+
+def _list(items: Sequence[str]) -> str:
+    return f"<ul><li>{'</li><li>'.join(items)}</li></ul>" if items else ""
 
 
 def _evidence(cited: str) -> str:

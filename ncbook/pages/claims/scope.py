@@ -24,7 +24,7 @@ def lines(runs: pd.DataFrame) -> list[str]:
 
     >>> runs = {"model": "vgg9", "dataset": "mnist", "epochs": 50, "seed": [0, 1, 2]}
     >>> lines(pd.DataFrame(runs | {"width": 1 / 8, "train_size": 2000}))
-    ['VGG9 of width 1/8, MNIST (2,000 images), 50 epochs, seeds 0–2, n = 3']
+    ['VGG9 of width 1/8, MNIST (2,000 images), 50 epochs, seeds 0 to 2, n = 3']
     """
     if runs.empty:
         return []
@@ -60,5 +60,5 @@ def _values(runs: pd.DataFrame, column: str, default: float | None = None) -> li
 def _seeds(runs: pd.DataFrame) -> str:
     seeds = sorted(runs["seed"].unique().tolist())
     if len(seeds) > 2 and seeds == [*range(seeds[0], seeds[-1] + 1)]:
-        return f"seeds {seeds[0]}–{seeds[-1]}"
+        return f"seeds {seeds[0]} to {seeds[-1]}"
     return f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"
