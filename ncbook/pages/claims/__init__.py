@@ -190,7 +190,10 @@ def _row(claim: Claim) -> str:
 
 def _scope(claim: Claim) -> str:
     known = f"<b>{' and '.join(claim.known)}</b>" if claim.known else ""
-    return known + _list([typeset(line).replace(" = ", "\u00a0=\u00a0") for line in claim.scope])
+    # No line ends within "n = 5" or "0 to 4".
+    return known + _list(
+        [re.sub(" (=|to) ", "\u00a0\\1\u00a0", typeset(line)) for line in claim.scope]
+    )
 
 
 def _list(items: Sequence[str]) -> str:
