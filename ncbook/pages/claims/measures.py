@@ -40,7 +40,7 @@ class Numbers(dict[str, float | str]):
         self.used = used or {}
 
     def runs_of(self, names: Iterable[str]) -> pd.DataFrame:
-        """The runs behind some of the numbers, each once; an empty frame if there are none."""
+        """The runs behind some of the numbers, each once; an empty frame for none."""
         begins = tuple(f"{name}_" for name in names)
         found = [
             runs
