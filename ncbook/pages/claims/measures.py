@@ -220,7 +220,9 @@ def singular_values(rows: Rows) -> Numbers:
     strong = left.obj[last["weight_decay"] == STRONG].groupby(last["optimizer"])
     found = {name: left.min()[name] for name in ("adamw", "signumw")}
     found |= {name: strong.median()[name] for name in ("sgd", "adam", "signum")}
-    return Numbers(found | {"m": (last["m_sv_mean"] / first["m_sv_mean"]).min()}, _used(rows))
+    return Numbers(
+        found | {"m": (last["m_sv_mean"] / first["m_sv_mean"]).min()}, {"": rows.converged}
+    )
 
 
 def nc4(rows: Rows) -> Numbers:
@@ -228,12 +230,7 @@ def nc4(rows: Rows) -> Numbers:
     metrics = rows.converged[["nc1", "nc2", "nc3", "nc4"]]
     ranks = metrics.corr("spearman")["nc4"].drop("nc4").to_dict()
     least, mean = metrics["nc4"].agg(["min", "mean"])
-    return Numbers(ranks | {"least": least, "mean": mean, "n": len(metrics)}, _used(rows))
-
-
-def _used(rows: Rows) -> dict[str, pd.DataFrame]:
-    """What a measure has used that looks at all converged runs."""
-    return {"": rows.converged}
+    return Numbers(ranks | {"least": least, "mean": mean, "n": len(metrics)}, {"": rows.converged})
 
 
 def partial_collapse(rows: Rows) -> Numbers:
@@ -258,7 +255,7 @@ def regression(rows: Rows) -> Numbers:
     rates = {"low": min(by_lr.values()), "high": max(by_lr.values())}
     slope = linregress(runs["log"], runs["nc3"]).slope
     found = by_lr | by_metric | rates | {"plain": r2(runs, x="nc0"), "slope": slope, "n": len(runs)}
-    return Numbers(found, _used(rows))
+    return Numbers(found, {"": rows.converged})
 
 
 def run_counts(rows: Rows) -> Numbers:
