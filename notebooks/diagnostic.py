@@ -374,11 +374,11 @@ figures.with_lines(points, six_grids.LINE, draw_nc4)
 #
 # | statement | status | where it holds, and where not |
 # |---|---|---|
-# | NC3² ≥ 2 − 2√(1 − r²) with the gauge share r | proved; seen in all 505 runs | every network with a linear last layer |
-# | NC0 that does not fall excludes collapse | does not hold | counterexample above; it is true where ‖W‖ stays bounded |
-# | a small NC0 or share promises a small NC3 | does not hold | eleven of twelve convolutional runs; it did on the digits |
+# | NC3² ≥ 2 − 2√(1 − r²) with the gauge share r | exact, in all 505 runs | every network with a linear last layer |
+# | NC0 that does not fall excludes collapse | corrected | counterexample above; it is true where ‖W‖ stays bounded |
+# | a small NC0 or share promises a small NC3 | not reproduced | eleven of twelve convolutional runs; it did on the digits |
 # | log NC0 explains about 70 % of NC3 | measured, n = 568 settings | over six optimizers mixed; 1 % within AdamW |
-# | NC4 tells collapse from none | does not hold | 973 of 2,354 uncollapsed runs have NC4 = 1 |
+# | NC4 tells collapse from none | not reproduced | 973 of 2,354 uncollapsed runs have NC4 = 1 |
 #
 # ## Exercises
 #

@@ -664,13 +664,13 @@ else:
 #
 # ## Where it holds, and where not
 #
-# | statement | holds | does not hold, or is not known |
+# | statement | status | where it holds, and where not |
 # |---|---|---|
-# | NC0 follows the exact law under SGD and SGDW | every network, schedule, length; with decay on W | under a decay mask that spares W; where rounding takes over |
-# | decoupled decay leaves AdamW and SignumW a larger NC3 | every network here, at each optimizer's best decay | at equal decay with few steps |
-# | coupled decay takes networks to collapse | MLPs on digits and MNIST | convolutional networks on 2,000 images within 50 to 100 epochs |
-# | AdamW does not collapse later | digits MLP, ten times the epochs | full networks: not run |
-# | a transformer behaves alike | the law of SGD | the rest: small, few seeds, 50 % accuracy |
+# | NC0 follows the exact law under SGD and SGDW | exact | every network, schedule and length with decay on $W$; not where a mask spares $W$, or rounding takes over |
+# | decoupled decay leaves AdamW and SignumW a larger NC3 | measured | every network here, at each optimizer's best decay; not at equal decay with few steps |
+# | coupled decay takes networks to collapse | measured | MLPs on digits and MNIST; not convolutional networks on 2,000 images within 50 to 100 epochs |
+# | AdamW does not collapse later | measured; not run on full networks | digits MLP, ten times the epochs |
+# | a transformer behaves alike | exact for the law of SGD; not run to the end for the rest | a small ViT, few seeds, 50 % accuracy |
 #
 # ## Exercises
 #

@@ -322,9 +322,9 @@ figures.show_if_any(good if len(added(good)) else good[:0], LINE, show_added)
 #
 # | statement | status | where it holds, and where not |
 # |---|---|---|
-# | under SGD decoupled decay is worth $(1-\beta)$ of coupled decay | proved for NC0, to leading order; the exact law in 165 runs | any network and data |
+# | under SGD decoupled decay is worth $(1-\beta)$ of coupled decay | proved for NC0 to leading order; exact by the law, in 165 runs | any network and data |
 # | under Adam and Signum the amount of coupled decay decides | measured, 5 seeds, 3 totals | digits MLP, one learning rate and momentum each |
-# | $\kappa = \sqrt s$, $\kappa = \lvert m\rvert$ | an argument about scales | not proved: $s$ contains the coupled term |
+# | $\kappa = \sqrt s$, $\kappa = \lvert m\rvert$ | argued, from sizes | not proved: $s$ contains the coupled term |
 # | the walk is smooth | measured | Adam at the two smaller totals; not Signum's |
 # | accuracy does not change | measured | 397 test images |
 #

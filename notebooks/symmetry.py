@@ -738,7 +738,7 @@ Markdown(
 #   part that predictions depend on and a gauge part (proved).
 # - **The reflection principle** (proved): an equivariant optimizer with decoupled decay has
 #   $\text{NC0}_t = \prod_s(1-\eta_s\lambda)\,\text{NC0}_0$, whatever the network and the data. SGD, Muon,
-#   Shampoo and SOAP pass; all that divide or take signs number by number fail (tested numerically).
+#   Shampoo and SOAP pass; all that divide or take signs number by number fail (computed).
 # - **Decoupled decay is no obstacle to collapse.** MuonW collapses on the digits; "coupled decay is
 #   necessary" is a statement about updates that treat each number of the last layer for itself. They need
 #   the coupled form to take NC0 down.

@@ -30,7 +30,7 @@ from IPython.display import Markdown, display
 from scipy.special import softmax
 
 from ncbook import data, figures, models, optim, store, theory, train
-from ncbook.pages import six_grids
+from ncbook.pages import pictures, six_grids
 
 figures.start_chapter()
 
@@ -41,26 +41,6 @@ RINGS = dict(ls="", marker="o", ms=4, mfc="none")
 
 def say(text):
     display(Markdown(text))
-
-
-def draw_ball_and_box(axis):
-    """The plane of d = (2, −1, −1) and 1, for K = 3 and one column of W."""
-    turn = np.linspace(0, 2 * np.pi, 200)
-    axis.plot(1.2 * np.cos(turn), 1.2 * np.sin(turn), color=BLUE, label="ball")
-    corner = np.array([2 * np.sqrt(6) / 3, -1 / np.sqrt(3)])
-    top = np.array([0, np.sqrt(3)])
-    box = np.array([corner, top, -corner, -top, corner])
-    axis.plot(*box.T, color=ORANGE, label="box")
-    axis.plot(1.2, 0, "o", color=BLUE, ms=8)
-    axis.plot(*corner, "o", color=ORANGE, ms=8)
-    for level in np.linspace(-1.5, 2, 8):
-        axis.axvline(level, color="0.8", lw=0.8, zorder=0)
-    axis.axhline(0, color="0.5", lw=0.8, zorder=0)
-    axis.set(xlabel="what predictions see (loss falls to the right)")
-    axis.set(
-        ylabel="row sum / √3", title="K = 3: least loss in a ball and a box"
-    )
-    axis.set(aspect="equal", xlim=(-2, 2.2))
 
 
 def draw_courses(axis):
@@ -77,7 +57,7 @@ def draw_courses(axis):
 
 
 axes = figures.small_panels(2, 3.8)
-draw_ball_and_box(axes[0])
+pictures.ball_and_box(axes[0])
 draw_courses(axes[1])
 figures.in_rows(*axes)
 

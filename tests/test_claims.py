@@ -102,6 +102,9 @@ def test_every_claim_is_whole(all_claims):
         assert claim.verdict in claims.VERDICTS, claim.id
         assert claim.measured in (None, *claims.MEASURES), claim.id
         assert bool(re.search(r"{\w", claim.why)) == bool(claim.measured), claim.id
+        assert {*claim.known} <= {*claims.GROUNDS}, claim.id
+        assert claim.known or claim.verdict == claims.NOT_RUN, claim.id
+        assert not claim.scope, claim.id  # which is computed
         if claim.verdict == claims.NOT_RUN:
             assert claim.why.startswith("Needs "), claim.id
         else:
@@ -126,6 +129,14 @@ def test_every_measure_is_used_and_every_text_filled(all_claims, rows):
     assert {claim.measured for claim in all_claims} - {None} == set(claims.MEASURES)
     filled = claims.fill(all_claims, rows)
     assert not any(re.search(r"[{}]|\bnan\b|\binf\b", claim.why) for claim in filled)
+
+
+def test_what_is_measured_has_a_scope_and_nothing_else_has(all_claims, rows):
+    for claim in claims.fill(all_claims, rows):
+        if claim.scope:
+            assert {"measured", "exact"} & {*claim.known}, claim.id
+        else:
+            assert "measured" not in claim.known, claim.id
 
 
 def test_the_page_shows_every_section_once_and_in_order(all_claims):
@@ -189,6 +200,10 @@ def test_of_a_full_store_nothing_is_missing(all_claims, rows, monkeypatch):
 
 
 def test_counts_add_up(all_claims):
+    known = claims.grounds_table(all_claims)
+    for word in claims.GROUNDS:
+        number = re.search(f">{word}</th><td>(\\d+)</td>", known)[1]
+        assert int(number) == sum(word in claim.known for claim in all_claims)
     html = claims.verdict_table(all_claims)
     for word in claims.VERDICTS:
         number = re.search(f">{word}</span></th><td>(\\d+)</td>", html)[1]
@@ -210,6 +225,61 @@ def test_a_row_links_chapters_names_tests_and_escapes(tmp_path):
     assert "λ &lt; 1 &amp; β" in html
     assert html.index("The best run") < html.index("<code>")  # chapters first
     assert 'id="claim-a"' in html
+
+
+# ------------------------------------------------------------------ the scope
+
+
+def scope_of(claim_id, all_claims, rows):
+    (claim,) = [claim for claim in claims.fill(all_claims, rows) if claim.id == claim_id]
+    return list(claim.scope)
+
+
+def test_a_scope_counts_the_runs_of_the_numbers_that_the_text_has(all_claims, rows):
+    runs = figures.converged(rows.digits)
+    (line,) = scope_of("contribution-1-decay", all_claims, rows)
+    assert line == f"MLP, digits, 200 epochs, seeds 0 to 4, n = {len(runs):,}"
+    some = dataclasses.replace(rows, digits=rows.digits[rows.digits["seed"] < 2])
+    (line,) = scope_of("contribution-1-decay", all_claims, some)
+    assert line.startswith("MLP, digits, 200 epochs, seeds 0, 1, n = ")
+
+
+def test_a_measure_gives_the_runs_of_the_numbers_that_are_asked_for(rows):
+    found = claims.take("ends", rows)
+    adamw = found.runs_of(["adamw_n", "adamw_nc3"])
+    assert set(adamw["optimizer"]) == {"adamw"}
+    assert len(adamw) == found["adamw_n"]
+    both = found.runs_of(["adamw_n", "all_adamw_n"])
+    assert len(both) == found["all_adamw_n"] > len(adamw)  # each run once
+
+
+def test_a_setting_selects_its_converged_runs_alone(rows):
+    runs = rows.select({"optimizer": ["adam", "adamw"], "epochs": 2000})
+    assert set(runs["optimizer"]) == {"adam", "adamw"}
+    assert set(runs["epochs"]) == {2000}
+    assert runs["train_acc"].min() >= rule.LEARNED
+    assert rows.select({"dataset": "digits", "model": "vgg9"}).empty
+
+
+def test_scopes_of_several_networks_and_of_none():
+    made = dict(epochs=[50, 100, 50], seed=[0, 2, 1], width=[1 / 8, 1 / 8, 1.0])
+    made |= dict(dataset=["mnist", "mnist", "<b>"], model=["vit", "vit", "mlp"])
+    made |= dict(train_size=[1000, 1000, None], depth=[2, 2, None])
+    assert claims.scope.lines(pd.DataFrame(made)) == [
+        "ViT of width 1/8 of depth 2, MNIST (1,000 images), 50 or 100 epochs, seeds 0, 2, n = 2",
+        "MLP, <b>, 50 epochs, seed 1, n = 1",
+    ]
+    assert claims.scope.lines(pd.DataFrame()) == []
+
+
+def test_a_row_shows_its_scope_as_text(all_claims):
+    shown = [
+        dataclasses.replace(all_claims[0], section="S", known=["proved"], scope=["<b>, n = 1"])
+    ]
+    assert (
+        "<td><b>proved</b><ul><li>&lt;b&gt;, n\u00a0=\u00a01</li></ul></td></tr>"
+        in claims.table(shown, "S")
+    )
 
 
 # ------------------------------------------------------------------ measures
@@ -319,20 +389,16 @@ def test_no_run_on_cifar_10_collapsed(numbers):
     assert found["cifar_nc3"] > rule.THRESHOLD
 
 
-SMALL_NETWORKS = [
-    ("resnet9", "folder:cifar10-jpeg", 100),
-    ("vgg9", "folder:cifar10-jpeg", 100),
-    ("resnet9", "mnist", 50),
-    ("vgg9", "mnist", 50),
-]
+SMALL_NETWORKS = ["figure-24", "figure-29", "figure-34", "figure-39"]
 
 
 @pytest.fixture(scope="module", params=SMALL_NETWORKS)
-def small_network(rows, request):
+def small_network(rows, all_claims, request):
     """The converged runs of one small network and data set."""
-    setting = rows.networks[["model", "dataset", "epochs"]].apply(tuple, axis=1)
-    found = rows.networks[setting == request.param]
-    return found[(found["status"] == "ok") & (found["train_acc"] >= 0.99)]
+    (claim,) = [claim for claim in all_claims if claim.id == request.param]
+    found = rows.select(claim.runs)
+    assert len(found) > 20
+    return found
 
 
 def test_small_networks_keep_more_with_decoupled_decay(small_network):

@@ -16,7 +16,7 @@ from ncbook import explore, figures, store
 
 ROOT = Path(__file__).parents[1]
 PUBLISHED = ROOT / "book" / "results"
-PAGES = {"intro": "book/intro.md", "claims": "book/claims.md"}
+PAGES = {name: f"book/{name}.md" for name in ("intro", "tour", "claims")}
 PAGES |= {
     name: f"notebooks/{name}.py"
     for name in (

@@ -44,7 +44,7 @@ def test_the_bound_and_the_shares(split):
     slack = (split["nc3"] / bound).min() - 1
     assert slack > 0
     assert f"of the {len(split)} runs whose norm is stored" in PROSE
-    assert f"seen in all {len(split)} runs" in PROSE
+    assert f"exact, in all {len(split)} runs" in PROSE
     assert f"the closest by {100 * slack:.1f} %" in PROSE
     large, small = split[split["gauge_share"] > 0.1], split[split["gauge_share"] < 0.01]
     assert not rule.collapsed(large).any()

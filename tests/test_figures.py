@@ -262,14 +262,6 @@ def six_optimizers(**changes):
     return made_up(*rows, *worse, *without_decay, *not_converged)
 
 
-def test_headline_compares_the_least_nc3_with_weight_decay():
-    sentence = figures.headline(six_optimizers())
-    assert sentence.startswith("Over 12 converged runs with weight decay, ")
-    assert "SGD 0.02, SGDW 0.3, Adam 0.01, AdamW 0.4, Signum 0.03, SignumW 0.25." in sentence
-    assert "AdamW's is 40 times and SignumW's is 25 times Adam's" in sentence
-    assert figures.headline(six_optimizers(train_acc=0.5)).endswith("too few to compare.")
-
-
 @pytest.mark.parametrize("words", [figures.describe_best, figures.verdict])
 def test_words_say_that_no_run_converged(words):
     runs = made_up({"train_acc": 0.5}, {"train_acc": np.nan, "status": "diverged"})

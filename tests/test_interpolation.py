@@ -34,7 +34,7 @@ def test_the_law_of_sgd(good):
     law = theory.row_sum_ratio(*numbers, 11, 200, 1 - share)
     off = (sgd["nc0"] / sgd["nc0_init"] / law - 1).abs().max()
     assert f"among the {len(sgd)} runs is {off:.0e}" in PROSE
-    assert f"the exact law in {len(sgd)} runs" in PROSE
+    assert f"exact by the law, in {len(sgd)} runs" in PROSE
 
 
 def test_how_far_and_how_evenly_each_walk_leads(good):

@@ -1,4 +1,5 @@
-"""What the first page claims, held to the published runs; and that it leads to every page."""
+"""What the first page and the tour claim, held to the published runs; and that the first page leads
+to every page."""
 
 import re
 from pathlib import Path
@@ -11,7 +12,10 @@ from ncbook.metrics import rule
 from ncbook.pages import six_grids
 
 ROOT = Path(__file__).parents[1]
-PAGE = re.sub(r"\s+", " ", (ROOT / "book" / "intro.md").read_text(encoding="utf-8"))
+INTRO, TOUR = (
+    re.sub(r"\s+", " ", (ROOT / "book" / f"{name}.md").read_text(encoding="utf-8"))
+    for name in ("intro", "tour")
+)
 MNIST = dict(dataset="mnist", model="mlp", epochs=50, train_size=6000)
 
 
@@ -57,7 +61,7 @@ def test_muon_and_the_gauge_on_a_narrow_resnet9(stored):
     adam = runs[(runs["optimizer"] == "adam") & (runs["weight_decay"] == 0.05)]
     adamw = runs[(runs["optimizer"] == "adamw") & (runs["weight_decay"] == 5)]
     share = (1 - adamw["nc3_centred"] ** 2 / adamw["nc3"] ** 2).median()
-    assert f"on that ResNet9 it is {100 * share:.0f} %, and what is left is Adam's NC3" in PAGE
+    assert f"on that ResNet9 it is {100 * share:.0f} %, and what is left is Adam's NC3" in TOUR
     assert 0.9 < adamw["nc3_centred"].median() / adam["nc3"].median() < 1.1
 
 
@@ -70,7 +74,8 @@ def test_gauge_makes_nine_tenths_of_adamws_nc3(good, network):
     runs = runs[(runs["momentum"] == 0.9) & runs["nc3_centred"].notna()]
     assert len(runs) >= 3
     assert (1 - runs["nc3_centred"] ** 2 / runs["nc3"] ** 2).median() > 0.9
-    assert "more than nine tenths of AdamW's NC3²" in PAGE
+    assert "more than nine tenths of AdamW's NC3²" in INTRO
+    assert "Of NC3², more than nine tenths in the two settings" in TOUR
 
 
 @pytest.mark.parametrize("dataset", ["digits", "mnist"])
@@ -85,6 +90,22 @@ def test_every_page_is_linked():
     toc = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
     parts = toc["parts"]
     pages = {page["file"].split("/")[1] for part in parts for page in part["chapters"]}
-    assert pages <= {link.split("/")[-1] for link in re.findall(r"\{doc\}`(.+?)`", PAGE)}
+    assert pages <= {link.split("/")[-1] for link in re.findall(r"\{doc\}`(.+?)`", INTRO)}
     captions = [part["caption"] for part in parts]
-    assert re.findall(r"- \*\*(\w+ [\w ]+)\*\*", PAGE) == captions
+    assert re.findall(r"- \*\*(\w+ [\w ]+)\*\*", INTRO) == captions
+
+
+def test_the_tour_takes_five_minutes_and_comes_after_the_first_page():
+    toc = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
+    assert toc["parts"][0]["chapters"][0]["file"] == "book/tour"
+    assert len(TOUR.split()) < 1200
+
+
+def test_the_lines_of_coupled_decay_and_of_sgdw_fall(stored):
+    """In the tour's plot, at the decays that all optimizers have and 0.05 or more."""
+    grids = six_grids.complete(figures.of_setting(stored, **six_grids.SETTING))
+    figure = six_grids.live_figure(grids, ROOT / "book" / "results")
+    at = figure.data["weight_decays"].index(0.05)
+    ends = {name: lines[at][-1] for name, lines in figure.data["left"].items()}
+    assert max(ends[name] for name in ("sgd", "sgdw", "adam", "signum")) < 1
+    assert min(ends["adamw"], ends["signumw"]) > 1

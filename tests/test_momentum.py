@@ -57,7 +57,7 @@ def test_the_law(grids):
     assert f"Of all {len(runs):,} runs of SGD and SGDW" in PROSE
     assert f"{seen.sum()} should end with NC0 above 0.01" in PROSE
     assert f"among them is {off:.0e}" in PROSE
-    assert f"measured in {seen.sum()} runs" in PROSE
+    assert f"exact by the law, in {seen.sum()} runs" in PROSE
     sgdw = runs[seen & (runs["optimizer"] == "sgdw")].groupby(["lr", *SETTING])["nc0"]
     flat = (sgdw.max() / sgdw.min() - 1)[sgdw.size() > 1].max()
     assert f"give the same NC0 to {flat:.0e}" in PROSE

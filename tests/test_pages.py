@@ -1,14 +1,18 @@
-"""The runs that several chapters begin with, from a small store of invented ones."""
+"""What several pages share: the runs that chapters begin with, from a small store of invented ones;
+and sketches."""
 
 import dataclasses
+import itertools
+import re
 
 import matplotlib as mpl
+import numpy as np
 import pandas as pd
 import pytest
 from matplotlib import pyplot as plt
 
 from ncbook import store, sweep
-from ncbook.pages import six_grids
+from ncbook.pages import pictures, six_grids
 
 
 def record(config, **values):
@@ -125,3 +129,31 @@ def test_how_many_collapsed_is_said_of_each_optimizer_that_learned():
     rows += [ends | {"optimizer": "adam", "train_acc": 0.5}]
     words = six_grids.collapsed_words(pd.DataFrame(rows))
     assert words.endswith("collapsed: 1 of 1 under Adam, 0 of 1 under AdamW.")
+
+
+# ------------------------------------------------------------ sketches
+
+
+def test_a_shift_of_all_rows_changes_nc0_and_no_probability():
+    with mpl.rc_context({"backend": "agg"}):
+        shown = pictures.flat_direction().data
+    first, second = re.findall(r'alt="(.+?)"', shown)
+    assert "NC0 = 0.0" in first
+    assert float(re.search(r"NC0 = ([\d.]+)", second)[1]) > 1
+    said = [re.search(r"probabilities of ★: (.+)", words)[1] for words in (first, second)]
+    assert said[0] == said[1]
+    assert abs(sum(int(share) for share in re.findall(r"(\d+)%", said[0])) - 100) <= 1
+
+
+def test_the_marked_points_have_the_least_loss_in_a_ball_and_a_box():
+    """The loss falls along (2, −1, −1), on which the horizontal axis lies."""
+    figure, axis = plt.subplots()
+    pictures.ball_and_box(axis)
+    marks = {
+        line.get_color(): line.get_xydata()[0] for line in axis.lines if line.get_marker() == "o"
+    }
+    plane = np.stack([np.array([2, -1, -1]) / np.sqrt(6), np.ones(3) / np.sqrt(3)])
+    corners = [plane @ w for w in itertools.product((-1, 1), repeat=3)]
+    assert marks[pictures.ORANGE] == pytest.approx(max(corners, key=lambda point: point[0]))
+    assert marks[pictures.BLUE] == pytest.approx([1.2, 0])
+    plt.close(figure)

@@ -72,7 +72,6 @@ from ncbook.figures.words import (
     counted,
     counted_by_optimizer,
     describe_best,
-    headline,
     measured,
     outcomes,
     shown,

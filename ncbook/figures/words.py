@@ -53,24 +53,6 @@ def counted_by_optimizer(runs: pd.DataFrame) -> str:
     return "\n".join(f"- {label_of(name)}: {counted(rows)}." for name, rows in by_optimizer(runs))
 
 
-def headline(runs: pd.DataFrame) -> str:
-    """The book's result in one sentence: the least NC3 of each optimizer with weight decay, over
-    that of Adam."""
-    decayed = runs[runs["weight_decay"] > 0]
-    good = converged(decayed)
-    least = {name: rows["nc3"].min() for name, rows in by_optimizer(good)}
-    if not {"adam", "adamw", "signumw"} <= least.keys():
-        few = f"{len(good)} of {len(decayed)} runs"
-        return f"{few} with weight decay converged: too few to compare."
-    listed = ", ".join(f"{label_of(name)} {value:.2g}" for name, value in least.items())
-    adamw, signumw = (least[name] / least["adam"] for name in ("adamw", "signumw"))
-    return (
-        f"Over {len(good)} converged runs with weight decay, the least NC3 that each optimizer "
-        f"reaches is: {listed}. AdamW's is {adamw:.0f} times and SignumW's is {signumw:.0f} times "
-        "Adam's."
-    )
-
-
 def describe_best(runs: pd.DataFrame) -> str:
     """Which run the Table 2 rule picks, in one sentence."""
     best = best_run(runs)

@@ -10,7 +10,7 @@ HTML that fits a screen and a phone (``claims.css``), with links to the chapters
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from html import escape
 from pathlib import Path, PurePosixPath
@@ -20,6 +20,7 @@ import yaml
 from IPython.display import Markdown, display
 
 from ncbook.pages import six_grids
+from ncbook.pages.claims import scope
 from ncbook.pages.claims.measures import MEASURES, Numbers, Rows, read_rows, take
 
 NOT_RUN = "not run"
@@ -32,11 +33,21 @@ VERDICTS = {
     "a proof: then the row also says whether the theorem needs it.",
     "not reproduced": "Runs of ours, in the setting that the row names, show something else.",
     "agrees in small runs": "The row is about a setting of the paper's that we have not trained. "
-    "Our smaller runs, which the row names, show the same.",
+    "Our smaller runs, whose scope the row has, show the same.",
     "differs in small runs": "As above, and our smaller runs show something else. That may be "
     "their size.",
     NOT_RUN: "No verdict: it needs a network, data or time that our runs do not cover. The row "
     "says what it needs, and what our smaller runs show, where they bear on it.",
+}
+# How a statement is known: on this page and in the tables of all chapters.
+GROUNDS = {
+    "proved": "By a proof in this book, or by a counterexample.",
+    "exact": "Proved, and seen in runs or in computations up to rounding.",
+    "measured": "Seen in trained networks. The scope has which ones, and n, how many of their runs "
+    "were read: those that converged, but for the exact law, which needs none to.",
+    "computed": "From closed forms, from numbers that the paper prints, or from a model or a small "
+    "training that runs while the page is built. No stored run is read.",
+    "argued": "By a reason that is no proof, and that we have not tested by itself.",
 }
 CHAPTER = re.compile(r"(notebooks/\w+\.py)#(.+)")
 TO_ROOT = ".."  # from the page to the root of the book, whose pages have the paths of their sources
@@ -62,8 +73,11 @@ class Claim:
     claim: str
     verdict: str
     why: str
+    known: Sequence[str] = ()
     evidence: Sequence[str] = ()
     measured: str | None = None
+    runs: Mapping[str, object] | None = None
+    scope: Sequence[str] = ()  # filled in
 
 
 def load(path: str | Path) -> list[Claim]:
@@ -72,20 +86,23 @@ def load(path: str | Path) -> list[Claim]:
 
 
 def fill(claims: Iterable[Claim], rows: Rows) -> list[Claim]:
-    """The claims with the numbers that their texts name, each measure taken once. Where the store
-    has too few runs for a number, the text says so."""
+    """The claims with the numbers that their texts name, each measure taken once, and the scope of
+    the runs behind them. Where the store has too few runs for a number, the text says so."""
     claims = list(claims)
     numbers = {name: take(name, rows) for name in {claim.measured for claim in claims} - {None}}
-    return [replace(claim, why=_filled(claim, numbers.get(claim.measured))) for claim in claims]
+    return [_filled(claim, numbers.get(claim.measured, Numbers({})), rows) for claim in claims]
 
 
-def _filled(claim: Claim, numbers: Numbers | None) -> str:
+def _filled(claim: Claim, numbers: Numbers, rows: Rows) -> Claim:
     asked = re.findall(r"{(\w+)", claim.why)
     values = [numbers[name] for name in asked if numbers]
     lost = any(not isinstance(value, str) and not np.isfinite(value) for value in values)
     if asked and (lost or not values):
-        return UNMEASURED
-    return claim.why.format(**numbers) if asked else claim.why
+        return replace(claim, why=UNMEASURED)
+    selected = claim.runs and not rows.missing
+    runs = rows.select(claim.runs) if selected else numbers.runs_of(asked)
+    why = claim.why.format(**numbers) if asked else claim.why
+    return replace(claim, why=why, scope=scope.lines(runs))
 
 
 def tell_missing(rows: Rows) -> None:
@@ -96,18 +113,33 @@ def tell_missing(rows: Rows) -> None:
         display(Markdown(f"{LACKS.format(', '.join(rows.missing))}\n\n{lines}"))
 
 
+def style() -> str:
+    """The style of all tables of the page, as HTML that comes before them."""
+    return (
+        f"\n<style>\n{Path(__file__).with_name('claims.css').read_text(encoding='utf-8')}</style>\n"
+    )
+
+
 def verdict_table(claims: Iterable[Claim]) -> str:
-    """The verdicts, how many claims have each and what they mean, as HTML; with the style of all
-    tables of the page, so it comes first."""
-    style = Path(__file__).with_name("claims.css").read_text(encoding="utf-8")
+    """The verdicts, how many claims have each and what they mean, as HTML."""
     totals = Counter(claim.verdict for claim in claims)
+    return _defined("verdict", VERDICTS, totals, _badge)
+
+
+def grounds_table(claims: Iterable[Claim]) -> str:
+    """The same of how a statement is known, of which a claim may have several."""
+    totals = Counter(word for claim in claims for word in claim.known)
+    return _defined("how it is known", GROUNDS, totals, lambda word: word)
+
+
+def _defined(
+    name: str, meanings: Mapping[str, str], totals: Counter, shown: Callable[[str], str]
+) -> str:
     rows = (
-        f'<tr><th scope="row">{_badge(word)}</th><td>{totals[word]}</td><td>{text}</td></tr>'
-        for word, text in VERDICTS.items()
+        f'<tr><th scope="row">{shown(word)}</th><td>{totals[word]}</td><td>{text}</td></tr>'
+        for word, text in meanings.items()
     )
-    return f"\n<style>\n{style}</style>\n" + _table(
-        "verdicts", ("verdict", "rows", "what it means"), rows
-    )
+    return _table("verdicts", (name, "rows", "what it means"), rows)
 
 
 def table(claims: Iterable[Claim], section: str) -> str:
@@ -116,7 +148,7 @@ def table(claims: Iterable[Claim], section: str) -> str:
     chosen = [claim for claim in claims if claim.section == section]
     totals = Counter(claim.verdict for claim in chosen)
     tally = ", ".join(f"{totals[word]} {word}" for word in VERDICTS if totals[word])
-    heads = ("Where, and our verdict", "The claim, in our words", "What we found")
+    heads = ("Where, and our verdict", "The claim, in our words", "What we found", "Scope")
     return f'<p class="tally">{len(chosen)} rows: {tally}.</p>' + _table(
         "rows", heads, map(_row, chosen)
     )
@@ -149,12 +181,23 @@ def _power_of_ten(match: re.Match) -> str:
 
 def _row(claim: Claim) -> str:
     evidence = sorted(map(_evidence, claim.evidence), key=lambda html: html.startswith("<code>"))
-    listed = f"<ul><li>{'</li><li>'.join(evidence)}</li></ul>" if evidence else ""
     return (
         f'<tr id="claim-{claim.id}"><th scope="row">{typeset(claim.source)}<br>'
         f"{_badge(claim.verdict)}</th><td>{typeset(claim.claim)}</td>"
-        f"<td>{typeset(claim.why)}{listed}</td></tr>"
+        f"<td>{typeset(claim.why)}{_list(evidence)}</td><td>{_scope(claim)}</td></tr>"
     )
+
+
+def _scope(claim: Claim) -> str:
+    known = f"<b>{' and '.join(claim.known)}</b>" if claim.known else ""
+    # No line ends within "n = 5" or "0 to 4".
+    return known + _list(
+        [re.sub(" (=|to) ", "\u00a0\\1\u00a0", typeset(line)) for line in claim.scope]
+    )
+
+
+def _list(items: Sequence[str]) -> str:
+    return f"<ul><li>{'</li><li>'.join(items)}</li></ul>" if items else ""
 
 
 def _evidence(cited: str) -> str:

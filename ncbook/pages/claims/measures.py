@@ -6,6 +6,7 @@ of :class:`Rows` looks at the converged runs (at least 99 % training accuracy) o
 sweeps, of all seeds whose grids are complete.
 """
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -27,7 +28,26 @@ NETWORKS = ("resnet9", "vgg9")  # the paper's
 LR, MOMENTUM = 0.005, 0.9  # of AdamW, where it stands next to two optimizers in one network
 TORCH_DECAY = 0.01  # of AdamW, if none is given
 
-Numbers = dict[str, float | str]
+
+class Numbers(dict[str, float | str]):
+    """Named numbers, and the runs that they are of: ``used`` has these by a number's name, by what
+    its name begins with, or by "" for all numbers."""
+
+    def __init__(
+        self, values: Mapping[str, float | str], used: Mapping[str, pd.DataFrame] | None = None
+    ) -> None:
+        super().__init__(values)
+        self.used = used or {}
+
+    def runs_of(self, names: Iterable[str]) -> pd.DataFrame:
+        """The runs behind some of the numbers, each once; an empty frame for none."""
+        begins = tuple(f"{name}_" for name in names)
+        found = [
+            runs
+            for part, runs in self.used.items()
+            if not part or any(name.startswith(f"{part}_") for name in begins)
+        ]
+        return pd.concat(found).drop_duplicates("run_id") if found else pd.DataFrame()
 
 
 @dataclass(frozen=True)
@@ -35,7 +55,8 @@ class Rows:
     """The stored runs that measures read: the digits sweeps, their epochs, the UFM sweep; which of
     the paper's optimizers have no digits runs, with ``ufm`` if there are no UFM runs; all runs of
     the paper's networks, of any width and data, whose last layer moves as the rest does; the digits
-    runs of AdamW at torch's decay; and all runs of this length on the digits MLP (``small``)."""
+    runs of AdamW at torch's decay; all runs of this length on the digits MLP (``small``); and every
+    run of the store."""
 
     digits: pd.DataFrame
     history: pd.DataFrame
@@ -44,11 +65,22 @@ class Rows:
     networks: pd.DataFrame = field(default_factory=pd.DataFrame)
     fixed: pd.DataFrame = field(default_factory=pd.DataFrame)
     small: pd.DataFrame = field(default_factory=pd.DataFrame)
+    every: pd.DataFrame = field(default_factory=pd.DataFrame)
 
     @property
     def converged(self) -> pd.DataFrame:
         """The digits runs that did not diverge and reached 99 % training accuracy."""
         return figures.converged(self.digits)
+
+    def select(self, setting: Mapping[str, object]) -> pd.DataFrame:
+        """The converged runs of a setting (``figures.of_setting``), whose last layer moves as the
+        rest does; a list has the values of a parameter that is swept."""
+        many = {name: value for name, value in setting.items() if isinstance(value, list)}
+        one = {name: value for name, value in setting.items() if name not in many}
+        runs = figures.uniform(figures.of_setting(self.every, **one))
+        for name, values in many.items():
+            runs = runs[runs[name].isin(values)]
+        return figures.converged(runs)
 
 
 def read_rows(results: str | Path | None = None) -> Rows:
@@ -67,6 +99,7 @@ def read_rows(results: str | Path | None = None) -> Rows:
         figures.uniform(store.load_runs(results, model=list(NETWORKS))),
         stored[(stored["optimizer"] == "adamw") & (stored["weight_decay"] == TORCH_DECAY)],
         small[small["depth"].isna()],
+        store.load_runs(results),
     )
 
 
@@ -88,10 +121,10 @@ def ends(rows: Rows) -> Numbers:
             groups[f"{prefix}{name}"] = runs[runs["optimizer"] == name]
     found = {f"{name}_{k}": v for name, runs in groups.items() for k, v in _ended(runs).items()}
     ratios = {f"{w}_over_{name}": found[f"{w}_nc3"] / found[f"{name}_nc3"] for name, w in PAIRS}
-    return found | ratios
+    return Numbers(found | ratios, {name: figures.converged(g) for name, g in groups.items()})
 
 
-def _ended(runs: pd.DataFrame) -> Numbers:
+def _ended(runs: pd.DataFrame) -> dict[str, float]:
     """How many runs there are, how many converged (n), how many of these collapsed by the rule, how
     many fell below their starting NC0; least NC3, and least NC0 and NC3 over their start."""
     good = figures.converged(runs)
@@ -110,27 +143,29 @@ def _ended(runs: pd.DataFrame) -> Numbers:
 def best(rows: Rows) -> Numbers:
     """As Tables 2 and 4: the settings of each optimizer's least-NC3 run, in words, and its NC0 and
     NC3 over the start."""
-    found: Numbers = {}
+    found: dict[str, float | str] = {}
     runs = rows.converged
     for _, run in runs.loc[runs.groupby("optimizer")["nc3"].idxmin()].iterrows():
         setting = f"η {run['lr']:g}, β {run['momentum']:g}, λ {run['weight_decay']:g}"
         left = {metric: run[metric] / run[f"{metric}_init"] for metric in ("nc0", "nc3")}
         found |= {f"{run['optimizer']}_{k}": v for k, v in ({"setting": setting} | left).items()}
-    return found
+    return Numbers(found, {name: runs[runs["optimizer"] == name] for name in sweep.GRIDS})
 
 
 def equal_decay(rows: Rows) -> Numbers:
     """Mean NC0 and NC3 with decoupled over coupled decay, at each positive λ of both grids: the
     least and the largest ratio; and the decoupled mean at the largest λ of its own grid over the
     coupled one at 0.05."""
-    means = rows.converged.groupby(["optimizer", "weight_decay"])[["nc0", "nc3"]].mean()
-    found: Numbers = {}
+    runs = rows.converged[rows.converged["weight_decay"] > 0]
+    means = runs.groupby(["optimizer", "weight_decay"])[["nc0", "nc3"]].mean()
+    found, used = {}, {}
     for coupled, decoupled in PAIRS:
-        ratio = (means.loc[decoupled] / means.loc[coupled]).query("weight_decay > 0")
+        used[coupled] = runs[runs["optimizer"].isin([coupled, decoupled])]
+        ratio = means.loc[decoupled] / means.loc[coupled]
         last = means.loc[decoupled].iloc[-1] / means.loc[coupled].loc[STRONG]
         for name, values in (("least", ratio.min()), ("most", ratio.max()), ("last", last)):
             found |= {f"{coupled}_{metric}_{name}": value for metric, value in values.items()}
-    return found
+    return Numbers(found, used)
 
 
 def momentum(rows: Rows) -> Numbers:
@@ -142,7 +177,8 @@ def momentum(rows: Rows) -> Numbers:
     critical = theory.critical_momentum(sgd["lr"], sgd["weight_decay"])
     below = (sgd["momentum"] < critical)[steps.index]
     falls = (steps < 0)[below]
-    return {"below": len(falls)} | {f"below_{name}": int(falls[name].sum()) for name in falls}
+    counts = {f"below_{name}": int(falls[name].sum()) for name in falls}
+    return Numbers({"below": len(falls)} | counts, {"": sgd})
 
 
 def sgd_pairs(rows: Rows) -> Numbers:
@@ -155,7 +191,7 @@ def sgd_pairs(rows: Rows) -> Numbers:
     tenfold = sgd.assign(weight_decay=(10 * sgd["weight_decay"]).round(12))
     shifted = _ratio(sgdw, tenfold).query("momentum == 0.9 and weight_decay > 0")["nc3"]
     off = (equal - 1).abs().groupby("momentum").agg(["max", "size"])
-    return {
+    found = {
         "plain_nc0": off.loc[0, ("nc0", "max")],
         "plain_nc3": off.loc[0, ("nc3", "max")],
         "n": off.loc[0, ("nc0", "size")],
@@ -164,6 +200,7 @@ def sgd_pairs(rows: Rows) -> Numbers:
         "most": shifted.max(),
         "shifted": len(shifted),
     }
+    return Numbers(found, {"": pd.concat([sgd, sgdw])})
 
 
 def _ratio(above: pd.DataFrame, below: pd.DataFrame) -> pd.DataFrame:
@@ -183,7 +220,9 @@ def singular_values(rows: Rows) -> Numbers:
     strong = left.obj[last["weight_decay"] == STRONG].groupby(last["optimizer"])
     found = {name: left.min()[name] for name in ("adamw", "signumw")}
     found |= {name: strong.median()[name] for name in ("sgd", "adam", "signum")}
-    return found | {"m": (last["m_sv_mean"] / first["m_sv_mean"]).min()}
+    return Numbers(
+        found | {"m": (last["m_sv_mean"] / first["m_sv_mean"]).min()}, {"": rows.converged}
+    )
 
 
 def nc4(rows: Rows) -> Numbers:
@@ -191,7 +230,7 @@ def nc4(rows: Rows) -> Numbers:
     metrics = rows.converged[["nc1", "nc2", "nc3", "nc4"]]
     ranks = metrics.corr("spearman")["nc4"].drop("nc4").to_dict()
     least, mean = metrics["nc4"].agg(["min", "mean"])
-    return ranks | {"least": least, "mean": mean, "n": len(metrics)}
+    return Numbers(ranks | {"least": least, "mean": mean, "n": len(metrics)}, {"": rows.converged})
 
 
 def partial_collapse(rows: Rows) -> Numbers:
@@ -202,7 +241,8 @@ def partial_collapse(rows: Rows) -> Numbers:
     found = figures.fraction_of_start(adamw).loc[adamw["nc1"].idxmin()].to_dict()
     for name, threshold in (("kind", rule.THRESHOLD), ("wide", 0.2)):
         found[name] = int((rule.below(adamw, threshold) == "NC1, NC2").sum())
-    return found | {"beside": adamw["nc1"].min() / adam["nc1"].min(), "n": len(adamw)}
+    found |= {"beside": adamw["nc1"].min() / adam["nc1"].min(), "n": len(adamw)}
+    return Numbers(found, {"": adamw, "beside": adam})
 
 
 def regression(rows: Rows) -> Numbers:
@@ -214,14 +254,15 @@ def regression(rows: Rows) -> Numbers:
     by_metric = {f"r2_{metric}": r2(runs, metric) for metric in ("nc1", "nc2", "nc3")}
     rates = {"low": min(by_lr.values()), "high": max(by_lr.values())}
     slope = linregress(runs["log"], runs["nc3"]).slope
-    return by_lr | by_metric | rates | {"plain": r2(runs, x="nc0"), "slope": slope, "n": len(runs)}
+    found = by_lr | by_metric | rates | {"plain": r2(runs, x="nc0"), "slope": slope, "n": len(runs)}
+    return Numbers(found, {"": rows.converged})
 
 
 def run_counts(rows: Rows) -> Numbers:
     """How many digits runs there are, how many converged, what the paper's grids add up to, and the
     steps of a run here and there."""
     runs, converged = len(rows.digits), len(rows.converged)
-    return {
+    found = {
         "runs": runs,
         "converged": converged,
         "share": converged / runs,
@@ -229,6 +270,7 @@ def run_counts(rows: Rows) -> Numbers:
         "steps": EPOCHS * -(-len(data.load("digits").train_y) // BATCH_SIZE),
         "paper_steps": EPOCHS * FASHION_STEPS,
     }
+    return Numbers(found, {"runs": rows.digits})
 
 
 def exact_law(rows: Rows) -> Numbers:
@@ -237,7 +279,7 @@ def exact_law(rows: Rows) -> Numbers:
     runs = rows.digits.query("optimizer in ('sgd', 'sgdw') and status == 'ok'")
     law = runs["nc0_init"] * figures.exact_law(runs)
     off = (runs["nc0"] / law - 1).abs()[law > LAW_ABOVE]
-    return {"off": off.max(), "seen": len(off), "n": len(runs)}
+    return Numbers({"off": off.max(), "seen": len(off), "n": len(runs)}, {"": runs})
 
 
 def symmetry(rows: Rows) -> Numbers:
@@ -251,23 +293,27 @@ def symmetry(rows: Rows) -> Numbers:
     left = runs["nc0"] / runs["nc0_init"]
     wide = runs["precision"].eq("float64") & (runs["law"] > figures.LAW_FROM)
     off, near = (left / runs["law"] - 1).abs()[wide], runs["law"][wide] > 1e-6
-    found: Numbers = {"off": off[near].max(), "far": off[~near].max(), "wide": len(off)}
+    found = {"off": off[near].max(), "far": off[~near].max(), "wide": len(off)}
+    used = {"wide": runs[wide]}
     plain = figures.of_setting(runs, **six_grids.SETTING)
     decayed = plain[plain["weight_decay"] > 0]
     for name in sweep.BEYOND:
         own = decayed[decayed["optimizer"] == name]
         found |= {f"{name}_{k}": v for k, v in _ended(own).items()}
+        used[name] = figures.converged(own)
     adamw = (runs["optimizer"] == "adamw") & (runs["weight_decay"] == 5) & (runs["lr"] == LR)
     at = {"adamw": adamw, "sgd": (runs["optimizer"] == "sgd") & (runs["weight_decay"] == STRONG)}
     for body, head in (("adamw", "sgd"), ("sgd", "adamw")):
-        pair = left[at[body] & (runs["head_optimizer"] == head)]
+        used[f"{body}_{head}"] = runs[at[body] & (runs["head_optimizer"] == head)]
+        pair = left[used[f"{body}_{head}"].index]
         found |= {f"{body}_{head}_least": pair.min(), f"{body}_{head}_most": pair.max()}
         found[f"{body}_{head}_n"] = len(pair)
     same = plain[adamw[plain.index] & (plain["momentum"] == MOMENTUM)]
     same = same[same["nc3_centred"].notna()]
     share = 1 - (same["nc3_centred"] / same["nc3"]) ** 2
     middle = {name: same[name].median() for name in ("nc3", "nc3_centred", "nc2")}
-    return found | middle | {"share": share.median(), "n": len(same)}
+    found |= middle | {"share": share.median(), "n": len(same)}
+    return Numbers(found, used | {"share": same})
 
 
 def ufm_orders(rows: Rows) -> Numbers:
@@ -284,10 +330,10 @@ def ufm_orders(rows: Rows) -> Numbers:
         for other in ("adam", "sgd"):
             ratios = middle.loc[decay, "adamw"] / middle.loc[decay, other]
             found |= {f"{place}_{other}_{metric}": ratio for metric, ratio in ratios.items()}
-    return found
+    return Numbers(found, {"": figures.converged(rows.ufm)})
 
 
-def papers_law() -> Numbers:
+def papers_law() -> dict[str, float]:
     """NC0 of the paper's Fashion-MNIST runs by the exact law. In percent, its change in SGDW's row
     of Table 1. Over the start: Figure 5's SGDW when the learning rate first falls, at the end
     (ratio), and at the end if it had not fallen; Figure 14's runs of 200 and 2,000 epochs at
@@ -305,7 +351,7 @@ def papers_law() -> Numbers:
     }
 
 
-def sgd_proofs() -> Numbers:
+def sgd_proofs() -> dict[str, float]:
     """Theorem 3.1's bound after 1,000 steps with λη = 5e-4: at β = 0, and as β → 0; the law's rate
     over the bound's at β = 0.9. At β = 0.9 and λ = 0.05, Lemma E.6's 2λ/L, and by how much its
     equation's solution exceeds e^(−λt/L) by t = 60."""
@@ -323,7 +369,7 @@ def sgd_proofs() -> Numbers:
     }
 
 
-def sign_descent() -> Numbers:
+def sign_descent() -> dict[str, float]:
     """Coupled SignGD. With the paper's gradient at K = 10, η = λ = 1e-3: b at its top and where a
     turns, and the share of steps between on which α rises. At η = 3e-3 and λ = 1e-3, for K = 3 and
     K = 100: the largest α of the tail over K³η² and over (K − 2)²η²."""
@@ -356,8 +402,8 @@ MEASURES = (*OF_RUNS, *CLOSED_FORMS)
 def take(name: str, rows: Rows) -> Numbers:
     """The numbers of a measure; none if the stored runs are too few for them."""
     if name in CLOSED_FORMS:
-        return CLOSED_FORMS[name]()
+        return Numbers(CLOSED_FORMS[name]())
     try:
-        return {} if rows.missing else OF_RUNS[name](rows)
+        return Numbers({}) if rows.missing else OF_RUNS[name](rows)
     except (LookupError, ArithmeticError, ValueError):  # no run with some setting
-        return {}
+        return Numbers({})
