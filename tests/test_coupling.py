@@ -12,7 +12,8 @@ from ncbook.metrics import rule
 from ncbook.pages import six_grids
 
 ROOT = Path(__file__).parents[1]
-PROSE = re.sub(r"\s*\n# *", " ", (ROOT / "notebooks" / "coupling.py").read_text(encoding="utf-8"))
+FILE = ROOT / "notebooks" / "coupling.py"
+PROSE = re.sub(r"\s*\n# *", " ", FILE.read_text(encoding="utf-8"))
 KEY = ["lr", "momentum", "weight_decay", "seed"]
 RATES = dict.fromkeys(sweep.GRIDS, 0.005) | dict(sgd=0.0679, sgdw=0.0679)
 
@@ -122,6 +123,14 @@ def test_what_stands_out_in_the_tables(good):
     four = best[["sgd", "sgdw", "adam", "adamw"]]
     assert four.idxmax() == "adamw"
     assert f"here it has the largest, {four.max():.2f}." in PROSE
+
+
+def test_no_row_of_the_papers_tables_has_collapsed():
+    tables = "".join(re.findall(r'PRINTED_[12] = """(.+?)"""', FILE.read_text("utf-8"), re.S))
+    nc2 = [float(row.split(" | ")[3].split()[0]) for row in tables.strip().splitlines() if row]
+    assert len(nc2) == 10
+    assert f"has collapsed: their NC2 is {min(nc2)} or more" in PROSE
+    assert min(nc2) > rule.THRESHOLD
 
 
 def test_neither_reading_of_adamw_collapses(stored, good):

@@ -65,6 +65,18 @@ def test_muon_and_the_gauge_on_a_narrow_resnet9(stored):
     assert 0.9 < adamw["nc3_centred"].median() / adam["nc3"].median() < 1.1
 
 
+def test_without_gauge_none_collapsed_either():
+    grids = six_grids.complete(six_grids.stored(ROOT / "book" / "results"))
+    runs = figures.converged(grids)
+    runs = runs[runs["optimizer"].isin(["adamw", "signumw"])]
+    runs = runs[(runs["weight_decay"] > 0) & runs["nc3_centred"].notna()]
+    assert not (runs[["nc1", "nc2", "nc3_centred"]].max(axis=1) < rule.THRESHOLD).any()
+    below = (runs["nc3_centred"] < rule.THRESHOLD).sum()
+    words = f"NC3 is below 0.1 in {below} of {len(runs)} digits runs of AdamW and SignumW"
+    assert words in INTRO
+    assert f"still none of {len(runs)} digits runs of AdamW and SignumW" in TOUR
+
+
 @pytest.mark.parametrize("network", [six_grids.SETTING, MNIST], ids=["digits", "mnist"])
 def test_gauge_makes_nine_tenths_of_adamws_nc3(good, network):
     runs = figures.of_setting(good, **network)
