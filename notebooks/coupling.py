@@ -516,7 +516,7 @@ figures.with_lines(
 # | statement | status | where it holds, and where not |
 # |---|---|---|
 # | Along $\mathbf 1$ only the decay enters a coupled optimizer | proved | cross-entropy, any network and batch |
-# | Coupled decay lets Adam and Signum collapse, decoupled decay does not, nor but for the gauge | measured, n = 420 pairs; the gauge in 150 runs | digits MLP, 200 epochs, the paper's grids. On small convolutional networks the order holds, collapse mostly does not ({doc}`how_far`) |
+# | Coupled decay lets Adam and Signum collapse, decoupled decay does not, nor but for the gauge | measured, n = 420 pairs and 150 runs with gauge | digits MLP, 200 epochs, the paper's grids. On small convolutional networks the order holds, collapse mostly does not ({doc}`how_far`) |
 # | $\lambda_{\mathrm{eff}} = (1-\beta)\lambda$ makes SGD and SGDW one curve | proved for NC0 to leading order; measured for NC3 | momentum 0.9; NC0 above rounding |
 # | Without decay no collapse | measured | within 200 epochs, not in general |
 # | Coupled decay is necessary | corrected | SGDW collapses with decoupled decay, and so do other updates that keep the zero sum ({doc}`symmetry`) |

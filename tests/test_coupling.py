@@ -94,7 +94,7 @@ def test_it_is_not_the_gauge_alone(decayed):
     assert (runs["nc2"] > rule.THRESHOLD).all()
     nc2 = decayed[decayed["optimizer"].isin(adaptive)]["nc2"]
     assert f"in {(nc2 > rule.THRESHOLD).sum()} of {len(nc2)}" in PROSE
-    assert f"the gauge in {len(runs)} runs" in PROSE
+    assert f"pairs and {len(runs)} runs with gauge" in PROSE
 
 
 def test_the_pairs(decayed):
