@@ -609,7 +609,7 @@ table_of(columns, 3)
 #
 # | statement | status | where it holds, and where not |
 # |---|---|---|
-# | each of NC1, NC2, NC3 and NC0 overlooks what another one sees | shown by the toys | three classes and two features; each fault can be made for more |
+# | each of NC1, NC2, NC3 and NC0 overlooks what another one sees | computed, by toys | three classes and two features; each fault can be made for more |
 # | near collapse NC1 is a square, NC2 and NC3 are lengths | computed for one path | noise that shrinks alike in features and weight; where one shrinks faster, so do its metrics |
 # | $r^2 + c^2 \le 1$: NC3 → 0 forces $\mathrm{NC0}/\lVert W\rVert_F$ → 0 | proved | any $W$ and class means, balanced or not. The converse is false, and NC0 without the norm excludes nothing |
 # | NC3 splits into gauge and the rest | proved | a loss of softmax, or any that ignores a common shift of the scores. With squared loss the shift is no gauge |

@@ -223,8 +223,8 @@ figures.show_if_any(runs, "", show_off)
 # | statement | status | where it holds, and where not |
 # |---|---|---|
 # | the law of NC0 does not depend on the network | proved; measured on three networks | cross-entropy, SGD or SGDW, decay on $W$; above rounding. Not for Adam or Signum, nor for NC1 to NC3 |
-# | the shapes are those of the paper's published code | read, and tested | as far as that code runs; its VGG9, and its ViT with Adam, do not run as published |
-# | a narrow network stands for a wide one | for the law | for collapse it is not known: the full networks were not trained |
+# | the shapes are those of the paper's published code | computed, in tests | as far as that code runs; its VGG9, and its ViT with Adam, do not run as published |
+# | a narrow network stands for a wide one | proved for the law | for collapse it is not known: the full networks were not trained |
 #
 # ## Exercises
 #

@@ -239,10 +239,10 @@ print(f"NC1 {nc1:.3f}, about the global mean {nc1_text:.3f}")
 #
 # | statement | status | where it holds, and where not |
 # |---|---|---|
-# | Table 1 is unscaled and about class means | deduced from printed digits | Table 1, six optimizers. No code or run of the paper's enters; its width of 512 only into NC3's ceiling |
+# | Table 1 is unscaled and about class means | computed from printed digits | Table 1, six optimizers. No code or run of the paper's enters; its width of 512 only into NC3's ceiling |
 # | the text's NC1 is larger by $(K-1)/K$ | proved | class means of rank $K-1$; any sizes of the classes |
 # | the proof of Proposition 2.1 stands, for $\mathrm{NC0}/\lVert W\rVert_F$ | proved | not for NC0 where $\lVert W\rVert_F$ is unbounded |
-# | the libraries agree as the table says | tested | the two versions named, float64; not others |
+# | the libraries agree as the table says | computed | the two versions named, float64; not others |
 #
 # ## Exercises
 #
