@@ -15,7 +15,10 @@ ARGUE = [
     *("background", "coupling", "momentum", "interpolation", "theorem_sgd", "theorem_signgd"),
     *("unconstrained_features", "symmetry", "leaks", "diagnostic", "depth", "how_far"),
 ]
-ASK = ["coupling", "momentum", "interpolation", "diagnostic", "how_far", "symmetry", "depth"]
+ASK = [
+    *("coupling", "momentum", "interpolation", "symmetry", "leaks", "diagnostic", "depth"),
+    "how_far",
+]
 LONGER = ["metrics"]
 
 
