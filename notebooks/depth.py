@@ -399,23 +399,18 @@ def exchanged(rows, column):
 def draw_exchanged(rows):
     """NC1 and rank with AdamW over those with SGD, by layer."""
     axes = figures.small_panels(2)
-    parts = {"last": "last layer's", "hidden": "hidden layers'"}
+    parts = {"last": "last layer", "hidden": "hidden ones"}
     for axis, column in zip(axes, ("nc1", "effective_rank"), strict=True):
         for (part, name), ratio in exchanged(rows, column).items():
             look = dict(color={"last": "#0072B2", "hidden": "#D55E00"}[part])
             look |= dict(ls={"sgd": "-", "adamw": "--"}[name], marker="o", ms=4)
-            label = f"{parts[part]}, next to {figures.LABELS[name]}"
+            label = f"{parts[part]}, rest {figures.LABELS[name]}"
             axis.plot(ratio.index, ratio, label=label, **look)
         axis.axhline(1, color="#555555", lw=0.8)
         axis.set(yscale="log", xlabel="layer")
         figures.log_values(axis)
     axes[0].set_ylabel("NC1 with AdamW, over SGD")
     axes[1].set_ylabel("effective rank, AdamW over SGD")
-    for axis in axes:
-        axis.figure.legend(
-            *axis.get_legend_handles_labels(), loc="outside lower center"
-        )
-        axis.legend([], frameon=False)
     return figures.in_rows(*axes)
 
 

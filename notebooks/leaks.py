@@ -309,7 +309,7 @@ def draw_balance(runs):
     return figures.in_rows(*axes)
 
 
-figures.with_lines(balanced, LINES, draw_balance)
+figures.show_if_any(balanced, "", draw_balance)
 
 # %% [markdown]
 # *First NC0 at the end of the stored runs, medians over the seeds; the larger the dot, the larger the
@@ -410,7 +410,7 @@ def show_within(runs):
     return figures.shown(table.rename_axis("λ"))
 
 
-figures.with_lines(rounded, LINES, draw_floor, show_within)
+figures.show_if_any(rounded, "", draw_floor, show_within)
 
 # %% [markdown]
 # *Each dot is a run, over all stored learning rates and λ; the grey band is a factor of 2. The table counts runs
@@ -455,14 +455,14 @@ for case in ("SOAPW, λ = 0.1", "SOAPW, λ = 0.5"):
 # %% tags=["hide-input"]
 columns = ["rounding", "s, a priori", "s, by rounding", "s, measured"]
 table = pd.DataFrame(rows, index=columns).T
-figures.shown(table, **dict.fromkeys(columns, "{:.1e}"))
+figures.shown(table, **dict.fromkeys(columns, "{:.2g}"))
 
 # %% [markdown]
 # *Rounding: for Muon the quotient of {eq}`leaks-share`, for SOAP $n$, measured in epochs 11 to 20 of 30. Then the
 # leak's spread as assumed above, as computed from that rounding, and as measured.*
 #
 # With little decay the network fits its data, and Muon's average falls, but not its part along $\mathbf 1$: softmax
-# in float32 rounds $1 - p$, whatever is left of the gradient. So the quotient is far above {eq}`leaks-share`, and the
+# in float32 rounds one minus a probability, whatever is left of the gradient. So the quotient is far above {eq}`leaks-share`, and the
 # spread grows with it. How far, we cannot say before training. SOAP's $n$ is below $10^{-8}$, so that its leak is
 # not saturated; by the gradients' own $n$ it is nearer to the measured one with little decay, and too small with
 # much, where their rotation into SOAP's basis, we suppose, rounds off more. And that its stored runs with

@@ -303,7 +303,7 @@ def show_errors(_):
     return figures.shown(table.fillna("–"))
 
 
-figures.with_lines(lawful, LINES, draw_law, show_errors)
+figures.show_if_any(lawful, "", draw_law, show_errors)
 
 # %% [markdown]
 # *Each dot is a run; on the line, NC0 fell by exactly what the law says (float64 is above). Table: the largest relative
