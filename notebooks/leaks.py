@@ -558,7 +558,7 @@ figures.shown(table, leak="{:.0e}")
 # | AdamW's, SignumW's and Lion's NC0 is a balance of leak and decay | measured | digits MLP, where there is time for it; runs reach 0.42 to 0.60 of the bound |
 # | AdamW's NC0 at one $\lambda$ gives that at another | does not hold | its leak grows with $\lambda$; that of signs hardly does |
 # | The floor of Muon and SOAP comes from unit roundoff | an estimate; 80 % of 86 runs within a factor of 2 | digits MLP. Not with little decay under Muon, nor for SOAP in float32 with λ = 0.5 and 2; Shampoo's floor has no value |
-# | Coupled decay under Muon takes NC0 down at a constant speed | derived, seen in three trainings | down to the share of $u$ along the other singular vectors |
+# | Coupled decay under Muon takes NC0 down as {eq}`leaks-coupled` says | derived, seen in three trainings | down to the share of $u$ along the other singular vectors |
 #
 # ## Exercises
 #

@@ -504,8 +504,8 @@ figures.show_if_any(strong, "", draw_strong)
 #
 # Where the last layer's optimizer is equivariant and its decay decoupled, circle and dot coincide. Coupled
 # decay does nearly the same for Adam, Signum and Lion, since it puts $\lambda W$, gauge included, into
-# what they divide or take signs of. Under decoupled decay AdamW, SignumW, Lion and MARS keep an NC3 of 0.4
-# or more, and on the MLPs gauge makes at least 81 % of their NC3². Of AdamW's it makes 98 % on the digits
+# what they divide or take signs of. Under decoupled decay AdamW, SignumW, Lion and MARS keep an NC3 of about
+# 0.4 or more, and on the MLPs gauge makes at least 81 % of their NC3². Of AdamW's it makes 98 % on the digits
 # (n = 5) and 97 % on MNIST (n = 3): NC3 is 0.45 on both, and 0.07 without its gauge, where Adam's is 0.01
 # and 0.03. Is the rest real? NC2 of the features, which has no gauge, says so: it is 0.14 under AdamW and
 # 0.02 under Adam on the digits, 0.21 and 0.06 on MNIST.
@@ -523,7 +523,7 @@ def tell_resnet9(runs):
     middle, other = adamw[columns].median(), adam[columns].median()
     return (
         f"On the ResNet9, which no optimizer takes to collapse here (seeds: AdamW {len(adamw)}, Adam {len(adam)}), "
-        f"gauge makes {share.median():.0%} of AdamW's NC3²: NC3 is {middle['nc3']:.2f}, and "
+        f"gauge makes {100 * share.median():.0f} % of AdamW's NC3²: NC3 is {middle['nc3']:.2f}, and "
         f"{middle['nc3_centred']:.2f} without it. Adam's is {other['nc3']:.2f} and {other['nc3_centred']:.2f}; NC2 is "
         f"{middle['nc2']:.2f} under AdamW and {other['nc2']:.2f} under Adam."
     )
