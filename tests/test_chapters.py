@@ -16,8 +16,10 @@ ARGUE = [
     *("unconstrained_features", "symmetry", "leaks", "diagnostic", "depth", "how_far"),
     *("metrics", "printed", "networks", "precision"),
 ]
-ASK = ["coupling", "momentum", "interpolation", "diagnostic", "how_far"]
-ASK += ["metrics", "printed", "networks", "precision"]
+ASK = [
+    *("coupling", "momentum", "interpolation", "symmetry", "leaks", "diagnostic", "depth"),
+    *("how_far", "metrics", "printed", "networks", "precision"),
+]
 
 
 def cells(path):

@@ -1,5 +1,5 @@
-"""What the chapter on depth says of its runs: of the published ones, and of those that it trains
-itself where there are none."""
+"""What the chapter on depth says of its runs: of the published ones, and of short ones of the same
+kinds, trained here."""
 
 import re
 from pathlib import Path
@@ -58,7 +58,7 @@ def published():
     return found
 
 
-@pytest.fixture(scope="module", params=["published", "trained by the chapter"])
+@pytest.fixture(scope="module", params=["published", "trained here"])
 def layers(request, tmp_path_factory):
     if request.param != "published":
         return trained(tmp_path_factory.mktemp("depth"))
@@ -268,3 +268,55 @@ def test_the_chapter_says_that_on_mnist_not_every_optimizer_has_a_tunnel():
     assert (of.pop("muonw") == 1).all()
     least, most = (100 * f(map(f, of.values())) for f in (min, max))
     assert f"they end at {least:.1f} % to {most:.1f} % of the training samples" in PROSE
+
+
+def test_the_chapter_says_what_its_first_picture_shows(final):
+    rows = own(final)
+    middle = {c: median(rows, c) for c in ("nc1", "train_ncm_acc", "effective_rank")}
+    low, high = (f(middle["nc1"][1]) for f in (min, max))
+    most = max(middle["nc1"][8])
+    assert f"NC1 is {low:.2f} to {high:.2f} after layer 1, and {most:.4f} or less" in PROSE
+    right = 100 * middle["train_ncm_acc"]
+    words = f"right for {right[1].min():.1f} % to {right[1].max():.1f} % of the training samples"
+    assert words in PROSE
+    assert f"for {right[2].min():.1f} % or more after layer 2" in PROSE
+    assert (right[4] == 100).all()
+    rank = middle["effective_rank"].droplevel(["last", "decay"])
+    words = (
+        "it is {sgd:.0f} under SGD, {adam:.0f} under Adam, {adamw:.0f} under AdamW and {muonw:.0f}"
+    )
+    assert words.format(**rank[2]) in PROSE
+    assert f"after the last layer it is {rank[8].min():.1f} to {rank[8].max():.1f}" in PROSE
+    assert median(rows, "nc1")[8].idxmin()[0] == "muonw"
+
+
+def test_the_chapter_says_in_which_layers_the_forms_of_decay_part(final):
+    found = []
+    for column in ("nc1", "train_ncm_acc", "effective_rank"):
+        table = median(own(final), column).droplevel(["last", "decay"])
+        coupled, decoupled = table.loc[["sgd", "adam"]], table.loc[["adamw", "muonw"]]
+        apart = (coupled.max() < decoupled.min()) | (decoupled.max() < coupled.min())
+        found.append([*apart.index[apart]])
+    assert found == [[1, 2, 8], [], [6, 7]]
+    assert (
+        "in layers 1, 2 and 8 for NC1, in no layer for the nearest class mean, in layers 6" in PROSE
+    )
+
+
+def test_the_chapter_says_what_decay_and_the_tunnel_do(final):
+    fits = final[final["hidden"] == final["last"]].groupby(["decay", "hidden", "run_id"])
+    middle = fits[["position", "nc1"]].apply(slope).groupby(["decay", "hidden"]).median()
+    spans = [f"{middle[d].min():.0f} % to {middle[d].max():.0f} %" for d in ("none", "strong")]
+    assert f"leaves {spans[0]} of NC1, with a strong one {spans[1]}" in PROSE
+    rows = own(final).sort_values("position")
+    first = rows[rows["train_ncm_acc"] >= 0.999].groupby(["hidden", "run_id"]).first()
+    last = rows.groupby(["hidden", "run_id"]).last()
+    gain = 397 * (last["test_ncm_acc"] - first["test_ncm_acc"]).groupby("hidden").median()
+    assert f"right for {gain.min():.0f} to {gain.max():.0f} more of 397" in PROSE
+    orders = np.log10(first["nc1"] / last["nc1"]).groupby("hidden").median()
+    assert 2 < orders.min() < orders.max() < 5
+
+
+def test_the_chapter_says_what_an_untrained_network_does(published):
+    start = published[published["epoch"] == 0].groupby("position")["nc1"].median()
+    assert f"NC1 rises from {start[1]:.2f} in layer 1 to {start[8]:.2f} in layer 8" in PROSE

@@ -1,16 +1,23 @@
-"""Leaks into the flat direction: exact sums, and estimates held against real trainings."""
+"""Leaks into the flat direction: exact sums, estimates held against real trainings, and the numbers
+that the chapter writes out."""
 
+import re
 from functools import cache
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
-from ncbook import data, optim, theory, train
+from ncbook import data, figures, optim, store, theory, train
 from ncbook.optim import matrices
 from ncbook.theory import leaks, symmetry
 from ncbook.train.loop import initial_network
 
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "book" / "results"
+PROSE = re.sub(r"\s*\n# *", " ", (ROOT / "notebooks" / "leaks.py").read_text(encoding="utf-8"))
 EPOCHS, WIDTH = 30, 0.25  # 11 steps an epoch, 32 features
 EXACT = 1e-9  # float64, 330 steps
 
@@ -242,3 +249,98 @@ def test_coupled_decay_under_muon_pulls_nc0_down_at_a_constant_speed(decay):
 def test_bad_input_gets_one_line(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+# ------------------------------------------------------------ what the chapter writes out
+
+K, P, LONG = 10, 128, 200
+FACTORS = np.repeat([train.learning_rate_factor(e, LONG) for e in range(LONG)], 11)
+MLP = dict(dataset="digits", model="mlp", epochs=LONG, momentum=0.9)
+
+
+@pytest.fixture(scope="module")
+def stored():
+    return figures.uniform(store.load_runs(RESULTS, status="ok"))
+
+
+def test_the_first_picture(stored):
+    ends = []
+    for name, lr, decay in (("lion", 0.001, 5), ("soapw", 0.005, 2), ("muonw", 0.02, 2)):
+        setting = MLP | dict(optimizer=name, lr=lr, weight_decay=decay)
+        ends.append(figures.of_setting(stored, **setting)["nc0"].median())
+    assert ends[0] > 10 * ends[1] > 1e4 * ends[2] > 0
+
+
+def test_the_balance_of_stored_runs(stored):
+    runs = figures.of_setting(stored, **MLP)
+    runs = runs[runs["optimizer"].isin(["adamw", "signumw", "lion", "mars"])]
+    pairs = [(run.lr * FACTORS, run.weight_decay) for run in runs.itertuples()]
+    total = [leaks.weights(*pair)[0].sum() for pair in pairs]
+    starts = zip(pairs, runs["nc0_init"], strict=True)
+    bounds = [leaks.sign_bound(*pair, K, P, start) for pair, start in starts]
+    runs = runs.assign(leak=runs["nc0"] / total, share=runs["nc0"] / bounds)
+    signs = runs[runs["optimizer"].isin(["signumw", "lion"])]
+    assert signs["share"].max() < 1
+    assert f"exceeds its bound (n = {len(signs)})" in PROSE
+    there = signs["share"][signs["lr"] * FACTORS.sum() * signs["weight_decay"] >= 4]
+    low, high = there.min(), there.max()
+    assert f"a run comes to {low:.2f} to {high:.2f} of it (n = {len(there)})" in PROSE
+    assert f"runs reach {low:.2f} to {high:.2f} of the bound" in PROSE
+    history = store.load_history(RESULTS, run_id=[*runs["run_id"]])
+    at = history.pivot(index="run_id", columns="epoch", values="nc0")
+    moved = at[LONG] / at[66]
+    words = f"changes by factors of {moved.min():.2f} to {moved.max():.2f} (n = {len(moved)})"
+    assert words in PROSE
+    grown = {}
+    for name, own in runs[runs["weight_decay"] > 0].groupby("optimizer"):
+        middle = own[own["lr"] == own["lr"].max()].groupby("weight_decay")["leak"].median()
+        grown[name] = middle.iloc[-1] / middle.iloc[0]
+    words = "grows {adamw:.0f} times under AdamW and {mars:.0f} times under MARS, but only "
+    words += "{signumw:.1f} times under SignumW and {lion:.1f} times under Lion"
+    assert words.format(**grown) in PROSE
+
+
+@pytest.fixture(scope="module")
+def rounded(stored):
+    """Runs of MuonW and SOAPW, with the NC0 that law and floor predict."""
+    low = figures.of_setting(stored, **MLP, update_precision="bfloat16")
+    runs = pd.concat([figures.of_setting(stored, **MLP), low])
+    runs = runs[runs["optimizer"].isin(["muonw", "soapw"])]
+    runs, found = runs.assign(form=figures.products(runs)), []
+    for run in runs.itertuples():
+        muon = run.optimizer == "muonw"
+        s, memory = leaks.muon_leak(K, run.form) if muon else leaks.soap_leak(K, P)
+        given = run.lr * FACTORS, run.weight_decay, s, run.nc0_init, memory
+        found.append(symmetry.noise_floor(*given))
+    runs = runs.assign(predicted=found, ratio=found / runs["nc0"])
+    return runs.assign(law=figures.exact_law(runs) * runs["nc0_init"])
+
+
+def test_how_many_floors_are_predicted(rounded):
+    inside, ruled = rounded["ratio"].between(1 / 2, 2), rounded["law"] < rounded["predicted"] / 2
+    n, floors = len(rounded), ruled.sum()
+    assert f"Of {n} runs {100 * inside.mean():.0f} % are inside. For {n - floors} of them" in PROSE
+    share = f"{100 * inside[ruled].mean():.0f} %"
+    orders = np.log10(rounded["nc0"][ruled].max() / rounded["nc0"][ruled].min())
+    words = f"Of the {floors} for which the floor makes most of it {share} are inside, over "
+    assert words + f"{orders:.0f} orders" in PROSE
+    assert f"within a factor of 2 in {share} of {floors} runs" in PROSE
+    assert f"{share} of {floors} runs within a factor of 2" in PROSE
+
+
+def test_where_the_floor_is_not_predicted(rounded):
+    runs = rounded[rounded["form"] == "float32"]
+    muon, soap = (runs[runs["optimizer"] == name] for name in ("muonw", "soapw"))
+    few = muon[muon["weight_decay"].between(0.05, 0.5) & (muon["lr"] >= 0.02)]["ratio"]
+    assert f"is {1 / few.median():.0f} times too low in the median (n = {len(few)})" in PROSE
+    some = soap[soap["weight_decay"].isin([0.5, 2.0]) & (soap["lr"] >= 0.005)]["ratio"]
+    assert f"it is {some.median():.1f} times too high (n = {len(some)})" in PROSE
+    slow = muon[(muon["weight_decay"] == 5) & (muon["lr"] == 0.005)]
+    low, high = slow["ratio"].min(), slow["ratio"].max()
+    assert f"it is {low:.2f} to {high:.2f} of NC0 (n = {len(slow)})" in PROSE
+    s, memory = leaks.muon_leak(K)
+    each = 2**0.5 * leaks.ROUNDING["float32"] * slow["w_norm"]
+    given = [(r.lr * FACTORS, 5.0, s, r.nc0_init, memory) for r in slow.itertuples()]
+    floors = [symmetry.noise_floor(*g, stored=w) for g, w in zip(given, each, strict=True)]
+    with_it = floors / slow["nc0"]
+    assert f"with this it is {with_it.min():.2f} to {with_it.max():.2f}" in PROSE

@@ -1,12 +1,20 @@
-"""The flat direction: identities of the gauge, and which optimizers are equivariant."""
+"""The flat direction: identities of the gauge, which optimizers are equivariant, and the numbers
+that the chapter writes out."""
+
+import re
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
-from ncbook import metrics, optim
+from ncbook import figures, metrics, optim, store, theory
+from ncbook.metrics import rule
 from ncbook.theory import symmetry
 
+ROOT = Path(__file__).parents[1]
+PROSE = re.sub(r"\s*\n# *", " ", (ROOT / "notebooks" / "symmetry.py").read_text(encoding="utf-8"))
 EXACT = 1e-12  # float64, twenty steps
 
 
@@ -131,3 +139,136 @@ def still(params):
 def test_bad_input_gets_one_line(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+# ------------------------------------------------------------ what the chapter writes out
+
+NETWORKS = {
+    "digits": dict(dataset="digits", model="mlp", epochs=200),
+    "MNIST": dict(dataset="mnist", model="mlp", epochs=50, train_size=6000),
+    "ResNet9": dict(
+        dataset="fashion_mnist", model="resnet9", epochs=100, width=1 / 8, train_size=2000
+    ),
+}
+PAIRED = dict(sgd=(0.0679, 0.05), adam=(0.005, 0.05), muonw=(0.02, 2.0))
+PAIRED |= dict(adamw=(0.005, 5.0), signumw=(0.001, 5.0))
+DECOUPLED = dict(sgdw=(0.0679, 0.5), shampoow=(0.02, 0.5), soapw=(0.005, 2.0))
+DECOUPLED |= dict(lion=(0.0003, 5.0), mars=(0.005, 5.0))
+MLPS = ("digits", "MNIST")
+LEAKY = ["adamw", "signumw", "lion", "mars"]
+EVEN = ["sgdw", "muonw", "shampoow", "soapw"]
+
+
+@pytest.fixture(scope="module")
+def stored():
+    return store.load_runs(ROOT / "book" / "results", status="ok")
+
+
+def test_the_first_picture(stored):
+    settings = NETWORKS["digits"] | dict(momentum=0.9)
+    for precision, names in (("float64", EVEN), ("float32", LEAKY)):
+        runs = figures.uniform(figures.of_setting(stored, **settings, precision=precision))
+        runs = runs[runs["optimizer"].isin(names) & (runs["weight_decay"] > 0)]
+        assert set(runs["optimizer"]) == set(names)
+        given = runs["lr"].to_numpy(float), 0.0, runs["weight_decay"].to_numpy(float)
+        law = theory.row_sum_ratio(*given, 11, 200, 1.0)
+        left = runs["nc0"] / runs["nc0_init"]
+        if precision == "float32":  # at whatever decay, above its start
+            assert left.min() > 1
+        else:  # on the line, as far as it is drawn
+            assert np.abs(np.log10(left.clip(1e-12) / law.clip(1e-12))).max() < 0.1
+
+
+def trained(stored, hidden, last, network="digits"):
+    given = dict(zip(("lr", "weight_decay"), PAIRED[hidden], strict=True))
+    if last != hidden:
+        given |= dict(head_optimizer=last, head_momentum=0.9)
+        given |= dict(zip(("head_lr", "head_weight_decay"), PAIRED[last], strict=True))
+    given |= dict(optimizer=hidden, momentum=0.9)
+    return figures.of_setting(stored, **NETWORKS[network], **given)
+
+
+def test_the_last_layers_column(stored):
+    rows = {
+        (h, last): trained(stored, h, last)[["gauge_share", "nc3"]]
+        for h in PAIRED
+        for last in PAIRED
+    }
+    assert {len(runs) for runs in rows.values()} == {5}
+    table = pd.DataFrame({pair: runs.median() for pair, runs in rows.items()}).T
+    kept = table.index.get_level_values(1).isin(["adamw", "signumw"])
+    most, least = table[~kept].max(), table[kept].min()
+    words = "the gauge share is at most {gauge_share:.4f} and NC3 at most {nc3:.3f}"
+    assert words.format(**most) in PROSE
+    assert "they are at least {gauge_share:.2f} and {nc3:.2f},".format(**least) in PROSE
+    assert f"collapsed network, {table.loc[('adamw', 'sgd'), 'nc3']:.3f}" in PROSE
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_the_gauge_share_follows_the_last_layer_on_each_network(stored, network):
+    shares = {
+        last: pd.concat(
+            [trained(stored, h, last, network)["gauge_share"] for h in ("sgd", "adamw")]
+        )
+        for last in ("sgd", "adamw")
+    }
+    assert shares["sgd"].max() < 1e-6
+    assert shares["adamw"].min() > 0.3
+    assert "from below a millionth to 0.3 or more" in PROSE
+
+
+@pytest.fixture(scope="module")
+def strong(stored):
+    """Runs of each network at one strong decay for each optimizer."""
+    wanted, found = pd.Series(PAIRED | DECOUPLED), {}
+    for name, setting in NETWORKS.items():
+        runs = figures.of_setting(stored, **setting, momentum=0.9)
+        at = pd.Series([*zip(runs["lr"], runs["weight_decay"], strict=True)], runs.index)
+        runs = figures.converged(runs[at == runs["optimizer"].map(wanted)])
+        found[name] = runs.assign(gauge=1 - (runs["nc3_centred"] / runs["nc3"]) ** 2)
+    return pd.concat(found, names=["network"]).reset_index("network")
+
+
+def test_how_much_is_gauge(strong):
+    even, leaky = (strong[strong["optimizer"].isin(names)] for names in (EVEN, LEAKY))
+    assert (even["nc3"] / even["nc3_centred"]).max() < 1.05
+    middle = leaky.groupby(["network", "optimizer"])[["nc3", "gauge"]].median()
+    assert middle["nc3"].min() > 0.39
+    least = middle["gauge"].drop("ResNet9").min()
+    assert f"on the MLPs gauge makes at least {100 * least:.0f} % of their NC3²" in PROSE
+    centred = strong.groupby(["network", "optimizer"])["nc3_centred"].median().unstack()
+    assert (centred["adamw"] < centred["soapw"]).all()
+
+
+def test_the_split_of_adamw(strong):
+    columns = ["nc3", "nc3_centred", "nc2", "gauge"]
+    groups = strong.groupby(["optimizer", "network"])
+    middle, n = groups[columns].median(), groups.size()["adamw"]
+    adamw, adam = middle.loc["adamw"], middle.loc["adam"]
+    assert (
+        f"it makes {100 * adamw['gauge']['digits']:.0f} % on the digits (n = {n['digits']}) and "
+        f"{100 * adamw['gauge']['MNIST']:.0f} % on MNIST (n = {n['MNIST']})"
+    ) in PROSE
+    raw, centred = ({f"{adamw[c][name]:.2f}" for name in MLPS} for c in columns[:2])
+    assert f"NC3 is {raw.pop()} on both, and {centred.pop()} without its gauge" in PROSE
+    assert not raw | centred
+    assert "Adam's is {digits:.2f} and {MNIST:.2f}".format(**adam["nc3"]) in PROSE
+    pairs = [f"{adamw['nc2'][name]:.2f}" for name in MLPS]
+    others = [f"{adam['nc2'][name]:.2f}" for name in MLPS]
+    assert f"it is {pairs[0]} under AdamW and {others[0]} under Adam on the digits" in PROSE
+    assert f"{pairs[1]} and {others[1]} on MNIST" in PROSE
+
+
+def test_the_resnet9_does_not_collapse(stored):
+    runs = figures.of_setting(stored, **NETWORKS["ResNet9"], momentum=0.9)
+    assert len(runs) >= 20
+    assert not rule.collapsed(figures.converged(runs)).any()
+
+
+def test_what_passes_need_not_collapse(stored):
+    runs = figures.of_setting(stored, **NETWORKS["digits"])
+    runs = figures.converged(figures.uniform(runs[runs["weight_decay"] > 0]))
+    own = {name: runs[runs["optimizer"] == name] for name in ("shampoow", "soapw")}
+    words = "none of ShampooW's {shampoow} and SOAPW's {soapw} converged runs"
+    assert words.format(**{name: len(rows) for name, rows in own.items()}) in PROSE
+    assert not rule.collapsed(pd.concat(own.values())).any()

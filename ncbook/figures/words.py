@@ -161,7 +161,7 @@ def _as_html(value: object) -> object:
 
 
 def with_range(values: pd.Series, digits: str = ".2g") -> str:
-    """A cell for a metric's values: the median, and below it the least and the largest (see
-    ``over_seeds``). For ``runs.groupby(by)[metric].agg(with_range)``."""
+    """A cell for a metric's values: the median, and below it the least and the largest, if they
+    differ (see ``over_seeds``). For ``runs.groupby(by)[metric].agg(with_range)``."""
     middle, low, high = (f"{v:{digits}}" for v in (values.median(), values.min(), values.max()))
-    return f"{middle}\n{low}…{high}"
+    return middle if low == high else f"{middle}\n{low}…{high}"
