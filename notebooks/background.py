@@ -367,8 +367,8 @@ worked("sgdw", sgd)
 # D_t = \frac{m_t/(1-\beta^t)}{\sqrt{s_t/(1-\beta_2^t)} + \varepsilon} .
 # \end{gathered} $$ (background-adam)
 #
-# Squares, root and quotient are of single entries. So an entry of $D$ is about one, however small
-# the entries of $G$ are. Adam couples its decay, AdamW decouples it.
+# Squares, root and quotient are of single entries. So where gradients keep their sign an entry of $D$ is about one,
+# however small the entries of $G$ are. Adam couples its decay, AdamW decouples it.
 
 
 # %%

@@ -84,13 +84,13 @@ figures.with_lines(shown, six_grids.LINE, six_grids.headline_figure)
 # Softmax ignores a constant added to all logits, so $\mathbf 1^\top g = 0$ at every step. Along
 # $\mathbf 1$ what enters a coupled optimizer is therefore $\lambda u$ and *nothing else*, however large
 # the gradient is elsewhere. Adam divides it by the size of recent gradients, Signum keeps only its
-# sign: late in training, when gradients are small, a small $\lambda u$ is scaled up. Under decoupled
+# sign. Gradients become small as the images are learned, and so a small $\lambda u$ is scaled up. Under decoupled
 # decay the pull stays $\eta\lambda u$, and what the division leaks into this direction
 # ({doc}`leaks`) is larger. Adam and Signum leak with coupled decay, too (exercise 1). That the pull wins there
 # is a measurement, and not a theorem.
 #
-# In all other directions the argument is weaker. One often reads that the gradient goes to zero and
-# $\lambda W$ remains. Under coupled decay it does not go to zero: at an optimum
+# In all other directions the argument is weaker. One often reads that the gradient of the loss goes to zero and
+# $\lambda W$ remains. Under coupled decay it becomes small, but not zero: at an optimum
 # $\nabla\mathcal L = -\lambda W$, and the two balance. What the place does there is another matter.
 # Coupled decay penalises the $\ell_2$ norm of $W$, whose level sets are balls; decoupled decay with steps of fixed
 # size keeps $W$ in a box, which has corners ({doc}`theorem_signgd`).
@@ -536,7 +536,7 @@ assert np.allclose(decoupled.sum(0), [2.997, 0])
 print("coupled: (3, 0) → (2.7, 0.1); decoupled: (3, 0) → (2.997, 0)")
 
 # %% [markdown]
-# So the coupled step takes a fixed $\eta K$ from a large sum, whatever $\lambda$ is, and it also moves a sum
+# So the coupled step takes $\eta K$ from a sum whose terms have one sign, whatever $\lambda$ is, and it also moves a sum
 # that was zero: signs of numbers that sum to zero need not sum to zero ({doc}`symmetry`).
 #
 # **2.** SGDW with which $\lambda$ leaves as much of NC0 as SGD with $\lambda = 0.005$ at momentum 0.9? Answer by

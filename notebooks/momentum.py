@@ -294,7 +294,7 @@ figures.with_lines(of_sgd, six_grids.line("sgd"), *map(draw_maps, rates))
 # | statement | status | where it holds, and where not |
 # |---|---|---|
 # | NC0 falls at $\lambda\eta/(1-\beta)$ under SGD, at $\lambda\eta$ under SGDW | proved to leading order; exact by the law, in 940 runs | any network, batch and data; cross-entropy; above rounding |
-# | momentum is a learning rate $\eta/(1-\beta)$ | proved for NC0; measured for NC3 (50 pairs, to 3.1 %) | digits MLP, $\eta/(1-\beta)\le0.02$ |
+# | below $\beta^*$ momentum is a learning rate $\eta/(1-\beta)$ | proved for NC0, to leading order; measured for NC3 (50 pairs, to 3.1 %) | digits MLP, $\eta/(1-\beta)\le0.02$ |
 # | more momentum helps | measured | below $\beta^*$ only |
 # | Adam and AdamW hardly feel $\beta_1$ | measured (medians) | digits MLP; $\beta_2 = 0.999$ throughout |
 # | Signum and SignumW do | measured | the same; the reason is open |
