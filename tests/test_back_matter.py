@@ -32,6 +32,7 @@ STRONG |= dict(adamw=(0.005, 5.0), signumw=(0.001, 5.0))  # learning rate, weigh
 FALLS = ["sgd", "adam", "muonw"]  # the optimizers under which NC0 falls
 DIGITS = dict(dataset="digits", model="mlp", epochs=200)
 MNIST = dict(dataset="mnist", model="mlp", epochs=50, train_size=6000)
+FASHION = dict(dataset="fashion_mnist", model="resnet9", epochs=100, train_size=2000, width=0.125)
 K, WIDTH, STEPS = 10, 128, 11
 FACTORS = np.repeat([train.learning_rate_factor(e, 200) for e in range(200)], STEPS)
 
@@ -163,7 +164,7 @@ def split(network):
     return len(rows), *middle, f"{100 * share.median():.0f} %", adam
 
 
-def test_the_split_on_two_data_sets():
+def test_the_split_on_three_data_sets():
     n, nc3, centred, nc2, share, adam = split(DIGITS)
     says("contributions", f"(n = {n}): NC3 is {nc3:.2f}, and {centred:.2f} without its gauge")
     says("contributions", f"which makes {share} of NC3²")
@@ -172,6 +173,10 @@ def test_the_split_on_two_data_sets():
     n, nc3, centred, nc2, share, adam = split(MNIST)
     says("contributions", f"50 epochs (n = {n}): {nc3:.2f}, {centred:.2f} and {share}")
     says("contributions", f"and {nc2:.2f} on MNIST (Adam: {adam:.2f})")
+    n, nc3, centred, _, share, _ = split(FASHION)
+    adam = of_pair("adam", "adam", FASHION)["nc3"].median()
+    says("contributions", f"100 epochs (n = {n}): {nc3:.2f}, {centred:.2f} and {share}")
+    says("contributions", f"There Adam's NC3 is {adam:.2f}, too")
 
 
 def test_the_last_layer_decides_in_every_pair():
