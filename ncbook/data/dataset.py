@@ -59,22 +59,10 @@ class Dataset:
         return (len(self.train_y),) if self.name == UFM else tuple(self.train_x.shape[1:])
 
     def inputs(self, x: torch.Tensor) -> torch.Tensor:
-        """The input of a network: ``(x - mean) / std`` of pixels, other features unchanged.
+        """The input of a network, from ``train_x`` or ``test_x``: of pixels, uint8 (..., C, H, W),
+        ``(x - mean) / std``, float32, in their memory format; other features unchanged.
 
-        Args:
-            x: a batch of ``train_x`` or ``test_x``: uint8 (..., C, H, W), or features.
-
-        Returns:
-            float32 of the same shape and memory format for pixels; ``x`` itself otherwise.
-
-        Raises:
-            ValueError: pixels of another number of channels.
-
-        Example:
-            >>> from ncbook.data import load
-            >>> digits = load("digits")
-            >>> digits.inputs(digits.train_x[:128]).dtype
-            torch.float32
+        Raises ValueError for pixels of another number of channels.
         """
         if x.dtype != torch.uint8:
             return x

@@ -1,15 +1,8 @@
 """Folders of images, one for each class, listed without decoding an image."""
 
-import hashlib
-import logging
 import os
 import stat
-from collections import deque
-from dataclasses import dataclass
 from pathlib import Path
-
-import numpy as np
-import torch
 
 from ncbook.data.downloads import data_dir
 from ncbook.paths import expanded
@@ -22,86 +15,15 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".pgm", ".bmp", ".tif", ".tif
 # Made by file systems, archivers and network drives in any folder.
 SYSTEM_FOLDERS = ("__macosx", "@eadir", "@recycle", "#recycle", "#snapshot", "$recycle.bin")
 SYSTEM_FOLDERS += ("system volume information", "lost+found")
-FINGERPRINT_DIGITS = 16  # hexadecimal
-# The fingerprint also hashes the first bytes of some files, since all uncompressed images of one
-# shape have the same size. That takes 20 ms from a disk's cache, however many files there are.
-SAMPLED_FILES, SAMPLED_BYTES = 256, 2**16
-NAMED = 3  # paths listed in a notice
 
 Images = list[tuple[str, int]]  # path, size in bytes
-_log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Listing:
-    """The images of a data set, by ``train`` and ``test``, class by class.
-
-    Args:
-        files: paths, as text (a million Path objects would take seconds and half a gigabyte).
-        labels: int64, (N,).
-        classes: their names, sorted.
-        fingerprint: a hash of the classes, of each file's name in its folder and its size, and of
-            the content of some files; independent of where the images are.
-    """
-
-    files: dict[str, list[str]]
-    labels: dict[str, torch.Tensor]
-    classes: tuple[str, ...]
-    fingerprint: str
-
-
-def list_images(name: str) -> Listing:
-    """The images of a data set named ``PREFIX:PATH``, with a notice of those that are left out.
-
-    Raises:
-        ValueError: see ``class_folders``; a class without images; a file or folder that cannot be
-            read.
-    """
-    try:
-        return _listed(name)
-    except OSError as error:
-        raise ValueError(f"{error.filename}: cannot be read ({error.strerror})") from None
-
-
-def _listed(name: str) -> Listing:
-    train, test, classes = class_folders(name)
-    digest = hashlib.sha256("\0".join(classes).encode(errors="surrogateescape"))
-    files, labels, left_out = {}, {}, []
-    for split, folder in (("train", train), ("test", test)):
-        images, out = _images_of(folder, classes, [train, test, *folder.resolve().parents])
-        if [] in images:
-            empty = classes[images.index([])]
-            raise ValueError(f"{folder / empty}: there are no images of class {empty!r}")
-        left_out += out
-        counts = torch.tensor([len(of_class) for of_class in images])
-        files[split] = [path for of_class in images for path, _ in of_class]
-        labels[split] = torch.arange(len(counts)).repeat_interleave(counts)
-        start = len(os.path.join(folder, ""))
-        digest.update(f"\0{split} {counts.tolist()}".encode())
-        for of_class in images:
-            lines = "\0".join(f"{path[start:]}\0{size}" for path, size in of_class)
-            digest.update(lines.encode(errors="surrogateescape"))
-    paths = [*files["train"], *files["test"]]
-    for i in np.linspace(0, len(paths) - 1, min(SAMPLED_FILES, len(paths)), dtype=int):
-        with open(paths[i], "rb") as file:
-            digest.update(file.read(SAMPLED_BYTES))
-    if left_out:
-        named = ", ".join(os.path.relpath(path, train.parent) for path in sorted(left_out)[:NAMED])
-        more = ", …" if len(left_out) > NAMED else ""
-        what = "hidden, system or linked twice"
-        _log.warning("%s: left out, as %s: %s (%s%s)", name, what, len(left_out), named, more)
-    return Listing(files, labels, classes, digest.hexdigest()[:FINGERPRINT_DIGITS])
 
 
 def class_folders(name: str) -> tuple[Path, Path, tuple[str, ...]]:
     """The folders of the training and of the test images, and the sorted names of their classes.
 
     A relative PATH is looked for here and then in ``data_dir()``, so that the name in results does
-    not depend on the machine.
-
-    Raises:
-        ValueError: the folder, its ``train``, its test folder, or their classes are missing, or
-            the classes differ; names what is missing.
+    not depend on the machine. Raises ValueError, with what is missing or differs.
     """
     root, test_folders = _root(name), TEST_FOLDERS[f"{name.partition(':')[0]}:"]
     train = root / "train"
@@ -137,50 +59,39 @@ def _class_names(folder: Path) -> tuple[str, ...]:
     return tuple(sorted(d.name for d in folder.iterdir() if d.is_dir() and not _is_hidden(d.name)))
 
 
-def _images_of(
+def images_of(
     folder: Path, classes: tuple[str, ...], closed: list[Path]
 ) -> tuple[list[Images], list[str]]:
     """The images of each class at any depth, sorted by path; and the paths that were left out:
-    hidden folders and images, and symbolic links to what is listed anyway.
-
-    Args:
-        folder: with the class folders.
-        closed: folders that no link may lead into.
-    """
+    what is hidden, and links into the folders ``closed``, or to folders that are listed anyway."""
     left_out = [str(d) for d in folder.iterdir() if _is_hidden(d.name) and d.is_dir()]
-    entered, files, links = {os.path.realpath(path) for path in closed}, [], []
-    todo = deque((k, os.path.join(folder, name)) for k, name in enumerate(classes))
-    while todo:
-        k, path = todo.popleft()
-        place = os.path.realpath(path)
-        if place in entered:
-            left_out.append(path)
-            continue
-        entered.add(place)
-        for entry in sorted(os.scandir(path), key=lambda entry: entry.name):
-            is_folder = os.path.isdir(entry) if entry.is_symlink() else entry.is_dir()
-            is_image = entry.name.lower().endswith(IMAGE_SUFFIXES)
-            if _is_hidden(entry.name):
-                left_out += [entry.path] * (is_folder or is_image)
-            elif is_folder:  # links last, so that what they lead to keeps its own name
-                (todo.append if entry.is_symlink() else todo.appendleft)((k, entry.path))
-            elif is_image:
-                (links if entry.is_symlink() else files).append((k, entry.path))
-    known = {os.path.realpath(path) for _, path in files} if links else set()
-    for k, path in links:
-        place = os.path.realpath(path)
-        if place in known:
-            left_out.append(path)
-        else:
-            files.append((k, path))
-        known.add(place)
+    tops = [os.path.join(folder, name) for name in classes]
+    entered = {os.path.realpath(path) for path in (*closed, *tops)}
     images: list[Images] = [[] for _ in classes]
-    for k, path in files:
-        status = os.stat(path)
-        if not stat.S_ISREG(status.st_mode):
-            raise ValueError(f"{path}: not a regular file, and so no image")
-        images[k].append((path, status.st_size))
+    for top, of_class in zip(tops, images, strict=True):
+        for path, inner, names in os.walk(top, onerror=_fail, followlinks=True):
+            inner.sort()
+            for name in [*inner]:
+                place = os.path.realpath(os.path.join(path, name))
+                if _is_hidden(name) or place in entered:
+                    left_out.append(os.path.join(path, name))
+                    inner.remove(name)
+                entered.add(place)
+            files = [name for name in names if name.lower().endswith(IMAGE_SUFFIXES)]
+            left_out += [os.path.join(path, name) for name in files if _is_hidden(name)]
+            of_class += [_sized(os.path.join(path, name)) for name in files if not _is_hidden(name)]
     return [sorted(of_class) for of_class in images], left_out
+
+
+def _fail(error: OSError) -> None:
+    raise error
+
+
+def _sized(path: str) -> tuple[str, int]:
+    status = os.stat(path)
+    if not stat.S_ISREG(status.st_mode):
+        raise ValueError(f"{path}: not a regular file, and so no image")
+    return path, status.st_size
 
 
 def _is_hidden(name: str) -> bool:

@@ -4,6 +4,8 @@ The random crop and flip of a training image depend only on the run's seed, the 
 not on the process that reads it or on the order of reading.
 """
 
+import hashlib
+import logging
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,8 +16,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ncbook.data.dataset import balanced_indices
-from ncbook.data.folders import list_images
+from ncbook.data.folders import class_folders, images_of
 from ncbook.data.images import normalised, own_pixel_limit, rgb_image
 
 IMAGENET_SIZE = 224  # pixels, by default
@@ -25,6 +26,13 @@ RESIZE = 256 / 224
 # and reference scripts. Other images use them, too.
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 WHITE = 255
+FINGERPRINT_DIGITS = 16  # hexadecimal
+# The fingerprint also hashes the first bytes of some files, since all uncompressed images of one
+# shape have the same size. That takes 20 ms from a disk's cache, however many files there are.
+SAMPLED_FILES, SAMPLED_BYTES = 256, 2**16
+NAMED = 3  # paths listed in a notice
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,13 +40,13 @@ class Streamed:
     """A listing of training and test images: a ``Dataset`` without the pixels.
 
     Args:
-        name: as passed to ``load``.
-        class_names: of the K classes, sorted.
+        name, class_names: as of a ``Dataset``; the classes are sorted.
         image_size: height and width of the images that ``image`` returns.
-        files: paths by ``train`` and ``test``, arrays of bytes (smaller than strings, and every
-            loader process has a copy).
+        files: paths by ``train`` and ``test``, class by class, arrays of bytes (smaller than
+            strings, and every loader process has a copy).
         train_y, test_y: labels, int64, (N,), below K.
-        listing: fingerprint of all images in the folder.
+        listing: fingerprint: a hash of the classes, of each file's name in its folder and its size,
+            and of the content of some files; independent of where the images are.
     """
 
     name: str
@@ -64,15 +72,11 @@ class Streamed:
         return Path(os.fsdecode(self.files[split][index]))
 
     def image(self, split: str, index: int, seeds: Sequence[int] | None = None) -> torch.Tensor:
-        """One image, uint8, (3, H, W).
+        """One image, uint8, (3, H, W): with a random crop and flip that these whole numbers
+        determine; without them resized so that its shorter side is 256/224 of ``image_size``, and
+        the centre of that.
 
-        Args:
-            split, index: which.
-            seeds: whole numbers that determine a random crop and flip; None resizes the image so
-                that its shorter side is 256/224 of ``image_size``, and crops the centre.
-
-        Raises:
-            ValueError: the file cannot be read as an image; names it.
+        Raises ValueError, with the file's name, if it cannot be read as an image.
         """
         with own_pixel_limit():
             image = rgb_image(self.path(split, index))
@@ -100,13 +104,44 @@ def _transforms(size: int) -> tuple[Callable[[Image.Image], torch.Tensor], ...]:
     return tuple(v2.Compose([*steps, v2.PILToTensor()]) for steps in (centred, random))
 
 
-def open_stream(name: str, train_size: int | None, seed: int, image_size: int | None) -> Streamed:
-    """List the images of ``imagenet:PATH``: see ``load``."""
-    listing = list_images(name)
-    files = {split: np.array([*map(os.fsencode, f)]) for split, f in listing.files.items()}
-    train_y, test_y = listing.labels["train"], listing.labels["test"]
-    if train_size is not None:
-        chosen = balanced_indices(train_y, len(listing.classes), train_size, seed)
-        train_y, files["train"] = train_y[chosen], files["train"][chosen.numpy()]
-    size = image_size or IMAGENET_SIZE
-    return Streamed(name, listing.classes, size, files, train_y, test_y, listing.fingerprint)
+def list_images(name: str, image_size: int = IMAGENET_SIZE) -> Streamed:
+    """The images of a data set named ``PREFIX:PATH``, with a notice of those that are left out.
+
+    Raises ValueError as ``class_folders`` does, for a class without images, and for a file or
+    folder that cannot be read.
+    """
+    try:
+        return _listed(name, image_size)
+    except OSError as error:
+        raise ValueError(f"{error.filename}: cannot be read ({error.strerror})") from None
+
+
+def _listed(name: str, image_size: int) -> Streamed:
+    train, test, classes = class_folders(name)
+    digest = hashlib.sha256("\0".join(classes).encode(errors="surrogateescape"))
+    files, labels, left_out = {}, {}, []
+    for split, folder in (("train", train), ("test", test)):
+        images, out = images_of(folder, classes, [train, test, *folder.resolve().parents])
+        if [] in images:
+            empty = classes[images.index([])]
+            raise ValueError(f"{folder / empty}: there are no images of class {empty!r}")
+        left_out += out
+        counts = torch.tensor([len(of_class) for of_class in images])
+        files[split] = np.array([os.fsencode(path) for of_class in images for path, _ in of_class])
+        labels[split] = torch.arange(len(counts)).repeat_interleave(counts)
+        start = len(os.path.join(folder, ""))
+        digest.update(f"\0{split} {counts.tolist()}".encode())
+        for of_class in images:
+            lines = "\0".join(f"{path[start:]}\0{size}" for path, size in of_class)
+            digest.update(lines.encode(errors="surrogateescape"))
+    paths = [*files["train"], *files["test"]]
+    for i in np.linspace(0, len(paths) - 1, min(SAMPLED_FILES, len(paths)), dtype=int):
+        with open(os.fsdecode(paths[i]), "rb") as file:
+            digest.update(file.read(SAMPLED_BYTES))
+    if left_out:
+        named = ", ".join(os.path.relpath(path, train.parent) for path in sorted(left_out)[:NAMED])
+        more = ", …" if len(left_out) > NAMED else ""
+        what = "hidden, system or linked twice"
+        _log.warning("%s: left out, as %s: %s (%s%s)", name, what, len(left_out), named, more)
+    fingerprint = digest.hexdigest()[:FINGERPRINT_DIGITS]
+    return Streamed(name, classes, image_size, files, labels["train"], labels["test"], fingerprint)
