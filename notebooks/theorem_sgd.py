@@ -355,8 +355,9 @@ for n in range(8):
     u = sp.expand(u - eta_q)
 
 # %% [markdown]
-# In floating point the textbook form loses digits near the double root and for tiny $\eta\lambda$.
-# `theory.row_sum_closed_form` avoids both; it equals literal stepping to 1e-10 in every regime
+# In floating point the textbook form loses digits near the double root. So
+# `theory.row_sum_closed_form` takes the $t$-th power of the $2\times2$ matrix of {eq}`sgd-law`, by
+# squaring it again and again; that equals literal stepping to 1e-10 in every regime
 # (`test_closed_form_equals_stepping_in_every_regime`, `…_for_any_parameters`,
 # `…_is_stable_at_the_double_root`).
 
@@ -449,7 +450,7 @@ live.law(lr=0.01, momentum=0.9, weight_decay=0.05, steps=1000)
 # $$ \rho = (1-\eta\lambda)^{n_1}\,(1-\eta\lambda/10)^{n_2}\,
 # (1-\eta\lambda/100)^{n_3}, $$ (sgd-sgdw)
 #
-# with $n_i$ steps in phase $i$. `theory.row_sum_ratio` evaluates any case in closed form; for a
+# with $n_i$ steps in phase $i$. `theory.row_sum_ratio` takes these powers in any case; for a
 # cosine or a warm-up, `theory.row_sum_stepped` takes one learning rate a step. All must agree, here
 # on a run of the paper's length (and in `test_schedule_equals_stepping_through_the_drops` for
 # mixtures of coupled and decoupled decay):

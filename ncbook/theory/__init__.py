@@ -30,9 +30,7 @@ from ncbook.theory.signgd import (
 from ncbook.theory.ufm import (
     State,
     centring,
-    energy_norm,
     invariant_distance,
-    mixon_collapse,
     mixon_descent,
     mixon_gradient,
     mixon_risk,

@@ -25,9 +25,6 @@ from numpy.typing import ArrayLike
 
 from ncbook.theory import checks
 
-# Parameter points per pass through the closed form, so that its dozen arrays fit a core's cache:
-# 10^6 points took 0.35 s of one core's time, and three times that in one pass.
-BLOCK = 1 << 14
 # Rounding x to float32 errs by a uniform ±2⁻²⁴ of the power of two below x: root mean square
 # 2⁻²⁴/√3 of it, and so this much of x where x is spread evenly over the logarithms.
 FLOAT32_ROUNDING = 2**-24 / np.sqrt(3 * 1.5 / np.log(2))
@@ -112,7 +109,8 @@ def row_sum_closed_form(
     With z₁, z₂ the roots of the characteristic polynomial and U_t = (z₁ᵗ − z₂ᵗ)/(z₁ − z₂),
     u_t / u_0 = U_{t+1} − β U_t. For coupled decay the roots are real where β ≤ (1 − √(ηλ))²
     (overdamped), equal at that β (critically damped: U_t = t zᵗ⁻¹), complex above it
-    (underdamped: U_t = rᵗ⁻¹ sin(tφ)/sin φ, r = √β).
+    (underdamped: U_t = rᵗ⁻¹ sin(tφ)/sin φ, r = √β). It is entry (u, u) of Aᵗ, and computed so, by
+    squaring A: that loses no digits near the double root.
 
     Example:
         >>> round(row_sum_closed_form(1000, 0.01, 0.9, 0.05), 6)
@@ -187,7 +185,7 @@ def rounding_floor(
     covariance = np.zeros_like(kick)
     for _, length, factor in _phases(steps_per_epoch, epochs, milestones, gamma):
         c, y = c * factor, y * factor
-        step = np.stack([np.stack([1 - y - c, -beta], -1), np.stack([c, beta], -1)], -2)
+        step = _step(beta, c, y)
         carried = covariance * np.array([[1, factor], [factor, factor**2]])
         covariance = _noise(step, kick, carried, length)
     return checks.plain(np.sqrt(covariance[..., 0, 0]))
@@ -213,7 +211,7 @@ def theorem31_bound(
     beta, eta_lambda, _ = _dimensionless(lr, momentum, weight_decay, False)
     with np.errstate(divide="ignore"):
         with_momentum = np.exp(eta_lambda * t / np.log(beta))  # log 0 = −inf gives rate 0
-        return checks.plain(np.where(beta > 0, with_momentum, _power(eta_lambda, t)))
+        return checks.plain(np.where(beta > 0, with_momentum, (1 - eta_lambda) ** t))
 
 
 def lemma_e6_solution(
@@ -261,37 +259,31 @@ def _phases(steps_per_epoch, epochs, milestones, gamma) -> list[tuple[int, int, 
 
 def _through_phases(t, beta, c, y, phases):
     """u_t / u_0 through phases of constant learning rate; all broadcast."""
-    arrays = np.broadcast_arrays(t, beta, c, y)
-    t, beta, c, y = (x.ravel() for x in arrays)
-    out = np.empty(t.size)
-    for at in range(0, t.size, BLOCK):
-        cut = slice(at, at + BLOCK)
-        u, w, scale = 1.0, 0.0, 1.0  # w = ηv
-        for start, length, factor in phases:
-            scale, w = scale * factor, w * factor  # v carries over, so ηv drops with η
-            n = np.clip(t[cut] - start, 0, length)
-            uu, uw, wu, ww = _transition(n, beta[cut], c[cut] * scale, y[cut] * scale)
-            with np.errstate(over="ignore", invalid="ignore"):
-                u, w = uu * u + uw * w, wu * u + ww * w
-        out[cut] = np.where(np.isnan(u), np.inf, u)  # ∞ − ∞: overflowed
-    return checks.plain(out.reshape(arrays[0].shape))
+    t, beta, c, y = np.broadcast_arrays(t, beta, c, y)
+    state = np.zeros((*t.shape, 2, 1))  # u and w = ηv
+    state[..., 0, 0] = 1
+    scale = 1.0
+    for start, length, factor in phases:
+        scale *= factor
+        state[..., 1, :] *= factor  # v carries over, so ηv drops with η
+        state = _powered(_step(beta, c * scale, y * scale), np.clip(t - start, 0, length), state)
+    u = state[..., 0, 0]
+    return checks.plain(np.where(np.isnan(u), np.inf, u))  # ∞ − ∞: overflowed
 
 
-def _transition(n, beta, c, y):
-    """The entries uu, uw, wu, ww of Aⁿ, from Newton's form Aⁿ = a I + L (A − h I).
+def _step(beta, c, y):
+    """A of the module's head, (..., 2, 2)."""
+    return np.stack([np.stack([1 - y - c, -beta], -1), np.stack([c, beta], -1)], -2)
 
-    For any h: a = hⁿ and L the divided difference of zⁿ at the two roots, if h is one of them.
-    Entry (u, u) of A − h I is `du`, entry (w, w) is `dw`.
-    """
-    a, L, du, dw = (np.empty(n.shape) for _ in range(4))
-    disc, s1, s2 = _roots(beta, c, y)
-    under = disc < 0
-    for where, form in ((~under, _overdamped), (under, _underdamped)):
-        if where.any():
-            values = form(*(x[where] for x in (n, beta, c, y, disc, s1, s2)))
-            a[where], L[where], du[where], dw[where] = values
+
+def _powered(step, n, state):
+    """stepⁿ state by squaring: as exact as n steps, also where the roots are equal or complex."""
+    n = n[..., None, None].astype(np.int64)
     with np.errstate(over="ignore", invalid="ignore"):
-        return a + L * du, -beta * L, c * L, a + L * dw
+        while n.any():
+            state = np.where(n % 2 == 1, step @ state, state)
+            step, n = step @ step, n // 2
+    return state
 
 
 def _roots(beta, c, y):
@@ -321,44 +313,6 @@ def _noise(step, kick, covariance, n):
     return covariance
 
 
-def _overdamped(n, beta, c, y, disc, s1, s2):
-    """a, L, du, dw of real roots; h is the root that u follows when c → 0, so nothing cancels."""
-    p = 1 - beta
-    s_h = np.where((p >= y) & (s1 + s2 <= 2), s1, s2)
-    gap = p - s_h  # h − β
-    # (β − z₁)(β − z₂) = cβ gives A_uu − h = cβ / (h − β)
-    excess = np.divide(c * beta, gap, out=np.zeros_like(c), where=c * beta > 0)
-    s_top = np.where(s1 + s2 <= 2, s1, s2)  # the root of largest modulus
-    top = np.abs(1 - s_top)
-    ratio = np.sqrt(disc) / np.where(top > 0, top, 1)  # 1 − (other root) / (top root)
-    series = np.divide(one_minus_power(ratio, n), ratio, out=n.astype(float), where=ratio > 0)
-    with np.errstate(over="ignore", invalid="ignore"):
-        L = np.where(n > 0, _power(s_top, np.maximum(n - 1, 0)) * series, 0)
-    return _power(s_h, n), L, excess, -gap
-
-
-def _underdamped(n, beta, c, y, disc, s1, s2):
-    """a, L, du, dw of complex roots r e^(±iφ): h is their real part, a = rⁿ cos nφ."""
-    trace, width = 1 + beta - c - y, np.sqrt(-disc)  # 2r cos φ, 2r sin φ
-    phase = n * np.arctan2(width, trace)
-    envelope = np.exp(n * (np.log(beta) + np.log1p(-y)) / 2)
-    half = (1 - beta - c - y) / 2
-    return envelope * np.cos(phase), 2 * envelope * np.sin(phase) / width, half, -half
-
-
 def _log_abs(s):
     """log|1 − s|, to full relative accuracy for small s."""
     return np.log1p(-np.minimum(s, 2 - s))
-
-
-def _power(s, n):
-    """(1 − s)ⁿ for whole n ≥ 0, without the error n · 1e-16 of rounding 1 − s first."""
-    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        size = np.where(n == 0, 1.0, np.exp(n * _log_abs(s)))
-    return np.where((s > 1) & (n % 2 == 1), -size, size)
-
-
-def one_minus_power(s, n):
-    """1 − (1 − s)ⁿ without cancellation for small s."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(s < 1, -np.expm1(n * np.log1p(-np.minimum(s, 1))), 1 - _power(s, n))

@@ -25,7 +25,6 @@ from scipy.optimize import brentq
 from scipy.special import softmax
 
 from ncbook.theory import checks
-from ncbook.theory.sgd import one_minus_power
 
 # g > 0 must not underflow to 0, which has another sign; exp(-700) is still a normal float64.
 LARGEST_GAP = 700.0
@@ -151,8 +150,8 @@ def decoupled_alpha(
     """α_t = ((K − 2)/λ)² (1 − (1 − ηλ)ᵗ)² under decoupled decay from W₀ = 0 (Theorem E.2)."""
     t = checks.counts("steps", steps)
     _checked(num_classes, lr, weight_decay)
-    weight = t * lr if weight_decay == 0 else one_minus_power(lr * weight_decay, t) / weight_decay
-    return checks.plain(((num_classes - 2) * weight) ** 2)
+    grown = t * lr if weight_decay == 0 else (1 - (1 - lr * weight_decay) ** t) / weight_decay
+    return checks.plain(((num_classes - 2) * grown) ** 2)
 
 
 def decoupled_limit(num_classes: int, weight_decay: float) -> float:

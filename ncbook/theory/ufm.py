@@ -37,17 +37,6 @@ def mixon_gradient(state: State) -> State:
     return State(E @ state.W, E.T @ state.H, E.sum(axis=0))
 
 
-def mixon_collapse(num_classes: int, per_class: int, width: int) -> State:
-    """A state of strong neural collapse: W Wᵀ = √n (I − J/K), H = W ⊗ 1_n / √n, b = 1/K.
-
-    The class directions lie in the first K coordinates, so width ≥ K. R_e is 0 there.
-    """
-    K, n = _shape(num_classes, per_class, width)
-    W = np.zeros((K, width))
-    W[:, :K] = n**0.25 * centring(K)
-    return State(np.kron(W, np.ones((n, 1))) / sqrt(n), W, np.full(K, 1 / K))
-
-
 def project_invariant(state: State) -> State:
     """Π_S Z, the nearest point of the invariant subspace in ‖Z‖_E² = ‖H‖² + ‖W‖² + ‖b‖².
 
@@ -62,16 +51,12 @@ def project_invariant(state: State) -> State:
     return State(np.kron(W, np.ones((n, 1))) / sqrt(n), W, np.full(K, state.b.mean()))
 
 
-def energy_norm(state: State) -> float:
-    """‖(H, W, b)‖_E = √(‖H‖² + ‖W‖² + ‖b‖²)."""
-    return sqrt(sum(float(np.sum(part**2)) for part in state))
-
-
 def invariant_distance(state: State) -> float:
     """‖Z − Π_S Z‖_E / ‖Z‖_E."""
-    nearest = project_invariant(state)
-    away = State(*(x - y for x, y in zip(state, nearest, strict=True)))
-    return energy_norm(away) / energy_norm(state)
+    here, nearest = (
+        np.concatenate([part.ravel() for part in z]) for z in (state, project_invariant(state))
+    )
+    return float(np.linalg.norm(here - nearest) / np.linalg.norm(here))
 
 
 def collapse_errors(state: State) -> tuple[float, float, float]:
