@@ -147,9 +147,14 @@ def row_sum_decay_rate(
     training diverges.
     """
     beta, c, y = np.broadcast_arrays(*_dimensionless(lr, momentum, weight_decay, decoupled))
-    disc, s1, s2 = _roots(beta, c, y)
+    p = 1 - beta
+    # In s = 1 − z the polynomial is s² − (p + c + y) s + c + p y. Its coefficients are sums of
+    # positive numbers: the smaller root, tiny in practice, has full relative accuracy.
+    disc = (p - y - c) ** 2 - 4 * beta * c
+    large = (p + y + c + np.sqrt(np.maximum(disc, 0))) / 2
+    small = (c + p * y) / large
     with np.errstate(divide="ignore"):
-        real = np.maximum(_log_abs(s1), _log_abs(s2))
+        real = np.maximum(_log_abs(small), _log_abs(large))
         log_radius = np.where(disc < 0, (np.log(beta) + _log_abs(y)) / 2, real)
         # Without coupled decay, nothing excites the momentum's own mode β.
         return checks.plain(-2 * np.where(c == 0, _log_abs(y), log_radius))
@@ -284,23 +289,6 @@ def _powered(step, n, state):
             state = np.where(n % 2 == 1, step @ state, state)
             step, n = step @ step, n // 2
     return state
-
-
-def _roots(beta, c, y):
-    """Discriminant, and 1 − z₁ ≤ 1 − z₂ where the roots are real.
-
-    In s = 1 − z the polynomial is s² − (1 − β + c + y) s + c + (1 − β) y, whose coefficients are
-    sums of positive numbers: s₁, tiny in practice, has full relative accuracy.
-    """
-    kappa, p = 1 - y, 1 - beta
-    # trace² − 4 det of A, in the form that subtracts the least: it is (κ − β − c)² − 4βc =
-    # (κ − β + c)² − 4κc = (κ + β − c)² − 4κβ; the largest of κ, β and c stays out of the product.
-    kappa_out, beta_out = (p - y - c) ** 2 - 4 * beta * c, (p - y + c) ** 2 - 4 * kappa * c
-    c_out = (kappa + beta - c) ** 2 - 4 * kappa * beta
-    disc = np.where(kappa < beta, beta_out, kappa_out)
-    disc = np.where(c > np.maximum(kappa, beta), c_out, disc)
-    s2 = (p + y + c + np.sqrt(np.maximum(disc, 0))) / 2
-    return disc, (c + p * y) / s2, s2
 
 
 def _noise(step, kick, covariance, n):
