@@ -257,8 +257,8 @@ def test_a_file_with_damaged_layers_is_set_aside(tmp_path):
     damaged = stored_files(tmp_path)[0]
     damaged.write_bytes(zero_before_footer(damaged.read_bytes(), 40))
     copy = shutil.copytree(tmp_path, tmp_path / "copy")
-    assert len(tables.read_runs(damaged)) == 1
-    assert len(tables.read_history(damaged)) == 2
+    assert len(tables.read(damaged)) == 1
+    assert len(tables.read_nested(damaged, tables.HISTORY)) == 2
     with noticed("damaged, its runs are left out"):
         assert len(store.load_layers(tmp_path)) == 6
     with noticed("damaged, not compacted"):
