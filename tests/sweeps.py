@@ -82,16 +82,16 @@ def family(pid=None):
 
 def workers_below(pid=None):
     """The worker processes of a sweep, of this process or of another."""
-    return [process for process in family(pid) if _has_in_command(process, "spawn_main")]
+    return [process for process in family(pid) if has_in_command(process, "spawn_main")]
 
 
 def left_over(processes):
     """Those that do not end by themselves, except for Python's own, which ends with us."""
-    ours = [process for process in processes if not _has_in_command(process, "resource_tracker")]
+    ours = [process for process in processes if not has_in_command(process, "resource_tracker")]
     return psutil.wait_procs(ours, timeout=SECONDS)[1]
 
 
-def _has_in_command(process, word):
+def has_in_command(process, word):
     with contextlib.suppress(psutil.Error):
         return word in " ".join(process.cmdline())
     return False

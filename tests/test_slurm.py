@@ -73,13 +73,6 @@ def job_states(ours):
     return dict(line.split() for line in ours("squeue", "-h", "-o", "%i %T").splitlines())
 
 
-def names(ours):
-    """Of its processes."""
-    with contextlib.suppress(psutil.NoSuchProcess):
-        return {process.name() for process in ours.processes()}
-    return set()
-
-
 def in_training(results):
     """By job: the runs that it trains now."""
     found = defaultdict(set)
@@ -127,20 +120,3 @@ def test_jobs_share_a_sweep_and_lose_nothing_when_one_is_cancelled(
     assert_tidy(results)
     sweep.run(configs, tmp_path / "here", workers=1, progress=False)
     assert_same_rows(results, tmp_path / "here")
-
-
-def test_another_slurm_on_the_machine_is_left_alone():
-    with slurm.running() as theirs:
-        theirs("sbatch", "--output=/dev/null", "--wrap=sleep 600")
-        wait_until(lambda: job_states(theirs) == {"1": "RUNNING"})
-        with slurm.running() as ours:
-            assert job_states(ours) == {}
-            ours("sbatch", "--output=/dev/null", "--wrap=sleep 600")
-            wait_until(lambda: "sleep" in names(ours))
-            assert names(ours) >= {"munged", "slurmctld", "slurmd"}
-            at_work = ours.processes()
-            connections = [c for p in at_work for c in p.net_connections("inet")]
-            assert {connection.laddr.ip for connection in connections} == {slurm.LOCAL_HOST}
-        assert psutil.wait_procs(at_work, timeout=SECONDS)[1] == []
-        assert not ours.folder.exists()
-        assert job_states(theirs) == {"1": "RUNNING"}

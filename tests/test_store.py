@@ -20,25 +20,13 @@ from conftest import noticed
 from ncbook import metrics, store
 from ncbook.store import reading, tables, writing
 
+SETTINGS = dict(dataset="digits", model="mlp", optimizer="adam", lr=0.001, momentum=0.9)
+SETTINGS |= dict(weight_decay=0.0, seed=0, epochs=200)
+ENDED = dict(status="ok", train_acc=1.0, test_acc=0.97, nc0=0.5, nc0_init=2.0)
+
 
 def make_run(name, **columns):
-    return {
-        "run_id": name,
-        "dataset": "digits",
-        "model": "mlp",
-        "optimizer": "adam",
-        "lr": 0.001,
-        "momentum": 0.9,
-        "weight_decay": 0.0,
-        "seed": 0,
-        "epochs": 200,
-        "status": "ok",
-        "train_acc": 1.0,
-        "test_acc": 0.97,
-        "nc0": 0.5,
-        "nc0_init": 2.0,
-        **columns,
-    }
+    return {"run_id": name} | SETTINGS | ENDED | columns
 
 
 def make_history(name, epochs=(0, 100, 200), **columns):
@@ -305,13 +293,8 @@ def test_filters_choose_runs_and_their_history(grid, filters, count):
     history = store.load_history(grid, **filters)
     assert len(runs) == count
     assert len(history) == 3 * count
+    assert len(store.load_history(grid, **filters, epoch=[0, 200])) == 2 * count
     assert set(history["run_id"]) == set(runs["run_id"])
-
-
-def test_history_filters_by_its_own_columns(grid):
-    history = store.load_history(grid, optimizer="adam", epoch=[0, 200])
-    assert len(history) == 12
-    assert set(history["epoch"]) == {0, 200}
 
 
 @pytest.mark.parametrize(
@@ -431,22 +414,24 @@ DAMAGE = {
 
 @pytest.mark.parametrize("damage", DAMAGE)
 def test_damaged_file_is_named_set_aside_and_written_again(tmp_path, damage):
-    write_one(tmp_path, "sound")
-    file = write_one(tmp_path, "broken")
+    file, *_ = [write_one(tmp_path, name) for name in ("broken", "sound", "other")]
     file.write_bytes(DAMAGE[damage](file.read_bytes()))
+    kept = file.read_bytes()
 
+    with noticed(f"^{file}: damaged, not compacted"):
+        assert store.compact(tmp_path, at_least=2) == 2
     with noticed(f"^{file}: damaged, its runs are left out$"):
-        assert set(store.load_history(tmp_path)["run_id"]) == {"sound"}
-    assert file.exists()  # reading changes nothing
+        assert set(store.load_history(tmp_path)["run_id"]) == {"sound", "other"}
+    assert file.read_bytes() == kept
     with noticed(f"{file}: damaged, set aside"):
         moved = store.set_aside_damaged(tmp_path)
     assert moved == [file.with_name(file.name + ".damaged")]
     assert moved[0].exists()
-    assert store.statuses(tmp_path).keys() == {"sound"}
-    assert set(store.load_history(tmp_path)["run_id"]) == {"sound"}
+    assert store.statuses(tmp_path).keys() == {"sound", "other"}
+    assert set(store.load_history(tmp_path)["run_id"]) == {"sound", "other"}
     assert store.set_aside_damaged(tmp_path) == []
     assert write_one(tmp_path, "broken") == file
-    assert set(store.load_history(tmp_path)["run_id"]) == {"sound", "broken"}
+    assert set(store.load_history(tmp_path)["run_id"]) == {"sound", "other", "broken"}
 
 
 ODD = {
@@ -667,36 +652,6 @@ def small_files(filled, tmp_path):
     return shutil.copytree(filled, tmp_path / "store")
 
 
-@pytest.fixture(params=["one large file", "several", "each file is large by itself"])
-def any_size(request, monkeypatch):
-    large = {"one large file": 2**24, "several": 2**24, "each file is large by itself": 1}
-    monkeypatch.setattr(writing, "LARGE_BYTES", large[request.param])
-    monkeypatch.setattr(writing, "MOST_FILES", 5 if request.param == "several" else 100)
-    return request.param
-
-
-def test_compaction_changes_files_and_nothing_else(small_files, any_size):
-    before, ids = contents(small_files), store.statuses(small_files).keys()
-    count = len(files_in(small_files))
-    merged = store.compact(small_files, at_least=2)
-    left = len(files_in(small_files))
-    assert_same(contents(small_files), before)
-    assert store.statuses(small_files).keys() == ids
-    assert not leftovers(small_files)
-    if any_size == "one large file":
-        assert (merged, left) == (count, 1)
-    elif any_size == "several":
-        assert 2 <= left < count
-    else:
-        assert (merged, left) == (0, count)
-    store.compact(small_files, at_least=2)
-    assert_same(contents(small_files), before)
-
-
-class Killed(BaseException):
-    """What SIGKILL is to a process: nothing that is cleaned up after it works, either."""
-
-
 @contextlib.contextmanager
 def killed_at(monkeypatch, call):
     """The process dies at this one of its calls that change a folder, and does nothing more."""
@@ -705,12 +660,12 @@ def killed_at(monkeypatch, call):
     def dying(real):
         def until_dead(*arguments, **options):
             if next(calls) >= call:
-                raise Killed
+                raise SystemExit  # after which nothing that cleans up works, either
             return real(*arguments, **options)
 
         return until_dead
 
-    with monkeypatch.context() as patch, contextlib.suppress(Killed):
+    with monkeypatch.context() as patch, contextlib.suppress(SystemExit):
         for name in ("replace", "unlink", "fsync", "rmdir"):
             patch.setattr(os, name, dying(getattr(os, name)))
         yield
@@ -734,6 +689,20 @@ def age(results):
     """Let what lies in the folder be of yesterday."""
     for path in leftovers(results):
         os.utime(path, (0, 0))
+
+
+@pytest.mark.parametrize(("most", "large"), [(100, 2**24), (5, 2**24), (100, 1)])
+def test_compaction_changes_files_and_nothing_else(small_files, monkeypatch, most, large):
+    monkeypatch.setattr(writing, "MOST_FILES", most)
+    monkeypatch.setattr(writing, "LARGE_BYTES", large)
+    before, ids = contents(small_files), store.statuses(small_files).keys()
+    count = len(files_in(small_files))
+    merged = store.compact(small_files, at_least=2)
+    left = len(files_in(small_files))
+    assert (merged, left) == {1: (0, count)}.get(large, (count, -(-count // most)))
+    assert_same(contents(small_files), before)
+    assert store.statuses(small_files).keys() == ids
+    assert not leftovers(small_files)
 
 
 @pytest.mark.parametrize("call", [*range(16), 20, 25, 30])
@@ -830,20 +799,6 @@ def test_files_that_are_compacted_while_they_are_read(small_files, monkeypatch, 
         assert_same([read], [expected])
     else:
         assert read == expected
-
-
-@pytest.mark.parametrize("damage", DAMAGE)
-def test_a_damaged_file_is_not_compacted(tmp_path, damage):
-    paths = {name: write_one(tmp_path, name) for name in "abc"}
-    file = paths["b"]
-    file.write_bytes(DAMAGE[damage](file.read_bytes()))
-    kept = file.read_bytes()
-    with noticed(f"^{file}: damaged, not compacted"):
-        assert store.compact(tmp_path, at_least=2) == 2
-    assert file.read_bytes() == kept
-    with noticed("set aside"):
-        store.set_aside_damaged(tmp_path)
-    assert set(store.load_history(tmp_path)["run_id"]) == {"a", "c"}
 
 
 def test_a_damaged_large_file_costs_no_sound_copy(tmp_path):

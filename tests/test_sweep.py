@@ -1,6 +1,5 @@
 """Grids, chunks, resumable runs, and the checking of a request before any work."""
 
-import contextlib
 import dataclasses
 import itertools
 import platform
@@ -49,14 +48,10 @@ def files_of(folder):
     return sorted(str(p.relative_to(folder)) for p in Path(folder).rglob("*"))
 
 
-def refuse_training(monkeypatch):
-    """From here on, to train is a failure."""
-    monkeypatch.setattr(train, "train_members", lambda *a, **k: pytest.fail("it trained"))
-
-
 @pytest.fixture
 def no_training(monkeypatch):
-    refuse_training(monkeypatch)
+    """To train is a failure."""
+    monkeypatch.setattr(train, "train_members", lambda *a, **k: pytest.fail("it trained"))
 
 
 # ------------------------------------------------------------ grids
@@ -73,9 +68,6 @@ def test_the_papers_grid(name):
     shared = {(c.optimizer, c.dataset, c.model, c.epochs, c.batch_size, c.seed) for c in configs}
     assert shared == {(name, "digits", "mlp", 200, 128, 0)}
     assert sweep.GRIDS[name] == sweep.Grid(lrs, momenta, decays)
-
-
-def test_there_is_a_grid_for_each_optimizer_of_the_paper():
     assert set(sweep.GRIDS) == set(PAPER)
 
 
@@ -94,17 +86,10 @@ def test_an_empty_axis_takes_the_papers_values_and_another_stays(axis):
     assert len(configs) == paper[axis]
 
 
-def test_duplicates_are_removed():
-    configs = sweep.grid("sgd", [0.1, 0.1], [0.9, 0.90], [0, 0.0], seeds=[0, 0])
-    assert len(configs) == 1
-
-
-def test_an_optimizer_without_a_grid_is_refused():
+def test_a_grid_removes_duplicates_and_refuses_what_cannot_be():
+    assert len(sweep.grid("sgd", [0.1, 0.1], [0.9, 0.90], [0, 0.0], seeds=[0, 0])) == 1
     with pytest.raises(ValueError, match=r"^unknown optimizer 'adma'; valid: sgd, sgdw, adam, ad"):
         sweep.grid("adma")
-
-
-def test_a_grid_refuses_what_a_config_refuses():
     with pytest.raises(ValueError, match=r"^momentum must be a number in \[0, 1\), got 1.0$"):
         sweep.grid("sgd", momenta=[0.5, 1.0])
 
@@ -148,9 +133,6 @@ def test_only_configs_of_one_direction_share_a_chunk():
 def test_chunks_of_a_whole_grid_of_the_paper():
     sizes = [len(part) for part in sweep.chunks(sweep.grid("adamw"), workers=2)]
     assert sizes == [9] * 12
-
-
-def test_no_configs_make_no_chunks():
     assert sweep.chunks([]) == []
 
 
@@ -321,19 +303,11 @@ def test_run_stores_every_run_and_its_history(tmp_path):
     assert epochs.map(lambda e: e == [0, 2]).all()
 
 
-@contextlib.contextmanager
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def test_what_is_stored_is_what_training_returns(tmp_path):
     configs = small_grid()
     run(configs, tmp_path)
     stored = store.load_runs(tmp_path).set_index("run_id")
-    with one_thread():  # as a sweep trains members together
+    with engine._threads("cpu", 1):  # as a sweep trains members together
         records, history = train.train_members(configs, sweep.load_data(configs[0]))
     for c, record in zip(configs, records, strict=True):
         row = stored.loc[sweep.run_id(c)]
@@ -352,15 +326,9 @@ def test_every_row_says_where_it_comes_from(tmp_path):
     assert row["device"].startswith("cpu (")
     assert pd.Timestamp(row["created_at"]).tzinfo is not None
     assert row["wall_time_s"] > 0
-
-
-def test_every_row_names_the_commit_of_its_code(tmp_path):
-    if git("rev-parse", "HEAD") is None:
-        pytest.skip("not a git working tree")
-    run(small_grid()[:1], tmp_path)
-    (commit,) = store.load_runs(tmp_path)["git_commit"]
-    assert re.fullmatch(r"[0-9a-f]{40}\+?", commit)
-    assert git("cat-file", "-t", commit.rstrip("+")) == "commit"
+    if git("rev-parse", "HEAD") is not None:
+        assert re.fullmatch(r"[0-9a-f]{40}\+?", row["git_commit"])
+        assert git("cat-file", "-t", row["git_commit"].rstrip("+")) == "commit"
 
 
 def git(*arguments):
@@ -370,26 +338,22 @@ def git(*arguments):
     return done.stdout.strip() if done.returncode == 0 else None
 
 
-def test_a_second_call_trains_nothing(tmp_path, monkeypatch):
-    configs = small_grid()
-    run(configs, tmp_path)
-    before = files_of(tmp_path)
-    refuse_training(monkeypatch)
-    report = run(configs[::-1], tmp_path)
-    assert (report.stored, report.trained) == (8, {})
-    assert report.text() == "All 8 runs were in the store; none was trained."
-    assert files_of(tmp_path) == before
-
-
-def test_a_larger_grid_trains_only_what_is_new(tmp_path, monkeypatch):
-    run(small_grid(lrs=[0.01]), tmp_path)
+def test_what_is_stored_is_not_trained_again(tmp_path, monkeypatch):
+    (first, second), configs = (small_grid(lrs=[lr]) for lr in (0.01, 0.05)), small_grid()
+    assert run([], tmp_path).trained == {}
+    assert sweep.missing(configs, tmp_path) == configs
+    assert run([*first, first[0]], tmp_path).trained == {"ok": 4}
+    assert sweep.missing(configs, tmp_path) == second
     trained = record_training(monkeypatch)
-    report = run(small_grid(lrs=[0.01, 0.05]), tmp_path)
-    assert report.stored == 4
-    assert {c.lr for c in trained} == {0.05}
-    assert len(trained) == 4
+    report = run(configs, tmp_path)
+    assert (report.stored, trained) == (4, second)
     assert "Trained 4 runs (4 ok)" in report.text()
     assert "4 were in the store already" in report.text()
+    before = files_of(tmp_path)
+    report = run(configs[::-1], tmp_path)
+    assert (report.stored, report.trained, trained) == (8, {}, second)
+    assert report.text() == "All 8 runs were in the store; none was trained."
+    assert files_of(tmp_path) == before
 
 
 def record_training(monkeypatch, stop_before=None):
@@ -447,55 +411,9 @@ def test_seeds_and_optimizers_of_one_call_go_to_their_own_chunks(tmp_path, monke
     assert starts.to_dict() == {0: 1, 1: 1}
 
 
-def test_a_run_that_is_asked_for_twice_is_trained_once(tmp_path):
-    (c,) = small_grid(lrs=[0.01], momenta=[0.9], decays=[0.0])
-    report = run([c, c], tmp_path)
-    assert report.trained == {"ok": 1}
-    assert len(store.load_runs(tmp_path)) == 1
-
-
-def test_no_runs_are_no_work(tmp_path, no_training):
-    assert run([], tmp_path).trained == {}
-
-
 def test_log_epochs_reach_the_history(tmp_path):
     run(small_grid()[:1], tmp_path, log_epochs=[1])
     assert list(store.load_history(tmp_path)["epoch"]) == [0, 1, 2]
-
-
-def test_a_damaged_file_is_set_aside_and_its_runs_are_trained_again(tmp_path, monkeypatch):
-    lost, kept = small_grid(lrs=[0.01]), small_grid(lrs=[0.05])
-    run(lost, tmp_path)
-    (damaged,) = (tmp_path / "runs").iterdir()
-    run(kept, tmp_path)
-    damaged.write_bytes(damaged.read_bytes()[:200])
-    trained = record_training(monkeypatch)
-    with noticed(re.escape(str(damaged))):
-        report = run([*lost, *kept], tmp_path)
-    assert Counter(trained) == Counter(lost)
-    assert report.stored == 4
-    runs, history = store.load_runs(tmp_path), store.load_history(tmp_path)
-    assert len(runs) == history["run_id"].nunique() == 8
-
-
-def test_an_unwritable_folder_is_an_error_before_training(tmp_path, no_training):
-    file = tmp_path / "results"
-    file.write_text("a file, not a folder")
-    with pytest.raises(store.ResultsFolderError, match=r"results cannot be written \(Not a dir"):
-        run(small_grid(), file)
-    assert file.read_text() == "a file, not a folder"
-    assert files_of(tmp_path) == ["results"]
-
-
-def test_data_that_cannot_be_found_are_an_error_before_training(tmp_path, no_training, monkeypatch):
-    def nowhere(*arguments, **options):
-        raise data.DataNotFoundError("not here")
-
-    monkeypatch.setattr(data, "load", nowhere)
-    engine._load_data.cache_clear()
-    with pytest.raises(data.DataNotFoundError, match="not here"):
-        run(small_grid(), tmp_path)
-    assert not list(tmp_path.rglob("*.parquet"))
 
 
 def test_a_negative_number_of_workers_is_refused(tmp_path):
@@ -510,13 +428,6 @@ def test_the_progress_bar_goes_to_stdout_and_ends_at_all_runs(tmp_path, capsys):
     assert "8/8 runs" in shown.out
     run(small_grid(), tmp_path, progress=True)
     assert capsys.readouterr().out == ""
-
-
-def test_missing_are_those_that_the_store_lacks(tmp_path):
-    configs = small_grid()
-    assert sweep.missing(configs, tmp_path) == configs
-    run(configs[2:5], tmp_path)
-    assert sweep.missing(configs, tmp_path) == configs[:2] + configs[5:]
 
 
 def test_an_estimate_grows_with_the_work():
@@ -590,9 +501,11 @@ def test_a_bad_parameter_is_refused_in_one_line_and_nothing_is_written(tmp_path,
     assert files_of(tmp_path) == []
 
 
-def test_results_that_are_a_file_are_refused(tmp_path):
+def test_results_that_are_a_file_are_refused(tmp_path, no_training):
     file = tmp_path / "results"
     file.write_text("kept")
+    with pytest.raises(store.ResultsFolderError, match=r"results cannot be written \(Not a dir"):
+        run(small_grid(), file)
     with pytest.raises(
         sweep.ParameterError, match=r"results cannot be written \(Not a directory\)"
     ):
@@ -625,11 +538,8 @@ def test_a_misspelt_parameter_is_found_in_papermills_cell(tmp_path):
     hint = "(did you mean 'optimizer'?)"
     assert str(refused.value) == f"unknown parameter 'optimzer' {hint}; valid: {valid}"
     assert files_of(tmp_path) == []
-
-
-def test_papermills_cell_with_right_names_passes(tmp_path):
-    cell = "# Parameters\n" + "".join(f"{name} = []\n" for name in sweep.PARAMETERS)
-    cells = ["", "x = 1", cell, "y = 2"]
+    right = "# Parameters\n" + "".join(f"{name} = []\n" for name in sweep.PARAMETERS)
+    cells = ["", "x = 1", right, "y = 2"]
     assert request(tmp_path, In=cells, x=1, y=2, optimizer="adam").configs == sweep.grid("adam")
 
 

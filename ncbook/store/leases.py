@@ -34,8 +34,6 @@ FOLDER = "leases"
 HEARTBEAT = 5.0  # seconds between heartbeats
 EXPIRY = 60.0  # seconds; longer than a network file system or a whole process may stall
 START_TOLERANCE = 5.0  # seconds that two readings of a process's start time may differ by
-# What reading a file that is no owner's raises.
-MALFORMED = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError)
 LOCK, OWNER, NEW, INSTEAD = ".lock", ".owner", ".new", ".instead"
 
 
@@ -156,7 +154,7 @@ def _living_owner(path: Path, now: float) -> dict | None:
         process = psutil.Process(owner["pid"])
         same = abs(process.create_time() - owner["started"]) < START_TOLERANCE
         return owner if same and process.status() != psutil.STATUS_ZOMBIE else None
-    except (OSError, psutil.Error, *MALFORMED):
+    except Exception:  # whatever the file may be
         return None
 
 

@@ -6,6 +6,7 @@ sweep.run(configs, results="results")          # trains those that the store lac
 
 from ncbook.sweep.cluster import SweepError, Workers, scheduler_workers
 from ncbook.sweep.engine import (
+    check_data,
     chunks,
     default_workers,
     estimate_seconds,
@@ -18,6 +19,7 @@ from ncbook.sweep.grids import BEYOND, GRIDS, MIXED_GRIDS, Grid, grid
 from ncbook.sweep.request import (
     PARAMETERS,
     ParameterError,
+    Request,
     check,
     describe,
     duration,

@@ -119,6 +119,27 @@ def _load_data(name: str, listing: str | None, **options: Any) -> data.Dataset |
     return data.load(name, **options)
 
 
+def check_data(
+    configs: Collection[RunConfig], device: str, workers: int, scheduler: str | None
+) -> None:
+    """Load each data set once, as the workers will.
+
+    Raises:
+        ValueError, data.DataNotFoundError: no data, too few, or more members than memory.
+    """
+    for config in _kinds(configs):
+        dataset = load_data(config, "cpu" if scheduler else device)
+        train.check_samples(config, dataset)
+        if not scheduler:  # only its workers know their machines
+            check_memory(config, min(CHUNK, len(configs)), dataset, device, workers)
+            train.repays_compiling(config, dataset, device)  # warns once, for all workers
+
+
+def _kinds(configs: Collection[RunConfig]) -> Collection[RunConfig]:
+    """One of those that differ in nothing but seeds and what may differ in a chunk."""
+    return {replace(config.shared(), seed=0): config for config in configs}.values()
+
+
 def estimate_seconds(
     configs: Sequence[RunConfig], device: str, workers: int, scheduler: str | None = None
 ) -> float:
@@ -201,11 +222,7 @@ def run(
     store.set_aside_damaged(results)
     lacking = partial(missing, results=results, measure_layers=measure_layers)
     todo = lacking(configs, retry_failed=retry_failed)
-    for config in {replace(config.shared(), seed=0): config for config in todo}.values():
-        dataset = load_data(config, "cpu" if scheduler else device)
-        train.check_samples(config, dataset)
-        if not scheduler:
-            check_memory(config, min(CHUNK, len(todo)), dataset, device, workers)
+    check_data(todo, device, workers, scheduler)
     options = {"log_epochs": log_epochs, "deterministic": deterministic}
     options |= {"measure_layers": True} if measure_layers else {}
     task = partial(_train_chunk, results=results, retry_failed=retry_failed, **options)
@@ -243,7 +260,7 @@ def _trainers(
         count = cluster.scheduler_workers(scheduler, results).count
         return cluster.joined(scheduler), count, there | {"threads": 1}
     if at_once > 1:
-        for config in {replace(config.shared(), seed=0): config for config in todo}.values():
+        for config in _kinds(todo):
             with _threads(device, threads):  # compile once what all workers will load
                 train.prepare_step(config, load_data(config, device))
         return cluster.local(at_once, device), at_once, there

@@ -47,10 +47,6 @@ class Request:
     scheduler: str | None = None
     measure_layers: bool = False
 
-    def missing(self) -> list[RunConfig]:
-        """The runs that the store lacks."""
-        return missing(self.configs, self.results, measure_layers=self.measure_layers)
-
 
 def check(namespace: Mapping[str, Any]) -> Request:
     """Read the parameters from a notebook's ``globals()``; an empty one takes the paper's value,
@@ -103,18 +99,19 @@ def _place(device: str | None, workers: int | None, scheduler: str | None) -> tu
 
 def describe(request: Request) -> str:
     """Markdown: what a sweep will train, what the store has, and about how long it will take."""
-    first, todo = request.configs[0], request.missing()
+    configs, first = request.configs, request.configs[0]
+    todo = missing(configs, request.results, measure_layers=request.measure_layers)
     folder = store.results_dir(request.results)
     folder = min(str(folder.absolute()), os.path.relpath(folder), key=len)
     lines = [
-        f"**{len(request.configs)} runs** of {first.optimizer} on {text.html(first.dataset)} "
+        f"**{len(configs)} runs** of {first.optimizer} on {text.html(first.dataset)} "
         f"({first.model}), {first.epochs} epochs each in batches of {first.batch_size}, stored in "
         f"<code>{text.html(folder)}</code>.",
         "",
-        *_values(request.configs),
+        *_values(configs),
     ]
     if request.measure_layers:
-        again = len(todo) - len(missing(request.configs, request.results))
+        again = len(todo) - len(missing(configs, request.results))
         lines.append(
             "- every layer is measured, too: `ncbook.store.load_layers` reads it"
             + (f"; {again} runs that are stored without it train again" if again else "")
