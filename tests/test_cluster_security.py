@@ -135,7 +135,7 @@ def test_a_scheduler_with_tls_trains_for_who_has_its_certificate(tmp_path):
     configs = sweep.grid("sgd", [0.01], [0.9], [0.0], train_size=100, batch_size=50, epochs=1)
     configured = dask.config.set(dict(zip(TLS, files, strict=True)))
     with started_scheduler(1, tls, security) as (address, _), configured:
-        assert sweep.scheduler_workers(address).count == 1
+        assert sweep.scheduler_workers(address)[0] == 1
         report = sweep.run(configs, tmp_path, scheduler=address, progress=False)
     assert report.trained == {"ok": 1}
 

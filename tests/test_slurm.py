@@ -47,21 +47,13 @@ def our_slurm(monkeypatch):
 @pytest.fixture
 def two_jobs(our_slurm, tmp_path):
     """A scheduler with two workers, each a job."""
-    here = ["--host", slurm.LOCAL_HOST]
-    with SLURMCluster(
-        cores=1,
-        processes=1,
-        memory="4 GB",
-        walltime="00:30:00",
-        local_directory=str(tmp_path / "scratch"),
-        log_directory=str(tmp_path / "logs"),
-        worker_extra_args=[*here, "--no-dashboard"],
-        scheduler_options={
-            "host": slurm.LOCAL_HOST,
-            "dashboard": False,
-            "dashboard_address": f"{slurm.LOCAL_HOST}:0",  # 8787 may be taken
-        },
-    ) as jobs:
+    host = slurm.LOCAL_HOST
+    options = dict(cores=1, processes=1, memory="4 GB", walltime="00:30:00")
+    options |= dict(local_directory=str(tmp_path / "scratch"), log_directory=str(tmp_path / "logs"))
+    options["worker_extra_args"] = ["--host", host, "--no-dashboard"]
+    # 8787 may be taken.
+    scheduler = {"host": host, "dashboard": False, "dashboard_address": f"{host}:0"}
+    with SLURMCluster(**options, scheduler_options=scheduler) as jobs:
         jobs.scale(jobs=2)
         with Client(jobs, set_as_default=False) as client:
             client.wait_for_workers(2, timeout=SECONDS)

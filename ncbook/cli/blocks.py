@@ -59,7 +59,8 @@ class Asked:
 
     def check_data(self) -> None:
         """Load each data set; errors as of ``sweep.check_data``."""
-        where = self.place.device, self.place.workers, self.place.scheduler
+        place = self.place
+        where = place.device, place.workers, place.scheduler, place.measure_layers
         for block in {tuple(b.names[n] for n in NAMED): b for b in self.blocks}.values():
             sweep.check_data(block.runs.values(), *where)
 

@@ -42,7 +42,7 @@ def taken(
     results: str | Path | None, run_ids: Iterable[str], configs: Mapping[str, Mapping] | None = None
 ) -> Iterator[list[str]]:
     """Take the leases of those runs that nobody else is training, for this block; yield their ids.
-    ``configs``, by run id, is what ``training`` tells others about the runs."""
+    ``configs``, by run id, is what ``running`` tells others about the runs."""
     folder = results_dir(results) / FOLDER
     owner = _write_owner(folder, configs or {})
     over = threading.Event()
@@ -72,12 +72,7 @@ def taken(
             owner.parent.rmdir()  # an error if it is not empty
 
 
-def running(results: str | Path | None) -> set[str]:
-    """The ids of the runs that are being trained now, by anyone."""
-    return set(training(results))
-
-
-def training(results: str | Path | None) -> dict[str, dict]:
+def running(results: str | Path | None) -> dict[str, dict]:
     """The runs that are being trained now, by anyone: config by run id, empty if unknown."""
     folder = results_dir(results) / FOLDER
     now = _file_system_time(folder)

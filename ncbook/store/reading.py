@@ -84,10 +84,10 @@ def _write_csv(table: pa.Table, file: BinaryIO) -> None:
 WRITERS = {".parquet": partial(pq.write_table, compression="zstd"), ".csv": _write_csv}
 
 
-def export(path: str | Path, results: str | Path | None = None, **filters: Any) -> Path:
+def export(path: str | Path, results: str | Path | None = None, **filters: Any) -> int:
     """Write what ``load_runs`` has to a file that ends in ``.parquet`` or ``.csv``, which appears
-    whole or not at all. In a CSV file an apostrophe keeps a text that begins with one of
-    ``= + - @ '``, a tab or a break from being a formula.
+    whole or not at all, and make its folder; the number of runs. In a CSV file an apostrophe keeps
+    a text that begins with one of ``= + - @ '``, a tab or a break from being a formula.
 
     Raises:
         ValueError: another suffix, a filter that names no column, or nothing that passes.
@@ -96,19 +96,19 @@ def export(path: str | Path, results: str | Path | None = None, **filters: Any) 
     path = expanded(path, "file")
     if path.suffix.lower() not in WRITERS:
         raise ValueError(f"the file to export to must end in {' or '.join(WRITERS)}, not {path}")
+    table = consistently(results, partial(_choose_runs, filters)).drop([FILE])
+    if not len(table):
+        asked = ", ".join(f"{name}={value!r}" for name, value in filters.items())
+        raise ValueError(f"no run in {results_dir(results)}" + f" has {asked}" * bool(asked))
     try:
-        with staged(path) as file:  # first, so that a place that refuses does so before the work
-            table = consistently(results, partial(_choose_runs, filters)).drop([FILE])
-            if not len(table):
-                asked = ", ".join(f"{name}={value!r}" for name, value in filters.items())
-                has = f" has {asked}" if asked else ""
-                raise ValueError(f"no run in {results_dir(results)}{has}")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with staged(path) as file:
             WRITERS[path.suffix.lower()](table, file)
             flush(file)
             appear(file, path)
     except OSError as error:
         raise OSError(f"{path} cannot be written ({error.strerror or error})") from error
-    return path
+    return len(table)
 
 
 def _choose_runs(
@@ -226,9 +226,10 @@ def statuses(
     layers measured, if ``layers``) or failed. What does not count is named in a notice. To ask
     again costs a look at the folder."""
     rows = judged(consistently(results, partial(tables.read_each, read=judged_columns)))
+    rows = rows[best_rows(rows)]
     rows = rows if run_ids is None else rows[rows["run_id"].isin(list(run_ids))]
-    sound = rows[rows["fault"].isna()].sort_values("status", key=lambda s: s.isin(DONE))
-    _warn_of_faults(rows[~rows["run_id"].isin(sound["run_id"])], "to be trained again")
+    _warn_of_faults(rows, "to be trained again")
+    rows = rows[rows["fault"].isna()]
     if layers:
-        sound = sound[(sound["measured_layers"] > 0) | (sound["status"] == tables.FAILED)]
-    return dict(zip(sound["run_id"], sound["status"], strict=True))  # of two, the last
+        rows = rows[(rows["measured_layers"] > 0) | (rows["status"] == tables.FAILED)]
+    return dict(zip(rows["run_id"], rows["status"], strict=True))

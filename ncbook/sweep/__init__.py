@@ -4,7 +4,7 @@ configs = sweep.grid("adamw", epochs=200)      # the paper's 108 runs of that op
 sweep.run(configs, results="results")          # trains those that the store lacks
 """
 
-from ncbook.sweep.cluster import SweepError, Workers, scheduler_workers
+from ncbook.sweep.cluster import SweepError, scheduler_workers
 from ncbook.sweep.engine import (
     check_data,
     chunks,

@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from multiprocessing import resource_tracker
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import dask
 import torch
@@ -50,14 +50,6 @@ LOGGERS = ("distributed", "distributed.client", "tornado", "tornado.application"
 
 class SweepError(OneLine, RuntimeError):
     """A sweep that cannot begin or go on."""
-
-
-class Workers(NamedTuple):
-    """What a scheduler has: threads that each train a chunk at a time, and GPUs per worker."""
-
-    address: str
-    count: int
-    gpus: int
 
 
 @contextmanager
@@ -208,8 +200,9 @@ def joined(address: str) -> Iterator:
             yield client
 
 
-def scheduler_workers(address: str, results: Path | str = "") -> Workers:
-    """The workers of the scheduler at ``address``, which all must see the results folder, if given.
+def scheduler_workers(address: str, results: Path | str = "") -> tuple[int, int]:
+    """How many chunks the workers of the scheduler at ``address`` train at a time, and how many
+    GPUs each has; all must see the results folder, if given.
 
     Raises:
         SweepError: no scheduler answers, it has no workers, or they cannot run this ncbook.
@@ -229,7 +222,7 @@ def scheduler_workers(address: str, results: Path | str = "") -> Workers:
             f"{sights.count(False)} of the workers, such as {list(found)[sights.index(False)]}, "
             f"see no folder {results}: results must be a folder that all machines share"
         )
-    return Workers(address, count, min(gpus))
+    return count, min(gpus)
 
 
 def _what_it_has(folder: str) -> tuple[str, int, bool]:

@@ -54,14 +54,6 @@ def missing(
     return [config for i, config in wanted.items() if statuses.get(i, again) == again]
 
 
-def check_layers(configs: Collection[RunConfig]) -> None:
-    """Raise ``ValueError`` if a run's layers cannot be measured."""
-    for config in configs:
-        if config.dataset.startswith(data.IMAGENET_PREFIX):
-            name = config.dataset
-            raise ValueError(f"measure_layers: {name} is streamed; its layers cannot be measured")
-
-
 def chunks(configs: Sequence[RunConfig], workers: int = 1, size: int = CHUNK) -> list[list]:
     """Groups that can train together, of at most ``size`` members, as equal in size and as evenly
     divisible among the workers as possible. Where members train one after another, a chunk is one
@@ -120,13 +112,21 @@ def _load_data(name: str, listing: str | None, **options: Any) -> data.Dataset |
 
 
 def check_data(
-    configs: Collection[RunConfig], device: str, workers: int, scheduler: str | None
+    configs: Collection[RunConfig],
+    device: str,
+    workers: int,
+    scheduler: str | None,
+    measure_layers: bool,
 ) -> None:
     """Load each data set once, as the workers will.
 
     Raises:
-        ValueError, data.DataNotFoundError: no data, too few, or more members than memory.
+        ValueError, data.DataNotFoundError: no data, too few, more members than memory, or layers
+            that cannot be measured.
     """
+    names = [c.dataset for c in configs if c.dataset.startswith(data.IMAGENET_PREFIX)]
+    if measure_layers and names:
+        raise ValueError(f"measure_layers: {names[0]} is streamed; its layers cannot be measured")
     for config in _kinds(configs):
         dataset = load_data(config, "cpu" if scheduler else device)
         train.check_samples(config, dataset)
@@ -216,13 +216,12 @@ def run(
     began = time.perf_counter()
     workers = default_workers(device) if workers is None else workers
     check_whole("workers", workers, 1)
-    if measure_layers:
-        check_layers(configs)
-    results = store.ensure_writable(results).absolute()
-    store.set_aside_damaged(results)
+    results = store.results_dir(results).absolute()
     lacking = partial(missing, results=results, measure_layers=measure_layers)
     todo = lacking(configs, retry_failed=retry_failed)
-    check_data(todo, device, workers, scheduler)
+    check_data(todo, device, workers, scheduler, measure_layers)
+    store.ensure_writable(results)
+    store.set_aside_damaged(results)
     options = {"log_epochs": log_epochs, "deterministic": deterministic}
     options |= {"measure_layers": True} if measure_layers else {}
     task = partial(_train_chunk, results=results, retry_failed=retry_failed, **options)
@@ -257,7 +256,7 @@ def _trainers(
     # A worker sees one GPU, whatever its number.
     there = {"device": device.partition(":")[0], "threads": threads}
     if scheduler and todo:
-        count = cluster.scheduler_workers(scheduler, results).count
+        count, _ = cluster.scheduler_workers(scheduler, results)
         return cluster.joined(scheduler), count, there | {"threads": 1}
     if at_once > 1:
         for config in _kinds(todo):
@@ -288,7 +287,7 @@ def _outcomes(
             advance(outcome.stored)
             yield outcome
         todo = lacking(busy)
-        while todo and _by_id(todo).keys() <= leases.running(results):
+        while todo and _by_id(todo).keys() <= leases.running(results).keys():
             time.sleep(POLL_SECONDS)
             todo = lacking(busy)
         advance(len(busy) - len(todo))

@@ -15,16 +15,9 @@ import torch
 from ncbook import data, optim, parameters, store, text
 from ncbook.parameters import AXES, BY_NAME, FIELDS, ParameterError, device_named
 from ncbook.sweep.cluster import SweepError, scheduler_workers
-from ncbook.sweep.engine import (
-    check_layers,
-    default_workers,
-    estimate_seconds,
-    load_data,
-    missing,
-    run_id,
-)
+from ncbook.sweep.engine import check_data, default_workers, estimate_seconds, missing, run_id
 from ncbook.sweep.grids import grid
-from ncbook.train import RunConfig, check_samples
+from ncbook.train import RunConfig
 from ncbook.train.measure import logged_epochs
 
 PARAMETERS = tuple(BY_NAME)
@@ -59,8 +52,8 @@ def check(namespace: Mapping[str, Any]) -> Request:
     try:
         parameters.check_names(namespace.get("In", ()))
         request = read(namespace)
-        first = request.configs[0]
-        check_samples(first, load_data(first, "cpu" if request.scheduler else request.device))
+        where = request.device, request.workers, request.scheduler
+        check_data(request.configs, *where, request.measure_layers)
         store.ensure_writable(request.results)
     except (ValueError, OSError, data.DataNotFoundError, SweepError) as error:
         raise ParameterError(str(error)) from None
@@ -77,8 +70,6 @@ def read(namespace: Mapping[str, Any]) -> Request:
     of_run = {row.name if row.many else field: given[row.name] for field, row in OF_RUN.items()}
     configs = grid(**{"optimizer": OPTIMIZER} | {k: v for k, v in of_run.items() if v is not None})
     logged_epochs(given["log_epochs"], configs[0].epochs)  # or an error
-    if given["measure_layers"]:
-        check_layers(configs)
     device, workers = _place(given["device"], given["workers"], given["scheduler"])
     measured = given["log_epochs"] or None, device, workers, bool(given["deterministic"])
     place = given["scheduler"], bool(given["measure_layers"])
@@ -93,8 +84,8 @@ def _place(device: str | None, workers: int | None, scheduler: str | None) -> tu
         return device, workers or default_workers(device)
     if workers is not None:
         raise ValueError(f"workers must be empty where a scheduler has its own, got {workers}")
-    offer = scheduler_workers(scheduler)
-    return device_named(device, min(offer.gpus, 1)), offer.count
+    count, gpus = scheduler_workers(scheduler)
+    return device_named(device, min(gpus, 1)), count
 
 
 def describe(request: Request) -> str:
