@@ -12,7 +12,6 @@ import subprocess
 import sys
 from contextlib import nullcontext
 from dataclasses import asdict
-from itertools import product
 from pathlib import Path
 
 import nbformat
@@ -20,7 +19,6 @@ import pandas as pd
 import pytest
 from conftest import SECONDS
 from distributed import Security
-from PIL import Image
 from sweeps import (
     LAST_BITS,
     LIGHT,
@@ -30,6 +28,7 @@ from sweeps import (
     left_over,
     rows_in_files,
     wait_until,
+    write_images,
 )
 from typer.testing import CliRunner
 
@@ -67,14 +66,10 @@ def call(*arguments, code=0):
     return result.stdout, re.sub(r"\Ancbook: reading the store .* \.\.\.\n", "", result.stderr)
 
 
-def record(run_id, status="ok", **more):
-    why = {"reason": "it died"} if status == store.FAILED else {}
-    return {"run_id": run_id, "status": status} | why | more
-
-
 def stored_as(configs, status="ok"):
     """Rows of the store, as of runs that were trained."""
-    return [record(sweep.run_id(c), status, **asdict(c)) for c in configs]
+    why = {"reason": "it died"} if status == store.FAILED else {}
+    return [{"run_id": sweep.run_id(c), "status": status} | asdict(c) | why for c in configs]
 
 
 def small(optimizer="sgd", lrs=(0.01, 0.05), **more):
@@ -241,16 +236,8 @@ def test_all_blocks_are_checked_before_the_first_begins(tmp_path, monkeypatch):
     assert {path.name for path in tmp_path.iterdir()} == {"pictures"}
 
 
-def write_pictures(folder):
-    for split, name in product(("train", "test"), ("a", "b")):
-        (folder / split / name).mkdir(parents=True)
-        for i in range(4):
-            Image.new("RGB", (8, 8), (i, 0, 0)).save(folder / split / name / f"{i}.png")
-    return folder
-
-
 def test_a_folder_that_changes_while_it_is_swept_is_named(tmp_path, monkeypatch):
-    picture = write_pictures(tmp_path / "x") / "train" / "a" / "0.png"
+    picture = write_images(tmp_path / "x") / "train" / "cat" / "0.bmp"
     monkeypatch.setattr(sweeping.notebook, "execute", lambda *_: picture.unlink(missing_ok=True))
     monkeypatch.setattr(sweeping, "_workers", lambda *_: nullcontext(({}, {})))
     chosen = ("--lrs", "0.01", "--momenta", "0.9", "--batch-size", "4")
@@ -263,12 +250,13 @@ def test_a_folder_that_changes_while_it_is_swept_is_named(tmp_path, monkeypatch)
 
 def test_hidden_files_in_a_folder_are_said_in_one_line(tmp_path, monkeypatch):
     monkeypatch.setattr(sweeping, "estimate", lambda *_: {})
-    write_pictures(tmp_path / "x")
-    (tmp_path / "x" / "train" / "a" / "@eaDir").mkdir()
+    write_images(tmp_path / "x")
+    (tmp_path / "x" / "train" / "cat" / "@eaDir").mkdir()
     chosen = ("--lrs", "0.01", "--momenta", "0.9", "--batch-size", "4")
     _, error = call("plan", "--dataset", "folder:x", "--optimizer", "sgd,adam", *chosen)
     assert error.splitlines() == [
-        "ncbook: warning: folder:x: left out, as hidden, system or linked twice: 1 (train/a/@eaDir)"
+        "ncbook: warning: folder:x: left out, as hidden, system or linked twice: 1 "
+        "(train/cat/@eaDir)"
     ]
 
 

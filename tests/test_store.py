@@ -987,3 +987,10 @@ def test_a_users_own_column_may_be_of_several_kinds(tmp_path, first, second, rea
     assert pd.isna(found["2"])
     assert store.compact(tmp_path, at_least=2) == 3
     assert len(store.load_runs(tmp_path)) == 3
+
+
+def test_a_users_own_column_of_epochs_may_be_of_several_kinds(tmp_path):
+    for name, note in (("a", "good"), ("b", 3.5)):
+        store.write(tmp_path, [make_run(name)], make_history(name, epochs=[0], note=note))
+    assert store.compact(tmp_path, at_least=2) == 0
+    assert store.load_history(tmp_path)["note"].tolist() == ["good", "3.5"]

@@ -9,7 +9,6 @@ from collections import Counter
 from functools import cache
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -17,8 +16,7 @@ from conftest import noticed
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from IPython.core.interactiveshell import InteractiveShell
-from PIL import Image
-from sweeps import SMALL, assert_tidy, small_grid, stored_files
+from sweeps import SMALL, assert_tidy, small_grid, stored_files, write_images
 from traitlets.config import Config
 
 from ncbook import data, store, sweep, train
@@ -175,15 +173,6 @@ def test_published_runs_keep_their_ids(tmp_path, monkeypatch):
         whole = {name: int(values[name]) for name in ("train_size",) if name in values}
         listing = {"data_listing": row["data_listing"] or ""} if ":" in row["dataset"] else {}
         assert sweep.run_id(RunConfig(**values | whole | listing)) == row["run_id"]
-
-
-def write_images(folder, classes=("cat", "dog"), shade=0, count=10):
-    for part, name in itertools.product(("train", "test"), classes):
-        (folder / part / name).mkdir(parents=True)
-        for i in range(count):
-            pixels = np.full((8, 8, 3), (shade + 20 * i) % 256, dtype=np.uint8)
-            Image.fromarray(pixels).save(folder / part / name / f"{i}.bmp")
-    return folder
 
 
 def on_folder(name, **changes):
@@ -557,21 +546,12 @@ def test_a_refusal_is_one_line_in_a_notebook(tmp_path, monkeypatch):
 
 def test_describe_says_what_will_be_done(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    asked = sweep.check(
-        dict(
-            optimizer="adam",
-            lrs=[0.01, 0.05],
-            momenta=0.9,
-            weight_decays=0,
-            results=str(tmp_path / "kept"),
-        )
-        | SMALL
-    )
-    before = sweep.describe(asked)
-    first, *axes, work = before.splitlines()
+    grid = dict(optimizer="adam", lrs=[0.01, 0.05], momenta=0.9, weight_decays=0)
+    asked = request(tmp_path, **grid, **SMALL)
+    first, *axes, work = sweep.describe(asked).splitlines()
     assert first == (
         "**2 runs** of adam on digits (mlp), 2 epochs each in batches of 50, stored in "
-        "<code>kept</code>."
+        "<code>new</code>."
     )
     assert [line for line in axes if line] == [
         "- seeds: 0",

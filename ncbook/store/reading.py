@@ -1,6 +1,7 @@
 """Frames of the runs that are stored and of their epochs, and which runs are stored."""
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -101,7 +102,8 @@ def export(path: str | Path, results: str | Path | None = None, **filters: Any) 
         asked = ", ".join(f"{name}={value!r}" for name, value in filters.items())
         raise ValueError(f"no run in {results_dir(results)}" + f" has {asked}" * bool(asked))
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        with suppress(FileExistsError):
+            path.parent.mkdir(parents=True)
         with staged(path) as file:
             WRITERS[path.suffix.lower()](table, file)
             flush(file)

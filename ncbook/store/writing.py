@@ -15,7 +15,6 @@ from ncbook.paths import results_dir
 from ncbook.store import reading, tables
 from ncbook.store.tables import DONE, FILE, TEXT, list_files, read_each
 
-DICTIONARY_ROWS = 1000  # from so many rows on, a dictionary makes a column of texts smaller
 STALE_SECONDS = 3600.0  # a temporary file so old has no living writer: one writes for seconds
 SMALL_FILES = 128  # so many, some 30 kB each, are read in about 0.3 s
 MOST_FILES = 1024  # that are merged at once, in some 200 MB
@@ -82,15 +81,13 @@ def _put(root: Path, table: pa.Table) -> Path:
     # Its name is also of which runs are done: no failure replaces a run that ended well.
     name = tables.run_id({row["run_id"]: row["status"] in DONE for row in rows})
     path = root / "runs" / f"{name}.parquet"
-    # Without statistics and dictionaries a small file opens in half the time; numbers are smaller
-    # without dictionaries in any file.
-    texts = [field.name for field in table.schema if field.type == TEXT]
-    options = dict(compression="zstd", write_statistics=False, store_schema=False)
-    options["use_dictionary"] = texts if len(table) >= DICTIONARY_ROWS else False
+    # Without statistics and dictionaries a small file opens in half the time; with zstd, none is
+    # larger for it.
+    options = dict(write_statistics=False, store_schema=False, use_dictionary=False)
     with _refusals_named(root):
         path.parent.mkdir(parents=True, exist_ok=True)
         with staged(path) as file:
-            pq.write_table(table, file, **options)
+            pq.write_table(table, file, compression="zstd", **options)
             flush(file)
             appear(file, path)
     return path
@@ -155,7 +152,8 @@ def compact(results: str | Path | None = None, at_least: int = SMALL_FILES) -> i
     root, merged = results_dir(results), 0
     if (root / "runs").is_dir():
         ensure_writable(root)
-        with _refusals_named(root), suppress(FileNotFoundError):  # another process is compacting
+        # Another process is compacting, or a user's own column of epochs is of several kinds.
+        with _refusals_named(root), suppress(FileNotFoundError, pa.ArrowException):
             small = [path for path in list_files(root) if path.lstat().st_size < LARGE_BYTES]
             for first in range(0, len(small) if len(small) >= at_least else 0, MOST_FILES):
                 merged += _merge_files(root, small[first : first + MOST_FILES])

@@ -218,13 +218,14 @@ def run(
     check_whole("workers", workers, 1)
     results = store.results_dir(results).absolute()
     lacking = partial(missing, results=results, measure_layers=measure_layers)
-    todo = lacking(configs, retry_failed=retry_failed)
+    wanting = partial(lacking, retry_failed=retry_failed)
+    todo = wanting(configs)
     check_data(todo, device, workers, scheduler, measure_layers)
     store.ensure_writable(results)
     store.set_aside_damaged(results)
     options = {"log_epochs": log_epochs, "deterministic": deterministic}
     options |= {"measure_layers": True} if measure_layers else {}
-    task = partial(_train_chunk, results=results, retry_failed=retry_failed, **options)
+    task = partial(_train_chunk, results=results, lacking=wanting, **options)
     trained: Counter = Counter()
     try:
         with tasks.progress_bar(len(todo), progress) as advance, ExitStack() as stack:
@@ -297,18 +298,16 @@ def _train_chunk(
     part: list[RunConfig],
     *,
     results: Path,
-    retry_failed: bool,
+    lacking: Callable,
     device: str,
     threads: int = 1,
     advance: Advance,
     **options: Any,
 ) -> Outcome:
     """Train and store those of a chunk's runs that nobody else is training or has stored."""
-    wanted, again = _by_id(part), {"retry_failed": retry_failed}
-    again["measure_layers"] = options.get("measure_layers", False)
-    configs = {i: asdict(config) for i, config in wanted.items()}
-    with leases.taken(results, wanted, configs) as ids:
-        mine = _by_id(missing([wanted[i] for i in ids], results, **again))
+    wanted = _by_id(part)
+    with leases.taken(results, wanted, {i: asdict(c) for i, c in wanted.items()}) as ids:
+        mine = _by_id(lacking([wanted[i] for i in ids]))
         busy = [config for i, config in wanted.items() if i not in ids]
         outcome = Outcome(stored=len(ids) - len(mine), busy=busy)
         if mine:
