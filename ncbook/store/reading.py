@@ -228,10 +228,9 @@ def statuses(
     layers measured, if ``layers``) or failed. What does not count is named in a notice. To ask
     again costs a look at the folder."""
     rows = judged(consistently(results, partial(tables.read_each, read=judged_columns)))
-    rows = rows[best_rows(rows)]
     rows = rows if run_ids is None else rows[rows["run_id"].isin(list(run_ids))]
-    _warn_of_faults(rows, "to be trained again")
-    rows = rows[rows["fault"].isna()]
+    sound = rows[rows["fault"].isna()].sort_values("status", key=lambda s: s.isin(DONE))
+    _warn_of_faults(rows[~rows["run_id"].isin(sound["run_id"])], "to be trained again")
     if layers:
-        rows = rows[(rows["measured_layers"] > 0) | (rows["status"] == tables.FAILED)]
-    return dict(zip(rows["run_id"], rows["status"], strict=True))
+        sound = sound[(sound["measured_layers"] > 0) | (sound["status"] == tables.FAILED)]
+    return dict(zip(sound["run_id"], sound["status"], strict=True))  # of two, the last
