@@ -126,11 +126,8 @@ def test_only_configs_of_one_direction_share_a_chunk():
     configs = [c for name in PAPER for c in sweep.grid(name, [0.01], [0.9], [0.1])]
     groups = [{c.optimizer for c in part} for part in sweep.chunks(configs, workers=1)]
     assert groups == [{"sgd", "sgdw"}, {"adam", "adamw"}, {"signum", "signumw"}]
-
-
-def test_chunks_of_a_whole_grid_of_the_paper():
-    sizes = [len(part) for part in sweep.chunks(sweep.grid("adamw"), workers=2)]
-    assert sizes == [9] * 12
+    whole = sweep.chunks(sweep.grid("adamw"), workers=2)
+    assert [len(part) for part in whole] == [9] * 12
     assert sweep.chunks([]) == []
 
 
@@ -330,6 +327,8 @@ def git(*arguments):
 def test_what_is_stored_is_not_trained_again(tmp_path, monkeypatch):
     (first, second), configs = (small_grid(lrs=[lr]) for lr in (0.01, 0.05)), small_grid()
     assert run([], tmp_path).trained == {}
+    with pytest.raises(ValueError, match=r"workers .*-1"):
+        run(configs, tmp_path, workers=-1)
     assert sweep.missing(configs, tmp_path) == configs
     assert run([*first, first[0]], tmp_path).trained == {"ok": 4}
     assert sweep.missing(configs, tmp_path) == second
@@ -398,16 +397,6 @@ def test_seeds_and_optimizers_of_one_call_go_to_their_own_chunks(tmp_path, monke
     assert Counter(trained) == Counter(configs)
     starts = store.load_runs(tmp_path).groupby("seed")["nc0_init"].nunique()
     assert starts.to_dict() == {0: 1, 1: 1}
-
-
-def test_log_epochs_reach_the_history(tmp_path):
-    run(small_grid()[:1], tmp_path, log_epochs=[1])
-    assert list(store.load_history(tmp_path)["epoch"]) == [0, 1, 2]
-
-
-def test_a_negative_number_of_workers_is_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"workers .*-1"):
-        run(small_grid(), tmp_path, workers=-1)
 
 
 def test_the_progress_bar_goes_to_stdout_and_ends_at_all_runs(tmp_path, capsys):
@@ -506,16 +495,15 @@ def test_results_that_are_a_file_are_refused(tmp_path, no_training):
 
 
 def test_data_that_are_not_to_be_had_are_refused_in_one_line(tmp_path, monkeypatch):
+    def no_network(name, root):
+        raise data.DataNotFoundError(f"{name} is not in {root} and could not be downloaded there")
+
     monkeypatch.setenv(data.DATA_VARIABLE, str(tmp_path / "data"))
     monkeypatch.setattr(data.downloads, "_download", no_network)
     with pytest.raises(sweep.ParameterError, match=r"^mnist is not in .*data") as refused:
         request(tmp_path, dataset="mnist")
     assert "\n" not in str(refused.value)
     assert files_of(tmp_path) == []
-
-
-def no_network(name, root):
-    raise data.DataNotFoundError(f"{name} is not in {root} and could not be downloaded there")
 
 
 def test_a_misspelt_parameter_is_found_in_papermills_cell(tmp_path):
@@ -580,7 +568,7 @@ def test_describe_names_the_last_layers_own_optimizer(tmp_path):
 
 def test_a_requests_rows_are_its_own(tmp_path):
     asked = request(tmp_path, optimizer="sgd", lrs=0.01, momenta=0.9, weight_decays=0, **SMALL)
-    run([*asked.configs, *small_grid("adam", lrs=[0.01])], asked.results)
+    run([*asked.configs, *small_grid("adam", lrs=[0.01])], asked.results, log_epochs=[1])
     assert len(store.load_runs(asked.results)) == 5
     runs, history = sweep.load_runs(asked), sweep.load_history(asked)
     assert list(runs["run_id"]) == [sweep.run_id(c) for c in asked.configs]
