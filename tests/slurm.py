@@ -124,17 +124,10 @@ def _configure(folder: Path, cpus: int) -> None:
     key.write_bytes(secrets.token_bytes(KEY_BYTES))
     for name in ("state", "spool"):
         (folder / name).mkdir()
-    controller_port, node_port = _free_ports(2)
-    text = CONFIGURATION.format(
-        host=socket.gethostname().partition(".")[0],
-        address=LOCAL_HOST,
-        user=getpass.getuser(),
-        folder=folder,
-        cpus=cpus,
-        controller_port=controller_port,
-        node_port=node_port,
-    )
-    (folder / "slurm.conf").write_text(text)
+    values = dict(zip(("controller_port", "node_port"), _free_ports(2), strict=True))
+    values |= dict(host=socket.gethostname().partition(".")[0], address=LOCAL_HOST)
+    values |= dict(user=getpass.getuser(), folder=folder, cpus=cpus)
+    (folder / "slurm.conf").write_text(CONFIGURATION.format(**values))
 
 
 def _free_ports(count: int) -> list[int]:

@@ -1,6 +1,7 @@
 """What tests of sweeps share: small grids, other processes, and the comparison of stores."""
 
 import contextlib
+import itertools
 import os
 import signal
 import socket
@@ -13,10 +14,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import psutil
 from conftest import SECONDS
 from distributed import Client
+from PIL import Image
 
 from ncbook import store, sweep
 from ncbook.sweep import engine
@@ -35,6 +38,16 @@ def small_grid(optimizer="sgd", lrs=(0.01, 0.05), momenta=(0.0, 0.9), decays=(0.
 
 def ids_of(configs):
     return {sweep.run_id(config) for config in configs}
+
+
+def write_images(folder, classes=("cat", "dog"), shade=0, count=10):
+    """A folder of small images, for training and for tests."""
+    for part, name in itertools.product(("train", "test"), classes):
+        (folder / part / name).mkdir(parents=True)
+        for i in range(count):
+            pixels = np.full((8, 8, 3), (shade + 20 * i) % 256, dtype=np.uint8)
+            Image.fromarray(pixels).save(folder / part / name / f"{i}.bmp")
+    return folder
 
 
 # ------------------------------------------------------------ stores
@@ -82,16 +95,16 @@ def family(pid=None):
 
 def workers_below(pid=None):
     """The worker processes of a sweep, of this process or of another."""
-    return [process for process in family(pid) if _has_in_command(process, "spawn_main")]
+    return [process for process in family(pid) if has_in_command(process, "spawn_main")]
 
 
 def left_over(processes):
     """Those that do not end by themselves, except for Python's own, which ends with us."""
-    ours = [process for process in processes if not _has_in_command(process, "resource_tracker")]
+    ours = [process for process in processes if not has_in_command(process, "resource_tracker")]
     return psutil.wait_procs(ours, timeout=SECONDS)[1]
 
 
-def _has_in_command(process, word):
+def has_in_command(process, word):
     with contextlib.suppress(psutil.Error):
         return word in " ".join(process.cmdline())
     return False

@@ -105,84 +105,52 @@ def test_no_pages_are_served(own, page):
         urlopen(f"http://127.0.0.1:{port}/{page}", timeout=SECONDS)
 
 
-@pytest.mark.parametrize("port", ["x", "-1", "65536"])
-def test_a_dashboards_port_that_is_none_is_refused(monkeypatch, port):
-    monkeypatch.setenv(cluster.DASHBOARD_VARIABLE, port)
-    with pytest.raises(SweepError, match=f"NCBOOK_DASHBOARD must be a port, .* got '{port}'"):
-        cluster._dashboard()
-
-
-def test_the_dashboard_is_off_unless_asked_for(monkeypatch):
+def test_the_dashboard_is_off_unless_asked_for_at_a_port(monkeypatch):
     monkeypatch.delenv(cluster.DASHBOARD_VARIABLE, raising=False)
     assert not cluster._dashboard()["dashboard"]
     monkeypatch.setenv(cluster.DASHBOARD_VARIABLE, "8787")
     asked = {"dashboard": True, "dashboard_address": "127.0.0.1:8787"}
     assert cluster._dashboard() == asked
+    for port in ("x", "-1", "65536"):
+        monkeypatch.setenv(cluster.DASHBOARD_VARIABLE, port)
+        with pytest.raises(SweepError, match=f"NCBOOK_DASHBOARD must be a port, .* got '{port}'"):
+            cluster._dashboard()
 
 
 # ------------------------------------------------------------ a scheduler with TLS
 
 
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory):
-    """Files of a new certificate and its key, as Dask's configuration names them."""
-    made, folder = Security.temporary(), tmp_path_factory.mktemp("tls")
-    (folder / "ca.pem").write_text(made.tls_ca_file)
-    (folder / "key.pem").write_text(made.tls_client_key)
-    ca, key = str(folder / "ca.pem"), str(folder / "key.pem")
-    return ca, key
-
-
-@pytest.fixture(scope="module")
-def shared(certificate):
-    """The address of a scheduler that a user has started with TLS, and one worker."""
-    ca, key = certificate
-    tls = ["--tls-ca-file", ca, "--tls-cert", ca, "--tls-key", key]
-    security = Security(tls_ca_file=ca, tls_client_cert=ca, tls_client_key=key)
-    with started_scheduler(1, tls, security) as (address, _):
-        yield address
-
-
-def configured(certificate):
-    ca, key = certificate
-    return dask.config.set(
-        {
-            "distributed.comm.tls.ca-file": ca,
-            "distributed.comm.tls.client.cert": ca,
-            "distributed.comm.tls.client.key": key,
-        }
-    )
+TLS = [f"distributed.comm.tls.{name}" for name in ("ca-file", "client.cert", "client.key")]
 
 
 @pytest.mark.slow
-def test_a_scheduler_with_tls_trains_for_who_has_its_certificate(shared, certificate, tmp_path):
+def test_a_scheduler_with_tls_trains_for_who_has_its_certificate(tmp_path):
+    made, ca, key = Security.temporary(), tmp_path / "ca.pem", tmp_path / "key.pem"
+    ca.write_text(made.tls_ca_file)
+    key.write_text(made.tls_client_key)
+    files = str(ca), str(ca), str(key)
+    names = ("tls_ca_file", "tls_client_cert", "tls_client_key")
+    security = Security(**dict(zip(names, files, strict=True)))
+    tls = ["--tls-ca-file", str(ca), "--tls-cert", str(ca), "--tls-key", str(key)]
     configs = sweep.grid("sgd", [0.01], [0.9], [0.0], train_size=100, batch_size=50, epochs=1)
-    with configured(certificate):
-        assert sweep.scheduler_workers(shared).count == 1
-        report = sweep.run(configs, tmp_path, scheduler=shared, progress=False)
+    configured = dask.config.set(dict(zip(TLS, files, strict=True)))
+    with started_scheduler(1, tls, security) as (address, _), configured:
+        assert sweep.scheduler_workers(address)[0] == 1
+        report = sweep.run(configs, tmp_path, scheduler=address, progress=False)
     assert report.trained == {"ok": 1}
 
 
-def test_an_address_with_tls_needs_certificates():
-    with pytest.raises(SweepError, match=r"DASK_DISTRIB.*perhaps check your TLS configuration"):
-        sweep.scheduler_workers("tls://127.0.0.1:1")
-
-
-def test_a_certificate_that_is_not_there_is_named(tmp_path):
-    missing = str(tmp_path / "ca.pem")
-    with (
-        configured((missing, missing)),
-        pytest.raises(SweepError, match=r"distributed.comm.tls.*No such file or directory"),
-    ):
-        sweep.scheduler_workers("tls://127.0.0.1:1")
-
-
-def test_an_address_without_tls_is_refused_where_encryption_is_demanded():
-    with (
-        dask.config.set({"distributed.comm.require-encryption": True}),
-        pytest.raises(SweepError, match=r"encryption required by Dask configuration"),
-    ):
-        sweep.scheduler_workers("tcp://127.0.0.1:1")
+@pytest.mark.parametrize(
+    ("protocol", "settings", "words"),
+    [
+        ("tls", {}, r"DASK_DISTRIB.*perhaps check your TLS configuration"),
+        ("tls", dict.fromkeys(TLS, "/no.pem"), r"distributed.comm.tls.*No such file or directory"),
+        ("tcp", {"distributed.comm.require-encryption": True}, r"encryption required by Dask conf"),
+    ],
+)
+def test_a_scheduler_without_the_right_certificates_is_refused(protocol, settings, words):
+    with dask.config.set(settings), pytest.raises(SweepError, match=words):
+        sweep.scheduler_workers(f"{protocol}://127.0.0.1:1")
 
 
 # ------------------------------------------------------------ folders and kernels

@@ -1,7 +1,6 @@
 """Pages that read the store, executed on stores that lack runs or columns, or are damaged: they say
 so, and none ends in an error."""
 
-import ast
 import functools
 import re
 from html import unescape
@@ -22,8 +21,11 @@ PAGES |= {
     for name in (
         *("coupling", "momentum", "interpolation", "diagnostic", "networks", "how_far"),
         *("imagenet", "precision", "runs", "background"),
+        *("theorem_sgd", "theorem_signgd", "unconstrained_features"),
     )
 }
+SLOW = {"diagnostic", "momentum", "imagenet"}
+SLOW |= {"theorem_sgd", "theorem_signgd", "unconstrained_features"}
 # What came after the first runs were stored, and what a run of that time had.
 LATER = {"precision": "float32", "width": 1.0, "schedule": "step", "augment": False}
 LATER |= {"clip": None, "depth": None, "train_size": None}
@@ -35,33 +37,18 @@ LEFT_OUT = "Some of the stored runs are not shown here."
 
 @pytest.fixture
 def shown(shell, monkeypatch):
-    """Execute a page on a store: all that it shows, as one text. An error is the test's. With
-    ``again``, the page has just been executed on another store: only what depends on the store."""
+    """Execute a page on a store: all that it shows, as one text. An error is the test's."""
 
-    def execute(name, results, again=False):
+    def execute(name, results):
         monkeypatch.setenv(store.RESULTS_VARIABLE, str(results))
         monkeypatch.setenv(explore.STATIC_VARIABLE, "1")
         path = ROOT / PAGES.get(name, f"notebooks/{name}.py")
         monkeypatch.chdir(path.parent)
-        if not again:
-            shell.reset(new_session=True)
-        cells = that_read_the_store(code(path)) if again else code(path)
+        shell.reset(new_session=True)
         with mpl.rc_context({"backend": "agg"}):
-            return "\n".join(seen for cell in cells for seen in run(shell, cell))
+            return "\n".join(seen for cell in code(path) for seen in run(shell, cell))
 
     return execute
-
-
-def that_read_the_store(cells):
-    """The cells that name the store, or what such a cell has assigned or defined."""
-    known = {"store"}
-    for source in cells:
-        tree = ast.parse(source)
-        names = [node for node in ast.walk(tree) if isinstance(node, ast.Name)]
-        if known & {node.id for node in names if isinstance(node.ctx, ast.Load)}:
-            known |= {node.id for node in names if isinstance(node.ctx, ast.Store)}
-            known |= {part.name for part in tree.body if isinstance(part, ast.FunctionDef)}
-            yield source
 
 
 @functools.cache
@@ -91,16 +78,12 @@ def pictures(page):
 
 def some_slow(*names):
     """The same names, of which those that take many seconds are left to all tests."""
-    slow = {"diagnostic", "momentum", "imagenet"}
-    return [pytest.param(n, marks=pytest.mark.slow) if n in slow else n for n in names]
+    return [pytest.param(n, marks=pytest.mark.slow) if n in SLOW else n for n in names]
 
 
 @pytest.mark.parametrize("name", some_slow(*PAGES))
 def test_on_an_empty_store_a_page_says_that_there_are_none(name, shown, tmp_path):
-    check_empty(name, shown(name, tmp_path))
-
-
-def check_empty(name, page):
+    page = shown(name, tmp_path)
     assert re.search(f"{EMPTY}|lacks the runs of|has no ImageNet runs|no run", page)
     if name != "imagenet":
         assert "papermill notebooks/sweep.ipynb" in page
@@ -124,7 +107,11 @@ def older(digits, tmp_path_factory):
     return put_store(tmp_path_factory.mktemp("older") / "results", runs, history)
 
 
-@pytest.mark.parametrize("name", some_slow("intro", "claims", "momentum", "diagnostic", "runs"))
+OF_OLDER = ("intro", "claims", "momentum", "diagnostic", "runs")
+OF_OLDER += ("theorem_sgd", "theorem_signgd", "unconstrained_features")
+
+
+@pytest.mark.parametrize("name", some_slow(*OF_OLDER))
 def test_a_store_of_an_older_schema_is_shown(name, shown, older):
     page = shown(name, older)
     assert LEFT_OUT not in page
@@ -133,25 +120,11 @@ def test_a_store_of_an_older_schema_is_shown(name, shown, older):
         assert "lacks the runs of: ufm" in page
     elif name == "runs":
         assert EMPTY in page  # no run says what it took
+    elif name == "unconstrained_features":
+        assert page.count(EMPTY) == 9  # all runs of its model
     else:
         assert EMPTY not in page
         assert pictures(page) > 0
-
-
-# Of the chapters that compute for many seconds: how often the older store lacks the runs of one.
-# unconstrained_features has no others than those of its model.
-THEORY = {"theorem_sgd": 0, "theorem_signgd": 0, "unconstrained_features": 9}
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", THEORY)
-def test_chapters_of_theory_show_an_empty_and_an_older_store(name, shown, older, tmp_path):
-    check_empty(name, shown(name, tmp_path))
-    page = shown(name, older, again=True)
-    assert LEFT_OUT not in page
-    assert not re.search(r"\bnan\b|\binf\b", page)
-    assert page.count(EMPTY) == THEORY[name]
-    assert name == "unconstrained_features" or pictures(page) > 0
 
 
 # ------------------------------------------------------------ damage

@@ -16,7 +16,6 @@ from ncbook import metrics, models, store, sweep
 from ncbook.cli import blocks
 from ncbook.measure import measure as measure_any
 from ncbook.store import tables
-from ncbook.sweep import engine
 from ncbook.train import RunConfig, loop, measure, train_members
 from ncbook.train.step import member
 
@@ -257,8 +256,8 @@ def test_a_file_with_damaged_layers_is_set_aside(tmp_path):
     damaged = stored_files(tmp_path)[0]
     damaged.write_bytes(zero_before_footer(damaged.read_bytes(), 40))
     copy = shutil.copytree(tmp_path, tmp_path / "copy")
-    assert len(tables.read_runs(damaged)) == 1
-    assert len(tables.read_history(damaged)) == 2
+    assert len(tables.read(damaged)) == 1
+    assert len(tables.read_nested(damaged, tables.HISTORY)) == 2
     with noticed("damaged, its runs are left out"):
         assert len(store.load_layers(tmp_path)) == 6
     with noticed("damaged, not compacted"):
@@ -334,11 +333,11 @@ def test_the_command_line_wants_runs_with_their_layers(tmp_path):
     (block,) = layered.blocks
     configs = list(block.runs.values())
     run(configs, tmp_path, measure_layers=False)
-    assert (list(plain.todo().values()), list(layered.todo().values())) == ([[]], [configs])
+    assert (plain.todo(), layered.todo()) == ({}, {block: configs})
     assert (len(plain.statuses(block)), len(layered.statuses(block))) == (1, 0)
     assert sweep.read(block.parameters).measure_layers
     run(configs, tmp_path)
-    assert list(layered.todo().values()) == [[]]
+    assert layered.todo() == {}
 
 
 def test_streamed_images_are_refused_before_any_work(tmp_path):
@@ -351,7 +350,6 @@ def test_streamed_images_are_refused_before_any_work(tmp_path):
     with pytest.raises(ValueError, match=said):
         run([config_of, streamed], tmp_path / "new")
     assert not (tmp_path / "new").exists()
-    engine.check_layers([config_of])
 
 
 def test_widths_are_the_networks_own():

@@ -170,11 +170,12 @@ module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(module)
 
 from typer.testing import CliRunner
-from ncbook import cli, store, sweep
+from ncbook import store, sweep
+from ncbook.cli.commands import app
 from ncbook.train import RunConfig
 
 def call(*arguments):
-    return CliRunner().invoke(cli.app, arguments)
+    return CliRunner().invoke(app, arguments)
 
 assert "noises" in sweep.PARAMETERS
 assert sweep.run_id(RunConfig()) == sweep.run_id(RunConfig(noise=0)) == "f05d7ee71a83256a"
@@ -195,7 +196,7 @@ for namespace, message in (
         assert str(error).startswith(message), error
 assert store.RUN_COLUMNS["noise"] == store.RUN_COLUMNS["lr"]
 assert "label noise (a share) [0]" in call("sweep", "--help").output
-assert "noise must be a number" in call("plan", "--noises", "3").output
+assert "noises must be a number" in call("plan", "--noises", "3").output
 sweep.run(request.configs, "r", workers=1, progress=False)
 blocks = json.loads(call("status", "--results", "r", "--noises", "0.5", "--json").stdout)["blocks"]
 assert [block["done"] for block in blocks] == [1]

@@ -1,6 +1,5 @@
 """Grids, chunks, resumable runs, and the checking of a request before any work."""
 
-import contextlib
 import dataclasses
 import itertools
 import platform
@@ -10,7 +9,6 @@ from collections import Counter
 from functools import cache
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -18,8 +16,7 @@ from conftest import noticed
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from IPython.core.interactiveshell import InteractiveShell
-from PIL import Image
-from sweeps import SMALL, assert_tidy, small_grid, stored_files
+from sweeps import SMALL, assert_tidy, small_grid, stored_files, write_images
 from traitlets.config import Config
 
 from ncbook import data, store, sweep, train
@@ -49,14 +46,10 @@ def files_of(folder):
     return sorted(str(p.relative_to(folder)) for p in Path(folder).rglob("*"))
 
 
-def refuse_training(monkeypatch):
-    """From here on, to train is a failure."""
-    monkeypatch.setattr(train, "train_members", lambda *a, **k: pytest.fail("it trained"))
-
-
 @pytest.fixture
 def no_training(monkeypatch):
-    refuse_training(monkeypatch)
+    """To train is a failure."""
+    monkeypatch.setattr(train, "train_members", lambda *a, **k: pytest.fail("it trained"))
 
 
 # ------------------------------------------------------------ grids
@@ -73,9 +66,6 @@ def test_the_papers_grid(name):
     shared = {(c.optimizer, c.dataset, c.model, c.epochs, c.batch_size, c.seed) for c in configs}
     assert shared == {(name, "digits", "mlp", 200, 128, 0)}
     assert sweep.GRIDS[name] == sweep.Grid(lrs, momenta, decays)
-
-
-def test_there_is_a_grid_for_each_optimizer_of_the_paper():
     assert set(sweep.GRIDS) == set(PAPER)
 
 
@@ -94,17 +84,10 @@ def test_an_empty_axis_takes_the_papers_values_and_another_stays(axis):
     assert len(configs) == paper[axis]
 
 
-def test_duplicates_are_removed():
-    configs = sweep.grid("sgd", [0.1, 0.1], [0.9, 0.90], [0, 0.0], seeds=[0, 0])
-    assert len(configs) == 1
-
-
-def test_an_optimizer_without_a_grid_is_refused():
+def test_a_grid_removes_duplicates_and_refuses_what_cannot_be():
+    assert len(sweep.grid("sgd", [0.1, 0.1], [0.9, 0.90], [0, 0.0], seeds=[0, 0])) == 1
     with pytest.raises(ValueError, match=r"^unknown optimizer 'adma'; valid: sgd, sgdw, adam, ad"):
         sweep.grid("adma")
-
-
-def test_a_grid_refuses_what_a_config_refuses():
     with pytest.raises(ValueError, match=r"^momentum must be a number in \[0, 1\), got 1.0$"):
         sweep.grid("sgd", momenta=[0.5, 1.0])
 
@@ -143,14 +126,8 @@ def test_only_configs_of_one_direction_share_a_chunk():
     configs = [c for name in PAPER for c in sweep.grid(name, [0.01], [0.9], [0.1])]
     groups = [{c.optimizer for c in part} for part in sweep.chunks(configs, workers=1)]
     assert groups == [{"sgd", "sgdw"}, {"adam", "adamw"}, {"signum", "signumw"}]
-
-
-def test_chunks_of_a_whole_grid_of_the_paper():
-    sizes = [len(part) for part in sweep.chunks(sweep.grid("adamw"), workers=2)]
-    assert sizes == [9] * 12
-
-
-def test_no_configs_make_no_chunks():
+    whole = sweep.chunks(sweep.grid("adamw"), workers=2)
+    assert [len(part) for part in whole] == [9] * 12
     assert sweep.chunks([]) == []
 
 
@@ -193,15 +170,6 @@ def test_published_runs_keep_their_ids(tmp_path, monkeypatch):
         whole = {name: int(values[name]) for name in ("train_size",) if name in values}
         listing = {"data_listing": row["data_listing"] or ""} if ":" in row["dataset"] else {}
         assert sweep.run_id(RunConfig(**values | whole | listing)) == row["run_id"]
-
-
-def write_images(folder, classes=("cat", "dog"), shade=0, count=10):
-    for part, name in itertools.product(("train", "test"), classes):
-        (folder / part / name).mkdir(parents=True)
-        for i in range(count):
-            pixels = np.full((8, 8, 3), (shade + 20 * i) % 256, dtype=np.uint8)
-            Image.fromarray(pixels).save(folder / part / name / f"{i}.bmp")
-    return folder
 
 
 def on_folder(name, **changes):
@@ -321,19 +289,11 @@ def test_run_stores_every_run_and_its_history(tmp_path):
     assert epochs.map(lambda e: e == [0, 2]).all()
 
 
-@contextlib.contextmanager
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def test_what_is_stored_is_what_training_returns(tmp_path):
     configs = small_grid()
     run(configs, tmp_path)
     stored = store.load_runs(tmp_path).set_index("run_id")
-    with one_thread():  # as a sweep trains members together
+    with engine._threads("cpu", 1):  # as a sweep trains members together
         records, history = train.train_members(configs, sweep.load_data(configs[0]))
     for c, record in zip(configs, records, strict=True):
         row = stored.loc[sweep.run_id(c)]
@@ -352,15 +312,9 @@ def test_every_row_says_where_it_comes_from(tmp_path):
     assert row["device"].startswith("cpu (")
     assert pd.Timestamp(row["created_at"]).tzinfo is not None
     assert row["wall_time_s"] > 0
-
-
-def test_every_row_names_the_commit_of_its_code(tmp_path):
-    if git("rev-parse", "HEAD") is None:
-        pytest.skip("not a git working tree")
-    run(small_grid()[:1], tmp_path)
-    (commit,) = store.load_runs(tmp_path)["git_commit"]
-    assert re.fullmatch(r"[0-9a-f]{40}\+?", commit)
-    assert git("cat-file", "-t", commit.rstrip("+")) == "commit"
+    if git("rev-parse", "HEAD") is not None:
+        assert re.fullmatch(r"[0-9a-f]{40}\+?", row["git_commit"])
+        assert git("cat-file", "-t", row["git_commit"].rstrip("+")) == "commit"
 
 
 def git(*arguments):
@@ -370,26 +324,24 @@ def git(*arguments):
     return done.stdout.strip() if done.returncode == 0 else None
 
 
-def test_a_second_call_trains_nothing(tmp_path, monkeypatch):
-    configs = small_grid()
-    run(configs, tmp_path)
-    before = files_of(tmp_path)
-    refuse_training(monkeypatch)
-    report = run(configs[::-1], tmp_path)
-    assert (report.stored, report.trained) == (8, {})
-    assert report.text() == "All 8 runs were in the store; none was trained."
-    assert files_of(tmp_path) == before
-
-
-def test_a_larger_grid_trains_only_what_is_new(tmp_path, monkeypatch):
-    run(small_grid(lrs=[0.01]), tmp_path)
+def test_what_is_stored_is_not_trained_again(tmp_path, monkeypatch):
+    (first, second), configs = (small_grid(lrs=[lr]) for lr in (0.01, 0.05)), small_grid()
+    assert run([], tmp_path).trained == {}
+    with pytest.raises(ValueError, match=r"workers .*-1"):
+        run(configs, tmp_path, workers=-1)
+    assert sweep.missing(configs, tmp_path) == configs
+    assert run([*first, first[0]], tmp_path).trained == {"ok": 4}
+    assert sweep.missing(configs, tmp_path) == second
     trained = record_training(monkeypatch)
-    report = run(small_grid(lrs=[0.01, 0.05]), tmp_path)
-    assert report.stored == 4
-    assert {c.lr for c in trained} == {0.05}
-    assert len(trained) == 4
+    report = run(configs, tmp_path)
+    assert (report.stored, trained) == (4, second)
     assert "Trained 4 runs (4 ok)" in report.text()
     assert "4 were in the store already" in report.text()
+    before = files_of(tmp_path)
+    report = run(configs[::-1], tmp_path)
+    assert (report.stored, report.trained, trained) == (8, {}, second)
+    assert report.text() == "All 8 runs were in the store; none was trained."
+    assert files_of(tmp_path) == before
 
 
 def record_training(monkeypatch, stop_before=None):
@@ -447,62 +399,6 @@ def test_seeds_and_optimizers_of_one_call_go_to_their_own_chunks(tmp_path, monke
     assert starts.to_dict() == {0: 1, 1: 1}
 
 
-def test_a_run_that_is_asked_for_twice_is_trained_once(tmp_path):
-    (c,) = small_grid(lrs=[0.01], momenta=[0.9], decays=[0.0])
-    report = run([c, c], tmp_path)
-    assert report.trained == {"ok": 1}
-    assert len(store.load_runs(tmp_path)) == 1
-
-
-def test_no_runs_are_no_work(tmp_path, no_training):
-    assert run([], tmp_path).trained == {}
-
-
-def test_log_epochs_reach_the_history(tmp_path):
-    run(small_grid()[:1], tmp_path, log_epochs=[1])
-    assert list(store.load_history(tmp_path)["epoch"]) == [0, 1, 2]
-
-
-def test_a_damaged_file_is_set_aside_and_its_runs_are_trained_again(tmp_path, monkeypatch):
-    lost, kept = small_grid(lrs=[0.01]), small_grid(lrs=[0.05])
-    run(lost, tmp_path)
-    (damaged,) = (tmp_path / "runs").iterdir()
-    run(kept, tmp_path)
-    damaged.write_bytes(damaged.read_bytes()[:200])
-    trained = record_training(monkeypatch)
-    with noticed(re.escape(str(damaged))):
-        report = run([*lost, *kept], tmp_path)
-    assert Counter(trained) == Counter(lost)
-    assert report.stored == 4
-    runs, history = store.load_runs(tmp_path), store.load_history(tmp_path)
-    assert len(runs) == history["run_id"].nunique() == 8
-
-
-def test_an_unwritable_folder_is_an_error_before_training(tmp_path, no_training):
-    file = tmp_path / "results"
-    file.write_text("a file, not a folder")
-    with pytest.raises(store.ResultsFolderError, match=r"results cannot be written \(Not a dir"):
-        run(small_grid(), file)
-    assert file.read_text() == "a file, not a folder"
-    assert files_of(tmp_path) == ["results"]
-
-
-def test_data_that_cannot_be_found_are_an_error_before_training(tmp_path, no_training, monkeypatch):
-    def nowhere(*arguments, **options):
-        raise data.DataNotFoundError("not here")
-
-    monkeypatch.setattr(data, "load", nowhere)
-    engine._load_data.cache_clear()
-    with pytest.raises(data.DataNotFoundError, match="not here"):
-        run(small_grid(), tmp_path)
-    assert not list(tmp_path.rglob("*.parquet"))
-
-
-def test_a_negative_number_of_workers_is_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"workers .*-1"):
-        run(small_grid(), tmp_path, workers=-1)
-
-
 def test_the_progress_bar_goes_to_stdout_and_ends_at_all_runs(tmp_path, capsys):
     run(small_grid(), tmp_path, progress=True)
     shown = capsys.readouterr()
@@ -510,13 +406,6 @@ def test_the_progress_bar_goes_to_stdout_and_ends_at_all_runs(tmp_path, capsys):
     assert "8/8 runs" in shown.out
     run(small_grid(), tmp_path, progress=True)
     assert capsys.readouterr().out == ""
-
-
-def test_missing_are_those_that_the_store_lacks(tmp_path):
-    configs = small_grid()
-    assert sweep.missing(configs, tmp_path) == configs
-    run(configs[2:5], tmp_path)
-    assert sweep.missing(configs, tmp_path) == configs[:2] + configs[5:]
 
 
 def test_an_estimate_grows_with_the_work():
@@ -590,9 +479,11 @@ def test_a_bad_parameter_is_refused_in_one_line_and_nothing_is_written(tmp_path,
     assert files_of(tmp_path) == []
 
 
-def test_results_that_are_a_file_are_refused(tmp_path):
+def test_results_that_are_a_file_are_refused(tmp_path, no_training):
     file = tmp_path / "results"
     file.write_text("kept")
+    with pytest.raises(store.ResultsFolderError, match=r"results cannot be written \(Not a dir"):
+        run(small_grid(), file)
     with pytest.raises(
         sweep.ParameterError, match=r"results cannot be written \(Not a directory\)"
     ):
@@ -604,16 +495,15 @@ def test_results_that_are_a_file_are_refused(tmp_path):
 
 
 def test_data_that_are_not_to_be_had_are_refused_in_one_line(tmp_path, monkeypatch):
+    def no_network(name, root):
+        raise data.DataNotFoundError(f"{name} is not in {root} and could not be downloaded there")
+
     monkeypatch.setenv(data.DATA_VARIABLE, str(tmp_path / "data"))
     monkeypatch.setattr(data.downloads, "_download", no_network)
     with pytest.raises(sweep.ParameterError, match=r"^mnist is not in .*data") as refused:
         request(tmp_path, dataset="mnist")
     assert "\n" not in str(refused.value)
     assert files_of(tmp_path) == []
-
-
-def no_network(name, root):
-    raise data.DataNotFoundError(f"{name} is not in {root} and could not be downloaded there")
 
 
 def test_a_misspelt_parameter_is_found_in_papermills_cell(tmp_path):
@@ -625,11 +515,8 @@ def test_a_misspelt_parameter_is_found_in_papermills_cell(tmp_path):
     hint = "(did you mean 'optimizer'?)"
     assert str(refused.value) == f"unknown parameter 'optimzer' {hint}; valid: {valid}"
     assert files_of(tmp_path) == []
-
-
-def test_papermills_cell_with_right_names_passes(tmp_path):
-    cell = "# Parameters\n" + "".join(f"{name} = []\n" for name in sweep.PARAMETERS)
-    cells = ["", "x = 1", cell, "y = 2"]
+    right = "# Parameters\n" + "".join(f"{name} = []\n" for name in sweep.PARAMETERS)
+    cells = ["", "x = 1", right, "y = 2"]
     assert request(tmp_path, In=cells, x=1, y=2, optimizer="adam").configs == sweep.grid("adam")
 
 
@@ -647,21 +534,12 @@ def test_a_refusal_is_one_line_in_a_notebook(tmp_path, monkeypatch):
 
 def test_describe_says_what_will_be_done(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    asked = sweep.check(
-        dict(
-            optimizer="adam",
-            lrs=[0.01, 0.05],
-            momenta=0.9,
-            weight_decays=0,
-            results=str(tmp_path / "kept"),
-        )
-        | SMALL
-    )
-    before = sweep.describe(asked)
-    first, *axes, work = before.splitlines()
+    grid = dict(optimizer="adam", lrs=[0.01, 0.05], momenta=0.9, weight_decays=0)
+    asked = request(tmp_path, **grid, **SMALL)
+    first, *axes, work = sweep.describe(asked).splitlines()
     assert first == (
         "**2 runs** of adam on digits (mlp), 2 epochs each in batches of 50, stored in "
-        "<code>kept</code>."
+        "<code>new</code>."
     )
     assert [line for line in axes if line] == [
         "- seeds: 0",
@@ -690,7 +568,7 @@ def test_describe_names_the_last_layers_own_optimizer(tmp_path):
 
 def test_a_requests_rows_are_its_own(tmp_path):
     asked = request(tmp_path, optimizer="sgd", lrs=0.01, momenta=0.9, weight_decays=0, **SMALL)
-    run([*asked.configs, *small_grid("adam", lrs=[0.01])], asked.results)
+    run([*asked.configs, *small_grid("adam", lrs=[0.01])], asked.results, log_epochs=[1])
     assert len(store.load_runs(asked.results)) == 5
     runs, history = sweep.load_runs(asked), sweep.load_history(asked)
     assert list(runs["run_id"]) == [sweep.run_id(c) for c in asked.configs]

@@ -1,118 +1,21 @@
-"""The command line: ``ncbook sweep``, ``plan``, ``status`` and ``export``.
-
-Each command's module is imported when it runs: ``--help`` needs no torch, which takes seconds.
-"""
+"""The command line: ``ncbook sweep``, ``plan``, ``status`` and ``export``."""
 
 import gc
-from importlib import import_module
-from types import ModuleType
-from typing import Annotated
-
-import typer
-
-from ncbook import __version__
-from ncbook.cli.options import OF_RUNS, Options, takes
-from ncbook.cli.show import STOPPED_SWEEP
-from ncbook.parameters import BY_NAME, PLACE
-
-app = typer.Typer(
-    add_completion=False,
-    no_args_is_help=True,
-    rich_markup_mode="markdown",
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-
-Json = Annotated[bool, typer.Option("--json", help="for programs, alone on stdout", metavar="")]
-Notebooks = Annotated[
-    str | None,
-    typer.Option(
-        help="for executed ones [RESULTS/notebooks]", metavar="FOLDER", rich_help_panel=PLACE
-    ),
-]
-Out = Annotated[str, typer.Argument(help="FOLDER/, or a path without its ending", metavar="OUT")]
-Status = Annotated[str | None, typer.Option(help="ok, diverged, failed", metavar="LIST")]
-Force = Annotated[bool, typer.Option("--force", help="replace files that are there", metavar="")]
-
-
-def loaded(module: str) -> ModuleType:
-    """A module of this package, imported without garbage collection, which took a sixth of the
-    time and found nothing."""
-    gc.disable()
-    try:
-        return import_module(f"{__name__}.{module}")
-    finally:
-        gc.enable()
-
-
-def _version(wanted: bool) -> None:
-    if wanted:
-        typer.echo(f"ncbook {__version__}")
-        raise typer.Exit
-
-
-ONLY_VERSION = typer.Option("--version", help="show it", callback=_version, is_eager=True)
-
-
-@app.callback()
-def ncbook(version: Annotated[bool, ONLY_VERSION] = False) -> None:
-    """Train grids of hyperparameters, and measure how far neural collapse goes in each run."""
-
-
-@app.command()
-@takes(BY_NAME, f"stopped; {STOPPED_SWEEP}")
-def sweep(options: Options, notebooks: Notebooks = None, as_json: Json = False) -> None:
-    """Train what the store lacks of a grid.
-
-    One execution of notebooks/sweep.ipynb for each data set, model, optimizer and learning rate.
-    LIST is one or several, with commas; whole numbers also as a range, `0-4`; `--optimizer all` is
-    the first six. Exit code: 0 all done, 1 a notebook failed, 2 bad input, 130 stopped.
-
-    Example: `ncbook sweep --optimizer adam,adamw --momenta 0.9 --seeds 0-4`
-    """
-    raise typer.Exit(0 if loaded("sweeping").train_blocks(options, notebooks, as_json) else 1)
-
-
-@app.command()
-@takes(BY_NAME)
-def plan(options: Options, as_json: Json = False) -> None:
-    """Say what `sweep` would train, and how long it would take.
-
-    The options are those of `sweep`. A few steps are timed, on this device. Nothing is trained or
-    written; a data set that is missing is downloaded.
-
-    Example: `ncbook plan --optimizer all --seeds 0-4`
-    """
-    loaded("sweeping").plan(options, as_json)
-
-
-@app.command()
-@takes((*OF_RUNS, "results"))
-def status(options: Options, as_json: Json = False) -> None:
-    """Say what is stored, and what is being trained now.
-
-    With --optimizer, the options make a grid, as those of `sweep` do, and what is left of it is
-    counted. Without, they choose among all runs.
-
-    Example: `ncbook status --optimizer adam,adamw --seeds 0-4`
-    """
-    loaded("stored").status(options, as_json)
-
-
-@app.command()
-@takes((*OF_RUNS, "results"))
-def export(out: Out, options: Options, status: Status = None, force: Force = False) -> None:
-    """Write chosen runs to one Parquet and one CSV file.
-
-    A run is written if it passes all options. OUT is a folder, for runs.parquet and runs.csv in it;
-    or a path, for OUT.parquet and OUT.csv. In the CSV an apostrophe stands before a text that a
-    spreadsheet would compute.
-
-    Example: `ncbook export adam --optimizer adam,adamw --momenta 0.9`
-    """
-    loaded("stored").export(out, options, status, force)
+import os
+import signal
 
 
 def main() -> None:
-    """The program ``ncbook``."""
+    """The program ``ncbook``. Until a command begins, Ctrl-C ends it at once, in one line."""
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # a job in the background ignores it
+        signal.signal(signal.SIGINT, _stop)
+    # What is imported stays: looking for garbage in it took a sixth of the time to import torch.
+    gc.set_threshold(100_000)
+    from ncbook.cli.commands import app
+
     app(prog_name="ncbook")
+
+
+def _stop(*_: object) -> None:
+    os.write(2, b"ncbook: stopped\n")
+    os._exit(128 + signal.SIGINT)

@@ -10,9 +10,7 @@ from ncbook import store, sweep
 from ncbook.cli import show
 from ncbook.cli.options import NAMED, Options, checked
 from ncbook.parameters import BY_NAME, PLACE
-from ncbook.sweep.engine import CHUNK
-from ncbook.sweep.machine import check_memory
-from ncbook.train import RunConfig, check_samples, repays_compiling
+from ncbook.train import RunConfig
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,23 +40,29 @@ class Block:
 
 @dataclass(frozen=True)
 class Asked:
-    """Blocks, and where they train."""
+    """Blocks, their store, and a request that says where they train, and what is measured."""
 
     blocks: tuple[Block, ...]
     results: Path
-    device: str
-    workers: int
-    scheduler: str | None
-    measure_layers: bool
+    place: sweep.Request
 
     def statuses(self, block: Block) -> dict[str, str]:
         """Those of its runs that need not be trained again."""
-        return store.statuses(self.results, block.runs, layers=self.measure_layers)
+        return store.statuses(self.results, block.runs, layers=self.place.measure_layers)
 
     def todo(self) -> dict[Block, list[RunConfig]]:
-        """The runs of each block that the store lacks."""
-        lacking = partial(sweep.missing, results=self.results, measure_layers=self.measure_layers)
-        return {block: lacking(block.runs.values()) for block in self.blocks}
+        """The runs of those blocks of which the store lacks some."""
+        layers = self.place.measure_layers
+        lacking = partial(sweep.missing, results=self.results, measure_layers=layers)
+        todo = {block: lacking(block.runs.values()) for block in self.blocks}
+        return {block: configs for block, configs in todo.items() if configs}
+
+    def check_data(self) -> None:
+        """Load each data set; errors as of ``sweep.check_data``."""
+        place = self.place
+        where = place.device, place.workers, place.scheduler, place.measure_layers
+        for block in {tuple(b.names[n] for n in NAMED): b for b in self.blocks}.values():
+            sweep.check_data(block.runs.values(), *where)
 
 
 def read(options: Options) -> Asked:
@@ -79,22 +83,6 @@ def read(options: Options) -> Asked:
             new = Block(point, parameters | {"lrs": [config.lr]}, {})
             block = blocks.setdefault(tuple(point.values()), new)
             block.runs[sweep.run_id(config)] = config
-    where = sweep.read(new.parameters | place)
-    results = store.results_dir(where.results).absolute()
-    place = where.device, where.workers, where.scheduler, where.measure_layers
-    return Asked(tuple(blocks.values()), results, *place)
-
-
-def check_data(asked: Asked) -> None:
-    """Load each data set once, as the workers will.
-
-    Raises:
-        ValueError, data.DataNotFoundError: no data, too few, or more members than memory.
-    """
-    for block in {tuple(block.names[n] for n in NAMED): block for block in asked.blocks}.values():
-        dataset = sweep.load_data(block.config)
-        check_samples(block.config, dataset)
-        if not asked.scheduler:  # only its workers know their machines
-            members = min(CHUNK, len(block.runs))
-            check_memory(block.config, members, dataset, asked.device, asked.workers)
-            repays_compiling(block.config, dataset, asked.device)  # warns once, for all workers
+    request = sweep.read(new.parameters | place)
+    results = store.results_dir(request.results).absolute()
+    return Asked(tuple(blocks.values()), results, request)

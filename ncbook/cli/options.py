@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from functools import wraps
 from typing import Annotated, Any
 
@@ -66,8 +67,8 @@ def _declared(row: Row) -> inspect.Parameter:
 
 
 def checked(name: str, value: Any) -> tuple:
-    """The values in an option; ``ValueError`` for one that is not valid."""
-    row = BY_NAME[name]
+    """The values in an option; ``ValueError``, which names it, for one that is not valid."""
+    row = replace(BY_NAME[name], field=name)
     if row.kind != NAME:
         return row.read_all(value)
     names = listed(value) if row.group != PLACE else [value]

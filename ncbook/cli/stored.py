@@ -44,7 +44,7 @@ def status(options: Options, as_json: bool) -> None:
     rows = store.load_runs(results)
     # A run is stored just before its lease is released.
     done = set(rows["run_id"][rows["status"].isin(store.DONE)])
-    running = {i: c for i, c in leases.training(results).items() if i not in done}
+    running = {i: c for i, c in leases.running(results).items() if i not in done}
     columns, other = [*STATES.values(), RUNNING], 0
     if options["optimizer"]:
         found = _of_grid(options, rows, running)
@@ -96,13 +96,9 @@ def export(out: str, options: Options, status: str | None, force: bool) -> None:
     existing = [path for path in paths if os.path.lexists(path)]
     if existing and not force:
         raise ValueError(f"{existing[0]} is there already: --force replaces it")
-    results, chosen = options["results"], filters(options, status)
-    count = len(store.load_runs(results, **chosen))
-    if not count:
-        raise ValueError(f"no run in {store.results_dir(results)} passes these options")
-    paths[0].parent.mkdir(parents=True, exist_ok=True)
+    chosen = filters(options, status)
     for path in paths:
-        store.export(path, results, **chosen)
+        count = store.export(path, options["results"], **chosen)
     show.line(f"{count} runs in {paths[0]} and {paths[1].name}")
 
 

@@ -49,13 +49,15 @@ def train_blocks(options: Options, notebooks: str | None, as_json: bool) -> bool
         raise FileNotFoundError(
             f"no notebook {notebook.SOURCE}: install ncbook from its folder, pip install -e ."
         )
-    blocks.check_data(asked)
+    asked.check_data()
     folder = asked.results / "notebooks"
     if notebooks:
         folder = expanded(notebooks, "notebooks").absolute()
-        _check_can_be_made(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise PermissionError(f"the notebooks folder {folder} cannot be written")
     store.ensure_writable(asked.results)
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(exist_ok=True)
     store.set_aside_damaged(asked.results)
     done, stop = _sweep(asked, folder)
     answer = [block.names | done[block] for block in asked.blocks if block in done]
@@ -68,21 +70,11 @@ def train_blocks(options: Options, notebooks: str | None, as_json: bool) -> bool
     return not stop and not any(outcome["error"] for outcome in done.values())
 
 
-def _check_can_be_made(folder: Path) -> None:
-    """Raise an OSError if the notebooks folder cannot be made or written; makes nothing."""
-    nearest = next(path for path in (folder, *folder.parents) if os.path.lexists(path))
-    if not nearest.is_dir():
-        raise NotADirectoryError(f"the notebooks folder {folder} cannot be made: {nearest}")
-    if not os.access(nearest, os.W_OK | os.X_OK):
-        raise PermissionError(f"the notebooks folder {folder} cannot be written")
-
-
 def _sweep(asked: Asked, folder: Path) -> tuple[dict[Block, dict], str | None]:
     """What became of each block; and why the sweep had to stop before the last one, if so."""
     todo = asked.todo()
-    done = {block: NOTHING | dict.fromkeys(("wanted", "stored"), len(block.runs)) for block in todo}
-    todo = {block: missing for block, missing in todo.items() if missing}
-    done = {block: outcome for block, outcome in done.items() if block not in todo}
+    stored = {block: len(block.runs) for block in asked.blocks if block not in todo}
+    done = {b: NOTHING | {"wanted": count, "stored": count} for b, count in stored.items()}
     if done:
         show.say(f"{len(done)} of {len(asked.blocks)} blocks are stored already: skipped")
     runs = sum(map(len, todo.values()))
@@ -114,13 +106,15 @@ def _sweep(asked: Asked, folder: Path) -> tuple[dict[Block, dict], str | None]:
 def _workers(asked: Asked, todo: Collection[list]) -> Iterator[tuple[dict, dict]]:
     """Start processes, unless a scheduler has its own. The notebook's parameters that say where it
     trains, and environment variables for its kernel."""
-    if asked.scheduler or not todo:
-        yield {"scheduler": asked.scheduler, "device": asked.device}, {}
+    device, scheduler = asked.place.device, asked.place.scheduler
+    if scheduler or not todo:
+        yield {"scheduler": scheduler, "device": device}, {}
         return
-    most = max(len(sweep.chunks(configs, asked.workers)) for configs in todo)
-    with cluster.local(min(asked.workers, most), asked.device) as client:
-        device = asked.device.partition(":")[0]  # a worker sees one GPU
-        place = {"scheduler": client.scheduler.address, "device": device}
+    workers = asked.place.workers
+    most = max(len(sweep.chunks(configs, workers)) for configs in todo)
+    with cluster.local(min(workers, most), device) as client:
+        # A worker sees one GPU.
+        place = {"scheduler": client.scheduler.address, "device": device.partition(":")[0]}
         yield place, cluster.credentials(client)
 
 
@@ -140,8 +134,8 @@ def _train(block: Block, request: tuple[Any, ...], asked: Asked, bar: tqdm) -> d
         if failure is None:
             break
         store.ensure_writable(asked.results)
-        if asked.scheduler:
-            sweep.scheduler_workers(asked.scheduler)
+        if asked.place.scheduler:
+            sweep.scheduler_workers(asked.place.scheduler)
         if failure.hopeless or tries > AGAIN:
             break
         again = f"{block.label}: {failure.reason}; trying again ({tries} of {AGAIN})"
@@ -178,24 +172,24 @@ def _file_name(block: Block) -> str:
 def plan(options: Options, as_json: bool) -> None:
     """Print it; raises what ``train_blocks`` does."""
     asked = blocks.read(options)
-    blocks.check_data(asked)
-    todo = asked.todo()
-    seconds = estimate(asked, {block: configs for block, configs in todo.items() if configs})
+    asked.check_data()
+    todo, place = asked.todo(), asked.place
+    seconds = estimate(asked, todo)
     rows = []
-    for block, configs in todo.items():
-        wanted, left = len(block.runs), len(configs)
+    for block in asked.blocks:
+        wanted, left = len(block.runs), len(todo.get(block, ()))
         values = (wanted, wanted - left, left, seconds.get(block, 0.0))
         rows.append(block.names | dict(zip(PLANNED, values, strict=True)))
     total = {name: sum(row[name] for row in rows) for name in PLANNED}
     total["seconds"] += START_SECONDS * bool(seconds)
     for row in (*rows, total):
         row["time"] = sweep.duration(row["seconds"]) if row["seconds"] else None
-    where = {"device": asked.device, "workers": asked.workers, "scheduler": asked.scheduler}
+    where = {name: getattr(place, name) for name in ("device", "workers", "scheduler")}
     answer = {"results": str(asked.results)} | where | {"blocks": rows, "total": total}
     show.blocks(answer, (*PLANNED[:3], "time"), as_json)
     if not as_json:
-        whose = f" of {asked.scheduler}" if asked.scheduler else ""
-        on = f"device {asked.device}, workers {asked.workers}{whose}"
+        whose = f" of {place.scheduler}" if place.scheduler else ""
+        on = f"device {place.device}, workers {place.workers}{whose}"
         show.line(f"Times are estimates ({on}). Nothing was trained.")
 
 
@@ -207,7 +201,7 @@ def estimate(asked: Asked, todo: Mapping[Block, list[RunConfig]]) -> dict[Block,
     for block in sorted(todo, key=lambda block: -len(todo[block])):
         if kinds[block] not in a_run:
             show.say(f"timing a few steps of {block.label} ...")
-            place = asked.device, asked.workers, asked.scheduler
+            place = asked.place.device, asked.place.workers, asked.place.scheduler
             seconds = sweep.estimate_seconds(todo[block], *place) - START_SECONDS
             a_run[kinds[block]] = seconds / len(todo[block])
     return {block: NOTEBOOK_SECONDS + a_run[kinds[block]] * len(todo[block]) for block in todo}

@@ -34,8 +34,6 @@ FOLDER = "leases"
 HEARTBEAT = 5.0  # seconds between heartbeats
 EXPIRY = 60.0  # seconds; longer than a network file system or a whole process may stall
 START_TOLERANCE = 5.0  # seconds that two readings of a process's start time may differ by
-# What reading a file that is no owner's raises.
-MALFORMED = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError)
 LOCK, OWNER, NEW, INSTEAD = ".lock", ".owner", ".new", ".instead"
 
 
@@ -44,7 +42,7 @@ def taken(
     results: str | Path | None, run_ids: Iterable[str], configs: Mapping[str, Mapping] | None = None
 ) -> Iterator[list[str]]:
     """Take the leases of those runs that nobody else is training, for this block; yield their ids.
-    ``configs``, by run id, is what ``training`` tells others about the runs."""
+    ``configs``, by run id, is what ``running`` tells others about the runs."""
     folder = results_dir(results) / FOLDER
     owner = _write_owner(folder, configs or {})
     over = threading.Event()
@@ -74,12 +72,7 @@ def taken(
             owner.parent.rmdir()  # an error if it is not empty
 
 
-def running(results: str | Path | None) -> set[str]:
-    """The ids of the runs that are being trained now, by anyone."""
-    return set(training(results))
-
-
-def training(results: str | Path | None) -> dict[str, dict]:
+def running(results: str | Path | None) -> dict[str, dict]:
     """The runs that are being trained now, by anyone: config by run id, empty if unknown."""
     folder = results_dir(results) / FOLDER
     now = _file_system_time(folder)
@@ -156,7 +149,7 @@ def _living_owner(path: Path, now: float) -> dict | None:
         process = psutil.Process(owner["pid"])
         same = abs(process.create_time() - owner["started"]) < START_TOLERANCE
         return owner if same and process.status() != psutil.STATUS_ZOMBIE else None
-    except (OSError, psutil.Error, *MALFORMED):
+    except Exception:  # whatever the file may be
         return None
 
 

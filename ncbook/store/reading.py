@@ -1,6 +1,7 @@
 """Frames of the runs that are stored and of their epochs, and which runs are stored."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -38,7 +39,7 @@ def load_runs(results: str | Path | None = None, **filters: Any) -> pd.DataFrame
     Raises:
         ValueError: a filter that names no column, or whose value is not of the column's type.
     """
-    return _frame(consistently(results, partial(choose_runs, filters=filters)))
+    return _frame(consistently(results, partial(_choose_runs, filters)))
 
 
 def load_history(results: str | Path | None = None, **filters: Any) -> pd.DataFrame:
@@ -47,7 +48,8 @@ def load_history(results: str | Path | None = None, **filters: Any) -> pd.DataFr
 
     Filters and errors are those of ``load_runs``; or ``epoch=[0, 200]`` and the like choose rows.
     """
-    return _frame(consistently(results, partial(choose_history, filters=filters)))
+    choose = partial(_choose_nested, tables.HISTORY, ["epoch"], filters)
+    return _frame(consistently(results, choose))
 
 
 def load_layers(results: str | Path | None = None, **filters: Any) -> pd.DataFrame:
@@ -55,7 +57,8 @@ def load_layers(results: str | Path | None = None, **filters: Any) -> pd.DataFra
     epoch and layer: as ``load_history``, and ``position``, ``layer``, and ``width``, the number of
     features. To filter by ``width`` is by that of the run, a factor.
     """
-    return _frame(consistently(results, partial(choose_layers, filters=filters)))
+    choose = partial(_choose_nested, tables.LAYERS, ["position", "epoch"], filters)
+    return _frame(consistently(results, choose))
 
 
 def _frame(table: pa.Table) -> pd.DataFrame:
@@ -82,10 +85,10 @@ def _write_csv(table: pa.Table, file: BinaryIO) -> None:
 WRITERS = {".parquet": partial(pq.write_table, compression="zstd"), ".csv": _write_csv}
 
 
-def export(path: str | Path, results: str | Path | None = None, **filters: Any) -> Path:
+def export(path: str | Path, results: str | Path | None = None, **filters: Any) -> int:
     """Write what ``load_runs`` has to a file that ends in ``.parquet`` or ``.csv``, which appears
-    whole or not at all. In a CSV file an apostrophe keeps a text that begins with one of
-    ``= + - @ '``, a tab or a break from being a formula.
+    whole or not at all, and make its folder; the number of runs. In a CSV file an apostrophe keeps
+    a text that begins with one of ``= + - @ '``, a tab or a break from being a formula.
 
     Raises:
         ValueError: another suffix, a filter that names no column, or nothing that passes.
@@ -94,69 +97,58 @@ def export(path: str | Path, results: str | Path | None = None, **filters: Any) 
     path = expanded(path, "file")
     if path.suffix.lower() not in WRITERS:
         raise ValueError(f"the file to export to must end in {' or '.join(WRITERS)}, not {path}")
+    table = consistently(results, partial(_choose_runs, filters)).drop([FILE])
+    if not len(table):
+        asked = ", ".join(f"{name}={value!r}" for name, value in filters.items())
+        raise ValueError(f"no run in {results_dir(results)}" + f" has {asked}" * bool(asked))
     try:
-        with staged(path) as file:  # first, so that a place that refuses does so before the work
-            table = consistently(results, partial(choose_runs, filters=filters)).drop([FILE])
-            if not len(table):
-                asked = ", ".join(f"{name}={value!r}" for name, value in filters.items())
-                has = f" has {asked}" if asked else ""
-                raise ValueError(f"no run in {results_dir(results)}{has}")
+        with suppress(FileExistsError):
+            path.parent.mkdir(parents=True)
+        with staged(path) as file:
             WRITERS[path.suffix.lower()](table, file)
             flush(file)
             appear(file, path)
     except OSError as error:
         raise OSError(f"{path} cannot be written ({error.strerror or error})") from error
-    return path
+    return len(table)
 
 
-def choose_runs(files: list[Path], filters: Mapping[str, Any], check: bool = True) -> pa.Table:
-    """The runs that pass, each once, sorted, with FILE; ``check`` that filters name columns."""
-    table = tables.padded(tables.read_each(files, tables.read_runs), RUN_COLUMNS)
+def _choose_runs(
+    filters: Mapping[str, Any], files: list[Path], nested: Iterable[str] = ()
+) -> pa.Table:
+    """The runs that pass, each once, sorted, with FILE; filters may name ``nested`` columns."""
+    table = tables.padded(tables.read_each(files, tables.read), RUN_COLUMNS)
+    names = dict.fromkeys([*table.column_names, *nested])
+    if unknown := [name for name in filters if name not in names]:
+        columns = ", ".join(name for name in names if name != FILE)
+        raise ValueError(f"no column {unknown[0]!r} here to filter by; there are: {columns}")
     rows = judged(table)
     _warn_of_faults(rows, "left out")
-    if check:
-        _check_columns(filters, table.column_names)
     sound = best_rows(rows) & rows["fault"].isna().to_numpy()
     table = table.filter(pa.array(sound & _passing(table, filters)))
     return table.sort_by([(name, "ascending") for name in (*SETTINGS, "run_id")])
 
 
 def _choose_nested(
-    read: Callable, columns: Mapping, order: list[str], files: list[Path], filters: Mapping
+    column: str, order: list[str], filters: Mapping[str, Any], files: list[Path]
 ) -> pa.Table:
     """The rows that pass, nested in the runs that pass, with the settings of the runs and FILE;
     sorted by run, then by the last column of ``order``, and so on to the first."""
-    runs = choose_runs(files, filters, check=False)
-    chosen = set(runs[FILE].unique().to_pylist())
-    # With no run chosen, all files: the filters are checked against their columns.
-    part = [path for path in files if str(path) in chosen] or files
-    table = tables.padded(tables.read_each(part, read), columns)
-    _check_columns(filters, runs.column_names + table.column_names)
-    own = {name: value for name, value in filters.items() if name not in runs.column_names}
-    table = epochs_of(runs, table)
-    table = table.filter(pa.array(_passing(table, own)))
+    known = tables.NESTED[column]
+    runs = _choose_runs(filters, files, known)
+    chosen = map(Path, runs[FILE].unique().to_pylist())
+    table = tables.read_each(chosen, partial(tables.read_nested, column=column))
+    table = tables.padded(table, known)
     owner = pc.index_in(table["run_id"], runs["run_id"].combine_chunks())
+    # A run that was stored twice has its rows twice: those in the file of its own row count.
+    with_run = pc.fill_null(pc.equal(runs[FILE].take(owner), table[FILE]), False).to_numpy()
+    own = {name: value for name, value in filters.items() if name not in runs.column_names}
+    passing = pa.array(with_run & _passing(table, own))
+    table, owner = table.filter(passing), owner.filter(passing)
     for place, name in enumerate(n for n in SETTINGS if n not in table.column_names):
         table = table.add_column(1 + place, name, runs[name].take(owner))
     keys = [table[name].to_numpy() for name in order]
     return table.take(np.lexsort((*keys, owner.to_numpy())))
-
-
-choose_history = partial(_choose_nested, tables.read_history, tables.HISTORY_COLUMNS, ["epoch"])
-BY_LAYER = ["position", "epoch"]
-choose_layers = partial(_choose_nested, tables.read_layers, tables.LAYER_COLUMNS, BY_LAYER)
-
-
-def epochs_of(runs: pa.Table, nested: pa.Table) -> pa.Table:
-    """The rows from the file of their run's row: a run that was stored twice has them twice."""
-    owner = pc.index_in(nested["run_id"], runs["run_id"].combine_chunks())
-    return nested.filter(pc.equal(runs[FILE].take(owner), nested[FILE]))
-
-
-def _check_columns(filters: Iterable[str], names: list[str]) -> None:
-    if unknown := [name for name in filters if name not in names]:
-        columns = ", ".join(name for name in dict.fromkeys(names) if name != FILE)
-        raise ValueError(f"no column {unknown[0]!r} here to filter by; there are: {columns}")
 
 
 def _passing(table: pa.Table, filters: Mapping[str, Any]) -> np.ndarray:
@@ -226,7 +218,7 @@ def judged_columns(path: Path) -> pa.Table:
 
 @lru_cache(maxsize=2**16)  # files, of some kB each
 def _judged_columns(path: Path, *_: int) -> pa.Table:
-    return tables.padded(tables.read_runs(path), RUN_COLUMNS).select(JUDGED)
+    return tables.padded(tables.read(path), RUN_COLUMNS).select(JUDGED)
 
 
 def statuses(

@@ -44,14 +44,15 @@ RUN_COLUMNS = {
     "wall_time_s": REAL,
     **dict.fromkeys((*MADE_BY, "created_at"), TEXT),
 }
-HISTORY_COLUMNS = {"run_id": TEXT, "epoch": WHOLE, **dict.fromkeys(GAUGE, REAL)}
+HISTORY, LAYERS = "history", "layers"  # columns that are lists of structs, and what these have
 OF_LAYER = ("nc1", "nc2", "nc2n", "nc2a", "cdnv", "effective_rank")
 OF_LAYER += ("train_ncm_acc", "test_ncm_acc")
+HISTORY_COLUMNS = {"run_id": TEXT, "epoch": WHOLE, **dict.fromkeys(GAUGE, REAL)}
 LAYER_COLUMNS = {"run_id": TEXT, "epoch": WHOLE, "position": WHOLE, "layer": TEXT, "width": WHOLE}
 LAYER_COLUMNS |= dict.fromkeys(OF_LAYER, REAL)
+NESTED = {HISTORY: HISTORY_COLUMNS, LAYERS: LAYER_COLUMNS}
 # The columns of runs that load_history puts next to each epoch, and the order of rows everywhere.
 SETTINGS = ("dataset", "model", "optimizer", "lr", "momentum", "weight_decay", "seed")
-HISTORY, LAYERS = "history", "layers"  # columns that are lists of structs
 FILE = "__file"  # the column of a table from several files that says where a row is from
 NO_EPOCHS = pa.table({"run_id": pa.array([], TEXT)})
 # What reading a damaged file raises.
@@ -69,18 +70,10 @@ def run_id(config: Mapping[str, Any]) -> str:
     >>> run_id({"lr": 1e-3, "seed": 0}) == run_id({"seed": 0.0, "lr": 0.001})
     True
     """
+    values = {name: plain(value) for name, value in config.items()}
+    whole = {k: int(v) for k, v in values.items() if isinstance(v, float) and v.is_integer()}
     options = {"sort_keys": True, "separators": (",", ":"), "allow_nan": False}
-    content = json.dumps(_canonical(config), **options)
-    return hashlib.sha256(content.encode()).hexdigest()[:16]
-
-
-def _canonical(value: Any) -> Any:
-    value = plain(value)
-    if isinstance(value, Mapping):
-        return {key: _canonical(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_canonical(item) for item in value]
-    return int(value) if isinstance(value, float) and value.is_integer() else value
+    return hashlib.sha256(json.dumps(values | whole, **options).encode()).hexdigest()[:16]
 
 
 # ------------------------------------------------------------ files
@@ -120,18 +113,15 @@ def read_each(
             on_damage(path)
     try:
         return pa.concat_tables(tables, promote_options="permissive")
-    except pa.ArrowException:  # a user's own column, of several kinds
-        types: dict[str, set] = {}
-        for field in (f for table in tables for f in table.schema if f.type != pa.null()):
-            types.setdefault(field.name, set()).add(field.type)
-        odd = {name for name, found in types.items() if len(found) > 1 and found != {REAL, WHOLE}}
-        return pa.concat_tables([_as_text(t, odd) for t in tables], promote_options="permissive")
+    except pa.ArrowException:  # a user's own column, of several kinds: such columns become texts
+        return pa.concat_tables(map(_as_text, tables), promote_options="permissive")
 
 
-def _as_text(table: pa.Table, names: set[str]) -> pa.Table:
-    for place, name in [(i, n) for i, n in enumerate(table.column_names) if n in names]:
-        texts = [value if value is None else str(value) for value in table[name].to_pylist()]
-        table = table.set_column(place, name, pa.array(texts, TEXT))
+def _as_text(table: pa.Table) -> pa.Table:
+    for place, name in enumerate(table.column_names):
+        if name not in {*RUN_COLUMNS, *LAYER_COLUMNS, *NESTED, FILE}:
+            texts = [value if value is None else str(value) for value in table[name].to_pylist()]
+            table = table.set_column(place, name, pa.array(texts, TEXT))
     return table
 
 
@@ -146,63 +136,52 @@ def padded(table: pa.Table, columns: Mapping[str, pa.DataType]) -> pa.Table:
     return table.select(list(dict.fromkeys((*columns, *table.column_names))))
 
 
-def read_runs(path: Path) -> pa.Table:
-    """The runs of one file without epochs and layers; an ``UNREADABLE`` error if it is damaged."""
-    with _opened(path) as file:
-        names = [name for name in file.schema_arrow.names if name not in (HISTORY, LAYERS)]
-        table = _typed(file.read(columns=names), RUN_COLUMNS)
-    if len(set(table["run_id"].to_pylist()) - {None}) < len(table):
-        raise ValueError("an id is missing, or there twice")
-    return table
-
-
-def read_history(path: Path) -> pa.Table:
-    """The epochs of the runs of one file, one row a run and epoch; errors as of ``read_runs``."""
-    old = old_history(path)
-    is_old = old.exists()  # before the file is read: its conversion removes it last
-    table = _nested(path, HISTORY, HISTORY_COLUMNS)
-    if table is None and is_old:
-        return _typed(pq.ParquetFile(old).read(), HISTORY_COLUMNS)
-    return table or NO_EPOCHS
-
-
-def read_layers(path: Path) -> pa.Table:
-    """The layers of the runs of one file, one row a run, epoch and layer; as ``read_history``."""
-    return _nested(path, LAYERS, LAYER_COLUMNS) or NO_EPOCHS
-
-
-def _nested(path: Path, column: str, known: Mapping[str, pa.DataType]) -> pa.Table | None:
-    """What is nested in a column of a file, one row a struct; None if there is no such column."""
-    with _opened(path) as file:
-        if column not in file.schema_arrow.names:
-            return None
-        table = file.read(columns=["run_id", column])
-    lists = table[column].combine_chunks()
-    if pa.types.is_null(lists.type):
-        return NO_EPOCHS
-    rows = pa.Table.from_struct_array(pc.list_flatten(lists))
-    ids = table["run_id"].take(pc.list_parent_indices(lists))
-    return _typed(rows.add_column(0, "run_id", ids), known)
-
-
-def old_history(path: Path) -> Path:
-    """Where an older version has put the epochs of a file of runs."""
-    return path.parents[1] / "history" / path.name
-
-
-def _opened(path: Path) -> pq.ParquetFile:
+def read(path: Path, wanted: Callable[[str], bool] = lambda name: name not in NESTED) -> pa.Table:
+    """The runs of one file, with the wanted ones of its columns; an ``UNREADABLE`` error if it is
+    damaged."""
     # A pipe would block. In this order: a file that is compacted meanwhile is no damaged one.
     if not os.path.isfile(path) and os.path.lexists(path):
         raise ValueError("no file")
-    return pq.ParquetFile(path, pre_buffer=False)
+    with pq.ParquetFile(path, pre_buffer=False) as file:
+        table = _typed(
+            file.read(columns=list(filter(wanted, file.schema_arrow.names))), RUN_COLUMNS
+        )
+    if len(set(table["run_id"].to_pylist()) - {None}) < len(table):
+        raise ValueError("an id is missing, or there twice")
+    old = path.parents[1] / HISTORY / path.name  # where an older version has put the epochs
+    if wanted(HISTORY) and HISTORY not in table.column_names and old.exists():
+        table = nest(table, HISTORY, pq.ParquetFile(old).read())
+    return table
+
+
+def read_whole(path: Path) -> pa.Table:
+    """The runs of one file, with all that is nested in them; errors as of ``read``."""
+    table = read(path, lambda name: True)
+    for column in NESTED:
+        _unnested(table, column)  # or an error
+    return table
+
+
+def read_nested(path: Path, column: str) -> pa.Table:
+    """What is nested in a column of one file: one row a struct, with the ``run_id``; errors as of
+    ``read``."""
+    return _unnested(read(path, {"run_id", column}.__contains__), column)
+
+
+def _unnested(runs: pa.Table, column: str) -> pa.Table:
+    if column not in runs.column_names or pa.types.is_null(runs[column].type):
+        return NO_EPOCHS
+    lists = runs[column].combine_chunks()
+    rows = pa.Table.from_struct_array(pc.list_flatten(lists))
+    ids = runs["run_id"].take(pc.list_parent_indices(lists))
+    return _typed(rows.add_column(0, "run_id", ids), NESTED[column])
 
 
 def _typed(table: pa.Table, known: Mapping[str, pa.DataType]) -> pa.Table:
     """The table with its known columns of their type; an error where that cannot be."""
     if FILE in table.column_names or len(set(table.column_names)) < table.num_columns:
         raise ValueError("a column is there twice, or has our own name")
-    types = [(field.name, known.get(field.name, field.type)) for field in table.schema]
-    table = table.cast(pa.schema(types))
+    table = table.cast(pa.schema([(f.name, known.get(f.name, f.type)) for f in table.schema]))
     table.validate(full=True)
     return table
 

@@ -2,26 +2,23 @@
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ncbook.files import appear, flush, staged, sync_folder
 from ncbook.parameters import plain
 from ncbook.paths import results_dir
 from ncbook.store import reading, tables
-from ncbook.store.tables import DONE, FILE, NO_EPOCHS, TEXT, list_files, read_each
+from ncbook.store.tables import DONE, FILE, TEXT, list_files, read_each
 
-DICTIONARY_ROWS = 1000  # from so many rows on, a dictionary makes a column of texts smaller
 STALE_SECONDS = 3600.0  # a temporary file so old has no living writer: one writes for seconds
 SMALL_FILES = 128  # so many, some 30 kB each, are read in about 0.3 s
 MOST_FILES = 1024  # that are merged at once, in some 200 MB
 LARGE_BYTES = 8 * 2**20  # some 1,500 runs with 20 epochs each: such a file stays as it is
-READERS = (tables.read_runs, tables.read_history, tables.read_layers)
 
 Records = Sequence[Mapping[str, Any]]
 
@@ -60,8 +57,11 @@ def write(
     ids = [record["run_id"] for record in runs]
     if not ids or len(set(ids)) < len(ids):
         raise ValueError(f"there must be runs to write, each once, got {ids}")
-    nested = (_table(rows) if rows else NO_EPOCHS for rows in (history, layers))
-    return _put(results_dir(results), _table(runs), *nested)
+    table = _table(runs)
+    for column, rows in ((tables.HISTORY, history), (tables.LAYERS, layers)):
+        if rows:
+            table = tables.nest(table, column, _table(rows))
+    return _put(results_dir(results), table)
 
 
 def _table(records: Records) -> pa.Table:
@@ -75,23 +75,19 @@ def _table(records: Records) -> pa.Table:
     return pa.table(table)
 
 
-def _put(root: Path, runs: pa.Table, history: pa.Table, layers: pa.Table) -> Path:
-    """Store runs with their epochs and layers as one file, which appears whole."""
-    table = tables.nest(runs, tables.HISTORY, history)
-    table = tables.nest(table, tables.LAYERS, layers) if len(layers) else table
-    rows = tables.padded(runs, {"status": TEXT}).select(["run_id", "status"]).to_pylist()
+def _put(root: Path, table: pa.Table) -> Path:
+    """Store runs, with what is nested in them, as one file, which appears whole."""
+    rows = tables.padded(table, {"status": TEXT}).select(["run_id", "status"]).to_pylist()
     # Its name is also of which runs are done: no failure replaces a run that ended well.
     name = tables.run_id({row["run_id"]: row["status"] in DONE for row in rows})
     path = root / "runs" / f"{name}.parquet"
-    # Without statistics and dictionaries a small file opens in half the time; numbers are smaller
-    # without dictionaries in any file.
-    texts = [field.name for field in table.schema if field.type == TEXT]
-    options = dict(compression="zstd", write_statistics=False, store_schema=False)
-    options["use_dictionary"] = texts if len(table) >= DICTIONARY_ROWS else False
+    # Without statistics and dictionaries a small file opens in half the time; with zstd, none is
+    # larger for it.
+    options = dict(write_statistics=False, store_schema=False, use_dictionary=False)
     with _refusals_named(root):
         path.parent.mkdir(parents=True, exist_ok=True)
         with staged(path) as file:
-            pq.write_table(table, file, **options)
+            pq.write_table(table, file, compression="zstd", **options)
             flush(file)
             appear(file, path)
     return path
@@ -106,25 +102,23 @@ def ensure_writable(results: str | Path | None = None) -> Path:
     """
     folder = (root := results_dir(results)) / "runs"
     new = [path for path in (folder, *folder.parents) if not path.exists()]
-    with _refusals_named(root), ExitStack() as undo:
-        undo.callback(_remove_empty, new)
-        folder.mkdir(parents=True, exist_ok=True)
-        with staged(folder / "probe") as file:
-            file.write(b"probe")
-            flush(file)
-            now = os.fstat(file.fileno()).st_mtime  # by the file system's clock
+    with _refusals_named(root):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with staged(folder / "probe") as file:
+                file.write(b"probe")
+                flush(file)
+                now = os.fstat(file.fileno()).st_mtime  # by the file system's clock
+        except OSError:
+            with suppress(OSError):
+                for path in new:
+                    path.rmdir()
+            raise
         for path in folder.glob(".*.tmp"):
             with suppress(OSError):
                 if now - path.lstat().st_mtime > STALE_SECONDS:
                     path.unlink()
-        undo.pop_all()
     return root
-
-
-def _remove_empty(folders: list[Path]) -> None:
-    with suppress(OSError):
-        for folder in folders:
-            folder.rmdir()
 
 
 def set_aside_damaged(results: str | Path | None = None) -> list[Path]:
@@ -141,8 +135,8 @@ def set_aside_damaged(results: str | Path | None = None) -> list[Path]:
 
 
 def _checked(path: Path) -> pa.Table:
-    for read in READERS[1:] if path.lstat().st_size < LARGE_BYTES else ():
-        read(path)
+    if path.lstat().st_size < LARGE_BYTES:
+        tables.read_whole(path)
     return reading.judged_columns(path)
 
 
@@ -158,7 +152,8 @@ def compact(results: str | Path | None = None, at_least: int = SMALL_FILES) -> i
     root, merged = results_dir(results), 0
     if (root / "runs").is_dir():
         ensure_writable(root)
-        with _refusals_named(root), suppress(FileNotFoundError):  # another process is compacting
+        # Another process is compacting, or a user's own column of epochs is of several kinds.
+        with _refusals_named(root), suppress(FileNotFoundError, pa.ArrowException):
             small = [path for path in list_files(root) if path.lstat().st_size < LARGE_BYTES]
             for first in range(0, len(small) if len(small) >= at_least else 0, MOST_FILES):
                 merged += _merge_files(root, small[first : first + MOST_FILES])
@@ -168,16 +163,14 @@ def compact(results: str | Path | None = None, at_least: int = SMALL_FILES) -> i
 def _merge_files(root: Path, group: list[Path]) -> int:
     """Write the runs of these files, each once, to one file; then remove them."""
     damaged: dict[Path, None] = {}
-    runs, *nested = (read_each(group, read, damaged.setdefault) for read in READERS)
+    table = read_each(group, tables.read_whole, damaged.setdefault)
     for path in damaged:
         tables.warn_of_damage(path, "not compacted")
     files = [path for path in group if path not in damaged]
     if len(files) < 2:
         return 0
-    runs = runs.filter(pc.is_in(runs[FILE], pa.array(map(str, files))))
-    runs = runs.filter(pa.array(reading.best_rows(reading.judged(runs))))
-    nested = [reading.epochs_of(runs, rows).drop([FILE]) for rows in nested]
-    target = _put(root, runs.drop([FILE]), *nested)
+    best = pa.array(reading.best_rows(reading.judged(table)))
+    target = _put(root, table.filter(best).drop([FILE]))
     for path in set(files) - {target}:
         path.unlink(missing_ok=True)
     sync_folder(root / "runs")

@@ -4,8 +4,9 @@ configs = sweep.grid("adamw", epochs=200)      # the paper's 108 runs of that op
 sweep.run(configs, results="results")          # trains those that the store lacks
 """
 
-from ncbook.sweep.cluster import SweepError, Workers, scheduler_workers
+from ncbook.sweep.cluster import SweepError, scheduler_workers
 from ncbook.sweep.engine import (
+    check_data,
     chunks,
     default_workers,
     estimate_seconds,
@@ -18,6 +19,7 @@ from ncbook.sweep.grids import BEYOND, GRIDS, MIXED_GRIDS, Grid, grid
 from ncbook.sweep.request import (
     PARAMETERS,
     ParameterError,
+    Request,
     check,
     describe,
     duration,

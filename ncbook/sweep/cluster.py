@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from multiprocessing import resource_tracker
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import dask
 import torch
@@ -52,14 +52,6 @@ class SweepError(OneLine, RuntimeError):
     """A sweep that cannot begin or go on."""
 
 
-class Workers(NamedTuple):
-    """What a scheduler has: threads that each train a chunk at a time, and GPUs per worker."""
-
-    address: str
-    count: int
-    gpus: int
-
-
 @contextmanager
 def local(workers: int, device: str = "cpu") -> Iterator:
     """A client of ``workers`` new processes on this machine, each with one thread; GPUs are dealt
@@ -75,7 +67,7 @@ def local(workers: int, device: str = "cpu") -> Iterator:
     secure, quiet = {"security": Security.temporary()}, {"silence_logs": logging.CRITICAL}
     place = secure | {"host": LOCAL_HOST, "protocol": "tls://"}
     scheduler = {"cls": Scheduler, "options": place | _dashboard()}
-    options = {"nthreads": 1, "preload": [f"{__package__}.worker"]} | place | quiet
+    options = {"nthreads": 1, "preload": [f"{__package__}.tasks"]} | place | quiet
     options["memory_limit"] = 0  # the system knows better than Dask when to kill
     gpus = [{"env": _gpu_of(i, device)} for i in range(workers)]
     specs = {i: {"cls": Nanny, "options": options | gpu} for i, gpu in enumerate(gpus)}
@@ -208,8 +200,9 @@ def joined(address: str) -> Iterator:
             yield client
 
 
-def scheduler_workers(address: str, results: Path | str = "") -> Workers:
-    """The workers of the scheduler at ``address``, which all must see the results folder, if given.
+def scheduler_workers(address: str, results: Path | str = "") -> tuple[int, int]:
+    """How many chunks the workers of the scheduler at ``address`` train at a time, and how many
+    GPUs each has; all must see the results folder, if given.
 
     Raises:
         SweepError: no scheduler answers, it has no workers, or they cannot run this ncbook.
@@ -229,7 +222,7 @@ def scheduler_workers(address: str, results: Path | str = "") -> Workers:
             f"{sights.count(False)} of the workers, such as {list(found)[sights.index(False)]}, "
             f"see no folder {results}: results must be a folder that all machines share"
         )
-    return Workers(address, count, min(gpus))
+    return count, min(gpus)
 
 
 def _what_it_has(folder: str) -> tuple[str, int, bool]:

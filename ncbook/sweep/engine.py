@@ -54,14 +54,6 @@ def missing(
     return [config for i, config in wanted.items() if statuses.get(i, again) == again]
 
 
-def check_layers(configs: Collection[RunConfig]) -> None:
-    """Raise ``ValueError`` if a run's layers cannot be measured."""
-    for config in configs:
-        if config.dataset.startswith(data.IMAGENET_PREFIX):
-            name = config.dataset
-            raise ValueError(f"measure_layers: {name} is streamed; its layers cannot be measured")
-
-
 def chunks(configs: Sequence[RunConfig], workers: int = 1, size: int = CHUNK) -> list[list]:
     """Groups that can train together, of at most ``size`` members, as equal in size and as evenly
     divisible among the workers as possible. Where members train one after another, a chunk is one
@@ -117,6 +109,35 @@ def load_data(config: RunConfig, device: str = "cpu") -> data.Dataset | data.Str
 @lru_cache(maxsize=1)  # of gigabytes; if the listing changes, they are of other images
 def _load_data(name: str, listing: str | None, **options: Any) -> data.Dataset | data.Streamed:
     return data.load(name, **options)
+
+
+def check_data(
+    configs: Collection[RunConfig],
+    device: str,
+    workers: int,
+    scheduler: str | None,
+    measure_layers: bool,
+) -> None:
+    """Load each data set once, as the workers will.
+
+    Raises:
+        ValueError, data.DataNotFoundError: no data, too few, more members than memory, or layers
+            that cannot be measured.
+    """
+    names = [c.dataset for c in configs if c.dataset.startswith(data.IMAGENET_PREFIX)]
+    if measure_layers and names:
+        raise ValueError(f"measure_layers: {names[0]} is streamed; its layers cannot be measured")
+    for config in _kinds(configs):
+        dataset = load_data(config, "cpu" if scheduler else device)
+        train.check_samples(config, dataset)
+        if not scheduler:  # only its workers know their machines
+            check_memory(config, min(CHUNK, len(configs)), dataset, device, workers)
+            train.repays_compiling(config, dataset, device)  # warns once, for all workers
+
+
+def _kinds(configs: Collection[RunConfig]) -> Collection[RunConfig]:
+    """One of those that differ in nothing but seeds and what may differ in a chunk."""
+    return {replace(config.shared(), seed=0): config for config in configs}.values()
 
 
 def estimate_seconds(
@@ -195,20 +216,16 @@ def run(
     began = time.perf_counter()
     workers = default_workers(device) if workers is None else workers
     check_whole("workers", workers, 1)
-    if measure_layers:
-        check_layers(configs)
-    results = store.ensure_writable(results).absolute()
-    store.set_aside_damaged(results)
+    results = store.results_dir(results).absolute()
     lacking = partial(missing, results=results, measure_layers=measure_layers)
-    todo = lacking(configs, retry_failed=retry_failed)
-    for config in {replace(config.shared(), seed=0): config for config in todo}.values():
-        dataset = load_data(config, "cpu" if scheduler else device)
-        train.check_samples(config, dataset)
-        if not scheduler:
-            check_memory(config, min(CHUNK, len(todo)), dataset, device, workers)
+    wanting = partial(lacking, retry_failed=retry_failed)
+    todo = wanting(configs)
+    check_data(todo, device, workers, scheduler, measure_layers)
+    store.ensure_writable(results)
+    store.set_aside_damaged(results)
     options = {"log_epochs": log_epochs, "deterministic": deterministic}
     options |= {"measure_layers": True} if measure_layers else {}
-    task = partial(_train_chunk, results=results, retry_failed=retry_failed, **options)
+    task = partial(_train_chunk, results=results, lacking=wanting, **options)
     trained: Counter = Counter()
     try:
         with tasks.progress_bar(len(todo), progress) as advance, ExitStack() as stack:
@@ -240,10 +257,10 @@ def _trainers(
     # A worker sees one GPU, whatever its number.
     there = {"device": device.partition(":")[0], "threads": threads}
     if scheduler and todo:
-        count = cluster.scheduler_workers(scheduler, results).count
+        count, _ = cluster.scheduler_workers(scheduler, results)
         return cluster.joined(scheduler), count, there | {"threads": 1}
     if at_once > 1:
-        for config in {replace(config.shared(), seed=0): config for config in todo}.values():
+        for config in _kinds(todo):
             with _threads(device, threads):  # compile once what all workers will load
                 train.prepare_step(config, load_data(config, device))
         return cluster.local(at_once, device), at_once, there
@@ -271,7 +288,7 @@ def _outcomes(
             advance(outcome.stored)
             yield outcome
         todo = lacking(busy)
-        while todo and _by_id(todo).keys() <= leases.running(results):
+        while todo and _by_id(todo).keys() <= leases.running(results).keys():
             time.sleep(POLL_SECONDS)
             todo = lacking(busy)
         advance(len(busy) - len(todo))
@@ -281,18 +298,16 @@ def _train_chunk(
     part: list[RunConfig],
     *,
     results: Path,
-    retry_failed: bool,
+    lacking: Callable,
     device: str,
     threads: int = 1,
     advance: Advance,
     **options: Any,
 ) -> Outcome:
     """Train and store those of a chunk's runs that nobody else is training or has stored."""
-    wanted, again = _by_id(part), {"retry_failed": retry_failed}
-    again["measure_layers"] = options.get("measure_layers", False)
-    configs = {i: asdict(config) for i, config in wanted.items()}
-    with leases.taken(results, wanted, configs) as ids:
-        mine = _by_id(missing([wanted[i] for i in ids], results, **again))
+    wanted = _by_id(part)
+    with leases.taken(results, wanted, {i: asdict(c) for i, c in wanted.items()}) as ids:
+        mine = _by_id(lacking([wanted[i] for i in ids]))
         busy = [config for i, config in wanted.items() if i not in ids]
         outcome = Outcome(stored=len(ids) - len(mine), busy=busy)
         if mine:

@@ -15,16 +15,9 @@ import torch
 from ncbook import data, optim, parameters, store, text
 from ncbook.parameters import AXES, BY_NAME, FIELDS, ParameterError, device_named
 from ncbook.sweep.cluster import SweepError, scheduler_workers
-from ncbook.sweep.engine import (
-    check_layers,
-    default_workers,
-    estimate_seconds,
-    load_data,
-    missing,
-    run_id,
-)
+from ncbook.sweep.engine import check_data, default_workers, estimate_seconds, missing, run_id
 from ncbook.sweep.grids import grid
-from ncbook.train import RunConfig, check_samples
+from ncbook.train import RunConfig
 from ncbook.train.measure import logged_epochs
 
 PARAMETERS = tuple(BY_NAME)
@@ -47,10 +40,6 @@ class Request:
     scheduler: str | None = None
     measure_layers: bool = False
 
-    def missing(self) -> list[RunConfig]:
-        """The runs that the store lacks."""
-        return missing(self.configs, self.results, measure_layers=self.measure_layers)
-
 
 def check(namespace: Mapping[str, Any]) -> Request:
     """Read the parameters from a notebook's ``globals()``; an empty one takes the paper's value,
@@ -63,8 +52,8 @@ def check(namespace: Mapping[str, Any]) -> Request:
     try:
         parameters.check_names(namespace.get("In", ()))
         request = read(namespace)
-        first = request.configs[0]
-        check_samples(first, load_data(first, "cpu" if request.scheduler else request.device))
+        where = request.device, request.workers, request.scheduler
+        check_data(request.configs, *where, request.measure_layers)
         store.ensure_writable(request.results)
     except (ValueError, OSError, data.DataNotFoundError, SweepError) as error:
         raise ParameterError(str(error)) from None
@@ -81,8 +70,6 @@ def read(namespace: Mapping[str, Any]) -> Request:
     of_run = {row.name if row.many else field: given[row.name] for field, row in OF_RUN.items()}
     configs = grid(**{"optimizer": OPTIMIZER} | {k: v for k, v in of_run.items() if v is not None})
     logged_epochs(given["log_epochs"], configs[0].epochs)  # or an error
-    if given["measure_layers"]:
-        check_layers(configs)
     device, workers = _place(given["device"], given["workers"], given["scheduler"])
     measured = given["log_epochs"] or None, device, workers, bool(given["deterministic"])
     place = given["scheduler"], bool(given["measure_layers"])
@@ -97,24 +84,25 @@ def _place(device: str | None, workers: int | None, scheduler: str | None) -> tu
         return device, workers or default_workers(device)
     if workers is not None:
         raise ValueError(f"workers must be empty where a scheduler has its own, got {workers}")
-    offer = scheduler_workers(scheduler)
-    return device_named(device, min(offer.gpus, 1)), offer.count
+    count, gpus = scheduler_workers(scheduler)
+    return device_named(device, min(gpus, 1)), count
 
 
 def describe(request: Request) -> str:
     """Markdown: what a sweep will train, what the store has, and about how long it will take."""
-    first, todo = request.configs[0], request.missing()
+    configs, first = request.configs, request.configs[0]
+    todo = missing(configs, request.results, measure_layers=request.measure_layers)
     folder = store.results_dir(request.results)
     folder = min(str(folder.absolute()), os.path.relpath(folder), key=len)
     lines = [
-        f"**{len(request.configs)} runs** of {first.optimizer} on {text.html(first.dataset)} "
+        f"**{len(configs)} runs** of {first.optimizer} on {text.html(first.dataset)} "
         f"({first.model}), {first.epochs} epochs each in batches of {first.batch_size}, stored in "
         f"<code>{text.html(folder)}</code>.",
         "",
-        *_values(request.configs),
+        *_values(configs),
     ]
     if request.measure_layers:
-        again = len(todo) - len(missing(request.configs, request.results))
+        again = len(todo) - len(missing(configs, request.results))
         lines.append(
             "- every layer is measured, too: `ncbook.store.load_layers` reads it"
             + (f"; {again} runs that are stored without it train again" if again else "")

@@ -4,6 +4,7 @@ bar that shows their progress."""
 import io
 import os
 import sys
+import threading
 import time
 import uuid
 from collections import Counter, deque
@@ -19,6 +20,7 @@ from IPython import get_ipython
 from IPython.display import display
 from tqdm import tqdm
 
+from ncbook import notices
 from ncbook.sweep.cluster import SweepError
 from ncbook.train import RunConfig
 
@@ -131,6 +133,13 @@ class InFlight:
             if self.attempts:
                 self.client.run(_stop, self.topic, wait=False)
                 self.client.cancel(list(self.attempts), force=True)
+
+
+def dask_setup(worker) -> None:
+    """What a worker process of our own does (Dask's preload) once it has imported this module, and
+    with it torch, which takes seconds, before its first chunk."""
+    notices.pass_to(lambda *_: None)  # the sweep itself shows them once, for all workers
+    tqdm.set_lock(threading.RLock())  # torch has bars; a lock for processes would outlive a kill
 
 
 _stopped: set[str] = set()  # topics of sweeps that have ended
