@@ -66,12 +66,12 @@ def chunks(configs: Sequence[RunConfig], workers: int = 1, size: int = CHUNK) ->
     """Groups that can train together, of at most ``size`` members, as equal in size and as evenly
     divisible among the workers as possible. Where members train one after another, a chunk is one
     run, so that it is stored as soon as it ends."""
-    groups: dict[RunConfig, list[RunConfig]] = {}
+    groups: dict[tuple, list[RunConfig]] = {}
     for config in configs:
         groups.setdefault(config.shared(), []).append(config)
     parts = []
-    for shared, group in groups.items():
-        rounds = -(-len(group) // (workers * (size if _together(shared) else 1)))
+    for group in groups.values():
+        rounds = -(-len(group) // (workers * (size if _together(group[0]) else 1)))
         count = min(rounds * workers, len(group))
         cuts = [i * len(group) // count for i in range(count + 1)]
         parts += [group[a:b] for a, b in pairwise(cuts)]
@@ -201,7 +201,7 @@ def run(
     store.set_aside_damaged(results)
     lacking = partial(missing, results=results, measure_layers=measure_layers)
     todo = lacking(configs, retry_failed=retry_failed)
-    for config in {replace(config.shared(), seed=0): config for config in todo}.values():
+    for config in {replace(config, seed=0).shared(): config for config in todo}.values():
         dataset = load_data(config, "cpu" if scheduler else device)
         train.check_samples(config, dataset)
         if not scheduler:
@@ -243,7 +243,7 @@ def _trainers(
         count = cluster.scheduler_workers(scheduler, results).count
         return cluster.joined(scheduler), count, there | {"threads": 1}
     if at_once > 1:
-        for config in {replace(config.shared(), seed=0): config for config in todo}.values():
+        for config in {replace(config, seed=0).shared(): config for config in todo}.values():
             with _threads(device, threads):  # compile once what all workers will load
                 train.prepare_step(config, load_data(config, device))
         return cluster.local(at_once, device), at_once, there
