@@ -835,12 +835,17 @@ def test_default_log_epochs_begin_end_and_see_the_drops(epochs):
 
 # ------------------------------------------------------------ bad input
 
+AS_UFM = {"dataset": "ufm", "model": "ufm"}
+
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"dataset": "mnits"}, "unknown dataset 'mnits'; valid: digits, gaussians, "),
         ({"dataset": None}, "unknown dataset None; valid: digits"),
+        ({"dataset": "imagenet"}, "unknown dataset 'imagenet'; .*, folder:PATH, imagenet:PATH"),
+        ({"dataset": "imagenet:"}, r"imagenet:: there is no folder '\.'"),
+        ({"dataset": "imagenet:nowhere"}, "imagenet:nowhere: there is no folder 'nowhere'"),
         ({"model": "resnet"}, "unknown model 'resnet'; valid: mlp"),
         ({"dataset": "ufm"}, "dataset 'ufm' and model .* got dataset 'ufm' and model 'mlp'"),
         ({"model": "ufm"}, "dataset 'ufm' and model .* got dataset 'digits' and model 'ufm'"),
@@ -876,10 +881,7 @@ def test_default_log_epochs_begin_end_and_see_the_drops(epochs):
         ({"head_optimizer": "adam_mixed"}, "head_optimizer cannot be mixed, got 'adam_mixed'"),
         ({"vector_lr": 0.1}, "vector_lr 0.1 is not for sgd; valid for: muon, muonw"),
         ({"update_precision": "float32"}, "update_precision 'float32' is not for sgd"),
-        (
-            {"optimizer": "muon", "dataset": "ufm", "model": "ufm"},
-            "optimizer 'muon' is not for the model 'ufm'",
-        ),
+        ({"optimizer": "muon"} | AS_UFM, "optimizer 'muon' is not for the model 'ufm'"),
         ({"optimizer": "muon", "update_precision": "int8"}, "unknown update_precision 'int8'"),
     ],
 )
@@ -1000,11 +1002,7 @@ def test_configs_that_cannot_share_a_chunk_are_refused(other):
             for e in (-1, 4, 200)
         ],
         # Batch norm has no variance of one sample: batches of 100 of 301 leave one over.
-        (
-            [{"train_size": SAMPLES + 1}],
-            {},
-            "batch_size 100 leaves a last batch of one of 301",
-        ),
+        ([{"train_size": SAMPLES + 1}], {}, "batch_size 100 leaves a last batch of one of 301"),
     ],
 )
 def test_what_cannot_train_is_refused_in_one_line_before_any_work(configs, options, message):

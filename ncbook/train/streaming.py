@@ -161,19 +161,18 @@ class _Run:
         """Make what only the process that trains can have."""
         config, several = self.config, self.devices > 1
         self.rank = torch.distributed.get_rank() if several else 0
-        self.place = torch.device(self.device)
+        gpus = [self.rank] if several and self.device == "cuda" else None  # this process's one
+        self.place = torch.device("cuda", self.rank) if gpus else torch.device(self.device)
         dtype = torch.float64 if config.precision == "float64" else torch.float32
-        ranks = None  # of GPUs: this process's one
-        if several and self.place.type == "cuda":
-            self.place, ranks = torch.device("cuda", self.rank), [self.rank]
-            torch.cuda.set_device(self.place)
         net = initial_network(config, self.dataset)
         net = net.to(self.place, dtype, memory_format=torch.channels_last)
-        self.net = nn.SyncBatchNorm.convert_sync_batchnorm(net) if ranks else net
-        self.loss: nn.Module = Loss(self.net, config.precision)
+        if gpus:
+            torch.cuda.set_device(self.place)
+            net = nn.SyncBatchNorm.convert_sync_batchnorm(net)
+        self.net, self.loss = net, Loss(net, config.precision)
         if several:
-            self.loss = nn.parallel.DistributedDataParallel(self.loss, ranks)
-        self.optimizers = build_optimizers(config, self.net)
+            self.loss = nn.parallel.DistributedDataParallel(self.loss, gpus)
+        self.optimizers = build_optimizers(config, net)
         self.order = torch.Generator().manual_seed(config.seed)
         self.feed = Feed(self.dataset, config.seed, self.loaders, self.place, dtype)
 
