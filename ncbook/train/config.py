@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ncbook import data, models, optim
-from ncbook.parameters import FIELDS, SCHEDULES
+from ncbook.parameters import FIELDS
 
 MILESTONES = (1 / 3, 2 / 3)  # of the epochs; the paper's section 3.1, after Papyan et al.
 GAMMA = 0.1  # learning-rate factor at each milestone
@@ -197,13 +197,10 @@ def learning_rate_factors(schedule: str, epoch: int, steps: int, epochs: int) ->
     Raises:
         ValueError: an unknown schedule.
     """
-    if schedule == "constant":
-        return torch.ones(steps, dtype=torch.float64)
-    if schedule == "step":
-        factor = learning_rate_factor(epoch, epochs)
-        return torch.full((steps,), factor, dtype=torch.float64)
+    FIELDS["schedule"].check_known(schedule)
     if schedule != "cosine":
-        raise ValueError(f"unknown schedule {schedule!r}; valid: {', '.join(SCHEDULES)}")
+        factor = learning_rate_factor(epoch, epochs) if schedule == "step" else 1.0
+        return torch.full((steps,), factor, dtype=torch.float64)
     total = steps * epochs
     warm = max(1, round(WARM_UP * total))
     step = torch.arange(epoch * steps, (epoch + 1) * steps, dtype=torch.float64)
