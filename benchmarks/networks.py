@@ -126,7 +126,7 @@ def recipe_epoch(config: RunConfig, device: str) -> Callable[[], None]:
 
 
 def chunk(configs: list[RunConfig], device: str, compiled: bool = True) -> loop._Chunk:
-    return loop._Chunk.start(configs, sweep.load_data(configs[0], device), compiled)
+    return loop._Chunk(configs, sweep.load_data(configs[0], device), compiled)
 
 
 def our_epoch(configs: list[RunConfig], device: str) -> Callable[[], None]:
@@ -236,13 +236,12 @@ def evaluation(config: RunConfig, times: int, device: str) -> None:
     whole = sweep.load_data(config, device)
     count = len(whole.train_y)
     dataset = dataclasses.replace(whole, test_x=whole.test_x[:count], test_y=whole.test_y[:count])
-    members = loop._Chunk.start([config], dataset, compiled=False)
+    members = loop._Chunk([config], dataset, compiled=False)
     net = members.members
-    template = loop._template(*loop._architecture(config, dataset), train=False)
 
     def forward() -> None:
         for x in (dataset.train_x, dataset.test_x):
-            measuring.member_features(template, net.params, net.buffers, dataset, x)
+            measuring.member_features(members.net, net.params, net.buffers, dataset, x)
 
     with heap_kept(), torch.no_grad():
         passes, all_of_it = [], []

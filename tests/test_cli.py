@@ -366,7 +366,7 @@ def test_a_plan_leaves_out_what_is_stored(tmp_path, monkeypatch):
     assert left[:3] == [("sgd", 0.01, 0), ("sgd", 0.05, 1), ("sgdw", 0.01, 2)]
     assert answer["blocks"][0]["seconds"] == 0
     assert answer["blocks"][1]["seconds"] == sweeping.NOTEBOOK_SECONDS + 100
-    assert [configs[0].direction for configs in timed] == ["sgd", "adam"]  # one timing each
+    assert [configs[0].directions[0] for configs in timed] == ["sgd", "adam"]  # one timing each
     assert answer["total"] == {
         "wanted": 12,
         "stored": 3,

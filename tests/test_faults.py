@@ -275,6 +275,6 @@ def test_whether_a_run_is_compiled_does_not_depend_on_its_company(monkeypatch):
     short = dataclasses.replace(config, epochs=loop.COMPILE_FROM * config.epochs // steps - 1)
     chosen = {}
     for part in ([config], [config] * 9, [short], [short] * 9):
-        monkeypatch.setattr(loop, "_step", lambda *parts: chosen.update(device=parts[-1]))
-        loop._Chunk.start(part, dataset, compiled=None)
+        monkeypatch.setattr(loop, "make_step", lambda *parts: chosen.update(device=parts[-1]))
+        loop._Chunk(part, dataset, compiled=None)
         assert chosen["device"] == ("cpu" if part[0] is config else None)

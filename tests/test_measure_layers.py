@@ -52,7 +52,7 @@ def test_layers_are_those_of_the_networks_own_measurement(network):
     """The same as ``ncbook.measure`` finds for a module with the member's trained tensors."""
     configs = [config(**network, momentum=m) for m in (0.0, 0.9)]
     dataset = sweep.load_data(configs[0])
-    chunk = loop._Chunk.start(configs, dataset, compiled=False)
+    chunk = loop._Chunk(configs, dataset, compiled=False)
     chunk.measure_layers(0)
     chunk.train_epoch(0)
     chunk.measure_layers(1)

@@ -13,11 +13,12 @@ import pandas as pd
 import pytest
 import torch
 from sweeps import LIGHT, started_scheduler
-from test_train import by_member, digits_without_constant_pixels, measured
+from test_train import by_member, digits_without_constant_pixels, large_digits, plain_run
 from torch import nn
 
 from ncbook import data, figures, models, optim, store, sweep, theory
 from ncbook.train import RunConfig, train_members
+from ncbook.train.moves import decay_groups
 
 ROOT = Path(__file__).parents[1]
 RMSPROP = "torch.optim:RMSprop"
@@ -61,37 +62,17 @@ def mine(tmp_path, monkeypatch, request):
 # ------------------------------------------------------------ equal to a plain loop
 
 
-def plain_loop(c, dataset, make):
-    """One network, one loop, torch's own scheduler; its metrics at the end."""
-    torch.manual_seed(c.seed)
-    shape = dataset.input_shape
-    net = models.build(c.model, dataset.num_classes, width=c.width, input_shape=shape).double()
-    optimizer = make(net)
-    steps = -(-len(dataset.train_y) // c.batch_size)
-    drops = [steps * (c.epochs // 3), steps * (2 * c.epochs // 3)]
-    schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, drops, gamma=0.1)
-    order = torch.Generator().manual_seed(c.seed)
-    for _ in range(c.epochs):
-        for batch in torch.randperm(len(dataset.train_y), generator=order).split(c.batch_size):
-            optimizer.zero_grad()
-            nn.functional.cross_entropy(
-                net(dataset.train_x[batch]), dataset.train_y[batch]
-            ).backward()
-            if c.clip:
-                nn.utils.clip_grad_norm_(net.parameters(), c.clip)
-            optimizer.step()
-            schedule.step()
-    return measured(net.eval(), dataset)
+def rmsprop(params, c):
+    return torch.optim.RMSprop(params, c.lr, momentum=c.momentum, weight_decay=c.weight_decay)
 
 
-def rmsprop(c):
-    numbers = dict(lr=c.lr, momentum=c.momentum, weight_decay=c.weight_decay)
-    return lambda net: torch.optim.RMSprop(net.parameters(), **numbers)
+def adam(params, c):
+    numbers = dict(betas=(c.momentum, 0.999), weight_decay=c.weight_decay)
+    return torch.optim.Adam(params, c.lr, **numbers)
 
 
-def adam(c):
-    numbers = dict(lr=c.lr, betas=(c.momentum, 0.999), weight_decay=c.weight_decay)
-    return lambda net: torch.optim.Adam(net.parameters(), **numbers)
+def sign_descent(params, c):
+    return optim.own.load_class(c.optimizer)(params, lr=c.lr, weight_decay=c.weight_decay)
 
 
 DOUBLE = dict(precision="float64", epochs=3, batch_size=128, width=1 / 4, seed=3)
@@ -105,69 +86,47 @@ NUMBERS = [dict(lr=1e-3, weight_decay=0.05), dict(lr=3e-3, weight_decay=0.0)]
         (RMSPROP, rmsprop, {"momentum": 0.5}),
         (RMSPROP, rmsprop, {"momentum": 0.0, "clip": 0.5}),
         ("torch.optim:Adam", adam, {"momentum": 0.7}),
+        (None, sign_descent, {"momentum": 0.0}),
     ],
 )
-def test_members_equal_plain_loops_with_the_same_class(name, make, settings, compiled):
+def test_members_equal_plain_loops_with_the_same_class(mine, name, make, settings, compiled):
+    """Also of a class in this folder that puts new tensors in the old ones' place."""
     dataset = digits_without_constant_pixels()
-    configs = [RunConfig(optimizer=name, **DOUBLE, **settings, **each) for each in NUMBERS]
+    configs = [RunConfig(optimizer=name or mine, **DOUBLE, **settings, **each) for each in NUMBERS]
     runs, _ = train_members(configs, dataset, log_epochs=[], compiled=compiled)
     for c, record in zip(configs, runs, strict=True):
-        alone = plain_loop(c, dataset, make(c))
+        alone = plain_run(c, dataset, make)
         # 1e-14 was seen.
         assert {k: record[k] for k in alone} == pytest.approx(alone, rel=1e-8, abs=1e-10)
         assert record["coupled_share"] is None
-
-
-def test_an_own_class_equals_a_plain_loop(mine):
-    """It is told its learning rate by the schedule, and puts new tensors in the old ones' place."""
-    dataset = digits_without_constant_pixels()
-    configs = [RunConfig(optimizer=mine, momentum=0, **DOUBLE, **each) for each in NUMBERS]
-    runs, _ = train_members(configs, dataset, log_epochs=[])
-    found = optim.own.load_class(mine)
-    for c, record in zip(configs, runs, strict=True):
-        make = lambda net, c=c: found(net.parameters(), lr=c.lr, weight_decay=c.weight_decay)  # noqa: E731
-        alone = plain_loop(c, dataset, make)
-        assert {k: record[k] for k in alone} == pytest.approx(alone, rel=1e-8, abs=1e-10)
     assert runs[0]["nc0"] != runs[1]["nc0"]
 
 
 def test_a_network_for_images_has_contiguous_numbers_for_the_class():
     """Its convolutions' weights are channels last among the members."""
-    dataset = data.load("digits", train_size=40, image_size=32)
     c = RunConfig(
         optimizer=RMSPROP, model="resnet9", lr=1e-3, momentum=0.5, weight_decay=0.01,
         train_size=40, batch_size=20, epochs=1, width=1 / 16, precision="float64",
     )  # fmt: skip
-    (record,), _ = train_members([c], dataset, log_epochs=[])
-    double = dataclasses.replace(
-        dataset, train_x=dataset.train_x.double(), test_x=dataset.test_x.double()
-    )
-    alone = plain_loop(dataclasses.replace(c, epochs=1), double, rmsprop(c))
+    (record,), _ = train_members([c], large_digits("float64", 40), log_epochs=[])
+    alone = plain_run(c, large_digits("float64", 40), rmsprop)
     # After two steps; a bias before batch norm has a gradient of rounding alone.
     assert record["nc0"] == pytest.approx(alone["nc0"], rel=1e-3)
 
 
 def test_what_does_not_decay_gets_no_weight_decay():
     """A ViT's LayerNorms and biases."""
-    found = [config_of_vit(decay) for decay in (0.0, 100.0)]
-    (none, some), _ = train_members(found, data.load("digits", train_size=40, image_size=32))
+    small = dict(train_size=40, batch_size=20, epochs=1, width=1 / 16, depth=1, lr=0.01)
+    vits = [
+        RunConfig("torch.optim:AdamW", model="vit", weight_decay=d, **small) for d in (0.0, 100.0)
+    ]
+    (none, some), _ = train_members(vits, large_digits(train_size=40))
     assert some["w_norm"] < 0.5 * none["w_norm"]
-    groups = build_groups_of_vit()
-    assert [group["weight_decay"] for group in groups] == [0.5, 0.0]
-    assert {p.dim() for p in groups[1]["params"]} == {1}
-
-
-def config_of_vit(decay):
-    small = dict(train_size=40, batch_size=20, epochs=1, width=1 / 16, depth=1)
-    return RunConfig("torch.optim:AdamW", model="vit", lr=0.01, weight_decay=decay, **small)
-
-
-def build_groups_of_vit():
-    from ncbook.train.own import decay_groups
-
     net = models.build("vit", 10, 1, 1 / 16, depth=1, input_shape=(1, 32, 32))
     groups = decay_groups(dict(net.named_parameters()), models.decayed(net))
-    return optim.own.build("torch.optim:AdamW", groups, 0.01, 0.9, 0.5).param_groups
+    groups = optim.own.build("torch.optim:AdamW", groups, 0.01, 0.9, 0.5).param_groups
+    assert [group["weight_decay"] for group in groups] == [0.5, 0.0]
+    assert {p.dim() for p in groups[1]["params"]} == {1}
 
 
 def test_a_last_layer_with_an_own_class_and_a_network_with_one():
@@ -188,14 +147,18 @@ def test_a_last_layer_with_an_own_class_and_a_network_with_one():
     assert theirs["train_loss"] == pytest.approx(ours["train_loss"], rel=1e-6)
 
 
+def with_check(mine, condition):
+    """The class asserts this before each step."""
+    path = Path(f"{mine.partition(':')[0]}.py")
+    line = "moved = kept"
+    path.write_text(path.read_text().replace(line, f"assert {condition}; {line}"))
+
+
 @pytest.mark.parametrize("raising", [False, True])
-def test_a_member_that_diverges_harms_no_other(mine, tmp_path, raising):
+def test_a_member_that_diverges_harms_no_other(mine, raising):
     """Also if the class cannot take gradients that are not finite."""
     if raising:
-        path = tmp_path / f"{mine.partition(':')[0]}.py"
-        line = "moved = kept"
-        check = "assert p.grad.isfinite().all()\n                "
-        path.write_text(path.read_text().replace(line, check + line))
+        with_check(mine, "p.grad.isfinite().all()")
     dataset = data.load("digits", train_size=200)
     shared = TINY | dict(momentum=0.0, weight_decay=0.0)
     good, lost = (RunConfig(mine, lr=lr, **shared) for lr in (0.001, 1e38))
@@ -207,10 +170,8 @@ def test_a_member_that_diverges_harms_no_other(mine, tmp_path, raising):
     assert [row["epoch"] for row in by_member(history, 0)] == [0]
 
 
-def test_a_class_that_cannot_take_a_later_step_is_named(mine, tmp_path):
-    path = tmp_path / f"{mine.partition(':')[0]}.py"
-    line = "moved = kept"
-    path.write_text(path.read_text().replace(line, f"assert p.numel() < 9, 'too many'; {line}"))
+def test_a_class_that_cannot_take_a_later_step_is_named(mine):
+    with_check(mine, "p.numel() < 9, 'too many'")
     config = RunConfig(mine, lr=0.001, **TINY | dict(momentum=0.0, weight_decay=0.0))
     with pytest.raises(ValueError, match=f"{mine} cannot take a step .AssertionError: too many"):
         train_members([config], data.load("digits", train_size=200))

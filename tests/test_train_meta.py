@@ -26,13 +26,12 @@ def images(device):
 def start(device="meta", **settings):
     shared = dict(dataset="fashion_mnist", epochs=2, batch_size=BATCH, lr=0.01, width=1 / 8)
     config = RunConfig(**shared | settings)
-    return loop._Chunk.start([config] * 2, images(device), compiled=False)
+    return loop._Chunk([config] * 2, images(device), compiled=False)
 
 
 def train_and_measure(chunk):
     chunk.take_steps([torch.arange(BATCH)] * 2, torch.ones(2))  # Shampoo, SOAP: more after the 1st
-    net = loop._template(*loop._architecture(chunk.configs[0], chunk.dataset), train=False)
-    return measure(net, chunk.dataset, chunk.members)
+    return measure(chunk.net, chunk.dataset, chunk.members)
 
 
 def check(**settings):

@@ -197,7 +197,7 @@ def estimate(asked: Asked, todo: Mapping[Block, list[RunConfig]]) -> dict[Block,
     """Seconds for each block: a few steps are timed for each data set, model and direction of the
     optimizer, in the block that has most to train."""
     a_run: dict[tuple, float] = {}
-    kinds = {b: (b.config.dataset, b.config.model, b.config.direction) for b in todo}
+    kinds = {b: (b.config.dataset, b.config.model, b.config.directions[0]) for b in todo}
     for block in sorted(todo, key=lambda block: -len(todo[block])):
         if kinds[block] not in a_run:
             show.say(f"timing a few steps of {block.label} ...")

@@ -32,6 +32,6 @@ from ncbook.optim.rules import (
     rule,
     split_decay,
 )
-from ncbook.optim.steps import Factors, clipped, init_state, needs_refresh, refresh, update
+from ncbook.optim.steps import BY_NUMBER, Factors, clipped, init_state, refresh, update
 from ncbook.optim.torch_optimizer import Optimizer
 from ncbook.own import is_own

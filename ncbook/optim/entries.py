@@ -12,7 +12,7 @@ ADAM_BETA2 = 0.999  # torch's default; the paper's D.1 leaves it there
 ADAM_EPS = 1e-8  # torch's default
 LION_BETA2 = 0.99  # Chen et al. (2023)
 MARS_BETA2, MARS_GAMMA, MARS_EPS = 0.99, 0.025, 1e-8  # Yuan et al. (2024), of their code
-NUMBERS = {"sgd": 0.0, "adam": 1.0, "sign": 2.0}  # by which ``by_number`` is told a direction
+NUMBERS = {"sgd": 0.0, "adam": 1.0, "sign": 2.0}  # by which ``by_number`` knows a direction
 
 Slots = tuple[Tensor, ...]
 
@@ -71,11 +71,11 @@ def mars(grad: Tensor, slots: Slots, f) -> Tensor:
     return f.mean_scale * weight.sqrt() * mean / (square.sqrt() + MARS_EPS)
 
 
-def by_number(number: Tensor, grad: Tensor, slots: Slots, f) -> Tensor:
-    """The direction of this number of ``NUMBERS``, 0-d: so one compiled step serves the paper's
+def by_number(grad: Tensor, slots: Slots, f) -> Tensor:
+    """The direction of this number of ``NUMBERS``: so one compiled step serves the paper's
     optimizers."""
     mean, square = slots
-    is_sgd, is_adam = number == NUMBERS["sgd"], number == NUMBERS["adam"]
+    is_sgd, is_adam = f.number == NUMBERS["sgd"], f.number == NUMBERS["adam"]
     mean.copy_(f.momentum * mean + torch.where(is_sgd, 1.0, f.fresh) * grad)
     squared = ADAM_BETA2 * square + (1 - ADAM_BETA2) * grad * grad
     square.copy_(torch.where(is_adam, squared, square))

@@ -41,13 +41,13 @@ def fingerprint(names: Iterable[str | None]) -> str | None:
     """A hash of the files that define the classes among these names, and their bases; None
     without such a class. So a changed file means other runs."""
     classes = [load_class(name) for name in names if name and own.is_own(name)]
-    bases = [base for found in classes for base in found.__mro__ if _is_theirs(base)]
-    digest = hashlib.sha256(b"\0".join(map(_source, bases)))
+    digest = hashlib.sha256(b"\0".join(_source(base) for one in classes for base in _bases(one)))
     return digest.hexdigest()[:SOURCE_DIGITS] if classes else None
 
 
-def _is_theirs(base: type) -> bool:
-    return base not in (torch.optim.Optimizer, object)
+def _bases(found: type) -> list[type]:
+    """The class and those that it is derived from, without torch's."""
+    return [base for base in found.__mro__ if base not in (torch.optim.Optimizer, object)]
 
 
 @cache  # what the class was made from, whatever becomes of the file
@@ -60,7 +60,7 @@ def _source(found: type) -> bytes:
 def _parameters(found: type) -> Mapping[str, inspect.Parameter]:
     """What the class's constructor takes, and those of its bases that it passes ``**kwargs`` to."""
     taken: dict[str, inspect.Parameter] = {}
-    for base in filter(_is_theirs, found.__mro__):
+    for base in _bases(found):
         own = inspect.signature(base.__init__).parameters
         taken = dict(own) | taken
         if all(parameter.kind is not parameter.VAR_KEYWORD for parameter in own.values()):
@@ -74,15 +74,12 @@ def _default_betas(found: type) -> tuple:
     return tuple(betas.default) if betas and isinstance(betas.default, tuple | list) else ()
 
 
-def takes_momentum(name: str) -> bool:
-    """Whether the class takes ``momentum``, or ``betas`` with a default."""
+def takes(name: str) -> set[str]:
+    """Those of ``momentum`` (or ``betas`` with a default) and ``weight_decay`` that the class
+    takes."""
     found = load_class(name)
-    return "momentum" in _parameters(found) or bool(_default_betas(found))
-
-
-def takes_decay(name: str) -> bool:
-    """Whether the class takes ``weight_decay``."""
-    return "weight_decay" in _parameters(load_class(name))
+    taken = {"momentum", "weight_decay"} & _parameters(found).keys()
+    return taken | {"momentum"} if _default_betas(found) else taken
 
 
 def build(
@@ -101,20 +98,31 @@ def build(
 
 def _options(name: str, momentum: float, weight_decay: float) -> dict[str, Any]:
     """What the class is made with, next to ``lr``."""
-    found, options = load_class(name), {}
-    if "momentum" in _parameters(found):
-        options["momentum"] = momentum
-    elif betas := _default_betas(found):
+    found, taken = load_class(name), takes(name)
+    options = {"momentum": momentum, "weight_decay": weight_decay}
+    for number, value in options.items():
+        if value and number not in taken:
+            raise ValueError(f"{name} takes no {number}: {number} must be 0, got {value:g}")
+    betas = _default_betas(found)
+    if betas and "momentum" not in _parameters(found):
         options["betas"] = (momentum, *betas[1:])
-    elif momentum:
-        raise ValueError(f"{name} takes no momentum: momentum must be 0, got {momentum:g}")
-    if takes_decay(name):
-        options["weight_decay"] = weight_decay
-    elif weight_decay:
+    return {k: v for k, v in options.items() if k in _parameters(found)}
+
+
+@cache
+def _try_step(found: type, name: str, lr: float, momentum: float, weight_decay: float) -> None:
+    params = [nn.Parameter(torch.ones(shape)) for shape in TRIED]
+    for param in params:
+        param.grad = torch.linspace(-1, 1, param.numel()).view_as(param)
+    options = _options(name, momentum, weight_decay)
+    try:
+        found(params, lr=lr, **options).step()
+    except (Exception, SystemExit) as error:
+        said = text.line(f"{type(error).__name__}: {error}")
         raise ValueError(
-            f"{name} takes no weight_decay: weight_decay must be 0, got {weight_decay:g}"
-        )
-    return options
+            f"{name} cannot train a matrix and a vector ({said}); valid: a class that is made as "
+            "CLASS(params, lr=...) and moved by step()"
+        ) from None
 
 
 def check(name: str, lr: float, momentum: float, weight_decay: float) -> None:
@@ -123,23 +131,4 @@ def check(name: str, lr: float, momentum: float, weight_decay: float) -> None:
     Raises:
         ValueError: the class cannot be loaded, made with these numbers, or moved by ``step()``.
     """
-    options = _options(name, momentum, weight_decay)
-    _try_step(load_class(name), name, lr, *options.items())
-
-
-@cache
-def _try_step(found: type, name: str, lr: float, *options: tuple[str, Any]) -> None:
-    params = [nn.Parameter(torch.ones(shape)) for shape in TRIED]
-    for param in params:
-        param.grad = torch.linspace(-1, 1, param.numel()).view_as(param)
-    try:
-        found(params, lr=lr, **dict(options)).step()
-        for param, shape in zip(params, TRIED, strict=True):
-            if (*param.shape,) != shape or param.dtype != torch.float32:
-                raise ValueError("step() changes a parameter's shape or number format")
-    except (Exception, SystemExit) as error:
-        said = text.line(f"{type(error).__name__}: {error}")
-        raise ValueError(
-            f"{name} cannot train a matrix and a vector ({said}); valid: a class that is made as "
-            "CLASS(params, lr=...) and moved by step()"
-        ) from None
+    _try_step(load_class(name), name, lr, momentum, weight_decay)

@@ -1,6 +1,7 @@
 """The optimizers by name: each is a direction and a form of weight decay."""
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 from ncbook.own import is_own
 
@@ -59,15 +60,17 @@ def is_mixed(name: str) -> bool:
 
 
 def split_decay(name: str, weight_decay: float, coupled_share: float | None) -> tuple[float, float]:
-    """(lambda_c, lambda_d) of an optimizer of ``OPTIMIZERS`` for a total weight decay.
+    """(lambda_c, lambda_d) of an optimizer for a total weight decay; (0, 0) of ``MODULE:CLASS``,
+    whose class decays the weights itself.
 
-    Raises ValueError for an unknown name, and for a share given to an optimizer that has its own,
-    missing for one that has not, or outside [0, 1]; and for ``MODULE:CLASS``, of which neither is
-    known.
+    Raises ValueError for an unknown name, and for a share given to an optimizer that has its own or
+    whose share is not known, missing for a mixed one, or outside [0, 1].
     """
-    if is_own(name):
-        raise ValueError(f"only the class of {name} knows what its weight_decay does")
     share = rule(name).coupled_share
+    if is_own(name):
+        if coupled_share is not None:
+            raise ValueError(f"coupled_share {coupled_share:g} is not for {name}")
+        return 0.0, 0.0
     if share is None:
         if coupled_share is None or not 0 <= coupled_share <= 1:
             raise ValueError(f"{name} needs a coupled_share in [0, 1], got {coupled_share}")
@@ -77,9 +80,12 @@ def split_decay(name: str, weight_decay: float, coupled_share: float | None) -> 
     return share * weight_decay, (1 - share) * weight_decay
 
 
-def check_for_matrices(field: str, value: object, *names: str) -> None:
-    """Raise ValueError unless one of these optimizers has a direction for matrices, which alone use
-    this parameter."""
+def check_for_matrices(given: Mapping[str, Any], *names: str) -> None:
+    """Raise ValueError if a parameter is given that only directions for matrices use, and none of
+    these optimizers has one."""
     if all(rule(name).direction not in FOR_MATRICES for name in names):
         valid = ", ".join(n for n, r in OPTIMIZERS.items() if r.direction in FOR_MATRICES)
-        raise ValueError(f"{field} {value!r} is not for {' and '.join(names)}; valid for: {valid}")
+        for field in ("vector_lr", "update_precision"):
+            if given[field] is not None:
+                told = f"{field} {given[field]!r} is not for {' and '.join(names)}"
+                raise ValueError(f"{told}; valid for: {valid}")

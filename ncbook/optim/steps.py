@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -11,13 +12,15 @@ from torch import Tensor
 from ncbook.optim import entries, matrices
 from ncbook.optim.entries import ADAM_BETA2, Slots
 
+BY_NUMBER = "by number"  # the direction that its number of ``entries.NUMBERS`` tells
 # Direction -> how many moving averages it keeps, and itself.
 ENTRIES = {
     "sgd": (1, entries.sgd),
     "adam": (2, entries.adam),
     "sign": (1, entries.sign),
     "lion": (1, entries.lion),
-    "mars": (3, entries.mars),
+    "mars": (4, entries.mars),
+    BY_NUMBER: (2, entries.by_number),
 }
 
 
@@ -53,6 +56,7 @@ class Factors(NamedTuple):
     root_scale: Tensor  # 1 / sqrt(1 - beta2^t)
     vector_lr: Tensor  # eta of vectors, where a direction is for matrices
     vector_kept: Tensor  # 1 - vector_lr lambda_d
+    number: Tensor  # of the direction, where that is given by number
 
     @classmethod
     def of(
@@ -63,12 +67,14 @@ class Factors(NamedTuple):
         decoupled: Tensor,
         step: Tensor,
         vector_lr: Tensor | None = None,
+        number: Tensor | None = None,
     ) -> Factors:
         """Of eta, beta, lambda_c, lambda_d and the step's number t (from 1), float64."""
         vector_lr = lr if vector_lr is None else vector_lr
         means = 1 / (1 - momentum**step), (1 - ADAM_BETA2**step).rsqrt()
         numbers = lr, 1 - lr * decoupled, coupled, momentum, 1 - momentum, *means
-        return cls(*numbers, vector_lr, 1 - vector_lr * decoupled)
+        number = 0 * lr if number is None else number
+        return cls(*numbers, vector_lr, 1 - vector_lr * decoupled, number)
 
     def over(self, param: Tensor) -> Factors:
         """Made to broadcast over a parameter of shape (M, ...), in its dtype."""
@@ -80,22 +86,14 @@ class Factors(NamedTuple):
         return self._replace(lr=self.vector_lr, kept=self.vector_kept)
 
 
-def direction_of(direction: str | Tensor, param: Tensor, lead: int) -> str | Tensor:
+def direction_of(direction: str, param: Tensor, lead: int) -> str:
     """A parameter's own direction: under Muon, Shampoo and SOAP, vectors move by Adam. ``lead`` is
     the number of its axes that count members, 1 or 0."""
-    for_matrices = isinstance(direction, str) and direction in MATRICES
-    return VECTORS if for_matrices and param.dim() - lead < 2 else direction
+    return VECTORS if direction in MATRICES and param.dim() - lead < 2 else direction
 
 
-def zeros(param: Tensor) -> Tensor:
-    """As ``torch.zeros_like``, which on the device ``meta`` takes a second to import sympy."""
-    return param.new_empty_strided(param.shape, param.stride()).zero_()
-
-
-def init_state(
-    direction: str | Tensor, params: Mapping[str, Tensor], lead: int = 1
-) -> dict[str, Slots]:
-    """Zero slots for each parameter; for a direction given by number, as many as adam has.
+def init_state(direction: str, params: Mapping[str, Tensor], lead: int = 1) -> dict[str, Slots]:
+    """Zero slots for each parameter.
 
     Args:
         direction: see ``update``.
@@ -105,19 +103,17 @@ def init_state(
     state = {}
     for name, param in params.items():
         own = direction_of(direction, param, lead)
-        own = "adam" if isinstance(own, Tensor) else own
         if own in MATRICES:
             state[name] = MATRICES[own].start(param.flatten(lead + 1))
             continue
-        state[name] = tuple(zeros(param) for _ in range(ENTRIES[own][0]))
-        if own == "mars":
-            one = param.new_zeros(param.shape[:lead] + (1,) * (param.dim() - lead))
-            state[name] += (one,)
+        # On the device ``meta`` torch.zeros_like imports sympy, which takes a second.
+        empty = partial(param.new_empty_strided, param.shape, param.stride())
+        state[name] = tuple(empty().zero_() for _ in range(ENTRIES[own][0]))
     return state
 
 
 def update(
-    direction: str | Tensor,
+    direction: str,
     params: Mapping[str, Tensor],
     grads: Mapping[str, Tensor],
     state: Mapping[str, Slots],
@@ -129,7 +125,7 @@ def update(
     """One step of the rule above, in place, for every parameter.
 
     Args:
-        direction: a key of ``ENTRIES`` or ``MATRICES``; or a number of ``NUMBERS``, a 0-d tensor.
+        direction: a key of ``ENTRIES`` or ``MATRICES``.
         params, grads: equal keys; shapes (M, ...) with factors of shape (M,), or any shape with 0-d
             factors.
         state: from ``init_state``.
@@ -142,13 +138,11 @@ def update(
     lead = factors.lr.dim()
     for name, param in params.items():
         own = direction_of(direction, param, lead)
-        numbers = factors if own is direction else factors.of_vectors()
+        numbers = factors if own == direction else factors.of_vectors()
         f, grad, kept = numbers.over(param), grads[name], param
         if decayed is None or decayed[name]:
             grad, kept = grad + f.coupled * param, f.kept * param
-        if isinstance(own, Tensor):
-            step = entries.by_number(own, grad, state[name], f)
-        elif own in MATRICES:
+        if own in MATRICES:
             matrix = grad.flatten(lead + 1)
             turned = MATRICES[own].turn(matrix, state[name], numbers.over(matrix), precision)
             step = turned.view_as(param)
@@ -159,12 +153,6 @@ def update(
         param.copy_(kept - f.lr * step)
 
 
-def needs_refresh(direction: str | Tensor, step: int) -> bool:
-    """Whether ``refresh`` is due after this step, counted from 1."""
-    slow = isinstance(direction, str) and direction in MATRICES and MATRICES[direction].refresh
-    return bool(slow) and (step - 1) % matrices.REFRESH_EVERY == 0
-
-
 def refresh(
     direction: str,
     params: Mapping[str, Tensor],
@@ -172,16 +160,20 @@ def refresh(
     step: int,
     lead: int = 1,
 ) -> None:
-    """Renew, in place, what Shampoo and SOAP use for the next steps; not part of a compiled step.
+    """Renew, in place and where it is time to, what Shampoo and SOAP use for the next steps; not
+    part of a compiled step.
 
     Args:
         direction, params, state: as in ``update``.
         step: the number of the step that was taken last, from 1.
         lead: see ``init_state``.
     """
+    renew = MATRICES[direction].refresh if direction in MATRICES else None
+    if renew is None or (step - 1) % matrices.REFRESH_EVERY:
+        return
     for name, param in params.items():
         if direction_of(direction, param, lead) == direction:
-            MATRICES[direction].refresh(state[name], step == 1)
+            renew(state[name], step == 1)
 
 
 def clipped(grads: Mapping[str, Tensor], limit: float) -> dict[str, Tensor]:

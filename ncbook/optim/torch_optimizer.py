@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ncbook.optim.rules import check_for_matrices, rule, split_decay
-from ncbook.optim.steps import Factors, init_state, needs_refresh, refresh, update
+from ncbook.optim.steps import Factors, init_state, refresh, update
 from ncbook.parameters import FIELDS
 
 
@@ -42,10 +42,9 @@ class Optimizer(torch.optim.Optimizer):
         centred: bool = False,
     ) -> None:
         defaults = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay}
+        defaults |= {"coupled_share": coupled_share, "vector_lr": vector_lr}
         # The rule's name is one of the defaults so that torch copies, pickles and saves it.
-        defaults |= {"coupled_share": coupled_share, "rule": name}
-        defaults |= {"vector_lr": vector_lr, "update_precision": update_precision}
-        defaults |= {"centred": centred}
+        defaults |= {"update_precision": update_precision, "centred": centred, "rule": name}
         _check_group(defaults, name)
         super().__init__(params, defaults)
 
@@ -67,9 +66,7 @@ class Optimizer(torch.optim.Optimizer):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Refuses the state of another rule."""
         for group in state_dict["param_groups"]:
-            # a checkpoint of version 0.1 does not name its rule
-            then = {"rule": self.name if "coupled_share" in group else None}
-            _check_group(self.defaults | then | group, self.name)
+            _check_group(self.defaults | {"rule": None} | group, self.name)
         super().load_state_dict(state_dict)
 
     @torch.no_grad()
@@ -92,8 +89,7 @@ class Optimizer(torch.optim.Optimizer):
 
     def _factors(self, group: dict[str, Any], step: int) -> Factors:
         decay = split_decay(self.name, group["weight_decay"], group["coupled_share"])
-        own = group.get("vector_lr")  # an older checkpoint has none of these
-        vector_lr = group["lr"] if own is None else own
+        vector_lr = group["lr"] if group["vector_lr"] is None else group["vector_lr"]
         numbers = (group["lr"], group["momentum"], *decay, float(step), vector_lr)
         return Factors.of(*(torch.tensor(v, dtype=torch.float64) for v in numbers))
 
@@ -108,12 +104,10 @@ class Optimizer(torch.optim.Optimizer):
             state["slots"] = init_state(self.direction, {"p": param}, lead=0)["p"]
         state["step"] += 1
         named, slots, numbers = {"p": param}, {"p": state["slots"]}, factors(state["step"])
-        precision = group.get("update_precision")
-        inner = precision and getattr(torch, precision)
-        centred = tuple(named) if group.get("centred") else ()
-        update(self.direction, named, {"p": grad}, slots, numbers, None, inner, centred)
-        if needs_refresh(self.direction, state["step"]):
-            refresh(self.direction, named, slots, state["step"], lead=0)
+        precision = group["update_precision"] and getattr(torch, group["update_precision"])
+        centred = named if group["centred"] else ()
+        update(self.direction, named, {"p": grad}, slots, numbers, None, precision, centred)
+        refresh(self.direction, named, slots, state["step"], lead=0)
 
 
 def _check_group(group: Mapping[str, Any], name: str) -> None:
@@ -121,12 +115,9 @@ def _check_group(group: Mapping[str, Any], name: str) -> None:
     if group["rule"] != name:
         other = group["rule"] or "another"
         raise ValueError(f"{name} cannot take parameters or a state of {other}")
-    for field in ("lr", "momentum", "weight_decay"):
+    for field in ("lr", "momentum", "weight_decay", "vector_lr", "update_precision"):
         FIELDS[field].check(group[field])
-    for field in ("vector_lr", "update_precision"):
-        if group.get(field) is not None:
-            FIELDS[field].check(FIELDS[field].typed(group[field]))
-            check_for_matrices(field, group[field], name)
-    if not isinstance(group.get("centred", False), bool):
+    check_for_matrices(group, name)
+    if not isinstance(group["centred"], bool):
         raise ValueError(f"centred must be true or false, got {group['centred']!r}")
     split_decay(name, group["weight_decay"], group["coupled_share"])

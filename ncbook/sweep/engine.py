@@ -58,12 +58,12 @@ def chunks(configs: Sequence[RunConfig], workers: int = 1, size: int = CHUNK) ->
     """Groups that can train together, of at most ``size`` members, as equal in size and as evenly
     divisible among the workers as possible. Where members train one after another, a chunk is one
     run, so that it is stored as soon as it ends."""
-    groups: dict[RunConfig, list[RunConfig]] = {}
+    groups: dict[tuple, list[RunConfig]] = {}
     for config in configs:
         groups.setdefault(config.shared(), []).append(config)
     parts = []
-    for shared, group in groups.items():
-        rounds = -(-len(group) // (workers * (size if _together(shared) else 1)))
+    for group in groups.values():
+        rounds = -(-len(group) // (workers * (size if _together(group[0]) else 1)))
         count = min(rounds * workers, len(group))
         cuts = [i * len(group) // count for i in range(count + 1)]
         parts += [group[a:b] for a, b in pairwise(cuts)]
@@ -137,7 +137,7 @@ def check_data(
 
 def _kinds(configs: Collection[RunConfig]) -> Collection[RunConfig]:
     """One of those that differ in nothing but seeds and what may differ in a chunk."""
-    return {replace(config.shared(), seed=0): config for config in configs}.values()
+    return {replace(config, seed=0).shared(): config for config in configs}.values()
 
 
 def estimate_seconds(

@@ -60,9 +60,9 @@ def grid_of(optimizer: str) -> Grid:
     """
     FIELDS["optimizer"].check_known(optimizer)
     if optim.is_own(optimizer):
-        optim.own.load_class(optimizer)
-        momenta = (0.9,) if optim.own.takes_momentum(optimizer) else (0.0,)
-        decays = OWN_DECAYS if optim.own.takes_decay(optimizer) else (0.0,)
+        taken = optim.own.takes(optimizer)
+        momenta = (0.9,) if "momentum" in taken else (0.0,)
+        decays = OWN_DECAYS if "weight_decay" in taken else (0.0,)
         return Grid(COUPLED.lrs, momenta, decays)
     return (GRIDS | MIXED_GRIDS | BEYOND)[optimizer]
 

@@ -42,7 +42,7 @@ def check_memory(
             raise ValueError(f"width {config.width:g} is too large for any memory") from None
         params = dict(net.named_parameters())
         moves = Moves.of(config, compiled=False)
-        slots = moves.start({k: p[None] for k, p in params.items()}, torch.empty(()))
+        slots = moves.start({k: p[None] for k, p in params.items()})
     numbers = 2 * sum(p.numel() for p in params.values())
     numbers += sum(slot.numel() for state in slots.values() for slot in state)
     tensors = [value for value in vars(dataset).values() if isinstance(value, torch.Tensor)]

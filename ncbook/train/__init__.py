@@ -9,10 +9,9 @@ one after another. ``train_streaming`` trains one run on images that do not fit 
 What it costs next to the plain loop: ``benchmarks/sweep_vs_loop.py``, ``benchmarks/networks.py``.
 """
 
-from ncbook.parameters import check_whole
+from ncbook.parameters import SCHEDULES, check_whole
 from ncbook.train.checkpoint import checkpoint_path, remove_checkpoint
 from ncbook.train.config import (
-    SCHEDULES,
     RunConfig,
     check_listing,
     check_samples,

@@ -1,8 +1,8 @@
 """How far a long run has come: one file a run, whole or absent.
 
 A checkpoint is the SHA-256 of the rest, then what ``torch.save`` writes of a dict (torch reads a
-file with a flipped bit without complaint). It belongs to one config, and so to its images; what is
-damaged, or belongs to another run, is set aside with a warning and never trained from.
+file with a flipped bit without complaint). Its name is that of one config, and so of its images;
+what is damaged is set aside with a warning and never trained from.
 """
 
 import hashlib
@@ -20,7 +20,7 @@ from ncbook.train.config import RunConfig
 
 LOG = logging.getLogger(__name__)
 NAME_DIGITS = 16  # hexadecimal, of the config's hash
-CONTENT = {"config", "net", "optimizer", "order", "epoch", "history", "seconds"}
+CONTENT = {"net", "optimizer", "order", "epoch", "history", "seconds"}
 DIGEST_BYTES = hashlib.sha256().digest_size
 
 
@@ -50,25 +50,17 @@ def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
     appear(file, path)
 
 
-def load_checkpoint(path: Path, config: RunConfig) -> dict[str, Any] | None:
-    """The checkpoint, its tensors on the CPU; None, and a warning, if it is not of this run.
-
-    Args:
-        path: from ``checkpoint_path``.
-        config: of the run, whose identity is in the checkpoint.
-    """
+def load_checkpoint(path: Path) -> dict[str, Any] | None:
+    """The checkpoint, its tensors on the CPU; None, and a warning, if it is damaged."""
     if not os.path.lexists(path):
         return None
     content = _read(path)
-    if content and content["config"] == config.identity():
-        return content
-    reason = "of another run" if content else "damaged"
-    aside = path.with_name(f"{path.name}.aside")
-    os.replace(path, aside)
-    LOG.warning(
-        "%s is %s: set aside as %s, the run starts from its first epoch", path, reason, aside.name
-    )
-    return None
+    if content is None:
+        aside = f"{path.name}.aside"
+        os.replace(path, path.with_name(aside))
+        told = "%s is damaged: set aside as %s, the run starts from its first epoch"
+        LOG.warning(told, path, aside)
+    return content
 
 
 def _read(path: Path) -> dict[str, Any] | None:

@@ -33,11 +33,9 @@ PROBE_CODE = b"#include <vector>\nint probe() { return std::vector<int>(1).size(
 # Without a GPU these warn that they have found none, or no compiler for one.
 UNWANTED = ("torch.utils.cpp_extension", "torch.utils.flop_counter")
 RECOMPILE_LIMIT = 64  # one long-lived process meets more than torch's default of 8 shapes
-# The code that only calls the kernels need not be fast: it compiles in two thirds of the time. No
-# pool of compiling processes stays behind. The first library on a machine took 22 to 25 s of one
-# core instead of 40 s, and is the same to the byte, without precompiled headers, which torch keeps
-# in a folder of its own and which one library does not repay, and without trying out each set of
-# vector instructions that the processor has: every compiler of C++20 knows them.
+# The first library on a machine takes 22 to 25 s of one core instead of 40 s, and is the same to
+# the byte: code that only calls the kernels need not be fast; one library does not repay compiled
+# headers; every compiler of C++20 knows the instructions of processors, which torch would try out.
 OPTIONS = {
     "aot_inductor.compile_wrapper_opt_level": "O0",
     "aot_inductor.precompile_headers": False,
@@ -47,77 +45,66 @@ OPTIONS = {
 EXAMPLE_SIZES = (89, 97, 101, 103, 107, 109, 113)
 PROCESSOR = ("vendor_id", "cpu family", "model", "stepping", "flags", "CPU", "Features")
 
-Axis = tuple[int, str] | None  # a tensor's dimension that may have any size, and that size's name
+Size = str | None  # what a tensor's first dimension counts, if it may have any size
 
 
 class Compiled:
     """``function``, which changes tensors in place and returns nothing, compiled at its first call.
 
     Where that fails (no compiler, no disk left), a warning says why, and the function runs as it
-    is.
-
-    Args:
-        function: takes tensors, and dicts or tuples of them.
-        key: tells it from all other functions that the same code makes.
-        axes: of the tensors in each argument.
-        device: ``cpu`` or ``cuda``.
+    is. Its arguments are tensors, and dicts or tuples of them; ``sizes`` has one entry for each.
+    ``key`` tells it from all other functions that the same code makes.
     """
 
     def __init__(
-        self, function: Callable, key: Sequence, axes: Sequence[Axis], device: str
+        self, function: Callable, key: Sequence, sizes: Sequence[Size], device: str
     ) -> None:
-        self.function, self.key, self.axes, self.device = function, key, axes, device
+        self.function, self.key, self.sizes, self.device = function, key, sizes, device
         self._run: Callable | None = None
 
     def __call__(self, *arguments) -> None:
-        if self._run is None:
-            if self.device == "cpu":
-                ready = self._library(arguments)
-            else:
-                ready = compile_or_warn(self.function) if can_compile(self.device) else None
-            self._run = ready or self.function
+        if self._run is None and self.device == "cpu":
+            self._run = self._library(arguments) or self.function
+        elif self._run is None:
+            self._run = compile_or_warn(self.function)
         self._run(*arguments)
 
     def is_kept(self, arguments: tuple) -> bool:
         """Whether an earlier process has compiled it."""
-        kept = self.device == "cpu" and prepare_cache().glob(f"{self._name(arguments)}-*.so")
-        return bool(kept and any(kept))
+        return self.device == "cpu" and self._path(arguments).exists()
 
     def _library(self, arguments: tuple) -> Callable | None:
-        name = self._name(arguments)
-        run = _load(name)
+        path = self._path(arguments)
+        run = _load(path)
         if run is None and can_compile("cpu"):
             try:
-                content = Path(_compile(self.function, arguments, self.axes)).read_bytes()
-                path = prepare_cache() / f"{name}-{hashlib.sha256(content).hexdigest()}.so"
+                compiled = _compile(self.function, arguments, self.sizes)
                 with staged(path) as file:
-                    file.write(content)
+                    file.write(Path(compiled).read_bytes())
                     flush(file)
                     appear(file, path)
-                run = _load(name)
+                run = _load(path)
             except Exception as error:  # Dynamo, Inductor and the C++ compiler have many kinds
                 LOG.warning("%s: %s", UNCOMPILED, str(error).partition("\n")[0])
         return run and (lambda *arguments: run(pytree.tree_leaves(arguments)))
 
-    def _name(self, arguments: tuple) -> str:
-        """A hash of all that decides the library's code."""
-        tensors = []
-        for axis, argument in zip(self.axes, arguments, strict=True):
-            for tensor in pytree.tree_leaves(argument):  # sizes and strides that it takes as given
-                layout = list(zip(tensor.shape, tensor.stride(), strict=True))
-                if axis is not None:
-                    layout = layout[1:] if axis[0] == 0 else [(len(layout), axis[0])]
-                tensors.append((str(tensor.dtype), layout))
-        parts = (_environment(), torch.get_num_threads(), self.key, self.axes, tensors)
-        return f"step-{hashlib.sha256(repr(parts).encode()).hexdigest()[:32]}"
+    def _path(self, arguments: tuple) -> Path:
+        """The library's name is a hash of all that decides its code."""
+        given = [  # sizes and strides that it takes as given
+            (str(t.dtype), [*zip(t.shape, t.stride(), strict=True)][bool(size) :])
+            for size, argument in zip(self.sizes, arguments, strict=True)
+            for t in pytree.tree_leaves(argument)
+        ]
+        parts = (_environment(), torch.get_num_threads(), self.key, self.sizes, given)
+        name = hashlib.sha256(repr(parts).encode()).hexdigest()[:32]
+        return prepare_cache() / f"step-{name}.so"
 
 
 @cache
 def _environment() -> tuple:
     """The code that is compiled, what compiles it, and the processor that it is compiled for."""
-    rooms = (Path(room.__file__).parent for room in (optim, models))
+    rooms = (Path(file).parent for file in (optim.__file__, models.__file__, __file__))
     sources = [path for room in rooms for path in sorted(room.glob("*.py"))]
-    sources += [Path(__file__), Path(__file__).with_name("step.py")]
     code = hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()
     processor = [platform.processor()]
     with suppress(OSError):
@@ -126,28 +113,26 @@ def _environment() -> tuple:
     return code, torch.__version__, torch.backends.cpu.get_cpu_capability(), processor
 
 
-def _load(name: str) -> Callable | None:
-    """The function in an undamaged library of this name, or None."""
-    for path in sorted(prepare_cache().glob(f"{name}-*.so")):
-        if hashlib.sha256(path.read_bytes()).hexdigest() == path.stem.rpartition("-")[2]:
-            with suppress(RuntimeError):  # no library at all
-                return torch._C._aoti.AOTIModelContainerRunnerCpu(str(path), 1).run
-        path.unlink(missing_ok=True)
+def _load(path: Path) -> Callable | None:
+    """The function in this library; None if it is missing or damaged."""
+    if path.exists():
+        with suppress(RuntimeError):
+            return torch._C._aoti.AOTIModelContainerRunnerCpu(str(path), 1).run
     return None
 
 
-def _compile(function: Callable, arguments: tuple, axes: Sequence[Axis]) -> str:
+def _compile(function: Callable, arguments: tuple, sizes: Sequence[Size]) -> str:
     """The path of a shared library with this function."""
     from unittest.mock import patch
 
     from torch.fx.experimental.proxy_tensor import make_fx
 
     _quieten_torch()
-    example = _example(arguments, axes)
+    example = _example(arguments, sizes)
     flat, spec = pytree.tree_flatten(example)
-    sizes = tuple(
-        axis and {axis[0]: torch.export.Dim.DYNAMIC}
-        for axis, argument in zip(axes, example, strict=True)
+    dynamic = tuple(
+        size and {0: torch.export.Dim.DYNAMIC}
+        for size, argument in zip(sizes, example, strict=True)
         for _ in pytree.tree_leaves(argument)
     )
 
@@ -163,30 +148,26 @@ def _compile(function: Callable, arguments: tuple, axes: Sequence[Axis]) -> str:
             patch.object(nn.functional, "cross_entropy", _cross_entropy),
         ):
             graph = make_fx(on_flat, tracing_mode="symbolic")(*flat)
-        module = torch.export.export(graph, tuple(flat), dynamic_shapes=sizes).module()
+        module = torch.export.export(graph, tuple(flat), dynamic_shapes=dynamic).module()
         return torch._inductor.aot_compile(module, tuple(flat), options=OPTIONS)
 
 
-def _example(arguments: tuple, axes: Sequence[Axis]) -> list:
+def _example(arguments: tuple, sizes: Sequence[Size]) -> list:
     """Arguments whose variable sizes are those of no other dimension: what is equal in the example
     would be taken for equal in general."""
     taken = {n for t in pytree.tree_leaves(arguments) for n in t.shape}
     free = [n for n in EXAMPLE_SIZES if n not in taken]
-    sizes = dict(zip(sorted({axis[1] for axis in axes if axis}), free, strict=False))
+    chosen = dict(zip(sorted(set(filter(None, sizes))), free, strict=False))
 
-    def resized(axis: Axis, tensor: Tensor) -> Tensor:
-        if axis is None:
+    def resized(size: Size, tensor: Tensor) -> Tensor:
+        if size is None:
             return tensor.clone()
-        shape = list(tensor.shape)
-        shape[axis[0]] = sizes[axis[1]]
-        if axis[0] > 0:
-            return torch.zeros(shape, dtype=tensor.dtype)
-        inner = tensor.stride()[1:]
+        shape, inner = (chosen[size], *tensor.shape[1:]), tensor.stride()[1:]
         outer = max((n * stride for n, stride in zip(shape[1:], inner, strict=True)), default=1)
         return torch.empty_strided(shape, (outer, *inner), dtype=tensor.dtype).zero_()
 
-    pairs = zip(axes, arguments, strict=True)
-    return [pytree.tree_map(partial(resized, axis), argument) for axis, argument in pairs]
+    pairs = zip(sizes, arguments, strict=True)
+    return [pytree.tree_map(partial(resized, size), argument) for size, argument in pairs]
 
 
 def _batch_norm(x, running_mean, running_var, weight, bias, training, momentum, eps) -> Tensor:
@@ -240,18 +221,16 @@ def prepare_cache() -> Path:
     Code is run from it. So where the user names no folder it is one that nobody else can write in,
     which torch's own default may not be.
     """
-    named = os.environ.get(CACHE)
-    if named:
-        try:
-            Path(named).mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=named):
-                return Path(named)
-        except OSError as error:
-            unusable = f"{CACHE}={named} cannot be written ({error.strerror})"
-    folder = paths.private_folder("compiled")
-    os.environ[CACHE] = str(folder)
-    if named:
+    folder = Path(os.environ.get(CACHE) or paths.private_folder("compiled"))
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        named, folder = folder, paths.private_folder("compiled")
+        unusable = f"{CACHE}={named} cannot be written ({error.strerror})"
         LOG.warning("%s: %s is used instead", unusable, folder)
+    os.environ[CACHE] = str(folder)
     return folder
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, field, make_dataclass, replace
+from dataclasses import asdict, field, make_dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from ncbook import data, models, optim
-from ncbook.parameters import FIELDS, SCHEDULES
+from ncbook.parameters import FIELDS
 
 MILESTONES = (1 / 3, 2 / 3)  # of the epochs; the paper's section 3.1, after Papyan et al.
 GAMMA = 0.1  # learning-rate factor at each milestone
@@ -58,10 +58,7 @@ class _Config:
                 f"dataset {data.UFM!r} and model {data.UFM!r} go together, got dataset "
                 f"{self.dataset!r} and model {self.model!r}"
             )
-        if not optim.is_own(self.optimizer):
-            optim.split_decay(self.optimizer, self.weight_decay, self.coupled_share)
-        elif self.coupled_share is not None:
-            raise ValueError(f"coupled_share {self.coupled_share:g} is not for {self.optimizer}")
+        optim.split_decay(self.optimizer, self.weight_decay, self.coupled_share)
         models.check_depth(self.model, self.depth)
         if self.augment:
             data.check_augmentable(self.dataset)
@@ -78,8 +75,7 @@ class _Config:
         if self.centred_head and optim.is_own(name):
             raise ValueError(f"centred_head is not for {name}")
         if self.class_file is None:
-            names = (name for name, *_ in self.updates)
-            self._fill("class_file", optim.own.fingerprint(names))
+            self._fill("class_file", optim.own.fingerprint(self.optimizers))
 
     def _complete_updates(self) -> None:
         """Fill in what the last layer and the vectors need, and refuse what nothing would use."""
@@ -100,11 +96,7 @@ class _Config:
                 raise ValueError(f"optimizer {self.optimizer!r} is not for the model {data.UFM!r}")
             if self.vector_lr is None:
                 self._fill("vector_lr", VECTOR_LR)
-            return
-        names = [name for name, *_ in self.updates]
-        for name in ("vector_lr", "update_precision"):
-            if getattr(self, name) is not None:
-                optim.check_for_matrices(name, getattr(self, name), *names)
+        optim.check_for_matrices(vars(self), *self.optimizers)
 
     def _fill(self, name: str, value: Any) -> None:
         object.__setattr__(self, name, value)
@@ -121,11 +113,6 @@ class _Config:
         return identity
 
     @property
-    def direction(self) -> str:
-        """Such as ``sgd``; see ``optim.Rule``."""
-        return optim.rule(self.optimizer).direction
-
-    @property
     def updates(self) -> list[tuple[str, float, float, float]]:
         """Optimizer, lr, momentum and weight decay: of the network, and of the last layer if it has
         its own."""
@@ -135,23 +122,20 @@ class _Config:
         return rows
 
     @property
-    def directions(self) -> tuple[str, ...]:
+    def optimizers(self) -> tuple[str, ...]:
         """Of the network, and of the last layer if it has its own."""
-        return tuple(optim.rule(name).direction for name, *_ in self.updates)
+        return tuple(name for name, *_ in self.updates)
 
-    def shared(self) -> RunConfig:
-        """The config without what a chunk's runs need not share: equal for all that may train in
-        one chunk."""
-        own = {name: row.default for name, row in FIELDS.items() if not row.shared}
-        names = [n for n, r in optim.OPTIMIZERS.items() if r.direction == self.direction]
-        if names:
-            loosest = min(names, key=lambda name: optim.rule(name).coupled_share or 0.0)
-            own |= {"optimizer": loosest, "coupled_share": 0.0}
-        else:
-            own |= {"optimizer": self.optimizer, "momentum": 0.0, "weight_decay": 0.0}
-        if self.head_optimizer is not None:
-            own |= {"head_lr": 1.0, "head_momentum": 0.0, "head_weight_decay": 0.0}
-        return replace(self, **own)
+    @property
+    def directions(self) -> tuple[str, ...]:
+        """Such as ``sgd``, see ``optim.Rule``: of the network, and of the last layer if it has its
+        own."""
+        return tuple(optim.rule(name).direction for name in self.optimizers)
+
+    def shared(self) -> tuple:
+        """What all runs of a chunk must share."""
+        moved = self.optimizer if optim.is_own(self.optimizer) else self.directions[0]
+        return (moved, *(getattr(self, name) for name, row in FIELDS.items() if row.shared))
 
 
 RunConfig = make_dataclass(
@@ -169,7 +153,7 @@ def check_samples(config: RunConfig, dataset: data.Dataset) -> None:
     those that the run is named after, or its own optimizer's file has changed, or another process
     finds another file."""
     check_listing(config, dataset.listing)
-    own = [name for name, *_ in config.updates if optim.is_own(name)]
+    own = [name for name in config.optimizers if optim.is_own(name)]
     if config.class_file != optim.own.fingerprint(own):
         raise ValueError(
             f"the file of {' or '.join(own)} has changed since the run was asked for; ask for it "
@@ -213,13 +197,10 @@ def learning_rate_factors(schedule: str, epoch: int, steps: int, epochs: int) ->
     Raises:
         ValueError: an unknown schedule.
     """
-    if schedule == "constant":
-        return torch.ones(steps, dtype=torch.float64)
-    if schedule == "step":
-        factor = learning_rate_factor(epoch, epochs)
-        return torch.full((steps,), factor, dtype=torch.float64)
+    FIELDS["schedule"].check_known(schedule)
     if schedule != "cosine":
-        raise ValueError(f"unknown schedule {schedule!r}; valid: {', '.join(SCHEDULES)}")
+        factor = learning_rate_factor(epoch, epochs) if schedule == "step" else 1.0
+        return torch.full((steps,), factor, dtype=torch.float64)
     total = steps * epochs
     warm = max(1, round(WARM_UP * total))
     step = torch.arange(epoch * steps, (epoch + 1) * steps, dtype=torch.float64)

@@ -16,17 +16,21 @@ TRIM_THRESHOLD, MMAP_THRESHOLD, MMAP_MAX = -1, -3, -4
 KEPT = {MMAP_MAX: 0, TRIM_THRESHOLD: 2**31 - 1}  # large blocks come from the heap, which stays
 # As it is in a process that has had blocks of 32 MiB, the most that glibc adapts itself to.
 USUAL = {MMAP_MAX: 65536, MMAP_THRESHOLD: 2**25, TRIM_THRESHOLD: 2**26}
-SEARCH_AFTER = 50_000  # new objects; Python's default is 700 or, since 3.13, 2,000
+# Tracing makes a million objects, and takes 5.5 s (six layers, Adam) where it takes 8.5 s with
+# Python's default, 700 or, since 3.13, 2,000 new objects.
+COLLECT_AFTER = 50_000
 
 
 @contextmanager
 def training(config: RunConfig, members: int, deterministic: bool) -> Iterator[None]:
-    """``heap_kept``, ``seldom_collected`` and, if wanted, deterministic algorithms. Numbers below
-    1e-38 count as zero: a CPU can be many times slower with them, and strong weight decay can make
-    whole networks of them."""
+    """``heap_kept``, garbage collected seldom and, if wanted, deterministic algorithms. Numbers
+    below 1e-38 count as zero: a CPU can be many times slower with them, and strong weight decay can
+    make whole networks of them."""
     flushed = (torch.full((1,), torch.finfo(torch.float32).tiny) / 2).item() == 0
-    repeatable = torch.are_deterministic_algorithms_enabled()
-    with heap_kept(), seldom_collected(), ExitStack() as stack:
+    repeatable, collected = torch.are_deterministic_algorithms_enabled(), gc.get_threshold()
+    with heap_kept(), ExitStack() as stack:
+        stack.callback(gc.set_threshold, *collected)
+        gc.set_threshold(max(COLLECT_AFTER, collected[0]), *collected[1:])
         stack.callback(torch.set_flush_denormal, flushed)
         torch.set_flush_denormal(True)
         if deterministic:
@@ -66,15 +70,3 @@ def heap_kept() -> Iterator[None]:
         for name, value in USUAL.items():
             libc.mallopt(name, value)
         libc.malloc_trim(0)
-
-
-@contextmanager
-def seldom_collected() -> Iterator[None]:
-    """Run the garbage collector seldom: tracing makes a million objects, and takes 5.5 s (six
-    layers, Adam) where it takes 8.5 s with Python's default."""
-    before = gc.get_threshold()
-    gc.set_threshold(max(before[0], SEARCH_AFTER), *before[1:])
-    try:
-        yield
-    finally:
-        gc.set_threshold(*before)

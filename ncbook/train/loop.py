@@ -8,13 +8,12 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
 from torch import Tensor
 
-from ncbook import data, metrics, models, optim
+from ncbook import data, metrics, models
 from ncbook.data import Dataset
 from ncbook.train.compiled import can_compile, prepare_cache
 from ncbook.train.config import RunConfig, check_samples, learning_rate_factors
@@ -27,8 +26,7 @@ from ncbook.train.measure import (
     network_input,
     run_record,
 )
-from ncbook.train.moves import Moves, member_numbers, step_factors
-from ncbook.train.own import Instance, instances
+from ncbook.train.moves import Moves, instances, member_numbers, step_factors
 from ncbook.train.step import Members, make_step, member
 
 METRIC_KEYS = metrics.KEYS
@@ -84,28 +82,24 @@ def train_members(
             class without a sample, or a last batch of one.
         MemoryError: where the members or their batches do not fit; it says what to make smaller.
     """
-    shared = _shared(configs)
-    check_samples(shared, dataset)
-    logged = logged_epochs(log_epochs, shared.epochs)
+    _check_together(configs)
+    check_samples(configs[0], dataset)
+    logged = logged_epochs(log_epochs, configs[0].epochs)
     history: list[dict] = []
     began = time.perf_counter()
-
-    def log(epoch: int) -> None:
-        records = chunk.measure(epoch)
-        history.extend(records)
-        if measure_layers:
-            chunk.measure_layers(epoch)
-        if on_measure:
-            on_measure(records)
-
     with training(configs[0], len(configs), deterministic):
-        chunk = _Chunk.start(configs, dataset, compiled)
-        log(0)
-        for epoch in range(1, shared.epochs + 1):
-            chunk.train_epoch(epoch - 1)
+        chunk = _Chunk(configs, dataset, compiled)
+        for epoch in range(configs[0].epochs + 1):
+            if epoch:
+                chunk.train_epoch(epoch - 1)
             if epoch in logged:
-                log(epoch)
-            if on_epoch:
+                records = chunk.measure(epoch)
+                history += records
+                if measure_layers:
+                    chunk.measure_layers(epoch)
+                if on_measure:
+                    on_measure(records)
+            if epoch and on_epoch:
                 on_epoch(epoch, len(configs))
     seconds = (time.perf_counter() - began) / len(configs)
     rows = [[row for row in history if row["member"] == i] for i in range(len(configs))]
@@ -119,41 +113,25 @@ def train_members(
 def step_seconds(configs: Sequence[RunConfig], dataset: Dataset) -> float:
     """Seconds that one step of this chunk takes, about: a few, timed. They are compiled only if an
     earlier process has done that; plain ones count for what compiling leaves of them."""
-    order = torch.arange(len(dataset.train_y)).split(configs[0].batch_size)[:1]
+    saves = models.MODELS[configs[0].model].together and _is_long(configs[0], dataset)
     with heap_kept():
-        chunk, share = _ready_to_time(configs, dataset, order[0])
-        chunk.take_steps(order, torch.ones(1))
+        chunk, share = _Chunk(configs, dataset, compiled=saves), 1.0
+        if saves and not chunk.is_kept():
+            chunk = _Chunk(configs, dataset, compiled=False)
+            share = COMPILED_SHARE if repays_compiling(configs[0], dataset) else 1.0
+        chunk.take_one_step()
         began, steps = time.perf_counter(), 0
         while steps < TIMED_STEPS and time.perf_counter() - began < TIMED_SECONDS:
-            chunk.take_steps(order, torch.ones(1))
+            chunk.take_one_step()
             steps += 1
     return (time.perf_counter() - began) / steps * share
-
-
-def _ready_to_time(
-    configs: Sequence[RunConfig], dataset: Dataset, batch: Tensor
-) -> tuple[_Chunk, float]:
-    """A chunk that need not be compiled first, and the share of its time that a step will take."""
-    saves = models.MODELS[configs[0].model].together and _is_long(configs[0], dataset)
-    if saves:
-        compiled = _Chunk.start(configs, dataset, compiled=True)
-        # A process that has no library imports Dynamo for plain steps, too, which takes 1.6 s.
-        if compiled.is_kept(batch):
-            return compiled, 1.0
-    plain = _Chunk.start(configs, dataset, compiled=False)
-    return plain, COMPILED_SHARE if saves and repays_compiling(configs[0], dataset) else 1.0
 
 
 def prepare_step(config: RunConfig, dataset: Dataset | data.Streamed) -> None:
     """Compile the step of such a run for a CPU, if that pays, so that workers only load it. A
     warning says why it cannot be done."""
-    if isinstance(dataset, data.Streamed) or not _is_long(config, dataset):
-        return
-    if dataset.train_x.device.type != "cpu":
-        repays_compiling(config, dataset)
-        return
-    chunk = _Chunk.start([config], dataset, compiled=True)
-    chunk.take_steps(torch.arange(len(dataset.train_y)).split(config.batch_size)[:1], torch.ones(1))
+    if repays_compiling(config, dataset) and dataset.train_x.device.type == "cpu":
+        _Chunk([config], dataset, compiled=True).take_one_step()
 
 
 def repays_compiling(
@@ -176,64 +154,51 @@ def _is_long(config: RunConfig, dataset: Dataset) -> bool:
     steps = config.epochs * -(-len(dataset.train_y) // config.batch_size)
     if models.MODELS[config.model].together:
         return steps >= COMPILE_FROM
-    net = _template(*_architecture(config, dataset), train=False)
+    net = _template(_architecture(config, dataset), train=False)
     return steps * sum(p.numel() for p in net.parameters()) >= COMPILE_FROM_UPDATES
 
 
-def _shared(configs: Sequence[RunConfig]) -> RunConfig:
+def _check_together(configs: Sequence[RunConfig]) -> None:
     if not configs:
         raise ValueError("no members to train")
-    shared = configs[0].shared()
     for other in configs[1:]:
-        if other.shared() != shared:
+        if other.shared() != configs[0].shared():
             raise ValueError(f"cannot train together: {configs[0]} and {other}")
-    return shared
 
 
-@dataclass
 class _Chunk:
     """A chunk in training: its members, their numbers, and who has diverged when."""
 
-    configs: Sequence[RunConfig]
-    dataset: Dataset
-    members: Members
-    step: Callable
-    moves: Moves
-    number: Tensor  # of the direction, for steps that take it by number
-    numbers: Tensor  # from ``member_numbers``
-    own: list[list[Instance]]  # of each member
-    order: torch.Generator
-    diverged: list[int | None]
-    layers: list[list[dict]]  # measured so far, of each member
-    names: Sequence[str] = ()  # of the layers, once they are measured
-    steps: int = 0  # taken so far
-
-    @classmethod
-    def start(cls, configs: Sequence[RunConfig], dataset: Dataset, compiled: bool | None) -> _Chunk:
+    def __init__(
+        self, configs: Sequence[RunConfig], dataset: Dataset, compiled: bool | None
+    ) -> None:
         prepare_cache()
         config, device = configs[0], dataset.train_x.device
         compiled = _is_long(config, dataset) if compiled is None else compiled
-        moves = Moves.of(config, compiled)
-        number = torch.tensor(optim.NUMBERS.get(config.direction, 0.0), device=device)
+        self.configs, self.dataset = configs, dataset
+        self.moves = Moves.of(config, compiled)
         dtype = torch.float64 if config.precision == "float64" else torch.float32
         net = initial_network(config, dataset).to(device, dtype)
-        members = Members.start(net, len(configs), moves, number)
-        place = device.type if compiled else None
-        step = _step(*_architecture(config, dataset), config.precision, moves, place)
-        numbers = member_numbers(configs).to(device).contiguous()
-        own = instances(configs, members.params, members.state, moves, models.decayed(net))
-        order = torch.Generator().manual_seed(config.seed)
-        found = [None] * len(configs), [[] for _ in configs]
-        return cls(configs, dataset, members, step, moves, number, numbers, own, order, *found)
+        self.members = Members.start(net, len(configs), self.moves)
+        kind, place = _architecture(config, dataset), device.type if compiled else None
+        self.net = _template(kind, train=False)  # measured with
+        together = models.MODELS[config.model].together
+        trained = _template(kind, train=True)
+        self.step = make_step(trained, config.precision, self.moves, together, place)
+        self.numbers = member_numbers(configs).to(device).contiguous()
+        tensors = self.members.params, self.members.state
+        self.own = instances(configs, *tensors, self.moves, models.decayed(net))  # of each member
+        self.order = torch.Generator().manual_seed(config.seed)
+        self.diverged: list[int | None] = [None] * len(configs)
+        self.layers: list[list[dict]] = [[] for _ in configs]  # measured so far
+        self.names: Sequence[str] = ()  # of the layers, once they are measured
+        self.steps = 0  # taken so far
 
     def train_epoch(self, epoch: int) -> None:
         """One pass over the training set in this epoch's order, then freeze diverged members."""
-        config, samples = self.configs[0], len(self.dataset.train_y)
         if None not in self.diverged:
             return
-        batches = torch.randperm(samples, generator=self.order).split(config.batch_size)
-        factors = learning_rate_factors(config.schedule, epoch, len(batches), config.epochs)
-        self.take_steps(batches, factors)
+        self.take_steps(*minibatches(self.configs[0], self.dataset, self.order, epoch))
         lost = ~self.members.finite()
         for i in lost.nonzero().flatten().tolist():
             self.diverged[i] = epoch + 1
@@ -246,24 +211,26 @@ class _Chunk:
     def take_steps(self, batches: Sequence[Tensor], lr_factors: Tensor) -> None:
         """One step for each batch of sample numbers, with a factor on the learning rate each."""
         members = self.members
-        table = self._factors(lr_factors)
+        table = step_factors(self.numbers, lr_factors, self.steps, members.dtype)
         for batch, factors, factor in zip(batches, table, lr_factors.tolist(), strict=True):
-            self.step(*self._arguments(batch, factors))
+            self.step(*vars(members).values(), *self._minibatch(batch), factors)
             for instance in itertools.chain.from_iterable(self.own):
                 instance.step(factor)
             self.steps += 1
             self.moves.refresh(members.params, members.state, self.steps)
 
-    def is_kept(self, batch: Tensor) -> bool:
+    def take_one_step(self) -> None:
+        """On the first samples."""
+        self.take_steps([self._first_batch()], torch.ones(1))
+
+    def is_kept(self) -> bool:
         """Whether an earlier process has compiled the step of members that train together."""
-        return self.step.is_kept(self._arguments(batch, self._factors(torch.ones(1))[0]))
+        (factors,) = step_factors(self.numbers, torch.ones(1), self.steps, self.members.dtype)
+        minibatch = self._minibatch(self._first_batch())
+        return self.step.is_kept((*vars(self.members).values(), *minibatch, factors))
 
-    def _factors(self, lr_factors: Tensor) -> Tensor:
-        return step_factors(self.numbers, lr_factors, self.steps, self.members.dtype)
-
-    def _arguments(self, batch: Tensor, factors: Tensor) -> tuple:
-        """What the step takes."""
-        return *vars(self.members).values(), *self._minibatch(batch), factors, self.number
+    def _first_batch(self) -> Tensor:
+        return torch.arange(min(self.configs[0].batch_size, len(self.dataset.train_y)))
 
     def _minibatch(self, batch: Tensor) -> tuple[Tensor, Tensor]:
         dataset = self.dataset
@@ -276,24 +243,22 @@ class _Chunk:
     @torch.no_grad()
     def measure(self, epoch: int) -> list[dict]:
         """History records of the members still in training."""
-        net = _template(*_architecture(self.configs[0], self.dataset), train=False)
-        values = measure(net, self.dataset, self.members)
+        values = measure(self.net, self.dataset, self.members)
         table = {k: v.double().tolist() for k, v in values.items()}
         return [
             {"member": i, "epoch": epoch} | {k: column[i] for k, column in table.items()}
-            for i in range(len(self.configs))
-            if self.diverged[i] is None
+            for i, lost in enumerate(self.diverged)
+            if lost is None
         ]
 
     def measure_layers(self, epoch: int) -> None:
         """Add records of the layers of the members still in training."""
-        net = _template(*_architecture(self.configs[0], self.dataset), train=False)
         if not self.names:
             first = initial_network(self.configs[0], self.dataset)
             self.names = layer_names(first.to(self.dataset.train_x.device), self.dataset)
         for i in [i for i, lost in enumerate(self.diverged) if lost is None]:
             own = member(self.members.params, i), member(self.members.buffers, i)
-            records = layer_records(net, self.dataset, *own, self.names)
+            records = layer_records(self.net, self.dataset, *own, self.names)
             self.layers[i] += [{"epoch": epoch} | record for record in records]
 
 
@@ -310,6 +275,14 @@ def initial_network(config: RunConfig, dataset: Dataset | data.Streamed) -> mode
         return _build(*_architecture(config, dataset))
 
 
+def minibatches(
+    config: RunConfig, dataset: Dataset | data.Streamed, order: torch.Generator, epoch: int
+) -> tuple[Sequence[Tensor], Tensor]:
+    """The sample numbers of each minibatch of an epoch (from 0), and its learning-rate factor."""
+    batches = torch.randperm(len(dataset.train_y), generator=order).split(config.batch_size)
+    return batches, learning_rate_factors(config.schedule, epoch, len(batches), config.epochs)
+
+
 def _build(
     model: str, num_classes: int, shape: tuple[int, ...], width: float, depth: int | None
 ) -> models.Classifier:
@@ -317,15 +290,7 @@ def _build(
 
 
 @lru_cache(maxsize=32)
-def _template(*architecture, train: bool) -> models.Classifier:
+def _template(architecture: tuple, train: bool) -> models.Classifier:
     """The module that members' tensors are put into, without tensors of its own."""
     with torch.device("meta"):
         return _build(*architecture).train(train)
-
-
-@lru_cache(maxsize=32)
-def _step(model, num_classes, shape, width, depth, precision, moves, device) -> Callable:
-    """Made once a process, so that every chunk of a sweep uses what the first one compiled."""
-    net = _template(model, num_classes, shape, width, depth, train=True)
-    together = models.MODELS[model].together
-    return make_step(net, precision, moves, together=together, device=device)

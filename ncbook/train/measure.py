@@ -60,9 +60,8 @@ def measure(net: Classifier, dataset: Dataset, members: Members) -> dict[str, Te
     pieces = []
     for first in range(0, len(members), at_once):
         rows = slice(first, first + at_once)
-        params = {k: p[rows] for k, p in members.params.items()}
-        buffers = {k: b[rows] for k, b in members.buffers.items()}
-        pieces.append(_measure_some(net, dataset, params, buffers))
+        some = member(members.params, rows), member(members.buffers, rows)
+        pieces.append(_measure_some(net, dataset, *some))
     return {k: torch.cat([piece[k] for piece in pieces]) for k in pieces[0]}
 
 
@@ -145,12 +144,7 @@ def layer_records(
     puts out, and of the last layer's input.
 
     Two forward passes over the training set, one over the test set; what a layer puts out is held
-    for one batch alone.
-
-    Args:
-        net: the member's module, in evaluation mode.
-        params, buffers: the member's own.
-        names: from ``layer_names``.
+    for one batch alone. ``net`` is in evaluation mode.
     """
     # Copies, aligned alike whatever the member's place in its chunk: same bits.
     tensors = {k: t.clone() for k, t in (params | buffers).items()}

@@ -1,6 +1,5 @@
 """One run on several devices of this machine: a process for each, and news of them."""
 
-import logging
 import multiprocessing
 import os
 import sys
@@ -19,46 +18,22 @@ LOOPBACK = "lo0" if sys.platform == "darwin" else "lo"
 OnEpoch = Callable[[int, int], None]
 
 
-def start_fabric(device: str, devices: int, double: bool) -> Any:
-    """Lightning Fabric on one device, or on this process's one of several.
-
-    Autocast is not left to it: its mixed precision would include the last layer.
-    """
-    from lightning_fabric import Fabric  # takes two seconds
-    from lightning_fabric.plugins.environments import LightningEnvironment
-
-    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
-    kind, _, number = device.partition(":")
-    fabric = Fabric(
-        accelerator=kind,
-        devices=[int(number)] if number else devices,
-        strategy="ddp" if devices > 1 else "auto",
-        precision="64-true" if double else "32-true",
-        plugins=[LightningEnvironment()],  # on a cluster, too, a run stays on its machine
-    )
-    fabric.launch()
-    return fabric
-
-
-def in_processes(work: Callable[[Any, OnEpoch], Any], job: Any, devices: int, on_epoch: OnEpoch):
-    """What ``work(job, on_epoch)`` returns in the first of ``devices`` processes.
-
-    Fabric's own launchers start the script again or refuse to work in a notebook.
+def in_processes(work: Callable[[Any, OnEpoch], Any], run: Any, on_epoch: OnEpoch) -> Any:
+    """What ``work(run, on_epoch)`` returns in the first of ``run.devices`` processes, which
+    ``torch.distributed`` joins.
 
     Raises:
         ValueError, OSError, MemoryError: of any of the processes, which are ended with it.
     """
     news, heard = mp.get_context("spawn").SimpleQueue(), {}
-    threads = max(1, torch.get_num_threads() // devices)
+    threads = max(1, torch.get_num_threads() // run.devices)
     with tempfile.TemporaryDirectory(prefix="ncbook-") as folder:
-        arguments = (work, job, devices, f"file://{folder}/meeting", threads, news)
+        arguments = (work, run, f"file://{folder}/meeting", threads, news)
         running = mp.start_processes(
-            _process, arguments, nprocs=devices, join=False, start_method="spawn"
+            _process, arguments, nprocs=run.devices, join=False, start_method="spawn"
         )
         try:
-            ended = False
-            while not ended:
-                ended = running.join(timeout=POLL_SECONDS)
+            while not running.join(timeout=POLL_SECONDS):
                 _listen(news, heard, on_epoch)
         except (mp.ProcessRaisedException, mp.ProcessExitedException):
             _listen(news, heard, on_epoch)
@@ -68,6 +43,7 @@ def in_processes(work: Callable[[Any, OnEpoch], Any], job: Any, devices: int, on
         finally:
             for process in running.processes:
                 process.terminate()
+    _listen(news, heard, on_epoch)
     return heard["done"]
 
 
@@ -80,8 +56,7 @@ def _listen(news, heard: dict[str, Any], on_epoch: OnEpoch) -> None:
             heard[word] = value
 
 
-def _process(rank: int, work, job, devices: int, meeting: str, threads: int, news) -> None:
-    os.environ |= {"LOCAL_RANK": str(rank), "NODE_RANK": "0", "WORLD_SIZE": str(devices)}
+def _process(rank: int, work, run, meeting: str, threads: int, news) -> None:
     os.environ |= {"GLOO_SOCKET_IFNAME": LOOPBACK, "NCCL_SOCKET_IFNAME": LOOPBACK}
     torch.set_num_threads(threads)
     threading.Thread(target=_follow_parent, daemon=True).start()
@@ -91,12 +66,10 @@ def _process(rank: int, work, job, devices: int, meeting: str, threads: int, new
             news.put(("epoch", epoch))
 
     try:
-        # Fabric would have the processes meet at a port that listens on all interfaces.
-        backend = "gloo" if job.device == "cpu" else "nccl"
-        torch.distributed.init_process_group(
-            backend, init_method=meeting, rank=rank, world_size=devices
-        )
-        done = work(job, on_epoch)
+        backend = "gloo" if run.device == "cpu" else "nccl"
+        place = {"init_method": meeting, "rank": rank, "world_size": run.devices}
+        torch.distributed.init_process_group(backend, **place)
+        done = work(run, on_epoch)
     except (ValueError, OSError, MemoryError) as error:
         news.put(("refused", error))
         raise

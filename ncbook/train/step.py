@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import lru_cache, partial
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
+from torch.utils import _pytree as pytree
 
 from ncbook import models, optim
-from ncbook.train.compiled import Axis, Compiled, compile_or_warn
+from ncbook.train.compiled import Compiled, Size, compile_or_warn
 from ncbook.train.moves import Moves, Named
 
 
@@ -25,11 +27,11 @@ class Members:
     state: dict[str, tuple[Tensor, ...]]
 
     @classmethod
-    def start(cls, net: nn.Module, count: int, moves: Moves, number: Tensor) -> Members:
+    def start(cls, net: nn.Module, count: int, moves: Moves) -> Members:
         """``count`` copies of one freshly built network."""
         params = {k: _copies(p, count) for k, p in net.named_parameters()}
         buffers = {k: _copies(b, count) for k, b in net.named_buffers()}
-        return cls(params, buffers, moves.start(params, number))
+        return cls(params, buffers, moves.start(params))
 
     def __len__(self) -> int:
         return len(self.params["fc.weight"])
@@ -42,15 +44,14 @@ class Members:
     def finite(self) -> Tensor:
         """(M,) bool: the members all of whose parameters and moving averages are finite. (Signum's
         weights survive a NaN gradient, whose sign is 0 in torch; its average does not.)"""
-        slots = [slot for slots in self.state.values() for slot in slots]
         # The largest number of each: ten times as fast as isfinite of every number.
-        largest = [t.flatten(1).abs().amax(1) for t in (*self.params.values(), *slots)]
+        moved = pytree.tree_leaves((self.params, self.state))
+        largest = [t.flatten(1).abs().amax(1) for t in moved]
         return torch.stack(largest).isfinite().all(0)
 
     def silence(self, lost: Tensor) -> None:
         """Set every number of the members in ``lost``, (M,) bool, to zero."""
-        slots = [slot for slots in self.state.values() for slot in slots]
-        for tensor in (*self.params.values(), *self.buffers.values(), *slots):
+        for tensor in pytree.tree_leaves(vars(self)):
             tensor[lost] = 0
 
 
@@ -67,8 +68,8 @@ def part(named: Named, prefix: str) -> dict[str, Tensor]:
     return {k.removeprefix(prefix): v for k, v in named.items() if k.startswith(prefix)}
 
 
-def member(named: Named, i: int) -> dict[str, Tensor]:
-    """Member i's own tensors: views, so what is written to them is kept."""
+def member(named: Named, i: int | slice) -> dict[str, Tensor]:
+    """Member i's own tensors, or those of some: views, so what is written to them is kept."""
     return {k: t[i] for k, t in named.items()}
 
 
@@ -77,43 +78,39 @@ def features_of(net: models.Classifier, params: Named, buffers: Named, x: Tensor
     return functional_call(net.body, (part(params, "body."), part(buffers, "body.")), (x,))
 
 
+def logits_of(body: Callable, fc: Named, x: Tensor, precision: str) -> Tensor:
+    """(N, K). W always in its own precision: the exact law of NC0 is about the last layer."""
+    half = precision == "bfloat16"
+    with torch.autocast(x.device.type, torch.bfloat16) if half else nullcontext():
+        features = body(x)
+    return nn.functional.linear(features.to(fc["weight"].dtype), **fc)
+
+
 def minibatch_loss(net: models.Classifier, precision: str) -> Callable:
     """One member's mean cross-entropy, returned with batch norm's new statistics."""
 
     def loss(params, buffers, x, y):
-        half = precision == "bfloat16"
-        with torch.autocast(x.device.type, torch.bfloat16) if half else nullcontext():
-            features = features_of(net, params, buffers, x)
-        fc = part(params, "fc.")
-        # W always in its own precision: the exact law of NC0 is about the last layer.
-        logits = nn.functional.linear(features.to(fc["weight"].dtype), **fc)
+        body = partial(features_of, net, params, buffers)
+        logits = logits_of(body, part(params, "fc."), x, precision)
         return nn.functional.cross_entropy(logits, y), buffers
 
     return loss
 
 
+@lru_cache(maxsize=32)  # so that every chunk of a sweep uses what the first one compiled
 def make_step(
-    net: models.Classifier,
-    precision: str,
-    moves: Moves,
-    *,
-    together: bool,
-    device: str | None = None,
+    net: models.Classifier, precision: str, moves: Moves, together: bool, device: str | None
 ) -> Callable:
-    """``step(params, buffers, state, x, y, factors, number)``: one minibatch for all members, in
-    place.
+    """``step(params, buffers, state, x, y, factors)``: one minibatch for all members, in place.
 
-    ``factors`` is (directions * 9, M), the rows of ``optim.Factors``; ``number``, 0-d, is that of
-    the direction, if ``moves`` takes it by number. ``together`` batches the members by vmap;
-    otherwise they take their steps one after another. Both do the same arithmetic.
-
-    Args:
-        device: the step is compiled for it, ``cpu`` or ``cuda``. By default nothing is compiled.
+    ``factors`` is a row of ``moves.step_factors``. ``together`` batches the members by vmap;
+    otherwise they take their steps one after another. Both do the same arithmetic. The step is
+    compiled for ``device``, ``cpu`` or ``cuda``, if there is one.
     """
 
-    def compiled(function: Callable, *axes: Axis) -> Callable:
+    def compiled(function: Callable, *sizes: Size) -> Callable:
         key = (function.__qualname__, str(net), precision, moves)
-        return Compiled(function, key, axes, device) if device else function
+        return Compiled(function, key, sizes, device) if device else function
 
     loss, decays = minibatch_loss(net, precision), models.decayed(net)
     return (_together if together else _one_after_another)(loss, decays, moves, device, compiled)
@@ -122,16 +119,15 @@ def make_step(
 def _together(loss, decays: Mapping[str, bool], moves: Moves, device, compiled) -> Callable:
     gradients = vmap(grad(loss, has_aux=True), (0, 0, None, None))
 
-    def step(params, buffers, state, x, y, factors, number):
+    def step(params, buffers, state, x, y, factors):
         grads, seen = gradients(params, buffers, x, y)
         for name, buffer in buffers.items():
             buffer.copy_(seen[name])
         if moves.clip:
             grads = vmap(lambda one: optim.clipped(one, moves.clip))(grads)
-        moves.move(params, grads, state, factors, number, decays)
+        moves.move(params, grads, state, factors, decays)
 
-    members, batch = (0, "members"), (0, "batch")
-    return compiled(step, members, members, members, batch, batch, (1, "members"), None)
+    return compiled(step, *["members"] * 3, *["batch"] * 2, "members")
 
 
 def _one_after_another(
@@ -141,22 +137,21 @@ def _one_after_another(
     under 1 %; its convolutions are the same library calls either way, and compiling the passes
     gained nothing that could be measured. On a GPU both are."""
 
-    def move(params, grads, state, factors, number):
+    def move(params, grads, state, factors):
         grads = optim.clipped(grads, moves.clip) if moves.clip else grads
-        moves.move(params, grads, state, factors, number, decays)
+        moves.move(params, grads, state, factors, decays)
 
-    move = compiled(move, *[None] * 5)
+    move = compiled(move, *[None] * 4)
     forward = compile_or_warn(loss) if device == "cuda" else loss
 
-    def step(params, buffers, state, x, y, factors, number):
-        for i in range(factors.shape[1]):
+    def step(params, buffers, state, x, y, factors):
+        for i, row in enumerate(factors):
             own = member(params, i)
             leaves = {k: p.detach().requires_grad_() for k, p in own.items()}
             with torch.enable_grad():
                 value, _ = forward(leaves, member(buffers, i), x, y)
                 grads = torch.autograd.grad(value, list(leaves.values()))
             slots = {k: tuple(slot[i] for slot in slots) for k, slots in state.items()}
-            row = factors[:, i].contiguous()
-            move(own, dict(zip(own, grads, strict=True)), slots, row, number)
+            move(own, dict(zip(own, grads, strict=True)), slots, row)
 
     return step

@@ -1,52 +1,40 @@
 """Train one run on images that do not fit memory, on one device or on several.
 
-It is the ordinary loop: one module, one optimizer, loader processes that decode images, and
-Lightning Fabric, which puts the module on its device and averages the gradients of several
-processes. Each takes its share of every minibatch, so that a run does not depend on how many there
-are. Batch norm does: on GPUs its statistics are those of the whole minibatch, on the CPU those of
-each process's share, and the first process's running statistics are the run's.
+It is the ordinary loop: one module, one optimizer, loader processes that decode images, and torch's
+DistributedDataParallel, which averages the gradients of several processes. Each takes its share of
+every minibatch, so that a run does not depend on how many there are. Batch norm does: on GPUs its
+statistics are those of the whole minibatch, on the CPU those of each process's share, and the first
+process's running statistics are the run's.
 """
+
+from __future__ import annotations
 
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_flatten
+from torch.utils._pytree import tree_leaves
 
 from ncbook import data, models, optim
 from ncbook.parameters import check_whole, device_named
 from ncbook.train.checkpoint import checkpoint_path, load_checkpoint, save_checkpoint
-from ncbook.train.config import RunConfig, check_samples, learning_rate_factors
+from ncbook.train.config import RunConfig, check_samples
 from ncbook.train.context import training
-from ncbook.train.feed import Feed
-from ncbook.train.loop import OnEpoch, initial_network
+from ncbook.train.feed import Feed, Meter
+from ncbook.train.loop import OnEpoch, initial_network, minibatches
 from ncbook.train.measure import logged_epochs, run_record
-from ncbook.train.meter import Meter
-from ncbook.train.moves import HEAD
-from ncbook.train.own import decay_groups
-from ncbook.train.processes import in_processes, start_fabric
+from ncbook.train.moves import HEAD, decay_groups
+from ncbook.train.processes import in_processes
+from ncbook.train.step import logits_of
 
 FINITE_EVERY = 100  # steps between looks at whether a run is lost: an epoch may take an hour
 TIMED_STEPS = 3
 RATES = ("lr", "vector_lr")
-
-
-@dataclass(frozen=True)
-class _Job:
-    """What each process of a run is told."""
-
-    config: RunConfig
-    dataset: data.Streamed
-    logged: frozenset[int]
-    checkpoint: Path | None
-    device: str
-    devices: int
-    loaders: int
-    deterministic: bool
+PROGRESS = ("epoch", "history", "seconds")  # of a run, in its checkpoint
 
 
 def train_streaming(
@@ -97,24 +85,25 @@ def train_streaming(
     if checkpoints is not None:
         path = checkpoint_path(config, checkpoints)
         path.parent.mkdir(parents=True, exist_ok=True)
-        load_checkpoint(path, config)  # sets aside, once, what the run cannot go on from
+        load_checkpoint(path)  # sets aside, once, what the run cannot go on from
     if loaders is None:
         loaders = max(1, len(os.sched_getaffinity(0)) // devices)
-    job = _Job(config, dataset, logged, path, device, devices, loaders, deterministic)
+    run = _Run(config, dataset, logged, path, device, devices, loaders, deterministic)
     on_epoch = on_epoch or (lambda epoch, members: None)
-    return _train(job, on_epoch) if devices == 1 else in_processes(_train, job, devices, on_epoch)
+    return _train(run, on_epoch) if devices == 1 else in_processes(_train, run, on_epoch)
 
 
 def stream_step_seconds(config: RunConfig, dataset: data.Streamed, device: str = "cpu") -> float:
     """Seconds that one step takes, about: the slower of training and of decoding, each timed on one
     process of one device."""
     _check(config, dataset, device, 1)
-    run = _Run(_Job(config, dataset, frozenset(), None, device, 1, 0, False))
+    run = _Run(config, dataset, frozenset(), None, device, 1, 0, False)
+    run.start()
     batch = torch.arange(min(config.batch_size, len(dataset.train_y)))
     began = time.perf_counter()
     (x,) = run.feed.batches("train", [batch])
     decoding = (time.perf_counter() - began) / len(os.sched_getaffinity(0))
-    y = dataset.train_y[batch].to(run.device)
+    y = dataset.train_y[batch].to(run.place)
     run.step(x, y, len(batch))
     began = time.perf_counter()
     for _ in range(TIMED_STEPS):
@@ -137,46 +126,62 @@ def _check(config: RunConfig, dataset: data.Streamed, device: str, devices: int)
         )
 
 
-def _train(job: _Job, on_epoch: OnEpoch) -> tuple[list[dict], list[dict]]:
+def _train(run: _Run, on_epoch: OnEpoch) -> tuple[list[dict], list[dict]]:
     """The run's records, in each of its processes."""
-    with training(job.config, 1, job.deterministic):
-        run = _Run(job)
+    with training(run.config, 1, run.deterministic):
+        run.start()
         run.begin()
         for epoch in range(run.epoch):
             on_epoch(epoch + 1, 1)
-        while run.diverged is None and run.epoch < job.config.epochs:
+        while run.diverged is None and run.epoch < run.config.epochs:
             run.advance()
             on_epoch(run.epoch, 1)
-        record = run_record(job.config, run.history, run.diverged, run.seconds)
+        record = run_record(run.config, run.history, run.diverged, run.seconds)
         return [record], run.history
 
 
+@dataclass
 class _Run:
-    """One process's part of a run: the network, its optimizer, and how far they have come."""
+    """A run, and in each of its processes the network, its optimizers, and how far they are."""
 
-    def __init__(self, job: _Job) -> None:
-        config, dataset = job.config, job.dataset
-        self.job = job
-        self.fabric = start_fabric(job.device, job.devices, config.precision == "float64")
-        self.device = self.fabric.device
-        self.net = initial_network(config, dataset).to(memory_format=torch.channels_last)
-        if self.device.type == "cuda" and job.devices > 1:
-            self.net = nn.SyncBatchNorm.convert_sync_batchnorm(self.net)
-        self.loss = self.fabric.setup_module(Loss(self.net, config.precision))
-        self.optimizers = build_optimizers(config, self.net)
+    config: RunConfig
+    dataset: data.Streamed
+    logged: frozenset[int]
+    checkpoint: Path | None
+    device: str
+    devices: int
+    loaders: int
+    deterministic: bool
+    epoch: int = 0
+    history: list[dict] = field(default_factory=list)
+    seconds: float = 0.0
+    diverged: int | None = None
+
+    def start(self) -> None:
+        """Make what only the process that trains can have."""
+        config, several = self.config, self.devices > 1
+        self.rank = torch.distributed.get_rank() if several else 0
+        gpus = [self.rank] if several and self.device == "cuda" else None  # this process's one
+        self.place = torch.device("cuda", self.rank) if gpus else torch.device(self.device)
+        dtype = torch.float64 if config.precision == "float64" else torch.float32
+        net = initial_network(config, self.dataset)
+        net = net.to(self.place, dtype, memory_format=torch.channels_last)
+        if gpus:
+            torch.cuda.set_device(self.place)
+            net = nn.SyncBatchNorm.convert_sync_batchnorm(net)
+        self.net, self.loss = net, Loss(net, config.precision)
+        if several:
+            self.loss = nn.parallel.DistributedDataParallel(self.loss, gpus)
+        self.optimizers = build_optimizers(config, net)
         self.order = torch.Generator().manual_seed(config.seed)
-        self.feed = Feed(dataset, config.seed, job.loaders, self.device)
-        self.epoch, self.history, self.seconds = 0, [], 0.0
-        self.diverged: int | None = None
+        self.feed = Feed(self.dataset, config.seed, self.loaders, self.place, dtype)
 
     def begin(self) -> None:
         """Go on from the checkpoint, or measure the network before its first step."""
-        job, found = self.job, None
-        share = -(-job.config.batch_size // job.devices)
-        self.meter = Meter(self.net, job.dataset, self.feed, self.fabric, share)
-        if job.checkpoint is not None:
-            found = load_checkpoint(job.checkpoint, job.config)
-        if found is None:
+        share = -(-self.config.batch_size // self.devices)
+        self.meter = Meter(self.net, self.feed, share, self.rank, self.devices)
+        found = self.checkpoint and load_checkpoint(self.checkpoint)
+        if not found:
             began = time.perf_counter()
             self._measure()
             self.seconds = time.perf_counter() - began
@@ -185,44 +190,38 @@ class _Run:
         for optimizer, state in zip(self.optimizers, found["optimizer"], strict=True):
             optimizer.load_state_dict(state)
         self.order.set_state(found["order"])
-        self.epoch, self.history, self.seconds = (found[k] for k in ("epoch", "history", "seconds"))
+        vars(self).update({name: found[name] for name in PROGRESS})
 
     def advance(self) -> None:
         """Train one epoch; measure, if it is time to; and write a checkpoint."""
-        job, began = self.job, time.perf_counter()
+        began = time.perf_counter()
         self._train_epoch()
-        if self.epoch in job.logged and self.diverged is None:
+        if self.epoch in self.logged and self.diverged is None:
             self._measure()
         self.seconds += time.perf_counter() - began
-        if self.fabric.global_rank == 0 and job.checkpoint is not None and self.diverged is None:
-            own = {name: getattr(self, name) for name in ("epoch", "history", "seconds")}
+        if self.rank == 0 and self.checkpoint and self.diverged is None:
             states = {
-                "config": job.config.identity(),
                 "net": self.net.state_dict(),
                 "optimizer": [optimizer.state_dict() for optimizer in self.optimizers],
                 "order": self.order.get_state(),
             }
-            save_checkpoint(job.checkpoint, states | own)
+            save_checkpoint(self.checkpoint, states | {k: getattr(self, k) for k in PROGRESS})
 
     def _train_epoch(self) -> None:
-        config, samples = self.job.config, len(self.job.dataset.train_y)
-        batches = torch.randperm(samples, generator=self.order).split(config.batch_size)
-        shares = [batch[self.fabric.global_rank :: self.job.devices] for batch in batches]
-        inputs = self.feed.batches("train", shares, self.epoch if config.augment else None)
-        schedule = config.schedule, self.epoch, len(batches), config.epochs
-        factors = learning_rate_factors(*schedule).tolist()
+        batches, factors = minibatches(self.config, self.dataset, self.order, self.epoch)
+        shares = [batch[self.rank :: self.devices] for batch in batches]
+        inputs = self.feed.batches("train", shares, self.epoch if self.config.augment else None)
         self.loss.train()
-        for step, (x, factor) in enumerate(zip(inputs, factors, strict=True), 1):
-            for optimizer in self.optimizers:
-                set_rates(optimizer, factor)
-            y = self.job.dataset.train_y[shares[step - 1]]
-            self.step(x, y.to(self.device), len(batches[step - 1]))
-            if step % FINITE_EVERY == 0 and not self.is_finite():
+        for step, (x, factor) in enumerate(zip(inputs, factors.tolist(), strict=True)):
+            set_rates(self.optimizers, factor)
+            y = self.dataset.train_y[shares[step]].to(self.place)
+            self.step(x, y, len(batches[step]))
+            if (step + 1) % FINITE_EVERY == 0 and not self.is_finite():
                 break
         self.epoch += 1
         if not self.is_finite():
             self.diverged = self.epoch
-        if self.job.devices > 1:
+        if self.devices > 1:
             for buffer in self.net.buffers():
                 torch.distributed.broadcast(buffer, 0)
 
@@ -230,49 +229,45 @@ class _Run:
         """One step on this process's share of a minibatch of ``batch_size``; the gradients of the
         processes are averaged."""
         self.net.zero_grad()
-        self.fabric.backward(self.loss(x, y) * (self.job.devices / batch_size))
-        if self.job.config.clip is not None:
-            nn.utils.clip_grad_norm_(self.net.parameters(), self.job.config.clip)
+        (self.loss(x, y) * (self.devices / batch_size)).backward()
+        if self.config.clip is not None:
+            nn.utils.clip_grad_norm_(self.net.parameters(), self.config.clip)
         for optimizer in self.optimizers:
             optimizer.step()
 
     def is_finite(self) -> bool:
         """Whether all parameters and moving averages are; see ``Members.finite``."""
-        slots, _ = tree_flatten([list(o.state.values()) for o in self.optimizers])
-        slots = [slot for slot in slots if isinstance(slot, Tensor)]
-        tensors = [*self.net.parameters(), *slots]
+        slots = tree_leaves([list(o.state.values()) for o in self.optimizers])
+        tensors = [*self.net.parameters(), *filter(torch.is_tensor, slots)]
         return bool(torch.stack([t.isfinite().all() for t in tensors]).all())
 
     def _measure(self) -> None:
         """Add a record to the history, or end the run if a feature is not finite."""
-        values = self.meter.measure()
-        if values is None:
+        try:
+            self.history.append({"member": 0, "epoch": self.epoch} | self.meter.measure())
+        except FloatingPointError:
             self.diverged = self.epoch
-        else:
-            self.history.append({"member": 0, "epoch": self.epoch} | values)
 
 
 class Loss(nn.Module):
-    """Summed cross-entropy of a minibatch: the one call that goes through Fabric."""
+    """Summed cross-entropy of a minibatch."""
 
     def __init__(self, net: models.Classifier, precision: str) -> None:
         super().__init__()
-        self.net, self.low = net, precision == "bfloat16"
+        self.net, self.precision = net, precision
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
-        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.low):
-            features = self.net.body(x)
-        # W always in its own precision: the exact law of NC0 is about the last layer.
-        logits = self.net.fc(features.to(self.net.fc.weight.dtype))
+        fc = dict(self.net.fc.named_parameters())
+        logits = logits_of(self.net.body, fc, x, self.precision)
         return nn.functional.cross_entropy(logits, y, reduction="sum")
 
 
-def set_rates(optimizer: torch.optim.Optimizer, factor: float) -> None:
-    """The learning rates of the next step: those that the optimizer was made with, times this."""
-    for group in optimizer.param_groups:
-        for name in RATES:
-            if optimizer.defaults.get(name) is not None:
-                group[name] = optimizer.defaults[name] * factor
+def set_rates(optimizers: Sequence[torch.optim.Optimizer], factor: float) -> None:
+    """The learning rates of the next step: those that the optimizers were made with, times this."""
+    for optimizer in optimizers:
+        rates = {k: optimizer.defaults[k] for k in RATES if optimizer.defaults.get(k) is not None}
+        for group in optimizer.param_groups:
+            group |= {name: rate * factor for name, rate in rates.items()}
 
 
 def build_optimizers(config: RunConfig, net: nn.Module) -> list[torch.optim.Optimizer]:
