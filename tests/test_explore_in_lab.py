@@ -120,7 +120,7 @@ def pictures(tmp_path_factory):
 
 def picture(page):
     """The plot that is seen, or None while there is none."""
-    seen = page.locator(".ncbook-picture img").locator("visible=true")
+    seen = page.locator("img.ncbook-picture").locator("visible=true")
     return seen.first.get_attribute("src") if seen.count() else None
 
 

@@ -1,5 +1,6 @@
 """Live figures: their HTML; and in a browser, each number on the page against the package's own."""
 
+import itertools
 import json
 import re
 from html import unescape
@@ -230,6 +231,45 @@ def test_sign_descent_on_the_page_is_the_packages(show):
         else:
             assert {state["numbers"][n] for n in ("rise_ends", "fall_ends", "limit")} == {np.inf}
     assert len(seen) == 16
+
+
+@pytest.mark.parametrize("kind", ["law", "signgd"])
+def test_at_every_extreme_each_curve_is_seen_and_each_number_is_read(kind, show):
+    figure = FIGURES[kind]()
+    page = show(figure)
+    for corner in itertools.product((0, 1), repeat=len(figure.controls)):
+        for end, control in zip(corner, figure.controls, strict=True):
+            put(page, control.name, end * (len(control.values) - 1))
+        frame = page.locator("path.axis").bounding_box()
+        for path in page.locator("path.curve").all():
+            box = path.bounding_box()
+            assert box["width"] > 0.95 * frame["width"]
+            assert frame["y"] - 3 <= box["y"]
+            assert box["y"] + box["height"] <= frame["y"] + frame["height"] + 3
+        told = page.locator(".numbers").inner_text()
+        assert not re.search(r"inf|nan|undefined", told, re.IGNORECASE)
+        assert ("under 10⁻³⁰⁰" in told) == (
+            kind == "law" and 0 in live_state(page)["numbers"].values()
+        )
+
+
+def test_every_value_of_a_slider_has_room_beside_it(show):
+    figure = live.law(weight_decay=1.5e-6)
+    page = show(figure, width=600)
+    room = "o => o.scrollWidth <= o.clientWidth && o.getBoundingClientRect().right <= innerWidth"
+    for index in range(len(figure.controls[0].values)):
+        put(page, "weight_decay", index)
+        assert page.locator("output").first.evaluate(room)
+
+
+def test_swings_too_fast_to_be_seen_are_a_band_and_their_ends_are_told(show):
+    page = show(live.signgd(num_classes=100, lr=0.1, weight_decay=1, steps=100_000))
+    points = live_state(page)["curves"]["coupled"]
+    turns = [t for t, _ in points]
+    x = np.log10(turns) / 5  # of the axis, which is some 850 pixels wide
+    assert np.diff(x).min() * 850 > 4
+    assert {value for t, value in points if t > 30} == {pytest.approx(98)}
+    assert "0 and 98, in turn" in page.locator("[data-name=coupled]").inner_text()
 
 
 def scheduled(lr, steps):

@@ -56,6 +56,7 @@ from ncbook.figures.selecting import (
 from ncbook.figures.style import (
     ACCURACIES,
     COLOURS,
+    GAUGE,
     LABELS,
     MAIN,
     METRICS,
@@ -63,6 +64,7 @@ from ncbook.figures.style import (
     epoch_axis,
     log_values,
     look,
+    present,
     use_style,
 )
 from ncbook.figures.words import (

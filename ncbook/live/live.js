@@ -158,7 +158,7 @@ function words(x, digits = 3) {
 
 // ------------------------------------------------------------------------------------------ drawing
 
-const SVG = "http://www.w3.org/2000/svg";
+const SVG = "http://www.w3.org/2000/svg", SWING = 12;
 
 function element(name, attributes = {}, text = "", space) {
   const made = space ? document.createElementNS(space, name) : document.createElement(name);
@@ -197,13 +197,18 @@ function steps(high, most) {
 
 const tenTo = (x) => (x === 1 || x === 10 ? String(x) : raised(Math.round(Math.log10(x))));
 
-// What can be seen of a curve: of all steps in one pixel column the highest and the lowest.
+// What can be seen of a curve: of all steps in one pixel column the highest and the lowest. Where it
+// swings, a column is as wide as a swing that can be seen: narrower ones would fill the plane.
 function thinned(values, x) {
   const highs = [], lows = [];
+  const before = (t, pixel) => t < values.length && x.place(t) < pixel;
   for (let t = Math.ceil(x.low); t < values.length;) {
     const pixel = Math.floor(x.place(t));
-    let low = t, high = t;
-    for (; t < values.length && Math.floor(x.place(t)) === pixel; t++) {
+    let low = t, high = t, turns = 0;
+    for (let s = t + 1; turns < 2 && before(s + 1, pixel + SWING); s++) {
+      turns += (values[s] - values[s - 1]) * (values[s + 1] - values[s]) < 0;
+    }
+    for (const end = pixel + (turns < 2 ? 1 : SWING); before(t, end); t++) {
       if (values[t] < values[low]) low = t;
       if (values[t] > values[high]) high = t;
     }
@@ -301,10 +306,12 @@ function drawLaw(svg, size, values) {
   const names = { x: "step t", y: "α(t) / α(0)" };
   const drawn = plot(svg, { ...size, x: { low: 0, high: T }, y, curves, names });
   const after = `after ${plainly(T, 6)} steps`;
+  // None ever is zero: it is too small for a number.
+  const left = (value) => ({ value, ...(value === 0 && { text: "under 10⁻³⁰⁰" }) });
   return { curves: drawn, numbers: [
-    { name: "sgd", label: `SGD's α/α(0), ${after}`, value: sgd[T] },
-    { name: "sgdw", label: "SGDW's", value: sgdw[T] },
-    { name: "bound", label: "Theorem 3.1's bound", value: bound[T] },
+    { name: "sgd", label: `SGD's α/α(0), ${after}`, ...left(sgd[T]) },
+    { name: "sgdw", label: "SGDW's", ...left(sgdw[T]) },
+    { name: "bound", label: "Theorem 3.1's bound", ...left(bound[T]) },
     { name: "critical", label: "β*, where SGD is fastest", value: critical, digits: 4 },
   ] };
 }
@@ -329,8 +336,10 @@ function drawSigngd(svg, size, values) {
   ];
   const names = { x: "step t", y: "NC0" };
   const drawn = plot(svg, { ...size, x: { low: 1, high: T, log: true }, y, curves, marks, names });
+  const last = [coupled[T], coupled[T - 1]].sort((p, q) => p - q).map((value) => words(value));
+  const text = new Set(last).size > 1 && T > fall_ends ? last.join(" and ") + ", in turn" : undefined;
   return { curves: drawn, numbers: [
-    { name: "coupled", label: `coupled, after ${plainly(T, 6)} steps`, value: coupled[T] },
+    { name: "coupled", label: `coupled, after ${plainly(T, 6)} steps`, value: coupled[T], text },
     { name: "decoupled", label: "decoupled", value: decoupled[T] },
     { name: "limit", label: "decoupled, in the limit", value: limit, never: "no limit" },
     { name: "rise_ends", label: "T₁, where coupled turns", value: rise_ends, digits: 4 },
@@ -633,7 +642,7 @@ html[data-theme] .bd-content div.cell_output .text_html:has(figure.ncbook-live) 
   font-variant-numeric: tabular-nums; }
 .ncbook-live .numbers b { display: block; font-size: 1.15em; min-width: 3.4em; }
 .ncbook-live .numbers i { display: block; height: 4px; background: currentColor; opacity: 0.6; }
-.ncbook-live .sliders { display: grid; grid-template-columns: max-content minmax(5rem, 1fr) 5.2em;
+.ncbook-live .sliders { display: grid; grid-template-columns: max-content minmax(5rem, 1fr) 6.6em;
   gap: 0.35rem 0.8rem; align-items: center; font-size: 0.9em; max-width: 44rem; }
 .ncbook-live .sliders input { width: 100%; min-width: 0; margin: 0; height: 1.6em; accent-color: #0072b2; }
 .ncbook-live .sliders label { margin: 0; }
