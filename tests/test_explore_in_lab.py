@@ -24,6 +24,7 @@ SETTINGS = {
     "@jupyterlab/docmanager-extension:plugin": {"autosaveInterval": 5},
 }
 SERVER = {"ip": "127.0.0.1", "token": "", "open_browser": False, "port_retries": 0}
+CONTRAST = Path(__file__).with_name("contrast.js")
 LAB = {"check_for_updates_class": "jupyterlab.NeverCheckForUpdate"}
 
 pytestmark = [pytest.mark.slow, needs_git]
@@ -220,12 +221,33 @@ def test_the_theorems_follow_their_sliders(page, pictures):
     page.screenshot(path=pictures / "theory.png")
 
 
-def test_a_restarted_kernel_is_said(page, pictures):
+def test_in_the_dark_every_tab_can_be_read(page, pictures):
+    page.get_by_role("menuitem", name="Settings", exact=True).click()
+    page.get_by_role("menuitem", name="Theme", exact=True).hover()
+    theme = '.lm-Menu-item[data-command="apputils:change-theme"]'
+    page.locator(theme, has_text="JupyterLab Dark").click()
+    page.locator("body[data-jp-theme-light=false]").wait_for()
+    panel = page.locator(".ncbook-explorer .widget-tab-contents").first
+    for name in ("Map", "Over the epochs", "All runs", "Train it now", "Theory"):
+        tab(page, name)
+        page.wait_for_timeout(500)  # transitions of colours
+        assert panel.evaluate(CONTRAST.read_text()) == []
+        page.screenshot(path=pictures / f"dark {name}.png")
+
+
+def test_a_restarted_kernel_and_one_that_was_shut_down_are_said(page, pictures):
+    panel = page.locator(".ncbook-explorer")
+    told = "e => getComputedStyle(e, '::before').content"
+    assert panel.evaluate(told) == "none"
     page.get_by_role("menuitem", name="Kernel", exact=True).click()
     page.locator('[data-command="kernelmenu:restart"]').click()
     page.locator(".jp-Dialog .jp-mod-accept").click()
-    panel = page.locator(".ncbook-explorer")
-    told = "e => getComputedStyle(e, '::before').content"
+    wait_until(page, "a line", lambda: "Run the cell" in panel.evaluate(told))
+    page.locator(".jp-Cell", has_text="explore.explorer").first.click()
+    page.keyboard.press("Shift+Enter")
+    wait_until(page, "the panel", lambda: panel.count() and panel.evaluate(told) == "none")
+    page.get_by_role("menuitem", name="Kernel", exact=True).click()
+    page.locator('[data-command="kernelmenu:shutdown"]').click()
     wait_until(page, "a line", lambda: "Run the cell" in panel.evaluate(told))
     page.screenshot(path=pictures / "dead.png")
 

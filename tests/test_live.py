@@ -551,6 +551,26 @@ def test_a_phone_shows_a_figure_without_scrolling_sideways(kind, show):
     page.wait_for_function("document.querySelector('svg').viewBox.baseVal.width > 500")
 
 
+CONTRAST = """all => all.map(one => {
+    const light = (colour) => colour.match(/[\\d.]+/g).slice(0, 3).map(c => c / 255)
+        .map(c => c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4)
+        .reduce((sum, c, k) => sum + c * [0.2126, 0.7152, 0.0722][k], 0.05);
+    return light(getComputedStyle(one).stroke) / light("rgb(33, 33, 33)");
+})"""
+
+
+@pytest.mark.parametrize("theme", ["html data-theme=dark", "body data-jp-theme-light=false"])
+@pytest.mark.parametrize("kind", ["law", "signgd", "training", "balance"])
+def test_curves_on_a_dark_page_have_contrast(kind, theme, show):
+    """As the book marks its night mode, and JupyterLab; WCAG asks for 4.5."""
+    page = show(FIGURES[kind](), head="<style>body { color: #fff }</style>")
+    where, name, value = re.split("[ =]", theme)
+    page.locator(where).evaluate("(one, mark) => one.setAttribute(...mark)", [name, value])
+    ratios = page.locator("path.curve").evaluate_all(CONTRAST)
+    assert len(ratios) >= 2
+    assert min(ratios) >= 4.5
+
+
 def test_a_dark_page_has_light_letters(show):
     dark = "<script>document.documentElement.dataset.theme = 'dark'</script>"
     dark += "<style>html[data-theme=dark] { color: rgb(200, 210, 220); }</style>"

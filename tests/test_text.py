@@ -258,7 +258,7 @@ def test_the_exact_law_is_silent_on_a_schedule_that_nobody_knows(results):
 def values(widget):
     """All HTML, and all labels, of a panel."""
     if isinstance(widget, (explore.window.widgets.HTML, explore.maps.Map)):
-        yield "html", getattr(widget, "html", None) or widget.value
+        yield "html", getattr(widget, "html", "") or getattr(widget, "value", "")
     for name in ("description", "tooltip"):
         yield "label", getattr(widget, name, None) or ""
     for label in getattr(widget, "_options_labels", ()):

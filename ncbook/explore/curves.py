@@ -143,7 +143,7 @@ def over_epochs(
     # every label would take as long as to draw.
     axes = figure.subplots(rows, COLUMNS, squeeze=False).flatten()
     inner = dict(wspace=0.25, hspace=0.35, left=0.06, right=0.985)
-    figure.subplots_adjust(top=1 - (head + 0.1) / height, bottom=0.45 / height, **inner)
+    figure.subplots_adjust(top=1 - (head + 0.1) / height, bottom=0.6 / height, **inner)
     lines = [*zip([history for history, _ in lines], _looks(lines), strict=True)]
     for place, (axis, panel) in enumerate(zip(axes, panels, strict=False)):
         _panel(axis, lines, panel)
@@ -175,7 +175,7 @@ def _panel(axis: Axes, lines: Sequence[Line], panel: str) -> None:
             over = values.groupby("epoch")[column].agg(["median", "min", "max"])
             marks = {"marker": "o", "markersize": 3} if len(over) < FEW else {}
             figures.draw_band(axis, over, 0.15, **own | marks | more, gid=column)
-    axis.set_title(figures.METRICS.get(panel, panel))
+    axis.set_title(figures.METRICS.get(panel, panel), y=1)  # without one, it is searched for
     if not log:
         axis.yaxis.set_major_formatter(PercentFormatter(1))
     if drawn and log:

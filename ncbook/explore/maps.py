@@ -45,7 +45,8 @@ class MapPanel(controls.StorePanel):
         self.meaning, self.scale = widgets.HTML(), widgets.HTML()
         self.maps = {name: Map(partial(window.open_setting, name)) for name in window.sides}
         choices = [side.controls[name] for side in window.sides.values() for name in OF_MAP]
-        head, maps = widgets.HBox([self.metric, *choices]), widgets.HBox([*self.maps.values()])
+        head = widgets.HBox([self.metric, *choices])
+        maps = widgets.HBox([*self.maps.values()], layout={"align_items": "flex-start"})
         self.children = (head, self.meaning, maps, self.scale, widgets.HTML(READING))
 
     def draw(self) -> None:
@@ -67,7 +68,7 @@ class Map(anywidget.AnyWidget):
     html = traitlets.Unicode().tag(sync=True)
 
     def __init__(self, on_press: Callable[..., Any]) -> None:
-        super().__init__()
+        super().__init__(layout={"max_width": "32em", "margin": "0 1.5em 0.5em 2px"})
         self.on_msg(lambda _, key, __: on_press(**dict(zip(KEY, json.loads(key), strict=True))))
 
 

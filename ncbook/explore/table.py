@@ -61,7 +61,8 @@ class TablePanel(controls.StorePanel):
         runs = shared.selected if self.which.value == HERE else shared.runs
         any_outcome = self.outcome.value == ANY
         self.rows = runs if any_outcome else runs[runs["outcome"] == self.outcome.value]
-        self.scatter.chart = scatter(self.rows, self.x.value, self.y.value)
+        with alt.data_transformers.disable_max_rows():
+            self.scatter.chart = scatter(self.rows, self.x.value, self.y.value)
         self.scatter.selections.observe(self._brushed, "box")
         self._fill(self.rows)
 
@@ -132,8 +133,7 @@ def scatter(runs: pd.DataFrame, x: str, y: str) -> alt.Chart:
 
 def _chart(rows: pd.DataFrame, width: int) -> alt.Chart:
     """A chart without marks, which says so if it has no rows."""
-    data = alt.InlineData(values=rows.astype(object).where(rows.notna(), None).to_dict("records"))
-    return alt.Chart(data, width=width, height=260, title=NONE if rows.empty else "")
+    return alt.Chart(rows, width=width, height=260, title=NONE if rows.empty else "")
 
 
 def _axis(axis: type, column: str, name: str) -> Any:

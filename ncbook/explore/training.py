@@ -107,7 +107,7 @@ class LivePanel(widgets.VBox):
         self.sides = {n: Chooser(COLUMNS, bool, s, name=n) for n, s in STARTS.items()}
         for side in self.sides.values():
             side.offer(offered)
-        heads = [("as the rest", None), *((label, n) for n, label in figures.LABELS.items())]
+        heads = [("as the rest", ""), *((label, n) for n, label in figures.LABELS.items())]
         self.head = controls.dropdown("last layer", "the last layer's optimizer", heads)
         self.epochs = widgets.IntSlider(**EPOCHS)
         self.start = controls.button("Start", "train A and B", self._start, "play")
@@ -125,7 +125,7 @@ class LivePanel(widgets.VBox):
     @property
     def configs(self) -> dict[str, RunConfig]:
         """A and B by label; one if they are the same."""
-        shared, found = dict(epochs=self.epochs.value, head_optimizer=self.head.value), {}
+        shared, found = dict(epochs=self.epochs.value, head_optimizer=self.head.value or None), {}
         for config in dict.fromkeys(RunConfig(**shared | s.chosen) for s in self.sides.values()):
             label = f"{figures.LABELS[config.optimizer]}, λ = {config.weight_decay:g}"
             more = f", η = {config.lr:g}, β = {config.momentum:g}" if label in found else ""

@@ -603,8 +603,11 @@ function turnable(svg, view, draw) {
   });
 }
 
-// Colours of the optimizers as in ncbook.figures (Okabe and Ito); everything else is the page's own.
+// Colours of the optimizers as in ncbook.figures (Okabe and Ito), two of them lighter on dark pages;
+// everything else is the page's own.
 const STYLE = `
+.ncbook-live { --blue: #0072b2; --red: #d55e00; }
+html[data-theme=dark] .ncbook-live, body[data-jp-theme-light=false] .ncbook-live { --blue: #3d9fdb; --red: #f0792a; }
 figure.ncbook-live { margin: 1rem 0; color: inherit; }
 html[data-theme] .bd-content div.cell_output .text_html:has(figure.ncbook-live) {
   background: none; color: var(--pst-color-text-base); padding: 0; }
@@ -617,15 +620,15 @@ html[data-theme] .bd-content div.cell_output .text_html:has(figure.ncbook-live) 
 .ncbook-live svg .turn { stroke-dasharray: 3 3; }
 .ncbook-live svg .curve { fill: none; stroke: currentColor; stroke-width: 2; stroke-linejoin: round; }
 .ncbook-live svg .band { fill: currentColor; fill-opacity: 0.25; }
-.ncbook-live svg .sgd { color: #0072b2; }
+.ncbook-live svg .sgd { color: var(--blue); }
 .ncbook-live svg .sgdw { color: #56b4e9; stroke-dasharray: 9 4; }
-.ncbook-live svg .adam { color: #d55e00; }
+.ncbook-live svg .adam { color: var(--red); }
 .ncbook-live svg .adamw { color: #e69f00; stroke-dasharray: 9 4; }
 .ncbook-live svg .coupled, .ncbook-live svg .signum { color: #009e73; }
 .ncbook-live svg .decoupled, .ncbook-live svg .signumw { color: #cc79a7; stroke-dasharray: 9 4; }
-.ncbook-live svg .exact { color: #0072b2; }
+.ncbook-live svg .exact { color: var(--blue); }
 .ncbook-live svg .rounding { color: #009e73; stroke-dasharray: 9 4; }
-.ncbook-live svg .leak { color: #d55e00; stroke-dasharray: 2 4; }
+.ncbook-live svg .leak { color: var(--red); stroke-dasharray: 2 4; }
 .ncbook-live svg .dot { fill: currentColor; fill-opacity: 0.6; }
 .ncbook-live svg .bound, .ncbook-live svg .limit { stroke-dasharray: 2 4; }
 .ncbook-live svg.turns { cursor: grab; touch-action: pan-y; user-select: none; }
@@ -634,8 +637,8 @@ html[data-theme] .bd-content div.cell_output .text_html:has(figure.ncbook-live) 
 .ncbook-live svg .mean { stroke: currentColor; stroke-width: 1.2; }
 .ncbook-live svg .sample { fill-opacity: 0.8; }
 .ncbook-live svg .arrow { stroke-width: 2.5; }
-.ncbook-live .class0 { fill: #0072b2; stroke: #0072b2; }
-.ncbook-live .class1 { fill: #d55e00; stroke: #d55e00; }
+.ncbook-live .class0 { fill: var(--blue); stroke: var(--blue); }
+.ncbook-live .class1 { fill: var(--red); stroke: var(--red); }
 .ncbook-live .class2 { fill: #009e73; stroke: #009e73; }
 .ncbook-live .class3 { fill: #cc79a7; stroke: #cc79a7; }
 .ncbook-live .numbers { display: flex; flex-wrap: wrap; gap: 0.3rem 1.3rem; margin: 0.6rem 0; font-size: 0.85em;
@@ -644,13 +647,13 @@ html[data-theme] .bd-content div.cell_output .text_html:has(figure.ncbook-live) 
 .ncbook-live .numbers i { display: block; height: 4px; background: currentColor; opacity: 0.6; }
 .ncbook-live .sliders { display: grid; grid-template-columns: max-content minmax(5rem, 1fr) 6.6em;
   gap: 0.35rem 0.8rem; align-items: center; font-size: 0.9em; max-width: 44rem; }
-.ncbook-live .sliders input { width: 100%; min-width: 0; margin: 0; height: 1.6em; accent-color: #0072b2; }
+.ncbook-live .sliders input { width: 100%; min-width: 0; margin: 0; height: 1.6em; accent-color: var(--blue); }
 .ncbook-live .sliders label { margin: 0; }
 .ncbook-live .sliders output { font-variant-numeric: tabular-nums; white-space: nowrap; }
 .ncbook-live .buttons { display: flex; flex-wrap: wrap; gap: 0.6rem; margin: 0.5rem 0; }
 .ncbook-live button { font: inherit; font-size: 0.85em; padding: 0.15em 0.9em; color: inherit; background: none;
   border: 1px solid currentColor; border-radius: 0.3em; cursor: pointer; }
-.ncbook-live :focus-visible { outline: 2px solid #0072b2; outline-offset: 2px; }
+.ncbook-live :focus-visible { outline: 2px solid var(--blue); outline-offset: 2px; }
 .ncbook-live figcaption { text-align: start; font: inherit; font-size: 0.9em; line-height: 1.5; color: inherit;
   margin: 0; padding: 0; max-width: none; }
 `;
