@@ -4,6 +4,7 @@ that moves and stops."""
 import contextlib
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -223,10 +224,10 @@ def test_the_theorems_follow_their_sliders(page, pictures):
 
 def test_in_the_dark_every_tab_can_be_read(page, pictures):
     page.get_by_role("menuitem", name="Settings", exact=True).click()
-    page.get_by_role("menuitem", name="Theme", exact=True).hover()
-    theme = '.lm-Menu-item[data-command="apputils:change-theme"]'
-    page.locator(theme, has_text="JupyterLab Dark").click()
-    page.locator("body[data-jp-theme-light=false]").wait_for()
+    page.locator(".lm-Menu-item", has_text="Theme").first.hover()
+    page.locator(".lm-Menu-itemLabel", has_text=re.compile("^JupyterLab Dark$")).click()
+    dark = page.locator("body[data-jp-theme-light=false]")
+    wait_until(page, "dark", dark.count)
     panel = page.locator(".ncbook-explorer .widget-tab-contents").first
     for name in ("Map", "Over the epochs", "All runs", "Train it now", "Theory"):
         tab(page, name)
@@ -242,13 +243,13 @@ def test_a_restarted_kernel_and_one_that_was_shut_down_are_said(page, pictures):
     page.get_by_role("menuitem", name="Kernel", exact=True).click()
     page.locator('[data-command="kernelmenu:restart"]').click()
     page.locator(".jp-Dialog .jp-mod-accept").click()
-    wait_until(page, "a line", lambda: "Run the cell" in panel.evaluate(told))
-    page.locator(".jp-Cell", has_text="explore.explorer").first.click()
-    page.keyboard.press("Shift+Enter")
+    wait_until(page, "a line", lambda: "Run all cells" in panel.evaluate(told))
+    page.get_by_role("menuitem", name="Run", exact=True).click()
+    page.locator('[data-command="runmenu:run-all"]').click()
     wait_until(page, "the panel", lambda: panel.count() and panel.evaluate(told) == "none")
     page.get_by_role("menuitem", name="Kernel", exact=True).click()
     page.locator('[data-command="kernelmenu:shutdown"]').click()
-    wait_until(page, "a line", lambda: "Run the cell" in panel.evaluate(told))
+    wait_until(page, "a line", lambda: "Run all cells" in panel.evaluate(told))
     page.screenshot(path=pictures / "dead.png")
 
 

@@ -124,22 +124,21 @@ class Chooser:
     """One dropdown for each of some columns of ``WORDS``. ``selected`` always has at least one of
     the ``runs``, if there are any: a change sets each later control to the same value or to the
     nearest one that exists. ``on_choice`` is called after the user changed a control, not after
-    ``offer`` and ``choose``; ``start`` is the first choice, where it exists. ``followers`` are
-    choosers among what is selected. A ``name`` labels the first control."""
+    ``offer`` and ``choose``. ``followers`` are choosers among what is selected. A ``name``, of
+    ``STARTS``, labels the first control and says where the choice begins."""
 
     def __init__(
         self,
         columns: Sequence[str],
         on_choice: Callable[[], Any],
-        start: dict[str, Any] = START,
-        followers: Sequence["Chooser"] = (),
         name: str = "",
+        followers: Sequence["Chooser"] = (),
     ) -> None:
         self.controls = {column: dropdown(*WORDS[column]) for column in columns}
         self.controls[columns[0]].description = name or WORDS[columns[0]][0]
         self.selected = self.runs = pd.DataFrame()
         self._on_choice, self._narrowing = on_choice, False
-        self._start, self._followers = start, followers
+        self._start, self._followers = STARTS.get(name, START), followers
         for control in self.controls.values():
             control.observe(self._changed, "value")
 

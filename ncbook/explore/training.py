@@ -104,7 +104,7 @@ class LivePanel(widgets.VBox):
 
     def __init__(self) -> None:
         offered = pd.DataFrame(product(figures.LABELS, RATES, MOMENTA, DECAYS), columns=COLUMNS)
-        self.sides = {n: Chooser(COLUMNS, bool, s, name=n) for n, s in STARTS.items()}
+        self.sides = {name: Chooser(COLUMNS, bool, name) for name in STARTS}
         for side in self.sides.values():
             side.offer(offered)
         heads = [("as the rest", ""), *((label, n) for n, label in figures.LABELS.items())]

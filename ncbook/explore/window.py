@@ -35,7 +35,7 @@ class Explorer(widgets.VBox):
         self.reload = controls.button("Reload", "read the store again", self.read, "refresh")
         self.summary, self.invitation = widgets.HTML(), widgets.HTML()
         self.status = controls.StatusLine()
-        self.sides = {n: Chooser(OWN, self.changed, s, name=n) for n, s in STARTS.items()}
+        self.sides = {name: Chooser(OWN, self.changed, name) for name in STARTS}
         self.shared = Chooser(SHARED, self.changed, followers=[*self.sides.values()])
         self.map, self.curves = MapPanel(self), CurvesPanel(self)
         self.live, self.theory = LivePanel(), theory_panel()

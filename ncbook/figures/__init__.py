@@ -30,7 +30,6 @@ from ncbook.figures.plots import (
     parity_by_format,
     raw_and_centred,
     scatters,
-    singular_values,
 )
 from ncbook.figures.selecting import (
     CONVERGED,
