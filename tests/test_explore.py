@@ -488,6 +488,9 @@ def test_training_ends_with_the_numbers_of_train_members_and_can_be_saved(
     training.save.click()  # a run that is there is not stored twice
     assert len(store.load_runs(tmp_path)) == 2
     assert "0 runs saved" in html.unescape(training.status.value)
+    monkeypatch.setattr(sweep, "missing", lambda _: (_ for _ in ()).throw(OSError("disk full")))
+    training.save.click()
+    assert "disk full" in html.unescape(training.status.value)
 
 
 def test_the_exact_law_is_drawn_where_it_holds_and_is_that_of_the_last_layer(training):

@@ -62,14 +62,16 @@ class StatusLine(widgets.HTML):
 
     @contextmanager
     def working(self, what: str = "working…") -> Iterator[None]:
-        """Show ``what`` while the block runs; errors of the user's input become a line."""
+        """Show ``what`` while the block runs and says nothing; errors of the user's input become a
+        line."""
         self.say(what, "var(--jp-warn-color0, #b35c00)")
+        shown = self.value
         try:
             yield
         except (ValueError, OSError) as error:
             self.say(error, "var(--jp-error-color0, #b00020)")
         else:
-            self.value = ""
+            self.value = "" if self.value == shown else self.value
 
 
 class StorePanel(widgets.VBox):

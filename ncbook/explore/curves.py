@@ -142,14 +142,15 @@ def over_epochs(
     # Places that do not depend on the labels: a moving picture does not tremble, and to measure
     # every label would take as long as to draw.
     axes = figure.subplots(rows, COLUMNS, squeeze=False).flatten()
-    inner = dict(wspace=0.25, hspace=0.35, left=0.06, right=0.985)
+    inner = dict(wspace=0.25, hspace=0.3, left=0.06, right=0.985)
     figure.subplots_adjust(top=1 - (head + 0.1) / height, bottom=0.6 / height, **inner)
     lines = [*zip([history for history, _ in lines], _looks(lines), strict=True)]
     for place, (axis, panel) in enumerate(zip(axes, panels, strict=False)):
         _panel(axis, lines, panel)
         figures.epoch_axis(axis, last)
-        if place + COLUMNS < len(panels):  # the panel below names the axis
+        if place + COLUMNS < len(panels):  # the panel below has the same axis
             axis.set_xlabel("")
+            axis.tick_params(labelbottom=False)
     for axis in axes[len(panels) :]:
         axis.remove()
     handles = axes[0].get_legend_handles_labels()

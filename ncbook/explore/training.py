@@ -150,7 +150,7 @@ class LivePanel(widgets.VBox):
         self.training.stopping = True
 
     def _save(self) -> None:
-        configs = self.training.configs
+        configs, folder = self.training.configs, store.results_dir()
         with self.status.working():
             new = {n: sweep.run_id(configs[n]) for n in map(configs.index, sweep.missing(configs))}
             made = provenance("cpu")
@@ -158,8 +158,8 @@ class LivePanel(widgets.VBox):
             rows = [row | {"run_id": new.get(row["member"])} for row in self.training.history]
             kept = [row for row in rows if row.pop("member") in new]
             if new:
-                store.write(store.results_dir(), runs, kept)
-        self.status.say(f"{len(new)} runs saved in {store.results_dir()}; what was there stayed.")
+                store.write(folder, runs, kept)
+            self.status.say(f"{len(new)} runs saved in {folder}; what was there stayed.")
 
     def _show(self, training: Training) -> None:
         """Called in the training's thread."""
