@@ -313,7 +313,7 @@ def draw_singular(rows):
     """Figure 6: singular values of W and M, without SignumW's."""
     rows = rows[rows["optimizer"] != "signumw"]
     title, label = titled(rows, "singular values of W and of M")
-    figure = figures.singular_values(rows, "optimizer", title)
+    figure = figures.over_epochs(rows, "wm", "optimizer", title)
     figure.set_label(label)
     return figure
 

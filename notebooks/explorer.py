@@ -19,7 +19,7 @@
 #
 # **Look for dark cells**: there NC3 is near zero, and the network has collapsed. Adam's cells get
 # dark as the weight decay λ grows; AdamW's do not.
-# *No panel below, or one that does not answer? Click into the cell below and press Shift+Enter.*
+# *No panel below, or one that does not answer? Choose Run All Cells in the menu Run.*
 
 # %% tags=["parameters"]
 results = None  # the folder of a store; None: your own, or the book's while yours has no runs

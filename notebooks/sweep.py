@@ -200,7 +200,7 @@ figures.over_epochs(history, title=figures.caption(runs))
 # centred, and is not drawn.
 
 # %%
-figures.singular_values(history, title=figures.caption(runs))
+figures.over_epochs(history, "wm", title=figures.caption(runs))
 # %% [markdown]
 # ## What the numbers say
 #

@@ -1,36 +1,29 @@
-// Texts of the page whose contrast with what lies behind them is below 4.5, the least of WCAG 2.1
-// (level AA, 1.4.3, with its relative luminance), which excepts controls that are out of use.
-() => {
-  const channels = (colour) => {
-    const [red, green, blue, opacity = 1] = colour.match(/[\d.]+/g).map(Number);
-    return [red, green, blue, opacity];
+// Texts and controls below an element whose contrast is less than the 4.5 that WCAG asks for.
+root => {
+  const light = ([r, g, b]) => [r, g, b].map(c => c / 255)
+    .map(c => c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4)
+    .reduce((sum, c, k) => sum + c * [0.2126, 0.7152, 0.0722][k], 0.05);
+  const parsed = (colour) => colour.match(/[\d.]+/g).map(Number);
+  const over = ([r, g, b, a = 1], below) => [r, g, b].map((c, k) => a * c + (1 - a) * below[k]);
+  const behind = (one) => {
+    if (!one) return [255, 255, 255];
+    const own = parsed(getComputedStyle(one).backgroundColor);
+    return own[3] === 0 ? behind(one.parentElement) : over(own, own.length > 3 ? behind(one.parentElement) : own);
   };
-  const over = (top, below) => below.map((c, i) => top[3] * top[i] + (1 - top[3]) * c);
-  const behind = (element) => {
-    const layers = [];
-    for (let e = element; e; e = e.parentElement) {
-      layers.unshift(channels(getComputedStyle(e).backgroundColor));
-    }
-    return layers.reduce((below, top) => over(top, below), [255, 255, 255]);
-  };
-  const luminance = (colour) => {
-    const linear = colour
-      .map((c) => c / 255)
-      .map((c) => (c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4));
-    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2];
-  };
-  const text = (element) =>
-    [...element.childNodes].map((n) => (n.nodeType === Node.TEXT_NODE ? n.data : "")).join("");
-  const contrast = (element) => {
-    const below = behind(element);
-    const colour = over(channels(getComputedStyle(element).color), below);
-    const [low, high] = [luminance(colour), luminance(below)].sort((a, b) => a - b);
-    return (high + 0.05) / (low + 0.05);
-  };
-  return [...document.querySelectorAll("main *")]
-    .filter((e) => text(e).trim() && !e.closest("svg, mjx-container, script, style, .disabled"))
-    .filter((e) => e.checkVisibility({ checkOpacity: true, checkVisibilityCSS: true }))
-    .map((e) => [contrast(e), text(e).trim().slice(0, 40)])
-    .filter(([ratio]) => ratio < 4.5)
-    .map(([ratio, words]) => `${ratio.toFixed(1)}: ${words}`);
+  const found = [], walk = document.createTreeWalker(root, NodeFilter.SHOW_TEXT);
+  while (walk.nextNode()) {
+    const one = walk.currentNode.parentElement, seen = one.checkVisibility({ opacityProperty: true });
+    if (!walk.currentNode.data.trim() || !seen || one.closest("style, script, :disabled, .disabled, option")) continue;
+    const style = getComputedStyle(one), back = behind(one);
+    const ink = over(parsed(one.closest("svg") ? style.fill : style.color), back);
+    const [p, q] = [light(ink), light(back)].sort((x, y) => x - y);
+    if (q / p < 4.5) found.push([walk.currentNode.data.trim().slice(0, 40), q / p, style.color, back.join()]);
+  }
+  for (const one of root.querySelectorAll("select, input, button")) {
+    if (!one.checkVisibility() || one.matches(":disabled, .disabled")) continue;
+    const back = behind(one), ink = over(parsed(getComputedStyle(one).color), back);
+    const [p, q] = [light(ink), light(back)].sort((x, y) => x - y);
+    if (q / p < 4.5 && one.type !== "range") found.push([one.outerHTML.slice(0, 60), q / p, back.join()]);
+  }
+  return found;
 }

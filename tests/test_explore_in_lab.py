@@ -4,6 +4,7 @@ that moves and stops."""
 import contextlib
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -24,6 +25,7 @@ SETTINGS = {
     "@jupyterlab/docmanager-extension:plugin": {"autosaveInterval": 5},
 }
 SERVER = {"ip": "127.0.0.1", "token": "", "open_browser": False, "port_retries": 0}
+CONTRAST = Path(__file__).with_name("contrast.js")
 LAB = {"check_for_updates_class": "jupyterlab.NeverCheckForUpdate"}
 
 pytestmark = [pytest.mark.slow, needs_git]
@@ -120,7 +122,7 @@ def pictures(tmp_path_factory):
 
 def picture(page):
     """The plot that is seen, or None while there is none."""
-    seen = page.locator(".ncbook-picture img").locator("visible=true")
+    seen = page.locator("img.ncbook-picture").locator("visible=true")
     return seen.first.get_attribute("src") if seen.count() else None
 
 
@@ -220,13 +222,34 @@ def test_the_theorems_follow_their_sliders(page, pictures):
     page.screenshot(path=pictures / "theory.png")
 
 
-def test_a_restarted_kernel_is_said(page, pictures):
+def test_in_the_dark_every_tab_can_be_read(page, pictures):
+    page.get_by_role("menuitem", name="Settings", exact=True).click()
+    page.locator(".lm-Menu-item", has_text="Theme").first.hover()
+    page.locator(".lm-Menu-itemLabel", has_text=re.compile("^JupyterLab Dark$")).click()
+    dark = page.locator("body[data-jp-theme-light=false]")
+    wait_until(page, "dark", dark.count)
+    panel = page.locator(".ncbook-explorer .widget-tab-contents").first
+    for name in ("Map", "Over the epochs", "All runs", "Train it now", "Theory"):
+        tab(page, name)
+        page.wait_for_timeout(500)  # transitions of colours
+        assert panel.evaluate(CONTRAST.read_text()) == []
+        page.screenshot(path=pictures / f"dark {name}.png")
+
+
+def test_a_restarted_kernel_and_one_that_was_shut_down_are_said(page, pictures):
+    panel = page.locator(".ncbook-explorer")
+    told = "e => getComputedStyle(e, '::before').content"
+    assert panel.evaluate(told) == "none"
     page.get_by_role("menuitem", name="Kernel", exact=True).click()
     page.locator('[data-command="kernelmenu:restart"]').click()
     page.locator(".jp-Dialog .jp-mod-accept").click()
-    panel = page.locator(".ncbook-explorer")
-    told = "e => getComputedStyle(e, '::before').content"
-    wait_until(page, "a line", lambda: "Run the cell" in panel.evaluate(told))
+    wait_until(page, "a line", lambda: "Run all cells" in panel.evaluate(told))
+    page.get_by_role("menuitem", name="Run", exact=True).click()
+    page.locator('[data-command="runmenu:run-all"]').click()
+    wait_until(page, "the panel", lambda: panel.count() and panel.evaluate(told) == "none")
+    page.get_by_role("menuitem", name="Kernel", exact=True).click()
+    page.locator('[data-command="kernelmenu:shutdown"]').click()
+    wait_until(page, "a line", lambda: "Run all cells" in panel.evaluate(told))
     page.screenshot(path=pictures / "dead.png")
 
 

@@ -20,7 +20,7 @@ METRICS = ["nc0", "nc1", "nc2", "nc3", "nc4"]
 DECAYS = [0.0, 0.05, 5.0]
 SMALL = dict(train_size=200, batch_size=20, epochs=5)
 OF_RUNS = ["against_weight_decay", "heatmaps"]
-OF_HISTORY = ["over_epochs", "singular_values"]
+OF_HISTORY = ["over_epochs"]
 
 
 @pytest.fixture(autouse=True)
@@ -438,7 +438,7 @@ def test_lines_can_be_optimizers(history, tmp_path):
 
 
 def test_singular_values_of_w_and_m(history, tmp_path):
-    figure = draw(figures.singular_values(history, title="spectra"), tmp_path)
+    figure = draw(figures.over_epochs(history, "wm", title="spectra"), tmp_path)
     w_axis, m_axis = figure.axes
     assert [axis.get_ylabel() for axis in figure.axes] == [f"singular values of {x}" for x in "WM"]
     solid = [line for line in w_axis.lines if line.get_linestyle() == "-"]
@@ -451,7 +451,7 @@ def test_singular_values_of_w_and_m(history, tmp_path):
     for line, below in zip(solid, dotted, strict=True):
         assert line.get_color() == below.get_color()
     assert legend_of(figure) == ["0", "0.05", "5"]
-    (one,) = draw(figures.singular_values(history, matrices="m"), tmp_path).axes
+    (one,) = draw(figures.over_epochs(history, "m"), tmp_path).axes
     assert one.get_ylabel() == "singular values of M"
 
 

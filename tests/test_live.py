@@ -1,5 +1,6 @@
 """Live figures: their HTML; and in a browser, each number on the page against the package's own."""
 
+import itertools
 import json
 import re
 from html import unescape
@@ -230,6 +231,45 @@ def test_sign_descent_on_the_page_is_the_packages(show):
         else:
             assert {state["numbers"][n] for n in ("rise_ends", "fall_ends", "limit")} == {np.inf}
     assert len(seen) == 16
+
+
+@pytest.mark.parametrize("kind", ["law", "signgd"])
+def test_at_every_extreme_each_curve_is_seen_and_each_number_is_read(kind, show):
+    figure = FIGURES[kind]()
+    page = show(figure)
+    for corner in itertools.product((0, 1), repeat=len(figure.controls)):
+        for end, control in zip(corner, figure.controls, strict=True):
+            put(page, control.name, end * (len(control.values) - 1))
+        frame = page.locator("path.axis").bounding_box()
+        for path in page.locator("path.curve").all():
+            box = path.bounding_box()
+            assert box["width"] > 0.95 * frame["width"]
+            assert frame["y"] - 3 <= box["y"]
+            assert box["y"] + box["height"] <= frame["y"] + frame["height"] + 3
+        told = page.locator(".numbers").inner_text()
+        assert not re.search(r"inf|nan|undefined", told, re.IGNORECASE)
+        assert ("under 10⁻³⁰⁰" in told) == (
+            kind == "law" and 0 in live_state(page)["numbers"].values()
+        )
+
+
+def test_every_value_of_a_slider_has_room_beside_it(show):
+    figure = live.law(weight_decay=1.5e-6)
+    page = show(figure, width=600)
+    room = "o => o.scrollWidth <= o.clientWidth && o.getBoundingClientRect().right <= innerWidth"
+    for index in range(len(figure.controls[0].values)):
+        put(page, "weight_decay", index)
+        assert page.locator("output").first.evaluate(room)
+
+
+def test_swings_too_fast_to_be_seen_are_a_band_and_their_ends_are_told(show):
+    page = show(live.signgd(num_classes=100, lr=0.1, weight_decay=1, steps=100_000))
+    points = live_state(page)["curves"]["coupled"]
+    turns = [t for t, _ in points]
+    x = np.log10(turns) / 5  # of the axis, which is some 850 pixels wide
+    assert np.diff(x).min() * 850 > 4
+    assert {round(value, 6) for t, value in points if t > 100} == {98}
+    assert "0 and 98, in turn" in page.locator("[data-name=coupled]").inner_text()
 
 
 def scheduled(lr, steps):
@@ -509,6 +549,26 @@ def test_a_phone_shows_a_figure_without_scrolling_sideways(kind, show):
     assert page.locator("svg text, input, output, button").evaluate_all(inside)
     page.set_viewport_size({"width": 700, "height": 900})
     page.wait_for_function("document.querySelector('svg').viewBox.baseVal.width > 500")
+
+
+CONTRAST = """all => all.map(one => {
+    const light = (colour) => colour.match(/[\\d.]+/g).slice(0, 3).map(c => c / 255)
+        .map(c => c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4)
+        .reduce((sum, c, k) => sum + c * [0.2126, 0.7152, 0.0722][k], 0.05);
+    return light(getComputedStyle(one).stroke) / light("rgb(33, 33, 33)");
+})"""
+
+
+@pytest.mark.parametrize("theme", ["html data-theme=dark", "body data-jp-theme-light=false"])
+@pytest.mark.parametrize("kind", ["law", "signgd", "training", "balance"])
+def test_curves_on_a_dark_page_have_contrast(kind, theme, show):
+    """As the book marks its night mode, and JupyterLab; WCAG asks for 4.5."""
+    page = show(FIGURES[kind](), head="<style>body { color: #fff }</style>")
+    where, name, value = re.split("[ =]", theme)
+    page.locator(where).evaluate("(one, mark) => one.setAttribute(...mark)", [name, value])
+    ratios = page.locator("path.curve").evaluate_all(CONTRAST)
+    assert len(ratios) >= 2
+    assert min(ratios) >= 4.5
 
 
 def test_a_dark_page_has_light_letters(show):

@@ -257,8 +257,8 @@ def test_the_exact_law_is_silent_on_a_schedule_that_nobody_knows(results):
 
 def values(widget):
     """All HTML, and all labels, of a panel."""
-    if isinstance(widget, explore.window.widgets.HTML):
-        yield "html", widget.value
+    if isinstance(widget, (explore.window.widgets.HTML, explore.maps.Map)):
+        yield "html", getattr(widget, "html", "") or getattr(widget, "value", "")
     for name in ("description", "tooltip"):
         yield "label", getattr(widget, name, None) or ""
     for label in getattr(widget, "_options_labels", ()):
@@ -301,7 +301,7 @@ def test_an_explorer_of_unknown_optimizers_has_nothing_to_explore(nameless):
 def test_a_folder_and_an_error_are_text(tmp_path):
     folder = tmp_path / "<img src=x onerror=a>\n\x1b[31m$x$\udcff"
     view = explore.StoreView.of(folder)
-    for markup in (view.summary(), view.invitation(), controls.note(text.html(folder)).value):
+    for markup in (view.summary(), view.invitation()):
         assert text.line(folder.name) in seen(markup)
     assert all(map(is_plain, explore.view.folders(folder)))
 

@@ -1,8 +1,8 @@
 """The explorer: a panel of ipywidgets over the runs of a store, a live training, and the theorems.
 
 ``explorer()`` makes it. ``controls``: what the user chooses with and looks at. ``view``: what a
-store has. ``panels``, ``training``: the tabs. ``window``: all of them together, and what a page
-without Python shows instead.
+store has. ``maps``, ``curves``, ``table``, ``training``: the tabs. ``window``: all of them
+together, and what a page without Python shows instead.
 """
 
 from ncbook.explore.training import LivePanel

@@ -11,6 +11,7 @@ from typing import Any
 import ipywidgets as widgets
 import numpy as np
 import pandas as pd
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from ncbook import figures, text
@@ -26,10 +27,7 @@ WORDS = {
     "coupled_share": ("s", "the share s of the weight decay that is in the gradient"),
     "lr": ("η", "the learning rate η at the start of the training"),
     "momentum": ("β", "the momentum β; of Adam: β₁"),
-    "weight_decay": (
-        "λ",
-        "the weight decay λ; of mixed optimizers: coupled and decoupled together",
-    ),
+    "weight_decay": ("λ", "the weight decay λ; of mixed optimizers: both kinds together"),
 }
 SHARED = ("dataset", "model", "recipe")
 OWN = ("optimizer", "coupled_share", "lr", "momentum", "weight_decay")
@@ -38,43 +36,21 @@ SELDOM = "coupled_share"  # one value for most optimizers: then its control is h
 # The first choice, where it exists: one setting of the book's small default that collapsed.
 START = {"dataset": "digits", "model": "mlp", "recipe": "200 epochs", "optimizer": "adam"}
 START |= {"lr": 0.005, "momentum": 0.9, "weight_decay": 0.05}
+STARTS = {"A": START, "B": START | {"optimizer": "adamw"}}
 # Matplotlib is not thread-safe, and a live training draws in a thread of its own.
 DRAWING = threading.Lock()
 
 
-def words(label: str, tooltip: str) -> dict:
-    """What all controls have: a label of its own width, and a tooltip."""
-    return {"description": label, "tooltip": tooltip, "style": {"description_width": "initial"}}
-
-
 def dropdown(label: str, tooltip: str, options: Sequence = ()) -> widgets.Dropdown:
-    """A list to choose from, values or (text, value), as wide as its longest option."""
-    made = widgets.Dropdown(options=options, **words(label, tooltip))
-    made.layout = {"width": "max-content", "max_width": "24em", "margin": "2px 10px 2px 2px"}
-    return made
+    """A list to choose from, values or (text, value)."""
+    return widgets.Dropdown(description=label, tooltip=tooltip, options=options)
 
 
 def button(label: str, tooltip: str, pressed: Callable[[], Any], icon: str = "") -> widgets.Button:
     """A button that calls ``pressed`` with nothing."""
     made = widgets.Button(description=label, tooltip=tooltip, icon=icon)
-    made.layout.width = "max-content"
     made.on_click(lambda _: pressed())
     return made
-
-
-def row(*children: widgets.Widget) -> widgets.Box:
-    """Widgets next to each other; below each other where the window is narrow."""
-    return widgets.Box(children, layout={"flex_flow": "row wrap", "align_items": "center"})
-
-
-def note(html: str) -> widgets.HTML:
-    """A sentence of explanation."""
-    return widgets.HTML(dense(f'<span style="opacity: 0.8">{html}</span>'))
-
-
-def dense(html: str) -> str:
-    """HTML with the line height of a page: that of an HTML widget is the height of a button."""
-    return f'<div style="line-height: 1.4">{html}</div>'
 
 
 class StatusLine(widgets.HTML):
@@ -86,14 +62,31 @@ class StatusLine(widgets.HTML):
 
     @contextmanager
     def working(self, what: str = "working…") -> Iterator[None]:
-        """Show ``what`` while the block runs; errors of the user's input become a line."""
+        """Show ``what`` while the block runs and says nothing; errors of the user's input become a
+        line."""
         self.say(what, "var(--jp-warn-color0, #b35c00)")
+        shown = self.value
         try:
             yield
         except (ValueError, OSError) as error:
             self.say(error, "var(--jp-error-color0, #b00020)")
         else:
-            self.value = ""
+            self.value = "" if self.value == shown else self.value
+
+
+class StorePanel(widgets.VBox):
+    """A tab over the store of an ``Explorer``. ``draw()`` shows what is chosen; it is called while
+    the tab is open, unless ``fresh`` says that nothing has changed since."""
+
+    def __init__(self, window: Any) -> None:
+        super().__init__()
+        self.window, self.fresh = window, False
+
+    def redraw(self, _: object = None) -> None:
+        """Draw what is chosen now."""
+        self.fresh = True
+        with self.window.status.working():
+            self.draw()
 
 
 class Picture(widgets.HTML):
@@ -103,22 +96,23 @@ class Picture(widgets.HTML):
     figure: Figure | None = None
 
     def show(self, figure: Figure, words: str) -> None:
-        """Draw a figure at its own size, so that a moving picture does not tremble; ``words`` say
-        what it shows."""
-        self.add_class("ncbook-picture")
-        # Decoded together with the text around it, so that nothing flickers.
-        look = {"decoding": "sync", "style": "max-width: 100%; height: auto"}
+        """Draw a figure at its own size; ``words`` say what it shows."""
         png = drawn(figure, "png")
         width, height = figure.canvas.get_width_height()
+        # Decoded together with the text around it, so that nothing flickers.
+        look = {"class": "ncbook-picture", "decoding": "sync"}
         self.value = display.tag(png, words, width=width, height=height, **look)
         self.figure = figure
 
 
 def drawn(figure: Figure, kind: str) -> bytes:
-    """A figure as a file of this kind, ``png`` or ``svg``."""
+    """A figure as a file of this kind, ``png`` or ``svg``, at its own size."""
     data = BytesIO()
     with DRAWING:
-        figure.canvas.print_figure(data, format=kind, bbox_inches=None)
+        if kind == "png":
+            FigureCanvasAgg(figure).print_png(data)  # ``savefig`` would draw it twice
+        else:
+            figure.savefig(data, format=kind, bbox_inches="standard")
     return data.getvalue()
 
 
@@ -129,31 +123,30 @@ def download(name: str, content: bytes) -> str:
 
 
 class Chooser:
-    """One dropdown for each of some columns of ``WORDS``. ``selected`` always has at least one run,
-    if there are any: a change sets each later control to the same value or to the nearest one that
-    exists. ``on_choice`` is called after the user changed a control, not after ``offer`` and
-    ``choose``; ``start`` is the first choice, where it exists. ``followers`` are choosers among
-    what is selected. A ``name`` labels the first control."""
+    """One dropdown for each of some columns of ``WORDS``. ``selected`` always has at least one of
+    the ``runs``, if there are any: a change sets each later control to the same value or to the
+    nearest one that exists. ``on_choice`` is called after the user changed a control, not after
+    ``offer`` and ``choose``. ``followers`` are choosers among what is selected. A ``name``, of
+    ``STARTS``, labels the first control and says where the choice begins."""
 
     def __init__(
         self,
         columns: Sequence[str],
         on_choice: Callable[[], Any],
-        start: dict[str, Any] = START,
-        followers: Sequence["Chooser"] = (),
         name: str = "",
+        followers: Sequence["Chooser"] = (),
     ) -> None:
         self.controls = {column: dropdown(*WORDS[column]) for column in columns}
         self.controls[columns[0]].description = name or WORDS[columns[0]][0]
-        self.selected = self._runs = pd.DataFrame()
+        self.selected = self.runs = pd.DataFrame()
         self._on_choice, self._narrowing = on_choice, False
-        self._start, self._followers = start, followers
+        self._start, self._followers = STARTS.get(name, START), followers
         for control in self.controls.values():
             control.observe(self._changed, "value")
 
     def offer(self, runs: pd.DataFrame) -> None:
         """Offer other runs; choices that exist among them stay."""
-        self._runs = runs
+        self.runs = runs
         self._narrow(self._start if self.selected.empty else self.chosen)
 
     def choose(self, **values: Any) -> None:
@@ -167,8 +160,8 @@ class Chooser:
 
     def of(self, *columns: str) -> pd.DataFrame:
         """The runs with the values that are chosen for these columns."""
-        wanted = [self._runs[name] == self.controls[name].value for name in columns]
-        return self._runs[np.logical_and.reduce(wanted)] if len(self._runs) else self._runs
+        wanted = [self.runs[name] == self.controls[name].value for name in columns]
+        return self.runs[np.logical_and.reduce(wanted)]
 
     def _changed(self, _: object) -> None:
         if not self._narrowing:
@@ -177,7 +170,7 @@ class Chooser:
 
     def _narrow(self, wanted: dict[str, Any]) -> None:
         """Set all controls, and select the runs that they choose."""
-        rows, self._narrowing = self._runs, True
+        rows, self._narrowing = self.runs, True
         for name, control in self.controls.items():
             options = _options(rows, name)
             if control.options != options:
@@ -197,7 +190,7 @@ def _options(rows: pd.DataFrame, name: str) -> tuple[tuple[str, Any], ...]:
     if rows.empty:
         return ()
     if name == "optimizer":
-        names = [optimizer for optimizer, _ in figures.by_optimizer(rows)]
+        names = figures.present(rows[name])
         return tuple((figures.look(optimizer)["label"], optimizer) for optimizer in names)
     values = rows[name].drop_duplicates().sort_values().tolist()
     return tuple((f"{v:g}" if isinstance(v, float) else text.line(v, LABEL), v) for v in values)
@@ -210,5 +203,5 @@ def _nearest(wanted: Any, offered: Sequence[Any], values: pd.Series) -> Any:
     if isinstance(wanted, float) and pd.api.types.is_float_dtype(values):
         # Learning rates by their ratio: 0.01 is nearer to 0.005 than 0.001 is.
         scale = (lambda v: max(v, wanted)) if values.name == "lr" else (lambda v: 1)
-        return min(values.unique().tolist(), key=lambda v: abs(v - wanted) / scale(v))
+        return min(offered, key=lambda v: abs(v - wanted) / scale(v))
     return values.mode().iloc[0]

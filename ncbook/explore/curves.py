@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from html import escape
+from typing import Any
 
 import ipywidgets as widgets
 import numpy as np
@@ -12,9 +13,8 @@ from matplotlib.ticker import PercentFormatter
 
 from ncbook import figures, text
 from ncbook.explore import controls
-from ncbook.explore.controls import OWN, SHARED, WORDS, Chooser
-from ncbook.explore.maps import StorePanel
-from ncbook.explore.view import MEANING, MEASURES, SHARES, line_that_trains
+from ncbook.explore.controls import OWN, SHARED, WORDS
+from ncbook.explore.view import MEANING, MEASURES, SHARES, StoreView, line_that_trains
 
 REASONS = 5  # listed at most
 ACCURACY, SV_W, SV_M = "accuracy", "singular values of W", "singular values of M"
@@ -40,21 +40,20 @@ DRAWN = {
 Line = tuple[pd.DataFrame, dict]  # the epochs of one or more runs, and how their line looks
 
 
-class CurvesPanel(StorePanel):
+class CurvesPanel(controls.StorePanel):
     """The settings chosen as A and B, or some runs of the table, over their epochs; and what they
     ended with. A metric's line that is missing has its reason in the legend or in the panel."""
 
-    def __init__(self, sides: Mapping[str, Chooser]) -> None:
-        super().__init__()
-        self._sides, self.picked = sides, pd.DataFrame()
-        self.picture, self.table = controls.Picture(), widgets.HTML()
+    def __init__(self, window: Any) -> None:
+        super().__init__(window)
+        self.picked, self.picture, self.table = pd.DataFrame(), controls.Picture(), widgets.HTML()
         self.back = controls.button("Back to A and B", "draw the two settings", self.pick)
         tip = "the figure as SVG and PNG, its rows as CSV, and the lines that train its runs"
         self.export, self.links = controls.button("Export", tip, self._export), widgets.HTML()
-        choices = [c for side in sides.values() for c in side.controls.values()]
-        buttons = controls.row(self.export, self.back, self.links)
-        shown = (self.picture, buttons, self.table, controls.note(READING))
-        self.body.children = (controls.row(*choices, self.status), *shown)
+        choices = [c for side in window.sides.values() for c in side.controls.values()]
+        buttons = widgets.HBox([self.export, self.back, self.links])
+        shown = (self.picture, buttons, self.table, widgets.HTML(READING))
+        self.children = (widgets.HBox(choices), *shown)
 
     def pick(self, runs: pd.DataFrame | None = None) -> None:
         """Show these runs, one line each; without any, A and B again."""
@@ -64,33 +63,37 @@ class CurvesPanel(StorePanel):
     def groups(self) -> dict[str, pd.DataFrame]:
         """The runs of each line by its label, which names what differs."""
         picked = [self.picked.iloc[[place]] for place in range(len(self.picked))]
-        chosen = {tuple(side.selected["run_id"]): side.selected for side in self._sides.values()}
-        found = picked or [*chosen.values()]
+        chosen = [side.selected for side in self.window.sides.values()]
+        found = picked or [*{tuple(runs["run_id"]): runs for runs in chosen}.values()]
         return dict(zip(labels(found), found, strict=True))
 
     def _export(self) -> None:
         groups = self.groups()
-        runs = pd.concat(groups.values()).drop_duplicates("run_id")
-        rows = self.view.history(runs).map(lambda v: text.cell(v) if isinstance(v, str) else v)
+        rows = self.window.view.history(pd.concat(groups.values()).drop_duplicates("run_id"))
+        rows = rows.map(lambda value: text.cell(value) if isinstance(value, str) else value)
         files = {f"runs.{k}": controls.drawn(self.picture.figure, k) for k in ("svg", "png")}
         files["runs.csv"] = rows.to_csv(index=False).encode()
         lines = "\n".join(map(line_that_trains, groups.values()))
         saved = " · ".join(controls.download(*file) for file in files.items())
-        self.links.value = f"{saved}<pre style='white-space: pre-wrap'>{escape(lines)}</pre>"
+        self.links.value = f"{saved}<pre>{escape(lines)}</pre>"
 
     def draw(self) -> None:
         self.back.layout.display = "none" if self.picked.empty else None
         self.links.value = ""
         groups = self.groups()
-        history = self.view.history(pd.concat(groups.values()).drop_duplicates("run_id"))
-        lines = [
-            (own := history[history["run_id"].isin(runs["run_id"])], look(runs, label, own))
-            for label, runs in groups.items()
-        ]
         told = "".join(ended(runs, label) for label, runs in groups.items())
-        self.table.value = controls.dense(told + changes(groups))
-        figure = over_epochs(lines, title=figures.caption(pd.concat(groups.values()), short=True))
+        self.table.value = told + changes(groups)
+        figure = compared(groups, self.window.view)
         self.picture.show(figure, f"{' and '.join(groups)}: every metric over the epochs")
+
+
+def compared(groups: Mapping[str, pd.DataFrame], view: StoreView) -> Figure:
+    """Every metric over the epochs, a line for each group of a store's runs, by its label."""
+    runs = pd.concat(groups.values()).drop_duplicates("run_id")
+    epochs = view.history(runs)
+    own = {label: epochs[epochs["run_id"].isin(g["run_id"])] for label, g in groups.items()}
+    lines = [(own[label], look(group, label, own[label])) for label, group in groups.items()]
+    return over_epochs(lines, title=figures.caption(runs, short=True))
 
 
 def labels(groups: Sequence[pd.DataFrame]) -> list[str]:
@@ -98,16 +101,16 @@ def labels(groups: Sequence[pd.DataFrame]) -> list[str]:
     mixed = all(runs["optimizer"].iloc[0].endswith(figures.MIXED) for runs in groups)
     names = [n for n in (*SHARED, *OWN[1:]) if mixed or n != controls.SELDOM]
     names += ["seed"] if all(len(runs) == 1 for runs in groups) else []
-    values = [{name: runs[name].iloc[0] for name in names} for runs in groups]
-    told = [name for name in names if len({value[name] for value in values}) > 1]
-    heads = [figures.look(runs["optimizer"].iloc[0])["label"] for runs in groups]
+    firsts = [runs.iloc[0] for runs in groups]
+    told = [name for name in names if len({first[name] for first in firsts}) > 1]
     return [
-        ", ".join([head, *(_setting(name, value[name]) for name in told)])
-        for head, value in zip(heads, values, strict=True)
+        ", ".join([figures.look(first["optimizer"])["label"], *(_setting(first, n) for n in told)])
+        for first in firsts
     ]
 
 
-def _setting(name: str, value: object) -> str:
+def _setting(run: pd.Series, name: str) -> str:
+    value = run[name]
     shown = f"{value:g}" if isinstance(value, float) else text.line(value, text.NAME)
     return shown if name in SHARED else f"{WORDS.get(name, [name])[0]} = {shown}"
 
@@ -132,21 +135,26 @@ def over_epochs(
 ) -> Figure:
     """Panels (of ``ALL_PANELS``) over the epochs up to ``last``, by default the lines' last one.
     Made without pyplot, whose state threads would share."""
-    rows, lasts = -(-len(panels) // COLUMNS), [h["epoch"].max() for h, _ in lines if len(h)]
-    height = PANEL_HEIGHT * rows + LINE_HEIGHT * (len(lines) + 1)
+    last = last or int(max((h["epoch"].max() for h, _ in lines if len(h)), default=1))
+    rows, head = -(-len(panels) // COLUMNS), LINE_HEIGHT * (len(lines) + 1.6)
+    height = PANEL_HEIGHT * rows + head
     figure = Figure(figsize=(PANEL_WIDTH * COLUMNS, height))
-    figure.set_layout_engine("constrained", h_pad=0.08)  # inches: titles stand apart from ticks
+    # Places that do not depend on the labels: a moving picture does not tremble, and to measure
+    # every label would take as long as to draw.
     axes = figure.subplots(rows, COLUMNS, squeeze=False).flatten()
+    inner = dict(wspace=0.25, hspace=0.3, left=0.06, right=0.985)
+    figure.subplots_adjust(top=1 - (head + 0.1) / height, bottom=0.6 / height, **inner)
     lines = [*zip([history for history, _ in lines], _looks(lines), strict=True)]
     for place, (axis, panel) in enumerate(zip(axes, panels, strict=False)):
         _panel(axis, lines, panel)
-        figures.epoch_axis(axis, last or int(max(lasts, default=1)))
-        if place + COLUMNS < len(panels):  # the panel below names the axis
+        figures.epoch_axis(axis, last)
+        if place + COLUMNS < len(panels):  # the panel below has the same axis
             axis.set_xlabel("")
+            axis.tick_params(labelbottom=False)
     for axis in axes[len(panels) :]:
         axis.remove()
     handles = axes[0].get_legend_handles_labels()
-    figure.legend(*handles, loc="outside upper left", title=text.mathtext(title), alignment="left")
+    figure.legend(*handles, loc="upper left", title=text.mathtext(title), alignment="left")
     return figure
 
 
@@ -168,7 +176,7 @@ def _panel(axis: Axes, lines: Sequence[Line], panel: str) -> None:
             over = values.groupby("epoch")[column].agg(["median", "min", "max"])
             marks = {"marker": "o", "markersize": 3} if len(over) < FEW else {}
             figures.draw_band(axis, over, 0.15, **own | marks | more, gid=column)
-    axis.set_title(figures.METRICS.get(panel, panel))
+    axis.set_title(figures.METRICS.get(panel, panel), y=1)  # without one, it is searched for
     if not log:
         axis.yaxis.set_major_formatter(PercentFormatter(1))
     if drawn and log:

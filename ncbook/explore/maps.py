@@ -1,27 +1,30 @@
 """The map: a metric over momentum and weight decay, of two optimizers in the same colours."""
 
-from collections.abc import Callable, Mapping, Sequence
+import json
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from itertools import product
+from pathlib import Path
 from typing import Any
 
+import anywidget
 import ipywidgets as widgets
 import numpy as np
 import pandas as pd
+import traitlets
 from matplotlib import colormaps
-from matplotlib.colors import LogNorm, Normalize, to_hex, to_rgb
+from matplotlib.colors import LogNorm, Normalize, to_hex
 
 from ncbook import figures, text
 from ncbook.explore import controls
-from ncbook.explore.controls import OWN, Chooser
-from ncbook.explore.view import MEANING, MEASURES, SHARES, StoreView
+from ncbook.explore.controls import OWN
+from ncbook.explore.view import MEANING, MEASURES, SHARES
+from ncbook.metrics import rule
 
 OF_MAP = ("optimizer", "coupled_share", "lr")
 KEY = ["weight_decay", "momentum"]
 LINEAR = (*SHARES, "gauge_share")
 FLOOR = 1e-4  # of a logarithmic scale: what is smaller has the darkest colour
-NOTHING, NONE_LEARNED = "rgba(0, 0, 0, 0)", "#d8d8d8"
-CELL = "minmax(3em, 4.4em)"
+BRIGHT = 0.44  # share of viridis from which black is read better than white; both at least 4.5
 READING = (
     "A column a momentum β, a row a weight decay λ, a cell the mean over the seeds of the runs "
     "that learned (reached 99&nbsp;% training accuracy). Hatched at its foot, with a count: only "
@@ -29,129 +32,85 @@ READING = (
     "Empty: not trained. <b>Press a cell to see its epochs.</b>"
 )
 
-Key = tuple[float, float]  # weight decay, momentum
 
+class MapPanel(controls.StorePanel):
+    """Two maps, of the optimizers chosen as A and B, on one colour scale."""
 
-class StorePanel(widgets.VBox):
-    """What the tabs over a store have in common: an invitation instead of a body if the store is
-    empty, and a status line. Each tab's ``draw()`` shows what is chosen; it is called when the tab
-    is open, not before."""
-
-    def __init__(self) -> None:
-        self.status, self.body = controls.StatusLine(), widgets.VBox()
-        self.invitation = widgets.HTML()
-        self.view: StoreView | None = None
-        self.fresh = True
-        super().__init__([self.invitation, self.body])
-
-    def take(self, view: StoreView) -> None:
-        """Show another store, or the same one read again."""
-        self.view, self.fresh = view, view.runs.empty
-        self.body.layout.display = "none" if view.runs.empty else None
-        self.invitation.value = controls.dense(view.invitation()) if view.runs.empty else ""
-
-    def refresh(self) -> None:
-        """Draw, if something has changed since the last time."""
-        if not self.fresh:
-            self.redraw()
-
-    def redraw(self) -> None:
-        """Draw what is chosen now."""
-        self.fresh = True
-        with self.status.working():
-            self.draw()
-
-
-class MapPanel(StorePanel):
-    """Two maps, of the optimizers chosen as A and B, on one colour scale; a press on a cell calls
-    ``on_press`` with the side's name and the cell's setting."""
-
-    def __init__(
-        self, shared: Chooser, sides: Mapping[str, Chooser], on_press: Callable[..., Any]
-    ) -> None:
-        super().__init__()
+    def __init__(self, window: Any) -> None:
+        super().__init__(window)
         options = [(label, name) for name, label in MEASURES.items()]
         self.metric = controls.dropdown("metric", "what the maps show, at the end", options)
         self.metric.value = "nc3"
-        self.metric.observe(lambda _: self.redraw(), "value")
-        self._shared, self._sides = shared, sides
+        self.metric.observe(self.redraw, "value")
         self.meaning, self.scale = widgets.HTML(), widgets.HTML()
-        self.maps = {name: _Map(partial(on_press, name)) for name in sides}
-        choices = [side.controls[name] for side in sides.values() for name in OF_MAP]
-        head = controls.row(self.metric, *choices, self.status)
-        maps = widgets.Box([*self.maps.values()], layout={"flex_flow": "row wrap"})
-        self.body.children = (head, self.meaning, maps, self.scale, controls.note(READING))
+        self.maps = {name: Map(partial(window.open_setting, name)) for name in window.sides}
+        choices = [side.controls[name] for side in window.sides.values() for name in OF_MAP]
+        head = widgets.HBox([self.metric, *choices])
+        maps = widgets.HBox([*self.maps.values()], layout={"align_items": "flex-start"})
+        self.children = (head, self.meaning, maps, self.scale, widgets.HTML(READING))
 
     def draw(self) -> None:
         metric = self.metric.value
-        norm = scale(self._shared.selected, metric)
-        self.meaning.value = controls.dense(f"<b>{MEASURES[metric]}</b>: {MEANING[metric]}.")
+        norm = scale(self.window.shared.selected, metric)
+        self.meaning.value = f"<b>{MEASURES[metric]}</b>: {MEANING[metric]}."
         self.scale.value = colour_bar(norm, metric)
-        for name, side in self._sides.items():
+        for name, side in self.window.sides.items():
             runs = side.of(*OF_MAP)
             title = f"{name}: {side.controls['optimizer'].label}, η = {side.chosen['lr']:g}"
-            self.maps[name].draw(runs, metric, norm, title)
+            told = f"<b>{text.html(title)}</b>{grid(runs, metric, norm)}"
+            self.maps[name].html = f"{told}{figures.outcomes(runs)}."
 
 
-class _Map(widgets.VBox):
-    """A title, a button for each setting, and how many of the runs collapsed."""
+class Map(anywidget.AnyWidget):
+    """HTML whose buttons have a setting as their value: a press calls ``on_press`` with it."""
+
+    _esm = Path(__file__).with_name("map.js")
+    html = traitlets.Unicode().tag(sync=True)
 
     def __init__(self, on_press: Callable[..., Any]) -> None:
-        self.title, self.grid, self.verdict = widgets.HTML(), widgets.GridBox(), widgets.HTML()
-        self.buttons: dict[Key, widgets.Button] = {}
-        self._on_press = on_press
-        look = {"margin": "0 1.5em 0 0", "max_width": "32em"}
-        super().__init__([self.title, self.grid, self.verdict], layout=look)
+        super().__init__(layout={"max_width": "32em", "margin": "0 1.5em 0.5em 2px"})
+        self.on_msg(lambda _, key, __: on_press(**dict(zip(KEY, json.loads(key), strict=True))))
 
-    def draw(self, runs: pd.DataFrame, metric: str, norm: Normalize, title: str) -> None:
-        """Show a metric of some runs of one optimizer and learning rate."""
-        table = cells(runs, metric, KEY)
-        form = f".{_digits(table['value'])}%" if metric in SHARES else ".2g"
-        self.title.value = f"<b>{text.html(title)}</b>"
-        self.verdict.value = controls.dense(figures.outcomes(runs) + ".")
-        self._lay_out(*(np.sort(runs[column].unique()).tolist() for column in KEY))
-        for key, button in self.buttons.items():
-            value, good, count = table.loc[key] if key in table.index else (np.nan, 0, 0)
-            colour = to_hex(colormaps["viridis"](norm(value))) if good else NONE_LEARNED
-            colour = colour if count else NOTHING
-            counted = f"{good:.0f}/{count:.0f}"
-            shown = [f"{value:{form}}"] * bool(good) + [counted] * (good < count)
-            button.description, button.disabled = " ".join(shown), not count
-            button.tooltip = f"weight decay {key[0]:g}, momentum {key[1]:g}: {counted} runs learned"
-            hatching = "all" if good == count else "some" if good else "none"
-            button._dom_classes = [f"ncbook-{hatching}"]
-            button.style = {"button_color": colour, "text_color": readable_on(colour)}
 
-    def _lay_out(self, decays: list[float], momenta: list[float]) -> None:
-        """Make the buttons, unless those of the same axes exist; the largest decay on top."""
-        keys = list(product(decays[::-1], momenta))
-        if keys == list(self.buttons):
-            return
-        look = {"width": "auto", "height": "2.1em", "padding": "0", "margin": "1px"}
-        self.buttons = {key: widgets.Button(layout=look) for key in keys}
-        children = [_head("λ ╲ β"), *(_head(f"{momentum:g}") for momentum in momenta)]
-        for key, button in self.buttons.items():
-            button.on_click(partial(self._press, key))
-            children += [_head(f"{key[0]:g}"), button] if key[1] == momenta[0] else [button]
-        self.grid.layout.grid_template_columns = f"repeat({len(momenta) + 1}, {CELL})"
-        self.grid.children = children
+def grid(runs: pd.DataFrame, metric: str, norm: Normalize) -> str:
+    """A metric of some runs of one optimizer and learning rate: an HTML table with a button for
+    each setting, the largest decay on top."""
+    table = cells(runs, metric, KEY)
+    form = f".{_digits(table['value'])}%" if metric in SHARES else ".2g"
+    decays, momenta = (np.sort(runs[column].unique()).tolist() for column in KEY)
+    heads = "".join(f"<th>{momentum:g}</th>" for momentum in momenta)
+    found = table.reindex(pd.MultiIndex.from_product([decays[::-1], momenta], names=KEY))
+    rows = (
+        f"<tr><th>{decay:g}</th>{''.join(_buttons(row, form, norm))}</tr>"
+        for decay, row in found.groupby("weight_decay", sort=False)
+    )
+    return f"<table><tr><th>λ ╲ β</th>{heads}</tr>{''.join(rows)}</table>"
 
-    def _press(self, key: Key, _: object) -> None:
-        self._on_press(**dict(zip(KEY, key, strict=True)))
+
+def _buttons(row: pd.DataFrame, form: str, norm: Normalize) -> Iterator[str]:
+    for (decay, momentum), (value, good, count) in row.iterrows():
+        if not count > 0:
+            yield '<td><button disabled="" title="not trained"></button></td>'
+            continue
+        counted, share = f"{good:.0f}/{count:.0f}", norm(value)
+        shown = [f"{value:{form}}"] * bool(good) + [counted] * (good < count)
+        look = f"background-color: {to_hex(colormaps['viridis'](share))}" if good else ""
+        look += f"; color: {'black' if share > BRIGHT else 'white'}" if good else ""
+        hatching = "all" if good == count else "some" if good else "none"
+        words = f"weight decay {decay:g}, momentum {momentum:g}: {counted} runs learned"
+        yield (
+            f'<td><button class="ncbook-{hatching}" style="{look}" value="[{decay}, {momentum}]" '
+            f'title="{words}">{" ".join(shown)}</button></td>'
+        )
 
 
 def cells(runs: pd.DataFrame, metric: str, by: Sequence[str]) -> pd.DataFrame:
     """For each setting, the mean ``value`` of a metric over the runs that learned (of an accuracy:
     that ended), how many learned (``good``), and how many there are (``count``)."""
-    learned, by = figures.converged(runs), list(by)
-    kept = runs[runs["status"] == "ok"] if metric in figures.ACCURACIES else learned
-    values = kept.groupby(by)[metric].mean().rename("value")
-    good, count = learned.groupby(by).size(), runs.groupby(by).size().rename("count")
-    return (
-        count.to_frame()
-        .join([values, good.rename("good")])[["value", "good", "count"]]
-        .fillna({"good": 0})
-    )
+    learned = rule.learned(runs)
+    kept = runs["status"] == "ok" if metric in figures.ACCURACIES else learned
+    groups = runs[[*by]].assign(value=runs[metric].where(kept), good=learned, count=1)
+    return groups.groupby([*by]).agg({"value": "mean", "good": "sum", "count": "sum"})
 
 
 def scale(runs: pd.DataFrame, metric: str) -> Normalize:
@@ -180,17 +139,7 @@ def colour_bar(norm: Normalize, metric: str) -> str:
     )
 
 
-def readable_on(colour: str) -> str:
-    """Black or white: the one with more contrast, by WCAG's relative luminance; at least 4.58."""
-    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in to_rgb(colour)]
-    return "black" if np.dot(linear, (0.2126, 0.7152, 0.0722)) > 0.179 else "white"
-
-
 def _digits(values: pd.Series) -> int:
     """How many decimals of per cents tell apart what differs, also from 100 %: at most 3."""
     values = pd.Series([*values.dropna(), 1.0]).round(5)
     return next((d for d in (1, 2) if values.round(d + 2).nunique() == values.nunique()), 3)
-
-
-def _head(text: str) -> widgets.HTML:
-    return widgets.HTML(f'<div style="text-align: center"><b>{text}</b></div>')

@@ -1,6 +1,6 @@
 """All runs: a table to sort and search, two numbers against each other, parallel coordinates."""
 
-from collections.abc import Callable
+import json
 from typing import Any
 
 import altair as alt
@@ -11,9 +11,7 @@ from itables.widget import ITable
 
 from ncbook import figures, text
 from ncbook.explore import controls
-from ncbook.explore.controls import Chooser
-from ncbook.explore.maps import StorePanel
-from ncbook.explore.view import MEASURES, StoreView
+from ncbook.explore.view import MEASURES
 from ncbook.metrics import rule
 
 HERE, EVERYWHERE = "of the chosen data set, network and training", "all of the store"
@@ -24,46 +22,45 @@ LINEAR = ("momentum", "nc4", "gauge_share", *figures.ACCURACIES)
 PARALLEL = (*SETTINGS, *figures.MAIN, "gauge_share")
 LEAST = 1e-6  # on a logarithmic axis; what is smaller, such as no weight decay, is drawn there
 ROWS, LINES, AT_ONCE = 1000, 200, 8  # in the table; parallel coordinates; runs compared
-STEP = 400  # dots that fall into one of so many steps of both axes are drawn once
+# Dots that fall into one of so many steps of both axes are drawn once; fewer steps where there are
+# more dots than a browser draws at once.
+STEPS, DOTS = (400, 200, 100, 50, 25), 3000
 WHITE = {"background": "white"}  # also on a dark page: colours are chosen for it
 COLUMNS = ["outcome", "optimizer", *NUMBERS, "seed", "dataset", "model", "recipe"]
 TIPS = [alt.Tooltip(field=NUMBERS.get(column, column), type="nominal") for column in COLUMNS]
+NONE = "no run here: draw another box, or choose other runs"
 
 
-class TablePanel(StorePanel):
+class TablePanel(controls.StorePanel):
     """Three linked views: a box drawn in the scatter selects the table's rows and the lines."""
 
-    def __init__(self, shared: Chooser, show: Callable[[pd.DataFrame], Any]) -> None:
-        super().__init__()
-        self._shared, self._show = shared, show
+    def __init__(self, window: Any) -> None:
+        super().__init__(window)
         self.which = controls.dropdown("runs", "which runs", (HERE, EVERYWHERE))
-        self.outcome = controls.dropdown("outcome", "what the rule for collapse says", (ANY,))
+        words = (ANY, *rule.OUTCOMES)
+        self.outcome = controls.dropdown("outcome", "what the rule for collapse says", words)
         numbers = [(label, name) for name, label in NUMBERS.items()]
         self.x, self.y = (controls.dropdown(at, "what the axis shows", numbers) for at in "xy")
         self.x.value, self.y.value = "gauge_share", "nc3"
         for control in (self.which, self.outcome, self.x, self.y):
-            control.observe(lambda _: self.redraw(), "value")
+            control.observe(self.redraw, "value")
         self.best = controls.button("Best run", "of those in the table: the least NC3", self._best)
         tip = f"the epochs of the rows that are selected in the table, at most {AT_ONCE}"
         self.compare = controls.button("Compare these", tip, self._compare)
         alt.JupyterChart.enable_offline()
         self.scatter, self.lines = (alt.JupyterChart(None) for _ in "ab")
-        self.table = ITable(
-            pd.DataFrame(columns=COLUMNS), select=True, maxBytes=0, showIndex=False, scrollX=True
-        )
+        empty = pd.DataFrame(columns=COLUMNS)
+        self.table = ITable(empty, select=True, maxBytes=0, showIndex=False, scrollX=True)
         self.count, self.rows, self.inside = widgets.HTML(), pd.DataFrame(), pd.DataFrame()
-        head = controls.row(self.which, self.outcome, self.x, self.y, self.best, self.compare)
-        charts = controls.row(self.scatter, self.lines)
-        self.body.children = (head, self.status, charts, self.count, self.table)
-
-    def take(self, view: StoreView) -> None:
-        super().take(view)
-        found = view.runs["outcome"] if len(view.runs) else []
-        self.outcome.options = (ANY, *(word for word in rule.OUTCOMES if word in set(found)))
+        chosen = [self.which, self.outcome, self.x, self.y, self.best, self.compare]
+        charts = widgets.HBox([self.scatter, self.lines])
+        self.children = (widgets.HBox(chosen), charts, self.count, self.table)
 
     def draw(self) -> None:
-        runs = self._shared.selected if self.which.value == HERE else self.view.runs
-        self.rows = runs[(runs["outcome"] == self.outcome.value) | (self.outcome.value == ANY)]
+        shared = self.window.shared
+        runs = shared.selected if self.which.value == HERE else shared.runs
+        any_outcome = self.outcome.value == ANY
+        self.rows = runs if any_outcome else runs[runs["outcome"] == self.outcome.value]
         with alt.data_transformers.disable_max_rows():
             self.scatter.chart = scatter(self.rows, self.x.value, self.y.value)
         self.scatter.selections.observe(self._brushed, "box")
@@ -78,8 +75,8 @@ class TablePanel(StorePanel):
         self._fill(self.rows[inside])
 
     def _fill(self, rows: pd.DataFrame) -> None:
-        self.inside = rows.sort_values("nc3").head(ROWS)
-        shown = named(self.inside)[COLUMNS].rename(columns=NUMBERS)
+        self.inside = rows.iloc[rows["nc3"].to_numpy(float).argsort(kind="stable")[:ROWS]]
+        shown = named(self.inside).rename(columns=NUMBERS)
         with pd.option_context("display.float_format", "{:.3g}".format):
             self.table.update(shown, selected_rows=[], showIndex=False)
         self.lines.chart = parallel(self.inside, self.rows)
@@ -90,24 +87,24 @@ class TablePanel(StorePanel):
     def _best(self) -> None:
         best = figures.best_run(self.inside)
         if best is None:
-            self.status.say("None of these runs learned, so none is the best.")
+            self.window.status.say("None of these runs learned, so none is the best.")
         else:
-            self._show(self.inside[self.inside["run_id"] == best["run_id"]])
+            self.window.open_runs(self.inside[self.inside["run_id"] == best["run_id"]])
 
     def _compare(self) -> None:
         chosen = self.inside.iloc[self.table.selected_rows[:AT_ONCE]]
         if chosen.empty:
-            self.status.say("Select rows of the table first: a click selects one, Ctrl another.")
+            self.window.status.say("Select rows of the table: a click selects one, Ctrl another.")
         else:
-            self._show(chosen)
+            self.window.open_runs(chosen)
 
 
 def named(runs: pd.DataFrame) -> pd.DataFrame:
-    """Some runs with text that can be shown, and four digits."""
+    """``COLUMNS`` of some runs, with text that can be shown, and four digits."""
     shown = {c: runs[c].map(lambda v: text.line(v, text.NAME)) for c in COLUMNS[-3:]}
     shown["optimizer"] = runs["optimizer"].map(lambda name: figures.look(name)["label"])
     rounded = {c: runs[c].astype(float).map(lambda v: float(f"{v:.4g}")) for c in NUMBERS}
-    return runs.assign(**shown, **rounded)
+    return runs[COLUMNS].assign(**shown, **rounded)
 
 
 def placed(values: pd.Series) -> pd.Series:
@@ -119,16 +116,24 @@ def placed(values: pd.Series) -> pd.Series:
 def scatter(runs: pd.DataFrame, x: str, y: str) -> alt.Chart:
     """Two numbers of some runs against each other, with a box to draw."""
     at = {"at_x": placed(runs[x]), "at_y": placed(runs[y])}
-    dots = runs.assign(**at).dropna(subset=[*at])
-    steps = {c: _share(dots[c], name) * STEP // 1 for c, name in zip(at, (x, y), strict=True)}
-    dots = named(dots[~dots.assign(**steps).duplicated([*at, "optimizer"])])
-    dots = dots[[*at, *COLUMNS]].rename(columns=NUMBERS)
+    dots = runs[COLUMNS].assign(**at).dropna(subset=[*at]).reset_index(drop=True)
+    shares = pd.DataFrame({a: _share(dots[n]) for a, n in zip(at, (x, y), strict=True)})
+    for steps in STEPS:
+        places = (shares * steps // 1).assign(optimizer=dots["optimizer"])
+        if (first := ~places.duplicated()).sum() <= DOTS:
+            break
+    dots = named(dots[first]).rename(columns=NUMBERS).join(dots[[*at]])
     box = alt.selection_interval(name="box", encodings=["x", "y"])
     axes = [_axis(axis, c, name) for axis, c, name in zip((alt.X, alt.Y), at, (x, y), strict=True)]
-    chart = alt.Chart(dots, width=330, height=260).mark_circle(size=22)
+    chart = _chart(dots, 330).mark_circle(size=22)
     faded = alt.condition(box, alt.value(0.8), alt.value(0.1))
     chart = chart.encode(*axes, _colour(runs), opacity=faded, tooltip=TIPS)
     return chart.add_params(box).configure(**WHITE)
+
+
+def _chart(rows: pd.DataFrame, width: int) -> alt.Chart:
+    """A chart without marks, which says so if it has no rows."""
+    return alt.Chart(rows, width=width, height=260, title=NONE if rows.empty else "")
 
 
 def _axis(axis: type, column: str, name: str) -> Any:
@@ -138,30 +143,28 @@ def _axis(axis: type, column: str, name: str) -> Any:
 
 
 def _colour(runs: pd.DataFrame, legend: Any = alt.Undefined) -> alt.Color:
-    looks = [figures.look(name) for name, _ in figures.by_optimizer(runs)]
+    looks = [figures.look(name) for name in figures.present(runs["optimizer"])]
     scale = alt.Scale(domain=[o["label"] for o in looks], range=[o["color"] for o in looks])
     return alt.Color("optimizer:N", scale=scale, title=None, legend=legend)
 
 
-def _share(values: pd.Series, name: str) -> pd.Series:
+def _share(values: pd.Series) -> pd.Series:
     """Where numbers are on an axis from their least, 0, to their largest, 1."""
-    drawn = placed(values.rename(name))
-    drawn = drawn if name in LINEAR else np.log10(drawn)
+    drawn = placed(values)
+    drawn = drawn if values.name in LINEAR else np.log10(drawn)
     return (drawn - drawn.min()) / ((drawn.max() - drawn.min()) or 1)
 
 
 def parallel(runs: pd.DataFrame, of: pd.DataFrame) -> alt.Chart:
     """Settings and metrics of at most ``LINES`` runs, a line each; axes span all of ``of``."""
-    spans = {c: placed(of[c]).agg(["min", "max"]).map("{:.2g}".format) for c in PARALLEL}
-    ends = {c: "\n".join([NUMBERS[c], span["max"], span["min"]]) for c, span in spans.items()}
-    shares = pd.DataFrame({ends[c]: _share(of[c], c) for c in PARALLEL}).loc[runs.index]
-    lines = named(runs)[COLUMNS].rename(columns=NUMBERS).assign(run=range(len(runs))).join(shares)
-    lines = lines[:: -(-len(runs) // LINES) or 1]
-    # Folded here: to Vega, a point in a column's name would be a path.
-    kept = [column for column in lines if column not in shares]
-    lines = lines.melt(kept, [*shares], "axis", "share")
-    axis = alt.Axis(labelExpr="split(datum.value, '\\n')", labelAngle=0, title=None, grid=True)
-    chart = alt.Chart(lines, width=460, height=260).mark_line(opacity=0.35, strokeWidth=1)
-    chart = chart.encode(detail="run:N", tooltip=TIPS)
-    x, y = alt.X("axis:N", sort=[*shares], axis=axis), alt.Y("share:Q", axis=None)
+    spans = {c: placed(of[c]).agg(["max", "min"]).map("{:.2g}".format) for c in PARALLEL}
+    ends = {name: [NUMBERS[name], *span] for name, span in spans.items()}
+    drawn = runs[:: -(-len(runs) // LINES) or 1]
+    shares = {name: _share(of[name]).loc[drawn.index] for name in PARALLEL}
+    lines = named(drawn).rename(columns=NUMBERS).assign(run=range(len(drawn)), **shares)
+    words = f"{json.dumps(ends)}[datum.value]"
+    axis = alt.Axis(labelExpr=words, labelAngle=0, title=None, grid=True)
+    chart = _chart(lines, 460).transform_fold([*PARALLEL], ["axis", "share"])
+    chart = chart.mark_line(opacity=0.35, strokeWidth=1).encode(detail="run:N", tooltip=TIPS)
+    x, y = alt.X("axis:N", sort=[*PARALLEL], axis=axis), alt.Y("share:Q", axis=None)
     return chart.encode(x, y, _colour(of, None)).configure(**WHITE)

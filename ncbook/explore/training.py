@@ -1,6 +1,5 @@
 """The small default, trained in a thread of its own, and drawn while it trains."""
 
-import os
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -14,7 +13,7 @@ import torch
 
 from ncbook import data, figures, optim, store, sweep, theory
 from ncbook.explore import controls
-from ncbook.explore.controls import OWN, START, Chooser
+from ncbook.explore.controls import OWN, STARTS, Chooser
 from ncbook.explore.curves import LIVE_PANELS, changes, ended, over_epochs
 from ncbook.sweep.machine import provenance
 from ncbook.train import RunConfig, learning_rate_factors, train_members
@@ -26,6 +25,7 @@ RATES = (1e-4, 5e-4, 1e-3, 5e-3, 0.01, 0.0679, 0.1, 1.0)
 MOMENTA = (0.0, 0.5, 0.7, 0.9, 0.95, 0.98)
 DECAYS = (0.0, 5e-5, 5e-4, 5e-3, 0.05, 0.5, 1.0, 5.0, 10.0)
 EPOCHS = dict(value=60, min=5, max=200, step=5, continuous_update=False)
+EPOCHS |= dict(description="epochs", tooltip="passes over the data")
 LAW = {"color": "#000000", "linestyle": ":", "linewidth": 2.5}
 NOTE = (
     "The book's small default, an MLP on 1,400 images of digits, trains in this kernel: seconds on "
@@ -55,18 +55,16 @@ class Training(threading.Thread):
         self.runs: list[dict] = []
         self.done, self.stopping, self.result, self._on_change = 0, False, "", on_change
         self._before, Training.last = Training.last, self
-        if self._before:
-            self._before.stopping = True
 
     def run(self) -> None:
         """Train, and keep how it ended."""
         began = time.perf_counter()
         try:
             if self._before:
+                self._before.stopping = True
                 self._before.join()  # torch builds networks in a mode that all threads share
-                self._before = None
-            if os.getloadavg()[0] > (os.cpu_count() or 1) / 2:
-                torch.set_num_threads(1)  # others are busy: more threads would wait for each other
+            self._before = None
+            torch.set_num_threads(1)  # more gain nothing in so small a network
             for part in self.parts:
                 self._train(part)
             lost = sum(run["status"] == "diverged" for run in self.runs)
@@ -106,14 +104,12 @@ class LivePanel(widgets.VBox):
 
     def __init__(self) -> None:
         offered = pd.DataFrame(product(figures.LABELS, RATES, MOMENTA, DECAYS), columns=COLUMNS)
-        starts = {"A": START, "B": START | {"optimizer": "adamw"}}
-        self.sides = {n: Chooser(COLUMNS, lambda: None, s, name=n) for n, s in starts.items()}
+        self.sides = {name: Chooser(COLUMNS, bool, name) for name in STARTS}
         for side in self.sides.values():
             side.offer(offered)
-        heads = [("as the rest", None), *((label, n) for n, label in figures.LABELS.items())]
+        heads = [("as the rest", ""), *((label, n) for n, label in figures.LABELS.items())]
         self.head = controls.dropdown("last layer", "the last layer's optimizer", heads)
-        look = controls.words("epochs", "passes over the data")
-        self.epochs = widgets.IntSlider(**EPOCHS, **look)
+        self.epochs = widgets.IntSlider(**EPOCHS)
         self.start = controls.button("Start", "train A and B", self._start, "play")
         self.stop = controls.button("Stop", "end it after this epoch", self._stop, "stop")
         self.save = controls.button("Save to my store", "save A and B", self._save, "save")
@@ -123,13 +119,13 @@ class LivePanel(widgets.VBox):
         self.table, self.training, self._next_drawing = widgets.HTML(), None, 0.0
         choices = [c for side in self.sides.values() for c in side.controls.values()]
         buttons = (self.head, self.epochs, self.start, self.stop, self.save, self.bar)
-        rows = controls.row(*choices), controls.row(*buttons), self.status
-        super().__init__([controls.note(NOTE), *rows, self.picture, self.table])
+        rows = widgets.HBox(choices), widgets.HBox(buttons), self.status
+        super().__init__([widgets.HTML(NOTE), *rows, self.picture, self.table])
 
     @property
     def configs(self) -> dict[str, RunConfig]:
         """A and B by label; one if they are the same."""
-        shared, found = dict(epochs=self.epochs.value, head_optimizer=self.head.value), {}
+        shared, found = dict(epochs=self.epochs.value, head_optimizer=self.head.value or None), {}
         for config in dict.fromkeys(RunConfig(**shared | s.chosen) for s in self.sides.values()):
             label = f"{figures.LABELS[config.optimizer]}, λ = {config.weight_decay:g}"
             more = f", η = {config.lr:g}, β = {config.momentum:g}" if label in found else ""
@@ -154,15 +150,16 @@ class LivePanel(widgets.VBox):
         self.training.stopping = True
 
     def _save(self) -> None:
-        folder, configs, made = store.results_dir(), self.training.configs, provenance("cpu")
+        configs, folder = self.training.configs, store.results_dir()
         with self.status.working():
             new = {n: sweep.run_id(configs[n]) for n in map(configs.index, sweep.missing(configs))}
+            made = provenance("cpu")
             runs = [{"run_id": i} | self.training.runs[n] | made for n, i in new.items()]
             rows = [row | {"run_id": new.get(row["member"])} for row in self.training.history]
             kept = [row for row in rows if row.pop("member") in new]
             if new:
                 store.write(folder, runs, kept)
-        self.status.say(f"{len(new)} runs saved in {folder}; what was there stayed.")
+            self.status.say(f"{len(new)} runs saved in {folder}; what was there stayed.")
 
     def _show(self, training: Training) -> None:
         """Called in the training's thread."""
@@ -182,7 +179,7 @@ class LivePanel(widgets.VBox):
         if training.result and training.history:
             groups = {training.labels[n]: _ends(rows, training.configs[n]) for n, rows in members}
             told = "".join(ended(runs, label) for label, runs in groups.items())
-            self.table.value = controls.dense(told + changes(groups))
+            self.table.value = told + changes(groups)
 
 
 def _lines(training: Training, place: int, rows: pd.DataFrame) -> list[tuple]:
@@ -191,7 +188,8 @@ def _lines(training: Training, place: int, rows: pd.DataFrame) -> list[tuple]:
     lines, path = [(rows, figures.look(config.optimizer) | {"label": label})], law(config)
     if path is not None:
         nc0 = rows["nc0"].iloc[0] * path[:: len(path) // config.epochs][rows["epoch"]]
-        lines += [(rows[["epoch"]].assign(nc0=nc0), LAW | {"label": f"{label}: the exact law"})]
+        said = f"{label}: the exact law" + " (0 after the first step)" * (not path[1:].any())
+        lines += [(rows[["epoch"]].assign(nc0=nc0), LAW | {"label": said})]
     return lines
 
 

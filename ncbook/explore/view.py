@@ -17,8 +17,7 @@ LINE = "papermill notebooks/sweep.ipynb out.ipynb"
 NEEDED = ["dataset", "model", "lr", "momentum", "weight_decay", "seed"]
 NOT_IN_RECIPE = {"dataset", "model", *figures.SWEPT, *figures.FILLED_IN}
 RECIPE = {f.name: f.default for f in fields(RunConfig) if f.name not in NOT_IN_RECIPE}
-MEASURES = figures.METRICS | {"gauge_share": "gauge share of W", "nc3_centred": "NC3 of centred W"}
-MEASURES |= figures.ACCURACIES
+MEASURES = figures.METRICS | figures.GAUGE | figures.ACCURACIES
 MEANING = {
     "nc0": "length of the sum of W's rows; it counts as a share of the norm of W: the gauge share",
     "nc1": "spread of features within classes over that between them; 0 in a collapsed network",
@@ -91,7 +90,7 @@ class StoreView:
         return (
             f"<p>{text.html(why)}. So there are no runs to explore here. This line, in a terminal "
             "at the top of the repository, trains AdamW's whole grid on the digits. Then press "
-            f'<b>Reload</b>.</p><pre style="white-space: pre-wrap">{text.html(line)}</pre>'
+            f"<b>Reload</b>.</p><pre>{text.html(line)}</pre>"
             "<p><b>Train it now</b> and <b>Theory</b> need no store.</p>"
         )
 
@@ -113,8 +112,7 @@ def _prepared(runs: pd.DataFrame) -> pd.DataFrame:
     """The runs whose settings are all known, with every column that the explorer reads."""
     if runs.empty:
         return runs
-    known = [name for name, _ in figures.by_optimizer(runs)]
-    runs = runs[runs["optimizer"].isin(known)].dropna(subset=NEEDED)
+    runs = runs[runs["optimizer"].isin(figures.present(runs["optimizer"]))].dropna(subset=NEEDED)
     wanted = ["coupled_share", *RECIPE, *MEASURES, "train_acc", "reason", "diverged_epoch"]
     runs = runs.assign(**{name: float("nan") for name in wanted if name not in runs})
     by_name = {name: rule.coupled_share for name, rule in optim.OPTIMIZERS.items()}

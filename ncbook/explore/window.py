@@ -9,15 +9,15 @@ from matplotlib.figure import Figure
 
 from ncbook import figures, live
 from ncbook.explore import controls
-from ncbook.explore.controls import OWN, SHARED, START, Chooser
-from ncbook.explore.curves import CurvesPanel, over_epochs
-from ncbook.explore.maps import MapPanel, StorePanel
+from ncbook.explore.controls import OWN, SHARED, START, STARTS, Chooser
+from ncbook.explore.curves import CurvesPanel, compared
+from ncbook.explore.maps import MapPanel
 from ncbook.explore.training import LivePanel
 from ncbook.explore.view import StoreView, folders
 
 STATIC_VARIABLE = "NCBOOK_STATIC"  # set where notebooks become pages: book/_ext
 TABS = ("Map", "Over the epochs", "All runs", "Train it now", "Theory")
-CURVES, TABLE, TRAINING = 1, 2, 3
+MAP, CURVES, TABLE, TRAINING = range(4)
 PICTURED = ["adam", "adamw"]
 STYLE = Path(__file__).with_name("explorer.css").read_text(encoding="utf-8")
 LINE = """for optimizer in adam adamw; do
@@ -33,20 +33,21 @@ class Explorer(widgets.VBox):
         stores = list(folders(results).items())
         self.store = controls.dropdown("store", "the folder whose runs are explored", stores)
         self.reload = controls.button("Reload", "read the store again", self.read, "refresh")
-        self.summary, self.status = widgets.HTML(), controls.StatusLine()
-        starts = {"A": START, "B": START | {"optimizer": "adamw"}}
-        self.sides = {n: Chooser(OWN, self.changed, s, name=n) for n, s in starts.items()}
+        self.summary, self.invitation = widgets.HTML(), widgets.HTML()
+        self.status = controls.StatusLine()
+        self.sides = {name: Chooser(OWN, self.changed, name) for name in STARTS}
         self.shared = Chooser(SHARED, self.changed, followers=[*self.sides.values()])
-        self.map = MapPanel(self.shared, self.sides, self.open_setting)
-        self.curves, self.live, self.theory = CurvesPanel(self.sides), LivePanel(), theory_panel()
-        self.panels: dict[int, StorePanel] = {0: self.map, CURVES: self.curves}
+        self.map, self.curves = MapPanel(self), CurvesPanel(self)
+        self.live, self.theory = LivePanel(), theory_panel()
+        self.panels: dict[int, controls.StorePanel] = {MAP: self.map, CURVES: self.curves}
         tabs = [self.map, self.curves, widgets.VBox(), self.live, self.theory]
         self.tabs = widgets.Tab(tabs, titles=TABS, selected_index=0)
         self.store.observe(self.read, "value")
         self.tabs.observe(self.refresh, "selected_index")
-        head = controls.row(*self.shared.controls.values(), self.status)
-        foot = controls.row(self.store, self.reload, self.summary)
-        super().__init__([widgets.HTML(f"<style>{STYLE}</style>"), head, self.tabs, foot])
+        head = widgets.HBox([*self.shared.controls.values(), self.status])
+        foot = widgets.HBox([self.store, self.reload, self.summary])
+        style = widgets.HTML(f"<style>{STYLE}</style>")
+        super().__init__([style, head, self.invitation, self.tabs, foot])
         self.add_class("ncbook-explorer")
         self.read()
 
@@ -55,30 +56,29 @@ class Explorer(widgets.VBox):
         with self.status.working("reading the store…"):
             self.view = StoreView.of(self.store.value)
             self.summary.value = self.view.summary()
+            self.invitation.value = self.view.invitation() if self.view.runs.empty else ""
             self.shared.offer(self.view.runs)
-            for panel in self.panels.values():
-                panel.take(self.view)
-        self.refresh()
+        self.changed()
 
     def changed(self) -> None:
-        """Another choice: each tab has to draw again, the open one now."""
+        """Other choices or runs: each tab has to draw again, the open one now."""
         self.curves.picked = pd.DataFrame()
         for panel in self.panels.values():
-            panel.fresh = self.view.runs.empty
+            panel.fresh = self.view.runs.empty  # then there is nothing to draw
+            panel.layout.display = "none" if panel.fresh else None
         self.refresh()
 
     def refresh(self, _: object = None) -> None:
         """Draw the open tab, if it shows runs that have changed since."""
         opened = self.tabs.selected_index or 0
-        if opened == TABLE and TABLE not in self.panels:
+        if opened == TABLE and TABLE not in self.panels and len(self.view.runs):
             with self.status.working("loading…"):
                 from ncbook.explore.table import TablePanel  # Altair takes seconds to load
 
-                self.panels[TABLE] = TablePanel(self.shared, self.open_runs)
-                self.panels[TABLE].take(self.view)
-                self.tabs.children[TABLE].children = [self.panels[TABLE]]
-        if opened in self.panels:
-            self.panels[opened].refresh()
+                panel = TablePanel(self)
+                self.panels[TABLE], self.tabs.children[TABLE].children = panel, [panel]
+        if opened in self.panels and not self.panels[opened].fresh:
+            self.panels[opened].redraw()
         elif opened == TRAINING and len(self.view.runs):
             self.live.follow(self.sides)
 
@@ -123,9 +123,8 @@ def explorer(results: str | Path | None = None) -> Explorer | None:
 
 def _comparison(view: StoreView, runs: pd.DataFrame) -> Figure:
     """Every metric over the epochs, a line an optimizer."""
-    groups = figures.by_optimizer(runs)
-    lines = [(view.history(rows), figures.look(name)) for name, rows in groups]
-    figure = over_epochs(lines, title=figures.caption(runs))
-    names = " and ".join(look["label"] for _, look in lines)
+    groups = {figures.LABELS[name]: rows for name, rows in figures.by_optimizer(runs)}
+    figure = compared(groups, view)
+    names = " and ".join(groups)
     figure.set_label(f"The explorer compares two: {names}, every metric over the epochs")
     return figure

@@ -30,7 +30,6 @@ from ncbook.figures.plots import (
     parity_by_format,
     raw_and_centred,
     scatters,
-    singular_values,
 )
 from ncbook.figures.selecting import (
     CONVERGED,
@@ -56,6 +55,7 @@ from ncbook.figures.selecting import (
 from ncbook.figures.style import (
     ACCURACIES,
     COLOURS,
+    GAUGE,
     LABELS,
     MAIN,
     METRICS,
@@ -63,6 +63,7 @@ from ncbook.figures.style import (
     epoch_axis,
     log_values,
     look,
+    present,
     use_style,
 )
 from ncbook.figures.words import (

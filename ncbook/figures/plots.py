@@ -155,7 +155,10 @@ def _hues(values: pd.Series) -> list[tuple[object, object, str]]:
 def over_epochs(
     history: pd.DataFrame, metrics: Names = MAIN, hue: str = "weight_decay", title: str = ""
 ) -> Figure:
-    """Fig. 5: metrics over epochs, one line for each value of ``hue``, median and quartiles."""
+    """Fig. 5, 6 and 16: metrics over epochs, one line for each value of ``hue``, median and
+    quartiles. Of the matrices ``w`` and ``m`` the singular values: the mean of all but the smallest
+    (solid) and, for W, the smallest (dotted); that of M is always zero, since its rows are centred,
+    and not drawn."""
     figure, axes = style.panels(len(metrics))
     for axis, metric in zip(axes, metrics, strict=True):
         label, *columns = OVER_EPOCHS[metric]
@@ -170,15 +173,6 @@ def over_epochs(
             style.epoch_axis(axis, int(history["epoch"].max()))
         style.log_values(axis)
     return style.finish(figure, axes, title, hue.replace("_", " "))
-
-
-def singular_values(
-    history: pd.DataFrame, hue: str = "weight_decay", title: str = "", matrices: str = "wm"
-) -> Figure:
-    """Fig. 6 and 16: singular values of W and M over epochs: the mean of all but the smallest
-    (solid) and, for W, the smallest (dotted); that of M is always zero, since its rows are
-    centred, and not drawn."""
-    return over_epochs(history, matrices, hue, title)
 
 
 def heatmaps(runs: pd.DataFrame, metrics: Names = ("nc0", "nc2", "nc3"), title: str = "") -> Figure:

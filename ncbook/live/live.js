@@ -158,7 +158,7 @@ function words(x, digits = 3) {
 
 // ------------------------------------------------------------------------------------------ drawing
 
-const SVG = "http://www.w3.org/2000/svg";
+const SVG = "http://www.w3.org/2000/svg", SWING = 12;
 
 function element(name, attributes = {}, text = "", space) {
   const made = space ? document.createElementNS(space, name) : document.createElement(name);
@@ -197,13 +197,18 @@ function steps(high, most) {
 
 const tenTo = (x) => (x === 1 || x === 10 ? String(x) : raised(Math.round(Math.log10(x))));
 
-// What can be seen of a curve: of all steps in one pixel column the highest and the lowest.
+// What can be seen of a curve: of all steps in one pixel column the highest and the lowest. Where it
+// swings, a column is as wide as a swing that can be seen: narrower ones would fill the plane.
 function thinned(values, x) {
   const highs = [], lows = [];
+  const before = (t, pixel) => t < values.length && x.place(t) < pixel;
   for (let t = Math.ceil(x.low); t < values.length;) {
     const pixel = Math.floor(x.place(t));
-    let low = t, high = t;
-    for (; t < values.length && Math.floor(x.place(t)) === pixel; t++) {
+    let low = t, high = t, turns = 0;
+    for (let s = t + 1; turns < 2 && before(s + 1, pixel + SWING); s++) {
+      turns += (values[s] - values[s - 1]) * (values[s + 1] - values[s]) < 0;
+    }
+    for (const end = pixel + (turns < 2 ? 1 : SWING); before(t, end); t++) {
       if (values[t] < values[low]) low = t;
       if (values[t] > values[high]) high = t;
     }
@@ -301,10 +306,12 @@ function drawLaw(svg, size, values) {
   const names = { x: "step t", y: "α(t) / α(0)" };
   const drawn = plot(svg, { ...size, x: { low: 0, high: T }, y, curves, names });
   const after = `after ${plainly(T, 6)} steps`;
+  // None ever is zero: it is too small for a number.
+  const left = (value) => ({ value, ...(value === 0 && { text: "under 10⁻³⁰⁰" }) });
   return { curves: drawn, numbers: [
-    { name: "sgd", label: `SGD's α/α(0), ${after}`, value: sgd[T] },
-    { name: "sgdw", label: "SGDW's", value: sgdw[T] },
-    { name: "bound", label: "Theorem 3.1's bound", value: bound[T] },
+    { name: "sgd", label: `SGD's α/α(0), ${after}`, ...left(sgd[T]) },
+    { name: "sgdw", label: "SGDW's", ...left(sgdw[T]) },
+    { name: "bound", label: "Theorem 3.1's bound", ...left(bound[T]) },
     { name: "critical", label: "β*, where SGD is fastest", value: critical, digits: 4 },
   ] };
 }
@@ -329,8 +336,10 @@ function drawSigngd(svg, size, values) {
   ];
   const names = { x: "step t", y: "NC0" };
   const drawn = plot(svg, { ...size, x: { low: 1, high: T, log: true }, y, curves, marks, names });
+  const last = [coupled[T], coupled[T - 1]].sort((p, q) => p - q).map((value) => words(value));
+  const text = new Set(last).size > 1 && T > fall_ends ? last.join(" and ") + ", in turn" : undefined;
   return { curves: drawn, numbers: [
-    { name: "coupled", label: `coupled, after ${plainly(T, 6)} steps`, value: coupled[T] },
+    { name: "coupled", label: `coupled, after ${plainly(T, 6)} steps`, value: coupled[T], text },
     { name: "decoupled", label: "decoupled", value: decoupled[T] },
     { name: "limit", label: "decoupled, in the limit", value: limit, never: "no limit" },
     { name: "rise_ends", label: "T₁, where coupled turns", value: rise_ends, digits: 4 },
@@ -594,8 +603,11 @@ function turnable(svg, view, draw) {
   });
 }
 
-// Colours of the optimizers as in ncbook.figures (Okabe and Ito); everything else is the page's own.
+// Colours of the optimizers as in ncbook.figures (Okabe and Ito), two of them lighter on dark pages;
+// everything else is the page's own.
 const STYLE = `
+.ncbook-live { --blue: #0072b2; --red: #d55e00; }
+html[data-theme=dark] .ncbook-live, body[data-jp-theme-light=false] .ncbook-live { --blue: #3d9fdb; --red: #f0792a; }
 figure.ncbook-live { margin: 1rem 0; color: inherit; }
 html[data-theme] .bd-content div.cell_output .text_html:has(figure.ncbook-live) {
   background: none; color: var(--pst-color-text-base); padding: 0; }
@@ -608,15 +620,15 @@ html[data-theme] .bd-content div.cell_output .text_html:has(figure.ncbook-live) 
 .ncbook-live svg .turn { stroke-dasharray: 3 3; }
 .ncbook-live svg .curve { fill: none; stroke: currentColor; stroke-width: 2; stroke-linejoin: round; }
 .ncbook-live svg .band { fill: currentColor; fill-opacity: 0.25; }
-.ncbook-live svg .sgd { color: #0072b2; }
+.ncbook-live svg .sgd { color: var(--blue); }
 .ncbook-live svg .sgdw { color: #56b4e9; stroke-dasharray: 9 4; }
-.ncbook-live svg .adam { color: #d55e00; }
+.ncbook-live svg .adam { color: var(--red); }
 .ncbook-live svg .adamw { color: #e69f00; stroke-dasharray: 9 4; }
 .ncbook-live svg .coupled, .ncbook-live svg .signum { color: #009e73; }
 .ncbook-live svg .decoupled, .ncbook-live svg .signumw { color: #cc79a7; stroke-dasharray: 9 4; }
-.ncbook-live svg .exact { color: #0072b2; }
+.ncbook-live svg .exact { color: var(--blue); }
 .ncbook-live svg .rounding { color: #009e73; stroke-dasharray: 9 4; }
-.ncbook-live svg .leak { color: #d55e00; stroke-dasharray: 2 4; }
+.ncbook-live svg .leak { color: var(--red); stroke-dasharray: 2 4; }
 .ncbook-live svg .dot { fill: currentColor; fill-opacity: 0.6; }
 .ncbook-live svg .bound, .ncbook-live svg .limit { stroke-dasharray: 2 4; }
 .ncbook-live svg.turns { cursor: grab; touch-action: pan-y; user-select: none; }
@@ -625,23 +637,23 @@ html[data-theme] .bd-content div.cell_output .text_html:has(figure.ncbook-live) 
 .ncbook-live svg .mean { stroke: currentColor; stroke-width: 1.2; }
 .ncbook-live svg .sample { fill-opacity: 0.8; }
 .ncbook-live svg .arrow { stroke-width: 2.5; }
-.ncbook-live .class0 { fill: #0072b2; stroke: #0072b2; }
-.ncbook-live .class1 { fill: #d55e00; stroke: #d55e00; }
+.ncbook-live .class0 { fill: var(--blue); stroke: var(--blue); }
+.ncbook-live .class1 { fill: var(--red); stroke: var(--red); }
 .ncbook-live .class2 { fill: #009e73; stroke: #009e73; }
 .ncbook-live .class3 { fill: #cc79a7; stroke: #cc79a7; }
 .ncbook-live .numbers { display: flex; flex-wrap: wrap; gap: 0.3rem 1.3rem; margin: 0.6rem 0; font-size: 0.85em;
   font-variant-numeric: tabular-nums; }
 .ncbook-live .numbers b { display: block; font-size: 1.15em; min-width: 3.4em; }
 .ncbook-live .numbers i { display: block; height: 4px; background: currentColor; opacity: 0.6; }
-.ncbook-live .sliders { display: grid; grid-template-columns: max-content minmax(5rem, 1fr) 5.2em;
+.ncbook-live .sliders { display: grid; grid-template-columns: max-content minmax(5rem, 1fr) 6.6em;
   gap: 0.35rem 0.8rem; align-items: center; font-size: 0.9em; max-width: 44rem; }
-.ncbook-live .sliders input { width: 100%; min-width: 0; margin: 0; height: 1.6em; accent-color: #0072b2; }
+.ncbook-live .sliders input { width: 100%; min-width: 0; margin: 0; height: 1.6em; accent-color: var(--blue); }
 .ncbook-live .sliders label { margin: 0; }
 .ncbook-live .sliders output { font-variant-numeric: tabular-nums; white-space: nowrap; }
 .ncbook-live .buttons { display: flex; flex-wrap: wrap; gap: 0.6rem; margin: 0.5rem 0; }
 .ncbook-live button { font: inherit; font-size: 0.85em; padding: 0.15em 0.9em; color: inherit; background: none;
   border: 1px solid currentColor; border-radius: 0.3em; cursor: pointer; }
-.ncbook-live :focus-visible { outline: 2px solid #0072b2; outline-offset: 2px; }
+.ncbook-live :focus-visible { outline: 2px solid var(--blue); outline-offset: 2px; }
 .ncbook-live figcaption { text-align: start; font: inherit; font-size: 0.9em; line-height: 1.5; color: inherit;
   margin: 0; padding: 0; max-width: none; }
 `;
