@@ -616,21 +616,20 @@ html[data-theme] .bd-content div.cell_output .text_html:has(figure.ncbook-live) 
 .ncbook-live svg .name { font-weight: 600; paint-order: stroke; stroke-width: 4px; stroke-linejoin: round;
   stroke: var(--pst-color-background, var(--jp-layout-color0, Canvas)); }
 .ncbook-live svg .grid { stroke: currentColor; stroke-opacity: 0.15; }
-.ncbook-live svg .axis, .ncbook-live svg .turn { fill: none; stroke: currentColor; stroke-opacity: 0.6; }
+.ncbook-live svg :is(.axis, .turn) { fill: none; stroke: currentColor; stroke-opacity: 0.6; }
 .ncbook-live svg .turn { stroke-dasharray: 3 3; }
 .ncbook-live svg .curve { fill: none; stroke: currentColor; stroke-width: 2; stroke-linejoin: round; }
 .ncbook-live svg .band { fill: currentColor; fill-opacity: 0.25; }
-.ncbook-live svg .sgd { color: var(--blue); }
+.ncbook-live svg :is(.sgd, .exact) { color: var(--blue); }
 .ncbook-live svg .sgdw { color: #56b4e9; stroke-dasharray: 9 4; }
 .ncbook-live svg .adam { color: var(--red); }
 .ncbook-live svg .adamw { color: #e69f00; stroke-dasharray: 9 4; }
-.ncbook-live svg .coupled, .ncbook-live svg .signum { color: #009e73; }
-.ncbook-live svg .decoupled, .ncbook-live svg .signumw { color: #cc79a7; stroke-dasharray: 9 4; }
-.ncbook-live svg .exact { color: var(--blue); }
+.ncbook-live svg :is(.coupled, .signum) { color: #009e73; }
+.ncbook-live svg :is(.decoupled, .signumw) { color: #cc79a7; stroke-dasharray: 9 4; }
 .ncbook-live svg .rounding { color: #009e73; stroke-dasharray: 9 4; }
 .ncbook-live svg .leak { color: var(--red); stroke-dasharray: 2 4; }
 .ncbook-live svg .dot { fill: currentColor; fill-opacity: 0.6; }
-.ncbook-live svg .bound, .ncbook-live svg .limit { stroke-dasharray: 2 4; }
+.ncbook-live svg :is(.bound, .limit) { stroke-dasharray: 2 4; }
 .ncbook-live svg.turns { cursor: grab; touch-action: pan-y; user-select: none; }
 .ncbook-live svg.turns:active { cursor: grabbing; }
 .ncbook-live svg .edge { stroke: currentColor; stroke-opacity: 0.35; }
