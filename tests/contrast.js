@@ -12,14 +12,14 @@ root => {
   };
   const found = [], walk = document.createTreeWalker(root, NodeFilter.SHOW_TEXT);
   while (walk.nextNode()) {
-    const one = walk.currentNode.parentElement, seen = one.checkVisibility({ opacityProperty: true });
+    const one = walk.currentNode.parentElement, seen = one.checkVisibility({ opacityProperty: true, visibilityProperty: true });
     if (!walk.currentNode.data.trim() || !seen || one.closest("style, script, :disabled, .disabled, option")) continue;
     const style = getComputedStyle(one), back = behind(one);
     const ink = over(parsed(one.closest("svg") ? style.fill : style.color), back);
     const [p, q] = [light(ink), light(back)].sort((x, y) => x - y);
     if (q / p < 4.5) found.push([walk.currentNode.data.trim().slice(0, 40), q / p, style.color, back.join()]);
   }
-  for (const one of root.querySelectorAll("select, input, button")) {
+  for (const one of root.querySelectorAll("select, input, button:not(:has(svg, i))")) {
     if (!one.checkVisibility() || one.matches(":disabled, .disabled")) continue;
     const back = behind(one), ink = over(parsed(getComputedStyle(one).color), back);
     const [p, q] = [light(ink), light(back)].sort((x, y) => x - y);
