@@ -80,6 +80,8 @@ def train_slowly(part, *, advance, results, train=engine._train_chunk, **more):
 
     def report(runs):
         advance(runs)
+        if rows_in_files(results):
+            (results.parent / f"{os.environ['SLURM_JOB_ID']}.waits").touch()
         wait_until(lambda: not rows_in_files(results) or (results.parent / "go").exists())
 
     return train(part, advance=report, results=results, **more)
@@ -92,8 +94,8 @@ def test_jobs_share_a_sweep_and_lose_nothing_when_one_is_cancelled(
     monkeypatch.setattr(engine, "_train_chunk", train_slowly)
 
     def cancel_one():
-        """Once something is stored and both are at work; the runs that it had in training."""
-        wait_until(lambda: rows_in_files(results) and len(in_training(results)) == 2)
+        """Once both wait in the midst of a chunk; the runs that it had in training."""
+        wait_until(lambda: len([*tmp_path.glob("*.waits")]) == 2)
         job, runs = next(iter(in_training(results).items()))
         our_slurm("scancel", job)
         wait_until(lambda: job not in job_states(our_slurm))
