@@ -179,6 +179,16 @@ def test_a_class_that_cannot_take_a_later_step_is_named(mine):
 
 # ------------------------------------------------------------ what is refused
 
+
+def test_a_class_that_changes_a_number_format_is_refused(mine):
+    path = Path(f"{mine.partition(':')[0]}.py")
+    path.write_text(
+        path.read_text().replace("moved = kept", "p.data = p.data.double(); moved = kept")
+    )
+    with pytest.raises(ValueError, match="step\\(\\) changes a parameter's shape or number format"):
+        RunConfig(mine, lr=0.001, **TINY | dict(momentum=0.0, weight_decay=0.0))
+
+
 REFUSED = {
     "nowhere:X": "optimizer 'nowhere:X' cannot be imported (ModuleNotFoundError: No module named",
     "torch.optim:Nobody": "optimizer 'torch.optim:Nobody' is not a class derived from torch.optim",

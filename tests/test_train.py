@@ -299,11 +299,16 @@ def test_step_seconds_takes_compiled_steps_if_they_are_kept_and_compiles_none(
 
 
 @needs_compiler
-def test_a_damaged_library_counts_as_missing(tmp_path):
-    path = tmp_path / "step-0.so"
-    assert compiled._load(path) is None
-    path.write_bytes(b"nothing")
-    assert compiled._load(path) is None
+def test_a_damaged_library_counts_as_missing(tmp_path, monkeypatch):
+    """And one that is none, though its name has the hash of its content."""
+    monkeypatch.setenv(compiled.CACHE, str(tmp_path))
+    damaged = tmp_path / f"step-0-{'0' * 64}.so"
+    foreign = tmp_path / f"step-0-{hashlib.sha256(b'nothing').hexdigest()}.so"
+    for path in (damaged, foreign):
+        path.write_bytes(b"nothing")
+    assert compiled._load("step-0") is None
+    assert not damaged.exists()
+    assert not foreign.exists()
 
 
 @pytest.mark.slow

@@ -117,6 +117,9 @@ def _try_step(found: type, name: str, lr: float, momentum: float, weight_decay: 
     options = _options(name, momentum, weight_decay)
     try:
         found(params, lr=lr, **options).step()
+        for param, shape in zip(params, TRIED, strict=True):
+            if (*param.shape,) != shape or param.dtype != torch.float32:
+                raise ValueError("step() changes a parameter's shape or number format")
     except (Exception, SystemExit) as error:
         said = text.line(f"{type(error).__name__}: {error}")
         raise ValueError(

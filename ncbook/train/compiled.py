@@ -71,33 +71,33 @@ class Compiled:
 
     def is_kept(self, arguments: tuple) -> bool:
         """Whether an earlier process has compiled it."""
-        return self.device == "cpu" and self._path(arguments).exists()
+        return self.device == "cpu" and any(_libraries(self._name(arguments)))
 
     def _library(self, arguments: tuple) -> Callable | None:
-        path = self._path(arguments)
-        run = _load(path)
+        name = self._name(arguments)
+        run = _load(name)
         if run is None and can_compile("cpu"):
             try:
-                compiled = _compile(self.function, arguments, self.sizes)
+                content = Path(_compile(self.function, arguments, self.sizes)).read_bytes()
+                path = prepare_cache() / f"{name}-{hashlib.sha256(content).hexdigest()}.so"
                 with staged(path) as file:
-                    file.write(Path(compiled).read_bytes())
+                    file.write(content)
                     flush(file)
                     appear(file, path)
-                run = _load(path)
+                run = _load(name)
             except Exception as error:  # Dynamo, Inductor and the C++ compiler have many kinds
                 LOG.warning("%s: %s", UNCOMPILED, str(error).partition("\n")[0])
         return run and (lambda *arguments: run(pytree.tree_leaves(arguments)))
 
-    def _path(self, arguments: tuple) -> Path:
-        """The library's name is a hash of all that decides its code."""
+    def _name(self, arguments: tuple) -> str:
+        """A hash of all that decides the library's code."""
         given = [  # sizes and strides that it takes as given
             (str(t.dtype), [*zip(t.shape, t.stride(), strict=True)][bool(size) :])
             for size, argument in zip(self.sizes, arguments, strict=True)
             for t in pytree.tree_leaves(argument)
         ]
         parts = (_environment(), torch.get_num_threads(), self.key, self.sizes, given)
-        name = hashlib.sha256(repr(parts).encode()).hexdigest()[:32]
-        return prepare_cache() / f"step-{name}.so"
+        return f"step-{hashlib.sha256(repr(parts).encode()).hexdigest()[:32]}"
 
 
 @cache
@@ -113,11 +113,19 @@ def _environment() -> tuple:
     return code, torch.__version__, torch.backends.cpu.get_cpu_capability(), processor
 
 
-def _load(path: Path) -> Callable | None:
-    """The function in this library; None if it is missing or damaged."""
-    if path.exists():
-        with suppress(RuntimeError):
-            return torch._C._aoti.AOTIModelContainerRunnerCpu(str(path), 1).run
+def _libraries(name: str) -> list[Path]:
+    """The files of this name; behind it each has a hash of its content."""
+    return sorted(prepare_cache().glob(f"{name}-*.so"))
+
+
+def _load(name: str) -> Callable | None:
+    """The function in an undamaged library of this name, or None. To load a library that was cut
+    off can kill the process, so its hash is compared first."""
+    for path in _libraries(name):
+        if hashlib.sha256(path.read_bytes()).hexdigest() == path.stem.rpartition("-")[2]:
+            with suppress(RuntimeError):  # no library at all
+                return torch._C._aoti.AOTIModelContainerRunnerCpu(str(path), 1).run
+        path.unlink(missing_ok=True)
     return None
 
 
