@@ -82,7 +82,7 @@ def train_slowly(part, *, advance, results, train=engine._train_chunk, **more):
         advance(runs)
         if rows_in_files(results):
             (results.parent / f"{os.environ.get('SLURM_JOB_ID')}.waits").touch()
-        wait_until(lambda: not rows_in_files(results) or (results.parent / "go").exists())
+            wait_until((results.parent / "go").exists)
 
     return train(part, advance=report, results=results, **more)
 
