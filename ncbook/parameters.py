@@ -24,6 +24,7 @@ GRID, TRAINING, PLACE, MEASURING = "Grid", "Training", "Place", "Measuring"
 WORDS = {NAME: "a name", FLAG: "true or false"}
 RANGE = re.compile(r"(\d{1,18})\s*-\s*(\d{1,18})")  # of whole numbers
 LONGEST_RANGE = 100_000  # a longer one is taken for a slip of the keyboard
+RANGES = f"rising ranges such as 0-4 of at most {LONGEST_RANGE} numbers"
 NEVER = object()  # not even None
 INJECTED = "# Parameters"  # how papermill begins the cell that it adds
 # What a word in a valid name stands for.
@@ -218,7 +219,7 @@ class Row:
         if not self.many:
             return words
         words = re.sub("number|name", r"\g<0>s", words.removeprefix("a "))
-        return f"{words}, or ranges such as 0-4" if self.kind == WHOLE else words
+        return f"{words}, or {RANGES}" if self.kind == WHOLE else words
 
 
 def _pattern(name: str) -> str:

@@ -663,7 +663,7 @@ def test_a_folder_that_is_nowhere_names_both_places(tmp_path, monkeypatch):
     monkeypatch.setenv("NCBOOK_DATA", str(tmp_path))
     with pytest.raises(ValueError, match=f"^folder:gone: .* 'gone', here or in {tmp_path}$"):
         data.validate_name("folder:gone")
-    with pytest.raises(ValueError, match=r"^folder:: there is no folder"):
+    with pytest.raises(ValueError, match=r"^folder: lacks the folder: write folder:PATH$"):
         data.validate_name("folder:")
 
 

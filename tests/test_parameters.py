@@ -73,7 +73,8 @@ def test_a_range_is_all_its_whole_numbers(name, given, meant):
 
 @pytest.mark.parametrize("given", ["4-0", "0-", "0-1-2", "0-4.5", f"0-{LONGEST_RANGE}"])
 def test_what_is_no_range_is_refused_as_it_was_written(given):
-    words = "seeds must be whole numbers of at least 0, or ranges such as 0-4, got "
+    words = "seeds must be whole numbers of at least 0, or rising ranges such as 0-4 "
+    words += "of at most 100000 numbers, got "
     with pytest.raises(ValueError, match=f"^{words}{re.escape(repr(given))}$"):
         BY_NAME["seeds"].read(given)
 
@@ -103,7 +104,8 @@ def test_a_large_whole_number_is_read_as_it_is(form):
         (
             "seeds",
             [0, 1.5],
-            "seeds must be whole numbers of at least 0, or ranges such as 0-4, got 1.5",
+            "seeds must be whole numbers of at least 0, or rising ranges such as 0-4 "
+            "of at most 100000 numbers, got 1.5",
         ),
         ("epochs", "many", "epochs must be a whole number of at least 1, got 'many'"),
         ("epochs", [1, 2], "epochs must be a whole number of at least 1, got [1, 2]"),

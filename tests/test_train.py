@@ -849,7 +849,7 @@ AS_UFM = {"dataset": "ufm", "model": "ufm"}
         ({"dataset": "mnits"}, "unknown dataset 'mnits'; valid: digits, gaussians, "),
         ({"dataset": None}, "unknown dataset None; valid: digits"),
         ({"dataset": "imagenet"}, "unknown dataset 'imagenet'; .*, folder:PATH, imagenet:PATH"),
-        ({"dataset": "imagenet:"}, r"imagenet:: there is no folder '\.'"),
+        ({"dataset": "imagenet:"}, "imagenet: lacks the folder: write imagenet:PATH"),
         ({"dataset": "imagenet:nowhere"}, "imagenet:nowhere: there is no folder 'nowhere'"),
         ({"model": "resnet"}, "unknown model 'resnet'; valid: mlp"),
         ({"dataset": "ufm"}, "dataset 'ufm' and model .* got dataset 'ufm' and model 'mlp'"),

@@ -1,16 +1,35 @@
 """The commands. What each needs is imported when it runs: ``--help`` needs no torch, which takes
 seconds."""
 
-from typing import Annotated
+import sys
+from typing import Annotated, Any, NoReturn
 
 import typer
+from typer.core import TyperGroup
 
 from ncbook import __version__
 from ncbook.cli.options import OF_RUNS, Options, takes
-from ncbook.cli.show import STOPPED_SWEEP
+from ncbook.cli.show import BAD_INPUT, STOPPED_SWEEP, say
 from ncbook.parameters import BY_NAME, PLACE
 
+
+class OneLineErrors(TyperGroup):
+    """The commands. An unknown option or command is told in one line, as other bad input is."""
+
+    def main(self, *arguments: Any, **options: Any) -> NoReturn:
+        try:
+            code = super().main(*arguments, **options | {"standalone_mode": False})
+        except Exception as error:
+            if not hasattr(error, "format_message"):
+                raise
+            if message := error.format_message():  # none where the help was asked for
+                say(f"{message} (see ncbook --help)")
+            code = BAD_INPUT
+        sys.exit(code)
+
+
 app = typer.Typer(
+    cls=OneLineErrors,
     add_completion=False,
     no_args_is_help=True,
     rich_markup_mode="markdown",

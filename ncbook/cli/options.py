@@ -1,6 +1,7 @@
 """The options that commands share, made from the table of parameters."""
 
 import inspect
+import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import wraps
@@ -26,19 +27,25 @@ def takes(names: Iterable[str], stopped: str = "stopped") -> Callable[[Callable]
     """
 
     def decorate(command: Callable) -> Callable:
+        signature = inspect.signature(command, eval_str=True)
+        arguments = [name for name, p in signature.parameters.items() if p.default is p.empty]
+
         @wraps(command)
         def taking(**values: Any) -> None:
             with one_line_errors(stopped):
                 for name, value in values.items():  # such as an unset variable of a shell
                     if isinstance(value, str) and not value.strip(" ,[]()"):
-                        raise ValueError(f"{name} is empty: leave it out, or give it a value")
+                        without = ", or leave it out" * (name not in arguments)
+                        raise ValueError(f"{name} is empty: give it a value{without}")
                 options = {name: values.pop(name) for name in names}
                 for name, value in options.items():
                     checked(name, value)
-                say(f"reading the store {results_dir(options['results']).absolute()} ...")
+                folder = results_dir(options["results"]).absolute()
+                if not folder.is_dir() and os.path.lexists(folder):
+                    raise NotADirectoryError(f"the results folder {folder} is not a folder")
+                say(f"reading the store {folder} ...")
                 command(options=options, **values)
 
-        signature = inspect.signature(command, eval_str=True)
         own = [p for p in signature.parameters.values() if p.name != "options"]
         own = [p.replace(kind=p.KEYWORD_ONLY) for p in own]
         shared = [_declared(BY_NAME[name]) for name in names]

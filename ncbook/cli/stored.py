@@ -60,7 +60,8 @@ def status(options: Options, as_json: bool) -> None:
         answer = {"results": str(results), "blocks": list(counts.values())}
         show.blocks(answer, columns, as_json)
     else:
-        show.line(f"There are no such runs in {results}.")
+        what = "are no such runs in" if results.is_dir() else "is no folder"
+        show.line(f"There {what} {results}.")
     if other and not as_json:
         show.line(f"{other} other runs are stored: ncbook status shows all.")
 

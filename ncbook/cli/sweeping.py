@@ -28,12 +28,12 @@ NAME_LENGTH = 50  # characters, of up to four bytes: file systems take 255
 NOTEBOOK_SECONDS = 12.0  # a kernel that imports torch, and draws: measured on one core
 PLANNED = ("wanted", "stored", "to_train", "seconds")
 LABEL_WIDTH = 36  # next to a bar: all of it in 80 columns
-COLUMNS = ("trained", "stored", "diverged", "failed", "seconds")
+COLUMNS = ("trained", "stored", "diverged", "failed", "left", "seconds")
 # What became of a block, for a line.
 TRAINED = "{trained} trained, {stored} stored already, {diverged} diverged, {failed} failed, "
 TRAINED += "{seconds:.0f} s"
 FAILED = "failed at try {tries}, {left} of {wanted} runs are left: {error}; see {notebook}"
-NOTHING = dict.fromkeys((*COLUMNS, "left", "tries"), 0) | {"notebook": None, "error": None}
+NOTHING = dict.fromkeys((*COLUMNS, "tries"), 0) | {"notebook": None, "error": None}
 
 
 def train_blocks(options: Options, notebooks: str | None, as_json: bool) -> bool:

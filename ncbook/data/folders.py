@@ -45,11 +45,13 @@ def class_folders(name: str) -> tuple[Path, Path, tuple[str, ...]]:
 
 def _root(name: str) -> Path:
     kind, _, path = name.partition(":")
+    if not path:
+        raise ValueError(f"{name} lacks the folder: write {kind}:PATH")
     here = expanded(path, kind)
-    if path and here.is_dir():
+    if here.is_dir():
         return here
     shared = None if here.is_absolute() else data_dir()
-    if path and shared and (shared / here).is_dir():
+    if shared and (shared / here).is_dir():
         return shared / here
     where = f", here or in {shared}" if shared else ""
     raise ValueError(f"{name}: there is no folder {str(here)!r}{where}")
