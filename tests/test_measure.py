@@ -538,6 +538,7 @@ def test_other_samples_in_the_second_walk():
         ({"model": nn.Identity()}, "model must be a torch.nn.Module with parameters, got Ident"),
         ({"model": 3}, "model must be a torch.nn.Module with parameters, got int"),
         ({"model": torch.nn.Conv2d(1, 1, 1)}, "no Linear layer seems to be the last layer"),
+        ({"model": nn.Linear(63, 10)}, r"take inputs of shape \(1, 8, 8\) .RuntimeError: .*63"),
     ],
 )
 def test_what_cannot_be_measured(change, message):

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 from tqdm import tqdm
 
-from ncbook import metrics
+from ncbook import metrics, text
 from ncbook.measure.batches import loader_of, split_batch
 from ncbook.metrics.checks import as_tensor, checked_labels, float_tensor
 from ncbook.models import layers as of_model
@@ -103,6 +103,12 @@ def measure(
         return walker.measured()
 
 
+def refusal(inputs: Tensor, error: Exception) -> ValueError:
+    """What to say of inputs that a network did not take."""
+    said = text.line(f"{type(error).__name__}: {error}", 300)
+    return ValueError(f"the network cannot take inputs of shape {tuple(inputs.shape[1:])} ({said})")
+
+
 def _plain(model: nn.Module) -> nn.Module:
     """The network inside DataParallel, DistributedDataParallel and torch.compile."""
     if isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
@@ -183,7 +189,10 @@ class _Walker:
         given, named = tree_map_only(
             Tensor, lambda x: x.to(like if x.is_floating_point() else like.device), inputs
         )
-        return self.model(*given, **named)
+        try:
+            return self.model(*given, **named)
+        except RuntimeError as error:  # such as of sizes that do not fit
+            raise refusal(of_model.tensors([given, named])[0], error) from error
 
     def walk(self, stage: int, batches: Iterable) -> None:
         """One pass over the data."""

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ncbook import data, models, parameters, text
 from ncbook.measure.batches import NORMALISATIONS, batches, load_data
 from ncbook.measure.loading import NAMES, TORCHVISION, VALID, find, load_model, read_checkpoint
-from ncbook.measure.measuring import Measured, measure
+from ncbook.measure.measuring import Measured, measure, refusal
 from ncbook.models.layers import TOKENS, tensors
 from ncbook.parameters import FROM_1, NAME, WHOLE, ParameterError, Row
 
@@ -97,9 +97,7 @@ def _try(model: nn.Module, dataset: data.Dataset | data.Streamed, inputs: Tensor
         with torch.no_grad():
             found = model(inputs.to(next(model.parameters(), inputs)))
     except Exception as error:  # a reader's network may raise anything
-        said = text.line(f"{type(error).__name__}: {error}", 300)
-        shape = tuple(inputs.shape[1:])
-        raise ValueError(f"the network cannot take inputs of shape {shape} ({said})") from None
+        raise refusal(inputs, error) from None
     classes, known = tensors(found)[0].shape[-1], dataset.num_classes
     if classes != known:
         raise ValueError(
