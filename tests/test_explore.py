@@ -373,6 +373,14 @@ def test_a_box_without_runs_says_why_there_are_no_lines(table):
     assert "0 runs" in table.count.value
 
 
+def test_the_table_says_what_nan_stands_for(table):
+    from ncbook.explore.table import NUMBERS
+
+    for known in (False, True):
+        table._fill(table.rows.assign(**dict.fromkeys(NUMBERS, 0.5 if known else np.nan)))
+        assert ("NaN: not stored" in table.count.value) is not known
+
+
 # ------------------------------------------------------------ the store
 
 

@@ -82,7 +82,9 @@ class TablePanel(controls.StorePanel):
         self.lines.chart = parallel(self.inside, self.rows)
         first = f"; the {ROWS:,} of least NC3 are in the table" * (len(rows) > ROWS)
         drawn = f"; one in {-(-len(self.inside) // LINES)} has a line" * (len(rows) > LINES)
-        self.count.value = f"{len(rows):,} runs{first}{drawn}. Draw a box in the plot for others."
+        lacking = " NaN: not stored with the run." * bool(shown.isna().any(axis=None))
+        asked = f"Draw a box in the plot for others.{lacking}"
+        self.count.value = f"{len(rows):,} runs{first}{drawn}. {asked}"
 
     def _best(self) -> None:
         best = figures.best_run(self.inside)
