@@ -3,7 +3,9 @@
 import base64
 import dataclasses
 import io
+import math
 import re
+from itertools import combinations
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
@@ -11,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from IPython.display import HTML, Markdown
-from matplotlib.colors import LogNorm, to_hex, to_rgba
+from matplotlib.colors import LogNorm, to_hex, to_rgb, to_rgba
 
 from ncbook import data, figures, optim, store, sweep
 from ncbook.train import RunConfig
@@ -339,10 +341,20 @@ def test_colours_are_the_optimizers_and_decoupled_is_dashed(tmp_path):
         assert lines[label].get_linestyle() == ("--" if name.endswith("w") else "-")
 
 
+def cielab(colour):
+    """Where distances are about those that an eye sees; under daylight."""
+    linear = [((c + 0.055) / 1.055) ** 2.4 if c > 0.04045 else c / 12.92 for c in to_rgb(colour)]
+    rows = (0.4124, 0.3576, 0.1805), (0.2126, 0.7152, 0.0722), (0.0193, 0.1192, 0.9505)
+    x, y, z = np.cbrt(np.array(rows) @ linear / [0.9505, 1, 1.089])  # none of ours is that dark
+    return 116 * y - 16, 500 * (x - y), 200 * (y - z)
+
+
 def test_each_optimizer_has_a_name_and_a_colour_of_its_own():
     unmixed = [name for name in optim.OPTIMIZERS if not name.endswith("_mixed")]
     assert list(figures.COLOURS) == list(figures.LABELS) == unmixed
-    assert len(set(figures.COLOURS.values())) == len(set(figures.LABELS.values())) == len(unmixed)
+    assert len(set(figures.LABELS.values())) == len(unmixed)
+    places = [cielab(colour) for colour in figures.COLOURS.values()]
+    assert min(math.dist(*pair) for pair in combinations(places, 2)) > 25
     dashed = {name for name in unmixed if figures.look(name)["linestyle"] == "--"}
     assert dashed == {n for n in unmixed if optim.rule(n).coupled_share == 0}
 

@@ -31,7 +31,7 @@ OPTIMIZERS = {
     "muon": ("Muon", "#AA3377"),
     "muonw": ("MuonW", "#EE8866"),
     "shampoo": ("Shampoo", "#332288"),
-    "shampoow": ("ShampooW", "#77AADD"),
+    "shampoow": ("ShampooW", "#8866CC"),
     "soap": ("SOAP", "#666633"),
     "soapw": ("SOAPW", "#BBCC33"),
     "lionc": ("Lion, coupled", "#663333"),
