@@ -285,7 +285,7 @@ def take_steps(direction, coupled=0.0, decoupled=0.0, gradients=None):
 # %% [markdown]
 # Each optimizer below is written down by its equation, and then compared with two others: the one that trains
 # every network of this book, `ncbook.optim`, and torch's own where torch has it. The numbers are of the second
-# step, from the $W$ that the first one left.
+# step, from the $W$ that the first one left, at $\eta = 0.1$, $\beta = 0.9$ and $\lambda = 0.05$.
 
 # %% tags=["hide-input"]
 TORCH = {
@@ -578,7 +578,7 @@ figures.show_if_any(good, six_grids.LINE, draw_thresholds, tell_thresholds)
 #
 # How many runs collapse depends on the threshold. Which optimizers have such runs hardly depends on it: for any
 # threshold from 0.02 to 0.37, SGD, SGDW, Adam and Signum have some, and AdamW and SignumW have none. At 0.5 the rule
-# would separate nothing: 317 of SGD's 375 converged runs would count, and 262 of AdamW's 535. The filter on
+# would separate little: 317 of SGD's 375 converged runs would count, and 262 of AdamW's 535. The filter on
 # accuracy matters less still:
 
 
@@ -666,7 +666,8 @@ plain, shifted = adam([GRADIENTS[0]]), adam([same])
 assert (plain - shifted).abs().max() < 1e-5
 # With coupled decay the direction sees W itself, and changes:
 with_decay = adam([same + DECAY * moved]) - adam([GRADIENTS[0] + DECAY * W])
-with_decay.abs().max().item()
+change = with_decay.abs().max().item()
+print(f"the direction changes by up to {change:.1g}, with coupled decay only")
 
 # %% [markdown]
 # **2.** Without momentum, $\beta = 0$, two of the optimizers become one. Which?
@@ -680,7 +681,8 @@ assert (coupled - decoupled).abs().max() < 1e-12
 # Under Signum, and Adam, the two forms differ at any momentum:
 signum = W - LR * (G + DECAY * W).sign()
 signumw = (1 - LR * DECAY) * W - LR * G.sign()
-(signum - signumw).abs().max().item()
+apart = (signum - signumw).abs().max().item()
+print(f"SGD and SGDW; Signum and SignumW are apart by up to {apart:.2g}")
 
 # %% [markdown]
 # **3.** What is Adam's first step, and why do later steps differ from Signum's?
@@ -691,7 +693,8 @@ signumw = (1 - LR * DECAY) * W - LR * G.sign()
 # sign has a small average over a large root mean square: a smaller step.
 G = GRADIENTS[0]
 assert (adam([G]) - G / (G.abs() + 1e-8)).abs().max() < 1e-9
-adam(GRADIENTS)
+print("Adam's second direction is no matrix of signs:")
+print(adam(GRADIENTS).numpy().round(2))
 
 # %% [markdown]
 # **4.** Train the three digits with AdamW at $\lambda = 5$. Which of NC1, NC2 and NC3 end below 0.1?
@@ -703,5 +706,8 @@ adam(GRADIENTS)
 found = training("adamw", lr=0.005, decay=5.0)
 ends = metrics.nc_metrics(*found[100][:3])
 assert max(ends["nc1"], ends["nc2"]) < 0.1 < ends["nc3_centred"] < ends["nc3"]
-display(draw_collapse(found))
-{name: round(ends[name], 3) for name in (*rule.THREE, "nc3_centred")}
+figure = draw_collapse(found)
+figure.set_label("The same picture for AdamW: the rows of W miss the means")
+display(figure)
+told = rule.THREE | {"nc3_centred": "NC3 of the centred W"}
+print(", ".join(f"{word} {ends[name]:.3f}" for name, word in told.items()))

@@ -84,12 +84,19 @@ def test_it_is_not_the_gauge_alone(decayed):
     place = stored["optimizer"].isin(adaptive)
     runs, share = stored[place], stored["gauge_share"]
     both = stored[~place & rule.collapsed(stored) & ~stored["optimizer"].str.startswith("sgd")]
-    words = f"ends between {share[place].min():.2f} and {share[place].max():.2f} in all {len(runs)}"
-    assert words in PROSE
+    words = f"In all {len(runs)} runs the gauge share ends between {share[place].min():.2f} and "
+    assert f"{words}{share[place].max():.2f}" in PROSE
     most = both["gauge_share"].max()
     assert f"no more than {most:.2f} in the {len(both)} runs of Adam and Signum" in PROSE
     below = (runs["nc3_centred"] < rule.THRESHOLD).sum()
-    assert f"NC3 falls below 0.1 in {below} of the {len(runs)}." in PROSE
+    assert f"it is below 0.1 in {below} of the {len(runs)}." in PROSE
+    gauge = 1 - runs["nc3_centred"] ** 2 / runs["nc3"] ** 2
+    strong, weak = runs["weight_decay"] >= 5, runs["weight_decay"] == 5e-4
+    most = f"and {100 * gauge[strong].min():.0f} % or more in the {strong.sum()} runs at 5 and 10"
+    assert most in PROSE
+    assert 0.2 < gauge[weak].median() < 0.3  # "about a quarter"
+    middle = runs[strong].groupby(["optimizer", "weight_decay"])["nc3_centred"].median()
+    assert f"centred NC3 is {middle.min():.2f} to {middle.max():.2f} (medians)" in PROSE
     assert set(rule.outcome(runs)) == {rule.IN_PART}
     assert (runs["nc2"] > rule.THRESHOLD).all()
     nc2 = decayed[decayed["optimizer"].isin(adaptive)]["nc2"]
@@ -139,5 +146,5 @@ def test_neither_reading_of_adamw_collapses(stored, good):
     fixed = figures.converged(figures.even_seeds(figures.on_grid(stored, fixed)))
     assert not rule.collapsed(pd.concat([written, fixed])).any()
     assert f"of AdamW's {len(written)} converged runs" in PROSE
-    assert f"and of {len(fixed)} at 0.01 none" in PROSE
+    assert f"and with 0.01 none of {len(fixed)};" in PROSE
     assert f"is {written['nc3'].min():.2f} and {fixed['nc3'].min():.2f}." in PROSE

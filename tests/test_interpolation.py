@@ -68,6 +68,15 @@ def test_the_amount_decides(good):
         f"of coupled decay leaves {coupled} of NC0, and $9\\Lambda$ of decoupled decay {decoupled}"
     )
     assert words in PROSE
+    # The law of one weight, with its learning rate, for 200 epochs of 11 steps.
+    lr = {name: sweep.MIXED_GRIDS[f"{name}_mixed"].lrs[0] for name in ("adam", "signum")}
+    taken = {
+        key: (1 - middle / 100)
+        / (1 - theory.row_sum_ratio(lr[key[0]], 0.0, 9 * key[1], 11, 200, 1.0))
+        for key, middle in medians["decoupled"].items()
+    }
+    least, most = min(taken.values()), max(taken.values())
+    assert f"That is {least:.1f} to {most:.1f} times what" in PROSE
 
 
 def test_accuracy_does_not_change(good):

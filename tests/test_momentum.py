@@ -81,12 +81,16 @@ def test_steps_up_in_momentum(sgd):
 
 def test_the_other_optimizers(grids):
     runs = figures.converged(grids[grids["weight_decay"] > 0])
-    none = runs[runs["momentum"] == 0].set_index(KEY)["nc0"]
-    rows = runs[runs["momentum"] > 0].set_index([*KEY, "momentum"])["nc0"]
+    none = runs[runs["momentum"] == 0].set_index(KEY)[["nc0", "nc3"]]
+    rows = runs[runs["momentum"] > 0].set_index([*KEY, "momentum"])[["nc0", "nc3"]]
     ratios = (rows / none.reindex(rows.droplevel("momentum").index).to_numpy()).dropna()
-    middle = ratios.groupby(["momentum", "optimizer"]).median()
+    middles = ratios.groupby(["momentum", "optimizer"]).median()
+    middle = middles["nc0"]
     words = "is {sgd:.2f} under SGD, {sgdw:.2f} under SGDW, {adam:.2f} under Adam and {adamw:.2f} "
     assert (words + "under AdamW").format(**middle[0.9]) in PROSE
     words = "For Signum it is {signum:.2f}, and for SignumW {signumw:.2f}"
     assert words.format(**middle[0.9]) in PROSE
+    words = "The same ratios of NC3: {sgd:.2f}, {sgdw:.2f}, {adam:.2f} and {adamw:.2f}; "
+    words += "{signum:.2f} under Signum and {signumw:.2f} under SignumW."
+    assert words.format(**middles["nc3"][0.9]) in PROSE
     assert f"at $\\beta = 0.5$ the median is {middle[0.5, 'signum']:.2f}" in PROSE
