@@ -496,7 +496,8 @@ plt.show()
 #
 # **The converse is false.** The turned toy has NC0 = 0 and yet lies far from NC3 = 0. NC0 = 0 says that $W$ is
 # centred and nothing about where it points. As a share of $\lVert W\rVert_F$ NC0 can rule collapse out; it never
-# proves it. As a length it does neither (exercise 2).
+# proves it. As a length it does neither (exercise 2). The chapters that follow still draw the length where the
+# paper does, since its theorems are about it; where a result is about collapse they give the share.
 #
 # (gauge)=
 # ## What softmax does not see
