@@ -17,8 +17,8 @@
 # %% [markdown]
 # # Which optimizer makes a network collapse?
 #
-# **Look for dark cells**: there NC3 is near zero, and the network has collapsed. Adam's cells get
-# dark as the weight decay λ grows; AdamW's do not.
+# **Look for dark cells**: there NC3 is small, and on the digits, below 0.1, the network has
+# collapsed. Adam's cells get dark as the weight decay λ grows; AdamW's do not.
 # *No panel below, or one that does not answer? Choose Run All Cells in the menu Run.*
 
 # %% tags=["parameters"]
@@ -43,8 +43,8 @@ explore.explorer(results)
 # | Train it now | What happens when *you* train it? The digits MLP trains in this notebook's kernel; **Stop** ends it |
 # | Theory | What do the exact law of SGD and the theorems on sign descent say for your own constants? |
 #
-# Every control says what it is for when the mouse rests on it, and what you choose in one tab is
-# chosen in all.
+# The name of a control says what it is for when the mouse rests on it. What you choose in one tab is
+# chosen in the others; only Theory has controls of its own.
 
 # %% [markdown]
 # ## Three things to try

@@ -6,6 +6,7 @@ import json
 import re
 import shlex
 import shutil
+import struct
 import time
 from html import unescape
 from itertools import product
@@ -292,6 +293,26 @@ def test_a_panel_without_a_line_says_so():
     assert told == ["no values above 0 stored", "not stored"]
 
 
+@pytest.mark.parametrize("kind", ["svg", "png"])
+def test_a_figure_is_a_file_of_its_own_size(kind):
+    figures.use_style()  # by which pyplot would cut a file to what is drawn
+    figure = mpl.figure.Figure(figsize=(2, 1), dpi=72)
+    figure.subplots().plot([1, 2])
+    file = controls.drawn(figure, kind)
+    size = {"svg": b'width="144pt" height="72pt"', "png": struct.pack(">II", 144, 72)}[kind]
+    assert size in file[:1000]
+
+
+def test_an_error_in_a_panel_is_told_on_its_line(long, monkeypatch):
+    def fail(*_):
+        raise AttributeError("no size")
+
+    monkeypatch.setattr(controls, "drawn", fail)
+    long.curves.picture.figure = mpl.figure.Figure()
+    long.curves.export.click()  # ipywidgets logs what a callback raises
+    assert "an error in the panel: AttributeError: no size" in unescape(long.status.value)
+
+
 def test_export_has_figure_rows_and_lines_that_train_the_runs(long, stored):
     long.tabs.selected_index = 1
     long.curves.export.click()
@@ -326,7 +347,8 @@ def test_a_box_in_the_plot_selects_the_tables_rows(table, long):
     table.x.value, table.y.value = "weight_decay", "nc3"
     assert len(table.inside) == len(long.view.runs)
     assert table.inside["nc3"].dropna().is_monotonic_increasing
-    box = type("Box", (), {"value": {"at_x": [1e-6, 0.01], "at_y": [0.0, 10.0]}})
+    least = long.view.runs["weight_decay"].drop_duplicates().nsmallest(2).iloc[1]
+    box = type("Box", (), {"value": {"at_x": [0.9 * least / 3, 0.9 * least], "at_y": [0, 10]}})
     table._brushed(type("Change", (), {"new": box}))
     chosen = long.view.runs[(long.view.runs["weight_decay"] == 0) & long.view.runs["nc3"].notna()]
     assert set(table.inside["run_id"]) == set(chosen["run_id"])
@@ -343,14 +365,20 @@ def test_rows_are_of_one_outcome_and_some_are_compared(table, long):
     assert set(table.outcome.options) >= {"any", *outcomes}
     table.outcome.value = next(iter(outcomes))
     assert set(table.inside["outcome"]) == {table.outcome.value}
-    table.outcome.value = "any"
+    table.outcome.value, table.optimizer.value = "any", "adam"
+    assert set(table.inside["optimizer"]) == {"adam"} != set(long.shared.selected["optimizer"])
+    table.optimizer.value = "any"
     table.table.selected_rows = [0, 2, 3]
     table.compare.click()
     assert long.tabs.selected_index == 1
     shown = pd.concat(long.curves.groups().values())
     assert shown["run_id"].tolist() == table.inside["run_id"].iloc[[0, 2, 3]].tolist()
+    assert long.curves.choices.layout.display == "none"
+    for name in long.curves.groups():
+        assert all(f"{letter} = " in name for letter in ("η", "β", "λ", "seed"))
     assert len(lines_of(long.curves.picture, "NC0")) == 3
-    long.curves.back.click()
+    long.curves.of_picked.children[0].click()
+    assert long.curves.of_picked.layout.display == "none"
     assert list(long.curves.groups()) == ["Adam, λ = 0.05", "AdamW, λ = 0"]
 
 
@@ -566,7 +594,9 @@ def test_an_error_while_training_is_told(training, monkeypatch):
 
 
 def test_the_theorems_are_the_books_live_figures(window):
-    shown = [output["data"]["text/html"] for output in window.theory.outputs]
+    words, figures_of = window.theory.children
+    assert "controls of their own" in words.value
+    shown = [output["data"]["text/html"] for output in figures_of.outputs]
     assert shown == [live.law()._repr_html_(), live.signgd()._repr_html_()]
 
 

@@ -185,13 +185,13 @@ def test_a_box_drawn_in_the_plot_selects_rows(page, pictures):
     tab(page, "All runs")
     plot = page.locator(".vega-embed svg.marks, .vega-embed canvas.marks").first
     plot.wait_for()
-    page.get_by_text("8 runs.").wait_for()
+    page.get_by_text("Of 8 runs:").wait_for()
     box = plot.bounding_box()
     page.mouse.move(box["x"] + 60, box["y"] + 10)
     page.mouse.down()
     page.mouse.move(box["x"] + 160, box["y"] + 100, steps=4)
     page.mouse.up()
-    wait_until(page, "fewer runs", lambda: page.get_by_text("8 runs.").count() == 0)
+    wait_until(page, "fewer runs", lambda: page.get_by_text("Of 8 runs:").count() == 0)
     page.screenshot(path=pictures / "table.png")
 
 

@@ -222,7 +222,7 @@ def test_describe_best_names_the_run():
 
 
 COLLAPSED = {"nc1": 0.01, "nc2": 0.02, "nc3": 0.03}
-NOT_STORED = "collapsed in part, or but for its gauge, which is not stored (NC1, NC2).**"
+NOT_STORED = "collapsed in part, gauge not stored (NC1, NC2 alone).**"
 
 
 @pytest.mark.parametrize(
@@ -231,7 +231,7 @@ NOT_STORED = "collapsed in part, or but for its gauge, which is not stored (NC1,
         ({}, "collapsed.**"),
         ({"nc0": 1e6}, "collapsed.**"),
         ({"nc3": 0.4, "nc3_centred": 0.05}, "collapsed but for its gauge.**"),
-        ({"nc3": 0.4, "nc3_centred": 0.2}, "collapsed in part (NC1, NC2).**"),
+        ({"nc3": 0.4, "nc3_centred": 0.2}, "collapsed in part (NC1, NC2 alone).**"),
         ({"nc3": 0.4}, NOT_STORED),
         ({"nc1": 0.2, "nc2": 0.3, "nc3": 0.4}, "did not collapse.**"),
     ],

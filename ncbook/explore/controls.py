@@ -12,6 +12,7 @@ import ipywidgets as widgets
 import numpy as np
 import pandas as pd
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
 from ncbook import figures, text
@@ -63,13 +64,17 @@ class StatusLine(widgets.HTML):
     @contextmanager
     def working(self, what: str = "working…") -> Iterator[None]:
         """Show ``what`` while the block runs and says nothing; errors of the user's input become a
-        line."""
+        line, and of any other the line says that it happened."""
         self.say(what, "var(--jp-warn-color0, #b35c00)")
         shown = self.value
         try:
             yield
-        except (ValueError, OSError) as error:
-            self.say(error, "var(--jp-error-color0, #b00020)")
+        except Exception as error:
+            expected = isinstance(error, ValueError | OSError)
+            why = error if expected else f"an error in the panel: {type(error).__name__}: {error}"
+            self.say(why, "var(--jp-error-color0, #b00020)")
+            if not expected:
+                raise
         else:
             self.value = "" if self.value == shown else self.value
 
@@ -112,7 +117,7 @@ def drawn(figure: Figure, kind: str) -> bytes:
         if kind == "png":
             FigureCanvasAgg(figure).print_png(data)  # ``savefig`` would draw it twice
         else:
-            figure.savefig(data, format=kind, bbox_inches="standard")
+            FigureCanvasSVG(figure).print_svg(data)
     return data.getvalue()
 
 
@@ -125,9 +130,10 @@ def download(name: str, content: bytes) -> str:
 class Chooser:
     """One dropdown for each of some columns of ``WORDS``. ``selected`` always has at least one of
     the ``runs``, if there are any: a change sets each later control to the same value or to the
-    nearest one that exists. ``on_choice`` is called after the user changed a control, not after
-    ``offer`` and ``choose``. ``followers`` are choosers among what is selected. A ``name``, of
-    ``STARTS``, labels the first control and says where the choice begins."""
+    nearest one that exists; ``lost`` says which optimizer had to be another one. ``on_choice`` is
+    called after the user changed a control, not after ``offer`` and ``choose``. ``followers`` are
+    choosers among what is selected. A ``name``, of ``STARTS``, labels the first control and says
+    where the choice begins."""
 
     def __init__(
         self,
@@ -140,7 +146,7 @@ class Chooser:
         self.controls[columns[0]].description = name or WORDS[columns[0]][0]
         self.selected = self.runs = pd.DataFrame()
         self._on_choice, self._narrowing = on_choice, False
-        self._start, self._followers = STARTS.get(name, START), followers
+        self._start, self._followers, self.lost = STARTS.get(name, START), followers, ""
         for control in self.controls.values():
             control.observe(self._changed, "value")
 
@@ -181,9 +187,19 @@ class Chooser:
                 rows = rows[rows[name] == control.value]
             hidden = name == SELDOM and len(options) < 2
             control.layout.display = "none" if hidden else None
+        self.lost = "" if self.selected.empty else _lost(wanted, self.chosen)
         self.selected, self._narrowing = rows, False
         for chooser in self._followers:
             chooser.offer(rows)
+
+
+def _lost(wanted: dict[str, Any], chosen: dict[str, Any]) -> str:
+    """What to say of an optimizer that is not offered."""
+    names = [values.get("optimizer") for values in (wanted, chosen)]
+    if None in names or names[0] == names[1]:
+        return ""
+    before, now = (figures.look(name)["label"] for name in names)
+    return f"no runs of {before} here: {now} is shown"
 
 
 def _options(rows: pd.DataFrame, name: str) -> tuple[tuple[str, Any], ...]:

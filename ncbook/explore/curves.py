@@ -17,6 +17,8 @@ from ncbook.explore.controls import OWN, SHARED, WORDS
 from ncbook.explore.view import MEANING, MEASURES, SHARES, StoreView, line_that_trains
 
 REASONS = 5  # listed at most
+PICKED = "The runs that were picked under <b>All runs</b>; the choices above do not apply to them."
+LARGE = 1e6  # factors above it are powers of ten
 ACCURACY, SV_W, SV_M = "accuracy", "singular values of W", "singular values of M"
 ALL_PANELS = (*figures.METRICS, ACCURACY, SV_W, SV_M)
 LIVE_PANELS = ("nc0", "nc1", "nc2", "nc3", ACCURACY, SV_W)
@@ -47,13 +49,14 @@ class CurvesPanel(controls.StorePanel):
     def __init__(self, window: Any) -> None:
         super().__init__(window)
         self.picked, self.picture, self.table = pd.DataFrame(), controls.Picture(), widgets.HTML()
-        self.back = controls.button("Back to A and B", "draw the two settings", self.pick)
+        back = controls.button("Back to A and B", "draw the two settings", self.pick)
+        self.of_picked = widgets.HBox([back, widgets.HTML(PICKED)])
         tip = "the figure as SVG and PNG, its rows as CSV, and the lines that train its runs"
         self.export, self.links = controls.button("Export", tip, self._export), widgets.HTML()
         choices = [c for side in window.sides.values() for c in side.controls.values()]
-        buttons = widgets.HBox([self.export, self.back, self.links])
+        self.choices, buttons = widgets.HBox(choices), widgets.HBox([self.export, self.links])
         shown = (self.picture, buttons, self.table, widgets.HTML(READING))
-        self.children = (widgets.HBox(choices), *shown)
+        self.children = (self.choices, self.of_picked, *shown)
 
     def pick(self, runs: pd.DataFrame | None = None) -> None:
         """Show these runs, one line each; without any, A and B again."""
@@ -65,20 +68,23 @@ class CurvesPanel(controls.StorePanel):
         picked = [self.picked.iloc[[place]] for place in range(len(self.picked))]
         chosen = [side.selected for side in self.window.sides.values()]
         found = picked or [*{tuple(runs["run_id"]): runs for runs in chosen}.values()]
-        return dict(zip(labels(found), found, strict=True))
+        return dict(zip(labels(found, whole=bool(picked)), found, strict=True))
 
     def _export(self) -> None:
         groups = self.groups()
-        rows = self.window.view.history(pd.concat(groups.values()).drop_duplicates("run_id"))
-        rows = rows.map(lambda value: text.cell(value) if isinstance(value, str) else value)
-        files = {f"runs.{k}": controls.drawn(self.picture.figure, k) for k in ("svg", "png")}
-        files["runs.csv"] = rows.to_csv(index=False).encode()
-        lines = "\n".join(map(line_that_trains, groups.values()))
-        saved = " · ".join(controls.download(*file) for file in files.items())
-        self.links.value = f"{saved}<pre>{escape(lines)}</pre>"
+        with self.window.status.working("exporting…"):
+            rows = self.window.view.history(pd.concat(groups.values()).drop_duplicates("run_id"))
+            rows = rows.map(lambda value: text.cell(value) if isinstance(value, str) else value)
+            files = {f"runs.{k}": controls.drawn(self.picture.figure, k) for k in ("svg", "png")}
+            files["runs.csv"] = rows.to_csv(index=False).encode()
+            lines = "\n".join(map(line_that_trains, groups.values()))
+            saved = " · ".join(controls.download(*file) for file in files.items())
+            self.links.value = f"{saved}<pre>{escape(lines)}</pre>"
 
     def draw(self) -> None:
-        self.back.layout.display = "none" if self.picked.empty else None
+        picked = len(self.picked) > 0
+        for row, shown in ((self.choices, not picked), (self.of_picked, picked)):
+            row.layout.display = None if shown else "none"
         self.links.value = ""
         groups = self.groups()
         told = "".join(ended(runs, label) for label, runs in groups.items())
@@ -93,16 +99,20 @@ def compared(groups: Mapping[str, pd.DataFrame], view: StoreView) -> Figure:
     epochs = view.history(runs)
     own = {label: epochs[epochs["run_id"].isin(g["run_id"])] for label, g in groups.items()}
     lines = [(own[label], look(group, label, own[label])) for label, group in groups.items()]
-    return over_epochs(lines, title=figures.caption(runs, short=True))
+    shared = dict.fromkeys(text.line(v, text.NAME) for name in SHARED for v in runs[name])
+    learned = f"{len(figures.converged(runs))} of {len(runs)} runs learned"
+    return over_epochs(lines, title=f"{', '.join(shared)} ({learned})")
 
 
-def labels(groups: Sequence[pd.DataFrame]) -> list[str]:
-    """The optimizer of each group of runs, and each setting that differs from another group's."""
+def labels(groups: Sequence[pd.DataFrame], whole: bool = False) -> list[str]:
+    """The optimizer of each group of runs, and each setting that differs from another group's; of
+    ``whole`` ones all numbers and the seed."""
     mixed = all(runs["optimizer"].iloc[0].endswith(figures.MIXED) for runs in groups)
     names = [n for n in (*SHARED, *OWN[1:]) if mixed or n != controls.SELDOM]
     names += ["seed"] if all(len(runs) == 1 for runs in groups) else []
     firsts = [runs.iloc[0] for runs in groups]
-    told = [name for name in names if len({first[name] for first in firsts}) > 1]
+    fixed = (*OWN[1:], "seed") if whole else ()
+    told = [n for n in names if n in fixed or len({first[n] for first in firsts}) > 1]
     return [
         ", ".join([figures.look(first["optimizer"])["label"], *(_setting(first, n) for n in told)])
         for first in firsts
@@ -192,16 +202,19 @@ def ended(runs: pd.DataFrame, label: str = "") -> str:
     failed = runs[runs["status"] == "failed"].reindex(columns=["reason"])
     reasons = failed["reason"].dropna().unique()
     told = "".join(f" Failed: {text.html(reason)}." for reason in reasons[:REASONS])
-    best = figures.best_run(runs)
+    best, counts = figures.best_run(runs), f" {figures.outcomes(runs)}."
     if best is not None:
         word, values = figures.words.judged(best)
-        told += f" The one of least NC3 {text.html(word)}: {text.html(values)}."
+        one = len(runs) == 1
+        counts = "" if one else counts
+        which = "" if one else "The one of least NC3 "
+        told += f" {which}{text.html(word)}: {text.html(values)}."
     elif (runs["status"] == "ok").any():
         told += (
             f" <b>Failed to learn</b>: {runs['train_acc'].median():.1%} training accuracy, so the "
             "values below say nothing about collapse."
         )
-    return f"<p><b>{text.html(label)}</b> {figures.outcomes(runs)}.{told}</p>"
+    return f"<p><b>{text.html(label)}</b>{counts}{told}</p>"
 
 
 def changes(groups: Mapping[str, pd.DataFrame]) -> str:
@@ -225,4 +238,6 @@ def _change(factor: float) -> str:
         return "–"
     if 0.95 < factor < 1.05:
         return "as before"
-    return f"{figures.times(max(factor, 1 / factor))} × {'larger' if factor > 1 else 'smaller'}"
+    times = max(factor, 1 / factor)
+    told = f"{times:.1e}" if times >= LARGE else figures.times(times)
+    return f"{told} × {'larger' if factor > 1 else 'smaller'}"

@@ -8,6 +8,7 @@ import ipywidgets as widgets
 import numpy as np
 import pandas as pd
 from itables.widget import ITable
+from matplotlib.colors import to_hex, to_rgb
 
 from ncbook import figures, text
 from ncbook.explore import controls
@@ -20,8 +21,7 @@ SETTINGS = {"lr": "η", "momentum": "β", "weight_decay": "λ"}
 NUMBERS = SETTINGS | MEASURES
 LINEAR = ("momentum", "nc4", "gauge_share", *figures.ACCURACIES)
 PARALLEL = (*SETTINGS, *figures.MAIN, "gauge_share")
-LEAST = 1e-6  # on a logarithmic axis; what is smaller, such as no weight decay, is drawn there
-ROWS, LINES, AT_ONCE = 1000, 200, 8  # in the table; parallel coordinates; runs compared
+ROWS, LINES, AT_ONCE = 10_000, 200, 8  # in the table; parallel coordinates; runs compared
 # Dots that fall into one of so many steps of both axes are drawn once; fewer steps where there are
 # more dots than a browser draws at once.
 STEPS, DOTS = (400, 200, 100, 50, 25), 3000
@@ -39,10 +39,12 @@ class TablePanel(controls.StorePanel):
         self.which = controls.dropdown("runs", "which runs", (HERE, EVERYWHERE))
         words = (ANY, *rule.OUTCOMES)
         self.outcome = controls.dropdown("outcome", "what the rule for collapse says", words)
+        self.optimizer = controls.dropdown("optimizer", "of which optimizer", (ANY,))
         numbers = [(label, name) for name, label in NUMBERS.items()]
         self.x, self.y = (controls.dropdown(at, "what the axis shows", numbers) for at in "xy")
         self.x.value, self.y.value = "gauge_share", "nc3"
-        for control in (self.which, self.outcome, self.x, self.y):
+        chosen = [self.which, self.optimizer, self.outcome, self.x, self.y]
+        for control in chosen:
             control.observe(self.redraw, "value")
         self.best = controls.button("Best run", "of those in the table: the least NC3", self._best)
         tip = f"the epochs of the rows that are selected in the table, at most {AT_ONCE}"
@@ -52,19 +54,32 @@ class TablePanel(controls.StorePanel):
         empty = pd.DataFrame(columns=COLUMNS)
         self.table = ITable(empty, select=True, maxBytes=0, showIndex=False, scrollX=True)
         self.count, self.rows, self.inside = widgets.HTML(), pd.DataFrame(), pd.DataFrame()
-        chosen = [self.which, self.outcome, self.x, self.y, self.best, self.compare]
         charts = widgets.HBox([self.scatter, self.lines])
+        chosen += [self.best, self.compare]
         self.children = (widgets.HBox(chosen), charts, self.count, self.table)
 
     def draw(self) -> None:
         shared = self.window.shared
         runs = shared.selected if self.which.value == HERE else shared.runs
-        any_outcome = self.outcome.value == ANY
-        self.rows = runs if any_outcome else runs[runs["outcome"] == self.outcome.value]
+        names = [(figures.look(n)["label"], n) for n in figures.present(runs["optimizer"])]
+        self._offer([(ANY, ANY), *names])
+        for control in (self.optimizer, self.outcome):
+            if control.value != ANY:
+                runs = runs[runs[control.description] == control.value]
+        self.rows = runs
         with alt.data_transformers.disable_max_rows():
             self.scatter.chart = scatter(self.rows, self.x.value, self.y.value)
         self.scatter.selections.observe(self._brushed, "box")
         self._fill(self.rows)
+
+    def _offer(self, optimizers: list[tuple[str, str]]) -> None:
+        """Keep the optimizer that is chosen, if it is offered."""
+        if self.optimizer.options != tuple(optimizers):
+            chosen = self.optimizer.value
+            with self.optimizer.hold_trait_notifications():
+                self.optimizer.options = optimizers
+                names = [name for _, name in optimizers]
+                self.optimizer.value = chosen if chosen in names else ANY
 
     def _brushed(self, change: Any) -> None:
         """Show the runs inside the box; all of them without a box."""
@@ -78,13 +93,15 @@ class TablePanel(controls.StorePanel):
         self.inside = rows.iloc[rows["nc3"].to_numpy(float).argsort(kind="stable")[:ROWS]]
         shown = named(self.inside).rename(columns=NUMBERS)
         with pd.option_context("display.float_format", "{:.3g}".format):
-            self.table.update(shown, selected_rows=[], showIndex=False)
+            self.table.update(shown, selected_rows=[], showIndex=False, maxBytes=0)
         self.lines.chart = parallel(self.inside, self.rows)
         first = f"; the {ROWS:,} of least NC3 are in the table" * (len(rows) > ROWS)
         drawn = f"; one in {-(-len(self.inside) // LINES)} has a line" * (len(rows) > LINES)
         lacking = " NaN: not stored with the run." * bool(shown.isna().any(axis=None))
-        asked = f"Draw a box in the plot for others.{lacking}"
-        self.count.value = f"{len(rows):,} runs{first}{drawn}. {asked}"
+        self.count.value = (
+            f"{figures.outcomes(rows)}{first}{drawn}. A box drawn in the plot chooses others. "
+            f"Press rows to compare, with Ctrl or Shift for several.{lacking}"
+        )
 
     def _best(self) -> None:
         best = figures.best_run(self.inside)
@@ -110,9 +127,10 @@ def named(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def placed(values: pd.Series) -> pd.Series:
-    """Where numbers are drawn: on a logarithmic axis, all below ``LEAST`` there."""
+    """Where numbers are drawn: on a logarithmic axis, zero at a third of the least above it."""
     values = values.astype(float)
-    return values if values.name in LINEAR else values.clip(lower=LEAST)
+    least = values[values > 0].min() / 3 if (values > 0).any() else 1.0
+    return values if values.name in LINEAR else values.clip(lower=least)
 
 
 def scatter(runs: pd.DataFrame, x: str, y: str) -> alt.Chart:
@@ -140,14 +158,27 @@ def _chart(rows: pd.DataFrame, width: int) -> alt.Chart:
 
 def _axis(axis: type, column: str, name: str) -> Any:
     kind = "linear" if name in LINEAR else "log"
-    scale, ticks = alt.Scale(type=kind, zero=False, nice=False), alt.Axis(format="~g", tickCount=6)
-    return axis(column, type="quantitative", title=NUMBERS[name], scale=scale, axis=ticks)
+    scale, ticks = (
+        alt.Scale(type=kind, zero=False, nice=False),
+        alt.Axis(format=".2~g", tickCount=6),
+    )
+    title = NUMBERS[name] + " (0 at the end of the axis)" * (name == "weight_decay")
+    return axis(column, type="quantitative", title=title, scale=scale, axis=ticks)
 
 
 def _colour(runs: pd.DataFrame, legend: Any = alt.Undefined) -> alt.Color:
-    looks = [figures.look(name) for name in figures.present(runs["optimizer"])]
-    scale = alt.Scale(domain=[o["label"] for o in looks], range=[o["color"] for o in looks])
+    names = figures.present(runs["optimizer"])
+    pale = {
+        n: 0.5 if n.endswith(figures.MIXED) else 0.0 for n in names
+    }  # as the unmixed one, paler
+    colours = [to_hex(_mixed(figures.look(n)["color"], pale[n])) for n in names]
+    scale = alt.Scale(domain=[figures.look(n)["label"] for n in names], range=colours)
     return alt.Color("optimizer:N", scale=scale, title=None, legend=legend)
+
+
+def _mixed(colour: str, share: float) -> np.ndarray:
+    """A colour with a share of white."""
+    return (1 - share) * np.array(to_rgb(colour)) + share
 
 
 def _share(values: pd.Series) -> pd.Series:
@@ -159,7 +190,7 @@ def _share(values: pd.Series) -> pd.Series:
 
 def parallel(runs: pd.DataFrame, of: pd.DataFrame) -> alt.Chart:
     """Settings and metrics of at most ``LINES`` runs, a line each; axes span all of ``of``."""
-    spans = {c: placed(of[c]).agg(["max", "min"]).map("{:.2g}".format) for c in PARALLEL}
+    spans = {c: of[c].astype(float).agg(["max", "min"]).map("{:.2g}".format) for c in PARALLEL}
     ends = {name: [NUMBERS[name], *span] for name, span in spans.items()}
     drawn = runs[:: -(-len(runs) // LINES) or 1]
     shares = {name: _share(of[name]).loc[drawn.index] for name in PARALLEL}

@@ -88,7 +88,7 @@ class StoreView:
         line = f"{LINE} -p optimizer adamw -p results {shlex.quote(str(folder))}"
         why = "; ".join(self.complaints) or f"There are no runs in {self.folder} yet"
         return (
-            f"<p>{text.html(why)}. So there are no runs to explore here. This line, in a terminal "
+            f"<p>{text.html(why)}. This line, in a terminal "
             "at the top of the repository, trains AdamW's whole grid on the digits. Then press "
             f"<b>Reload</b>.</p><pre>{text.html(line)}</pre>"
             "<p><b>Train it now</b> and <b>Theory</b> need no store.</p>"

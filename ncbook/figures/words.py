@@ -15,7 +15,7 @@ from ncbook.metrics import rule
 PREDICATES = {word: word for word in rule.OUTCOMES} | {
     rule.IN_PART: "collapsed in part",
     rule.NOT: "did not collapse",
-    rule.NOT_STORED: "collapsed in part, or but for its gauge, which is not stored",
+    rule.NOT_STORED: "collapsed in part, gauge not stored",
 }
 MOST_LINES = 3  # of a cell
 # Where a page is narrow letters and gaps shrink before a table has to scroll sideways. 100 cqi are
@@ -92,7 +92,8 @@ def judged(run: pd.Series) -> tuple[str, str]:
     """What the rule says of one run, and of which values."""
     row = run.to_frame().T
     word = PREDICATES[rule.outcome(row).item()]
-    word += f" ({rule.below(row).item()})" if word.startswith(PREDICATES[rule.IN_PART]) else ""
+    part = word.startswith(PREDICATES[rule.IN_PART])
+    word += f" ({rule.below(row).item()} alone)" if part else ""
     metrics = ", ".join(f"{METRICS[name]} {run[name]:.3g}" for name in rule.THREE)
     return word, (
         f"{metrics}, at {run.train_acc:.1%} training accuracy; collapsed means that all three are "
