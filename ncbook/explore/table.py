@@ -21,7 +21,9 @@ SETTINGS = {"lr": "η", "momentum": "β", "weight_decay": "λ"}
 NUMBERS = SETTINGS | MEASURES
 LINEAR = ("momentum", "nc4", "gauge_share", *figures.ACCURACIES)
 PARALLEL = (*SETTINGS, *figures.MAIN, "gauge_share")
-ROWS, LINES, AT_ONCE = 10_000, 200, 8  # in the table; parallel coordinates; runs compared
+LINES, AT_ONCE = 200, 8  # in the parallel coordinates; runs compared
+# In the table are all of so many runs; of more, so many, since a table takes 0.1 s a thousand.
+ROWS, OF_MORE = 10_000, 1000
 # Dots that fall into one of so many steps of both axes are drawn once; fewer steps where there are
 # more dots than a browser draws at once.
 STEPS, DOTS = (400, 200, 100, 50, 25), 3000
@@ -90,12 +92,13 @@ class TablePanel(controls.StorePanel):
         self._fill(self.rows[inside])
 
     def _fill(self, rows: pd.DataFrame) -> None:
-        self.inside = rows.iloc[rows["nc3"].to_numpy(float).argsort(kind="stable")[:ROWS]]
+        most = ROWS if len(rows) <= ROWS else OF_MORE
+        self.inside = rows.iloc[rows["nc3"].to_numpy(float).argsort(kind="stable")[:most]]
         shown = named(self.inside).rename(columns=NUMBERS)
         with pd.option_context("display.float_format", "{:.3g}".format):
             self.table.update(shown, selected_rows=[], showIndex=False, maxBytes=0)
         self.lines.chart = parallel(self.inside, self.rows)
-        first = f"; the {ROWS:,} of least NC3 are in the table" * (len(rows) > ROWS)
+        first = f"; the {most:,} of least NC3 are in the table" * (len(rows) > most)
         drawn = f"; one in {-(-len(self.inside) // LINES)} has a line" * (len(rows) > LINES)
         lacking = " NaN: not stored with the run." * bool(shown.isna().any(axis=None))
         self.count.value = (
