@@ -230,7 +230,9 @@ def changes(groups: Mapping[str, pd.DataFrame]) -> str:
         parts.append(table.add_prefix(f"{label}, " if len(groups) > 1 else ""))
     meanings = {MEASURES[name]: meaning for name, meaning in MEANING.items()}
     both = pd.concat(parts, axis=1)
-    return figures.shown(both.assign(**{"what it is": both.index.map(meanings)})).to_html()
+    both["what it is"] = both.index.map(meanings)
+    left = {"subset": ["what it is"], "text-align": "left"}
+    return figures.shown(both).set_properties(**left).to_html()
 
 
 def _change(factor: float) -> str:

@@ -21,6 +21,7 @@ SETTINGS = {"lr": "η", "momentum": "β", "weight_decay": "λ"}
 NUMBERS = SETTINGS | MEASURES
 LINEAR = ("momentum", "nc4", "gauge_share", *figures.ACCURACIES)
 PARALLEL = (*SETTINGS, *figures.MAIN, "gauge_share")
+LEAST = 1e-8  # on a logarithmic axis
 LINES, AT_ONCE = 200, 8  # in the parallel coordinates; runs compared
 # In the table are all of so many runs; of more, so many, since a table takes 0.1 s a thousand.
 ROWS, OF_MORE = 10_000, 1000
@@ -130,10 +131,11 @@ def named(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def placed(values: pd.Series) -> pd.Series:
-    """Where numbers are drawn: on a logarithmic axis, zero at a third of the least above it."""
+    """Where numbers are drawn: on a logarithmic axis, zero at a third of the least above it, and
+    what is below ``LEAST`` there."""
     values = values.astype(float)
     least = values[values > 0].min() / 3 if (values > 0).any() else 1.0
-    return values if values.name in LINEAR else values.clip(lower=least)
+    return values if values.name in LINEAR else values.clip(lower=max(least, LEAST))
 
 
 def scatter(runs: pd.DataFrame, x: str, y: str) -> alt.Chart:
@@ -147,7 +149,7 @@ def scatter(runs: pd.DataFrame, x: str, y: str) -> alt.Chart:
             break
     dots = named(dots[first]).rename(columns=NUMBERS).join(dots[[*at]])
     box = alt.selection_interval(name="box", encodings=["x", "y"])
-    axes = [_axis(axis, c, name) for axis, c, name in zip((alt.X, alt.Y), at, (x, y), strict=True)]
+    axes = [_axis(alt.X, "at_x", runs[x]), _axis(alt.Y, "at_y", runs[y])]
     chart = _chart(dots, 330).mark_circle(size=22)
     faded = alt.condition(box, alt.value(0.8), alt.value(0.1))
     chart = chart.encode(*axes, _colour(runs), opacity=faded, tooltip=TIPS)
@@ -159,13 +161,15 @@ def _chart(rows: pd.DataFrame, width: int) -> alt.Chart:
     return alt.Chart(rows, width=width, height=260, title=NONE if rows.empty else "")
 
 
-def _axis(axis: type, column: str, name: str) -> Any:
+def _axis(axis: type, column: str, values: pd.Series) -> Any:
+    """An axis, whose title says which number its end stands for, if that is not its own."""
+    name, least = values.name, values.astype(float).min()
     kind = "linear" if name in LINEAR else "log"
     scale, ticks = (
         alt.Scale(type=kind, zero=False, nice=False),
         alt.Axis(format=".2~g", tickCount=6),
     )
-    title = NUMBERS[name] + " (0 at the end of the axis)" * (name == "weight_decay")
+    title = NUMBERS[name] + f" (end of the axis: {least:.1g})" * bool(least < placed(values).min())
     return axis(column, type="quantitative", title=title, scale=scale, axis=ticks)
 
 
