@@ -20,10 +20,10 @@
 # **Question.** Neural collapse is measured at the last layer. Do the layers before it collapse, too, and does
 # the optimizer decide how many of them?
 #
-# **Answer.** They do: NC1 falls from layer to layer, and with strong weight decay 99.9 % of the training
+# **Answer.** They do: NC1 falls from layer to layer. On digits, with strong weight decay, 99.9 % of the training
 # samples are nearest to their own class's mean after two or three of eight layers, whichever of four
-# optimizers trains. What differs from one to the other is how steeply NC1 falls, and over how many directions
-# the features spread on the way.
+# optimizers trains; on Fashion-MNIST a narrow ResNet9 or VGG9 gets there one layer before its last. What differs from
+# one optimizer to the other is how steeply NC1 falls, and over how many directions the features spread on the way.
 
 # %%
 import numpy as np
@@ -99,11 +99,17 @@ MNIST="-p dataset mnist -p train_size 6000 -p epochs 50 -p model mlp -p depth 8"
 MNIST="$MNIST -p log_epochs 1,2,5,10,16,20,33,38,42,46"
 IMAGES="-p dataset fashion_mnist -p train_size 2000 -p epochs 100 -p width 1/8"
 IMAGES="$IMAGES -p log_epochs 1,2,5,10,20,33,50,66,75,85,95"
-for network in "$DIGITS" "$MNIST" "$IMAGES -p model resnet9" "$IMAGES -p model vgg9"; do
+for network in "$DIGITS" "$MNIST"; do
     run $network -p optimizer sgd -p lrs 0.02 -p weight_decays "[0, 0.05]"
     run $network -p optimizer adam -p lrs 0.005 -p weight_decays "[0, 0.05]"
     run $network -p optimizer adamw -p lrs 0.005 -p weight_decays "[0, 5]"
     run $network -p optimizer muonw -p lrs 0.02 -p weight_decays "[0, 2]"
+done
+for model in resnet9 vgg9; do
+    run $IMAGES -p model $model -p optimizer sgd -p lrs 0.02 -p weight_decays 0.05
+    run $IMAGES -p model $model -p optimizer adam -p lrs 0.005 -p weight_decays 0.05
+    run $IMAGES -p model $model -p optimizer adamw -p lrs 0.005 -p weight_decays 5
+    run $IMAGES -p model $model -p optimizer muonw -p lrs 0.02 -p weight_decays 2
 done
 run $DIGITS -p optimizer adamw -p lrs 0.005 -p weight_decays 5 -p head_optimizer sgd \\
     -p head_lr 0.02 -p head_momentum 0.9 -p head_weight_decay 0.05
@@ -486,14 +492,25 @@ figures.show_if_any(elsewhere, "", draw_elsewhere, show_elsewhere)
 # so 99.9 % are nearest to their class's mean in no layer of most of these runs. Under MuonW, which fits all
 # samples, the tunnel begins after layer 3 or 4.
 #
+# **ResNet9 and VGG9 of width 1/8, 2,000 images of Fashion-MNIST.** All 24 runs fit 99.9 % or more of the training
+# samples, and NC1 falls under all four optimizers, but not along a line. In 21 of the 24 one layer, the last but one,
+# takes more of it away than any other: from 0.9 to 1.8 before it to 0.01 to 0.08 after it (medians). So the tunnel is
+# short. It begins after layer 6 of 7 in ResNet9 and after layer 5 of 6 in VGG9, in 23 of 24 runs; before that layer the
+# nearest class mean is right for 75 % to 87 % of the training samples. That most of a network is a tunnel is thus a
+# fact about easy data. (Under AdamW NC1 rises from layer 1 to 2, in the median; we cannot say why.)
+#
+# What the digits say of the rank holds here, too. Where the tunnel begins it is least under Adam, then under AdamW,
+# SGD and MuonW: 16, 24, 33 and 44 in ResNet9, 14, 16, 18 and 19 in VGG9. At the last layer it is 14 to 24, far from
+# nine: these networks have not collapsed.
+#
 # ## What was shown, and where it holds
 #
 # | statement | status | where it holds, and where not |
 # |---|---|---|
-# | NC1 falls with depth; log NC1 is roughly a line, as He and Su found | measured, R² of 92 % or more | MLP of eight layers, digits, three seeds; it falls on MNIST, too |
+# | NC1 falls with depth; log NC1 is roughly a line, as He and Su found | measured, R² of 92 % or more | MLP of eight layers, digits, three seeds. It falls on MNIST, too, and in ResNet9 and VGG9, there mostly in one layer |
 # | Strong decay makes it steeper | measured, four optimizers | the same; it also bends the line downwards |
-# | With strong decay most of the network is a tunnel, from layer 2 or 3 on | measured, four optimizers | digits, which are easy. On MNIST only MuonW fits all samples. Where linear separability is reached late, it may be the better entry |
-# | The rank shows the optimizer, that of the hidden layers | measured | the same. The rank counts small directions generously (exercise 2) |
+# | With strong decay most of the network is a tunnel, from layer 2 or 3 on | measured, four optimizers | digits, which are easy. On MNIST only MuonW fits all samples. In ResNet9 and VGG9 it is the last one or two layers |
+# | The rank shows the optimizer, that of the hidden layers | measured | digits; in the same order at the tunnel's begin in ResNet9 and VGG9. The rank counts small directions generously (exercise 2) |
 # | The form of decay is not seen below the last layer | measured, not isolated | one learning rate and one strong decay each, not matched to each other |
 # | The last layer's optimizer reaches back through half of the network | measured | SGD and AdamW exchanged, digits |
 #

@@ -270,6 +270,61 @@ def test_the_chapter_says_that_on_mnist_not_every_optimizer_has_a_tunnel():
     assert f"they end at {least:.1f} % to {most:.1f} % of the training samples" in PROSE
 
 
+IMAGES = dict(dataset="fashion_mnist", train_size=2000, width=1 / 8)
+ORDER = ["adam", "adamw", "sgd", "muonw"]
+
+
+@pytest.fixture(scope="module")
+def of_images():
+    """The last epoch of both convolutional networks, with the fall of log NC1 into each layer."""
+    parts = [layers_in(PUBLISHED, 100, IMAGES | {"model": m}) for m in ("resnet9", "vgg9")]
+    rows = own(pd.concat(parts, ignore_index=True))
+    if rows.empty:
+        pytest.skip("no run of these networks with its layers is published yet")
+    rows = rows[rows["epoch"] == 100].sort_values(["run_id", "position"])
+    by_run = rows.groupby("run_id")
+    fall = -np.log(rows["nc1"]).groupby(rows["run_id"]).diff()
+    fewer = by_run["position"].transform("max") - rows["position"]
+    return rows.assign(fall=fall, before=by_run["nc1"].shift(), from_the_end=fewer)
+
+
+def test_the_chapter_says_where_nc1_falls_in_convolutional_networks(of_images):
+    runs = of_images["run_id"].nunique()
+    ends = store.load_runs(PUBLISHED, run_id=[*of_images["run_id"].unique()])["train_acc"]
+    assert 0.999 <= ends.min() < 1
+    assert f"All {runs} runs fit 99.9 % or more" in PROSE
+    largest = of_images.loc[of_images.groupby("run_id")["fall"].idxmax(), "from_the_end"]
+    assert f"In {(largest == 1).sum()} of the {runs} one layer, the last but one" in PROSE
+    there = of_images[of_images["from_the_end"] == 1].groupby(["model", "hidden"])
+    before, after = there["before"].median(), there["nc1"].median()
+    words = f"from {before.min():.1f} to {before.max():.1f} before it to {after.min():.2f} to "
+    assert f"{words}{after.max():.2f} after it (medians)" in PROSE
+    adamw = of_images[of_images["hidden"] == "adamw"].groupby(["model", "position"])["nc1"]
+    assert (adamw.median().unstack().diff(axis=1)[2] > 0).all()
+
+
+def test_the_chapter_says_that_their_tunnel_is_short(of_images):
+    right = (of_images["train_ncm_acc"] >= 0.999)[::-1].groupby(of_images["run_id"]).cummin()
+    tunnel = of_images[right[::-1]]
+    entry = tunnel.loc[tunnel.groupby("run_id")["position"].idxmin()]
+    usual = entry[entry["from_the_end"] == 1]
+    assert set(usual.groupby("model")["position"].unique().map(tuple)) == {(6,), (5,)}
+    runs = of_images["run_id"].nunique()
+    assert f"in VGG9, in {len(usual)} of {runs} runs" in PROSE
+    outside = of_images[of_images["from_the_end"] == 2]["train_ncm_acc"]
+    words = f"right for {100 * outside.min():.0f} % to {100 * outside.max():.0f} % of the training"
+    assert words in PROSE
+    rank = entry.groupby(["model", "hidden"])["effective_rank"].median().unstack()[ORDER]
+    assert (rank.diff(axis=1).iloc[:, 1:] > 0).all(axis=None)
+    told = [
+        ", ".join(f"{r:.0f}" for r in row[:3]) + f" and {row[3]:.0f}" for row in rank.to_numpy()
+    ]
+    assert f"{told[0]} in ResNet9, {told[1]} in VGG9" in PROSE
+    last = of_images[of_images["from_the_end"] == 0]
+    last = last.groupby(["model", "hidden"])["effective_rank"].median()
+    assert f"At the last layer it is {last.min():.0f} to {last.max():.0f}, far" in PROSE
+
+
 def test_the_chapter_says_what_its_first_picture_shows(final):
     rows = own(final)
     middle = {c: median(rows, c) for c in ("nc1", "train_ncm_acc", "effective_rank")}

@@ -83,7 +83,7 @@ def with_lines(runs: pd.DataFrame, lines: str, *shows: Callable[[pd.DataFrame], 
 def side_by_side(*figures: Figure) -> HTML:
     """Small figures in rows; one below the other where the page is narrow."""
     cells = "".join(f'<div style="max-width: 440px">{described(f).data}</div>' for f in figures)
-    columns = "repeat(auto-fit, minmax(min(260px, 100%), 1fr))"  # of one width, the last row's too
+    columns = "repeat(auto-fit, minmax(min(300px, 100%), 1fr))"  # of one width, the last row's too
     style = f"display: grid; grid-template-columns: {columns}; gap: 0.5em"
     return HTML(f'<div style="{style}">{cells}</div>')
 
