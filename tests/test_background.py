@@ -131,8 +131,9 @@ def test_on_other_networks_almost_nothing_collapsed():
     assert not set(with_collapse(runs, rule.THRESHOLD)) & {"adamw", "signumw"}
     images = runs[runs["model"].isin(["resnet9", "vgg9", "vit"])]
     assert f"of the {len(images)} converged runs of ResNet9, VGG9" in PROSE
-    assert "only one did, of SGDW, and barely" in PROSE
-    (one,) = images[rule.collapsed(images)].itertuples()
-    assert (one.optimizer, one.nc3 > 0.09) == ("sgdw", True)
+    assert "only two did, of SGD and SGDW, and barely" in PROSE
+    two = images[rule.collapsed(images)]
+    assert sorted(two["optimizer"]) == ["sgd", "sgdw"]
+    assert (two["nc3"] > 0.09).all()
     assert set(images["train_size"]) == {1000, 2000}
     assert set(images["epochs"]) == {50, 100, 200}

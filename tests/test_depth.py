@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from ncbook import figures, store, sweep
+from ncbook.metrics import rule
 
 ROOT = Path(__file__).parents[1]
 PUBLISHED = ROOT / "book" / "results"
@@ -327,6 +328,13 @@ def test_the_chapter_says_that_their_tunnel_is_short(of_images):
     last = of_images[of_images["from_the_end"] == 0]
     last = last.groupby(["model", "hidden"])["effective_rank"].median()
     assert f"At the last layer it is {last.min():.0f} to {last.max():.0f}, far" in PROSE
+    ends = store.load_runs(PUBLISHED, run_id=[*of_images["run_id"].unique()])
+    collapsed = ends[rule.collapsed(ends)]
+    assert f"rule {len(ends) - len(collapsed)} of the {len(ends)} have not collapsed" in PROSE
+    assert [*zip(collapsed["model"], collapsed["optimizer"], strict=True)] == [
+        ("vgg9", "muonw"),
+        ("vgg9", "sgd"),
+    ]
 
 
 def test_the_chapter_says_what_its_first_picture_shows(final):

@@ -81,10 +81,10 @@ def test_a_small_nc0_promises_nothing():
     runs = runs[runs["nc0"] / runs["nc0_init"] < 1e-3]
     assert set(runs["optimizer"]) == {"sgd", "sgdw", "muon", "muonw", "soap"}
     counts = len(runs), (runs["nc3"] > rule.THRESHOLD).sum()
-    assert counts == (12, 11)
-    assert "of the twelve convolutional runs that learned" in PROSE
-    assert f"eleven end with an NC3 above 0.1, up to {runs['nc3'].max():.2f}" in PROSE
-    assert "eleven of twelve convolutional runs" in PROSE
+    assert counts[1] > counts[0] / 2
+    assert f"of the {counts[0]} convolutional runs that learned" in PROSE
+    assert f"{counts[1]} end with an NC3 above 0.1, up to {runs['nc3'].max():.2f}" in PROSE
+    assert f"{counts[1]} of {counts[0]} convolutional runs" in PROSE
 
 
 def test_how_much_nc0_explains(points):
