@@ -81,6 +81,9 @@ def test_without_gauge_none_collapsed_either():
     words = f"NC3 is below 0.1 in {below} of {len(runs)} digits runs of AdamW and SignumW"
     assert words in INTRO
     assert f"still none of {len(runs)} digits runs of AdamW and SignumW" in TOUR
+    more = (runs[["nc1", "nc2", "nc3_centred"]].max(axis=1) < 0.15).sum()
+    assert f"hangs on the threshold: at 0.15, {more} of them would count" in INTRO
+    assert f"at a threshold of 0.15 in place of 0.1, {more} would count" in TOUR
 
 
 def test_a_last_layer_of_sgd_ends_both(stored):
