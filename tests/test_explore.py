@@ -393,6 +393,12 @@ def test_dots_in_one_place_are_drawn_once(table, long):
     assert 100 < len(scatter(runs, "nc0", "nc3").data) <= 3000
 
 
+def test_every_optimizer_has_a_colour_of_its_own_in_the_plot(long):
+    from ncbook.explore.table import _told_apart
+
+    assert len(set(map(_told_apart, figures.EVERY))) == len(figures.EVERY)
+
+
 def test_a_box_without_runs_says_why_there_are_no_lines(table):
     box = type("Box", (), {"value": {"at_y": [100.0, 200.0]}})
     table._brushed(type("Change", (), {"new": box}))

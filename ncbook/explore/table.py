@@ -165,27 +165,23 @@ def _axis(axis: type, column: str, values: pd.Series) -> Any:
     """An axis, whose title says which number its end stands for, if that is not its own."""
     name, least = values.name, values.astype(float).min()
     kind = "linear" if name in LINEAR else "log"
-    scale, ticks = (
-        alt.Scale(type=kind, zero=False, nice=False),
-        alt.Axis(format=".2~g", tickCount=6),
-    )
+    scale = alt.Scale(type=kind, zero=False, nice=False)
+    ticks = alt.Axis(format=".2~g", tickCount=6)
     title = NUMBERS[name] + f" (end of the axis: {least:.1g})" * bool(least < placed(values).min())
     return axis(column, type="quantitative", title=title, scale=scale, axis=ticks)
 
 
 def _colour(runs: pd.DataFrame, legend: Any = alt.Undefined) -> alt.Color:
     names = figures.present(runs["optimizer"])
-    pale = {
-        n: 0.5 if n.endswith(figures.MIXED) else 0.0 for n in names
-    }  # as the unmixed one, paler
-    colours = [to_hex(_mixed(figures.look(n)["color"], pale[n])) for n in names]
-    scale = alt.Scale(domain=[figures.look(n)["label"] for n in names], range=colours)
+    labels = [figures.look(name)["label"] for name in names]
+    scale = alt.Scale(domain=labels, range=[*map(_told_apart, names)])
     return alt.Color("optimizer:N", scale=scale, title=None, legend=legend)
 
 
-def _mixed(colour: str, share: float) -> np.ndarray:
-    """A colour with a share of white."""
-    return (1 - share) * np.array(to_rgb(colour)) + share
+def _told_apart(optimizer: str) -> str:
+    """Its colour; of a mixed one paler than that of the other, of which it has the colour."""
+    white = 0.5 if optimizer.endswith(figures.MIXED) else 0.0
+    return to_hex((1 - white) * np.array(to_rgb(figures.look(optimizer)["color"])) + white)
 
 
 def _share(values: pd.Series) -> pd.Series:

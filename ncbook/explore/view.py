@@ -86,7 +86,9 @@ class StoreView:
         """What to do about a store with nothing to show, HTML."""
         folder = self.folder.absolute()  # the terminal may be in another folder
         line = f"{LINE} -p optimizer adamw -p results {shlex.quote(str(folder))}"
-        why = "; ".join(self.complaints) or f"There are no runs in {self.folder} yet"
+        why = f"There are no runs in {self.folder} yet"
+        if self.complaints:
+            why = f"{'; '.join(self.complaints)}. So there are no runs to explore"
         return (
             f"<p>{text.html(why)}. This line, in a terminal "
             "at the top of the repository, trains AdamW's whole grid on the digits. Then press "
