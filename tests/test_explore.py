@@ -21,7 +21,7 @@ import pytest
 from conftest import SECONDS
 from IPython.display import HTML, Markdown
 
-from ncbook import data, explore, figures, live, store, sweep
+from ncbook import data, explore, figures, live, optim, store, sweep
 from ncbook.explore import controls, curves, maps, view
 from ncbook.explore import training as live_training
 from ncbook.metrics import rule
@@ -396,7 +396,8 @@ def test_dots_in_one_place_are_drawn_once(table, long):
 def test_every_optimizer_has_a_colour_of_its_own_in_the_plot(long):
     from ncbook.explore.table import _told_apart
 
-    assert len(set(map(_told_apart, figures.EVERY))) == len(figures.EVERY)
+    names = [*optim.OPTIMIZERS]
+    assert len(set(map(_told_apart, names))) == len(names)
 
 
 def test_a_box_without_runs_says_why_there_are_no_lines(table):
