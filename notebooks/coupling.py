@@ -160,7 +160,7 @@ def show_enough(runs):
     order = [name for name in figures.LABELS if name in table]
     table = table[order].rename(columns=figures.LABELS).fillna("–")
     table.index = [f"{decay:g}" for decay in table.index]
-    return figures.shown(table.rename_axis("λ"))
+    return figures.shown(table.rename_axis(index=None, columns="λ"))
 
 
 figures.show_if_any(all_six, "", show_need, show_enough)
