@@ -411,14 +411,14 @@ def test_a_box_without_runs_says_why_there_are_no_lines(table):
 def test_of_many_runs_the_table_says_which_it_holds(table, monkeypatch):
     from ncbook.explore import table as module
 
+    table._fill(table.rows)
+    assert len(table.table.df) == len(table.rows) > 3
+    assert "are in the table" not in table.count.value
     monkeypatch.setattr(module, "ROWS", 3)
     monkeypatch.setattr(module, "OF_MORE", 2)
-    table._fill(table.rows)
+    table._fill(table.rows[:3])
     assert len(table.table.df) == 2
     assert "the 2 of least NC3 are in the table" in table.count.value
-    table._fill(table.rows[:3])
-    assert len(table.table.df) == 3
-    assert "are in the table" not in table.count.value
 
 
 def test_the_table_says_what_nan_stands_for(table):

@@ -23,7 +23,8 @@ LINEAR = ("momentum", "nc4", "gauge_share", *figures.ACCURACIES)
 PARALLEL = (*SETTINGS, *figures.MAIN, "gauge_share")
 LEAST = 1e-8  # on a logarithmic axis
 LINES, AT_ONCE = 200, 8  # in the parallel coordinates; runs compared
-# In the table are all of so many runs; of more, so many, since a table takes 0.1 s a thousand.
+# Of a store of so many runs all are in the table; of a larger one so many, since a thousand take
+# 0.1 s.
 ROWS, OF_MORE = 10_000, 1000
 # Dots that fall into one of so many steps of both axes are drawn once; fewer steps where there are
 # more dots than a browser draws at once.
@@ -93,7 +94,7 @@ class TablePanel(controls.StorePanel):
         self._fill(self.rows[inside])
 
     def _fill(self, rows: pd.DataFrame) -> None:
-        most = ROWS if len(rows) <= ROWS else OF_MORE
+        most = ROWS if len(self.window.view.runs) <= ROWS else OF_MORE
         self.inside = rows.iloc[rows["nc3"].to_numpy(float).argsort(kind="stable")[:most]]
         shown = named(self.inside).rename(columns=NUMBERS)
         with pd.option_context("display.float_format", "{:.3g}".format):
