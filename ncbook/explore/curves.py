@@ -204,11 +204,10 @@ def ended(runs: pd.DataFrame, label: str = "") -> str:
     told = "".join(f" Failed: {text.html(reason)}." for reason in reasons[:REASONS])
     best, counts = figures.best_run(runs), f" {figures.outcomes(runs)}."
     if best is not None:
-        word, values = figures.words.judged(best)
-        one = len(runs) == 1
-        counts = "" if one else counts
-        which = "" if one else "The one of least NC3 "
-        told += f" {which}{text.html(word)}: {text.html(values)}."
+        word, values = map(text.html, figures.words.judged(best))
+        which = "The one of least NC3 " if len(runs) > 1 else ""
+        counts = counts if len(runs) > 1 else ""
+        told += f" {which}{word}: {values}."
     elif (runs["status"] == "ok").any():
         told += (
             f" <b>Failed to learn</b>: {runs['train_acc'].median():.1%} training accuracy, so the "
