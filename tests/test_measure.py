@@ -549,6 +549,17 @@ def test_what_cannot_be_measured(change, message):
     assert "\n" not in str(raised.value)
 
 
+def test_a_full_memory_is_not_blamed_on_the_inputs(monkeypatch):
+    model, x, y = small()
+
+    def full(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(model, "forward", full)
+    with pytest.raises(torch.OutOfMemoryError):
+        quiet(model, (x, y))
+
+
 def test_several_heads_are_named():
     x, y = labelled(1, 8, 8)
     with pytest.raises(ValueError, match=r"several Linear layers may be .* first, second"):

@@ -191,6 +191,8 @@ class _Walker:
         )
         try:
             return self.model(*given, **named)
+        except torch.OutOfMemoryError:
+            raise
         except RuntimeError as error:  # such as of sizes that do not fit
             raise refusal(of_model.tensors([given, named])[0], error) from error
 

@@ -12,7 +12,7 @@ from ncbook import data, models, parameters, text
 from ncbook.measure.batches import NORMALISATIONS, batches, load_data
 from ncbook.measure.loading import NAMES, TORCHVISION, VALID, find, load_model, read_checkpoint
 from ncbook.measure.measuring import Measured, measure, refusal
-from ncbook.models.layers import TOKENS, tensors
+from ncbook.models.layers import TOKENS
 from ncbook.parameters import FROM_1, NAME, WHOLE, ParameterError, Row
 
 IMAGENET_SIDE = 224  # pixels, of torchvision's networks
@@ -98,10 +98,11 @@ def _try(model: nn.Module, dataset: data.Dataset | data.Streamed, inputs: Tensor
             found = model(inputs.to(next(model.parameters(), inputs)))
     except Exception as error:  # a reader's network may raise anything
         raise refusal(inputs, error) from None
-    classes, known = tensors(found)[0].shape[-1], dataset.num_classes
-    if classes != known:
+    known = dataset.num_classes
+    if isinstance(found, Tensor) and found.shape[-1] != known:  # of others the head tells
         raise ValueError(
-            f"the network has {classes} classes, and {dataset.name} has {known}; they must agree"
+            f"the network has {found.shape[-1]} classes, and {dataset.name} has {known}; they must "
+            "agree"
         )
 
 
