@@ -862,6 +862,7 @@ def test_ctrl_c_ends_all_processes_and_the_sweep_goes_on_later(tmp_path):
     assert besides_progress(error) == [STOPPED]
     assert left_over(processes) == []
     assert not (tmp_path / "r" / "leases").exists()
+    assert list((tmp_path / "r" / "notebooks").iterdir()) == []  # no unfinished one
 
 
 @pytest.mark.slow

@@ -116,8 +116,16 @@ def test_a_choice_keeps_what_it_can_and_moves_the_rest_to_the_nearest(chooser):
 
 def test_what_has_no_control_of_its_own_is_told_in_words(chooser):
     labels = [label for label, _ in chooser.controls["recipe"].options]
-    rest = "epochs, batch size 20, train size 200"
+    rest = "epochs, batch size 20, 200 images"
     assert labels == [f"2 {rest}", f"5 {rest}"]
+
+
+def test_a_last_layer_of_its_own_is_told_in_words():
+    assert (
+        view._recipe("mlp", 200, head_optimizer="sgd", head_lr=0.05, head_momentum=0.9)
+        == "200 epochs, last layer SGD, its η 0.05, its β 0.9"
+    )
+    assert view._recipe("mlp", 200, centred_head=True) == "200 epochs, centred last layer"
 
 
 # ------------------------------------------------------------ the map
@@ -382,6 +390,15 @@ def test_rows_are_of_one_outcome_and_some_are_compared(table, long):
     assert list(long.curves.groups()) == ["Adam, λ = 0.05", "AdamW, λ = 0"]
 
 
+def test_the_best_run_of_each_optimizer(table, long):
+    table.which.value = "of the chosen ones, the best of each optimizer"
+    learned = figures.converged(long.shared.selected)
+    assert dict(zip(table.inside["optimizer"], table.inside["nc3"], strict=True)) == (
+        learned.groupby("optimizer")["nc3"].min().to_dict()
+    )
+    assert len(table.inside) > 1
+
+
 def test_dots_in_one_place_are_drawn_once(table, long):
     from ncbook.explore.table import scatter
 
@@ -562,6 +579,25 @@ def test_the_exact_law_is_drawn_where_it_holds_and_is_that_of_the_last_layer(tra
     run = pd.DataFrame([dataclasses.asdict(config)])
     assert live_training.law(config)[-1] == pytest.approx(figures.exact_law(run).item())
     assert live_training.law(RunConfig(optimizer="sgdw", head_optimizer="signum")) is None
+
+
+def test_stored_runs_of_the_same_settings_are_drawn_beside(training, tmp_path):
+    config = RunConfig(optimizer="adam", lr=0.005, weight_decay=0.05, epochs=6)
+    others = dict(seed=7), dict(epochs=40), dict(weight_decay=0.5), dict(head_optimizer="sgd")
+    configs = [config, *(dataclasses.replace(config, **other) for other in others)]
+    parts = [train_members([c], data.load("digits"), log_epochs=range(7)) for c in configs[:2]]
+    runs = [parts[c.seed > 0][0][0] | dataclasses.asdict(c) for c in configs]
+    rows = [run | {"run_id": sweep.run_id(c)} for run, c in zip(runs, configs, strict=True)]
+    kept = [r | {"run_id": rows[n]["run_id"]} for n in range(2) for r in parts[n][1]]
+    store.write(tmp_path, rows, [{k: v for k, v in row.items() if k != "member"} for row in kept])
+    training.follow(training.sides, view.StoreView.of(tmp_path))
+    training.start.click()
+    training.training.join(SECONDS)
+    lines = lines_of(training.picture, "NC0")
+    name = "Adam, λ = 0.05: stored, 6 epochs, median of 2 seeds"
+    assert set(lines) == {"Adam, λ = 0.05", "AdamW, λ = 0.05", name}
+    nc0 = pd.DataFrame(kept).groupby("epoch")["nc0"].median()
+    assert lines[name].tolist() == nc0[:5].tolist()  # as far as one's own 4 epochs
 
 
 def test_at_the_extremes_the_law_says_why_it_has_no_line_and_no_number_is_infinite(training):

@@ -501,6 +501,19 @@ def test_data_that_cannot_be_walked_through_twice():
         quiet(model, (pair for pair in pairs))
 
 
+def test_batches_that_are_gone_after_the_first_walk():
+    model, x, y = small()
+
+    class Once:
+        batches = iter(list(zip(x.split(BATCH), y.split(BATCH), strict=True)))
+
+        def __iter__(self):
+            return self.batches
+
+    with pytest.raises(ValueError, match=r"^data has no batch when it is walked through again$"):
+        quiet(model, Once())
+
+
 def test_other_samples_in_the_second_walk():
     model, x, y = small()
     pairs = list(zip(x.split(BATCH), y.split(BATCH), strict=True))
@@ -527,11 +540,20 @@ def test_other_samples_in_the_second_walk():
         ),
         ({"data": [{"x": 1}]}, "or a dict with labels, got dict"),
         ({"test_data": 3}, "test_data must be"),
+        ({"test_data": []}, "test_data has no batch"),
+        ({"data": [([0.0], [0])]}, r"cannot take these inputs \(AttributeError: "),
+        (
+            {"data": [(torch.zeros(2, 1, 8, 8), torch.zeros(2, 1), torch.arange(2))]},
+            r"take inputs of shape \(1, 8, 8\) \(TypeError: .*positional argument",
+        ),
         ({"head": "fd"}, "unknown layer 'fd'; there are: fc"),
+        ({"head": 3}, "unknown layer 3; there are: body, "),
         ({"head": "body.2"}, "weight must have 2 axes, none empty, got"),
         ({"head": nn.Linear(2, 2)}, "unknown layer Linear.in_features=2"),
         ({"layers": ["body.99"]}, "unknown layer 'body.99'; there are: body"),
         ({"layers": "body"}, "layers must be a list of names, got 'body'"),
+        ({"layers": 3}, "layers must be a list of names, got 3"),
+        ({"layers": [3]}, r"layers must be a list of names, got \[3\]"),
         ({"tokens": "last"}, "tokens must be mean or class, got 'last'"),
         ({"batch_size": 0}, "batch_size must be a whole number of at least 1, got 0"),
         ({"device": "meta"}, "model is on cpu, not on meta"),

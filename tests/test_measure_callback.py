@@ -203,6 +203,9 @@ def test_tensorboard(train, tmp_path):
         ({"every": 1.5}, "every must be a whole number of at least 1, got 1.5"),
         ({"data": None}, "data must be a DataLoader, a Dataset, .* got NoneType"),
         ({"test_data": iter([])}, "test_data must be a DataLoader, .* got list_iterator"),
+        ({"layers": "body"}, "layers must be a list of names, got 'body'"),
+        ({"tokens": "last"}, "tokens must be mean or class, got 'last'"),
+        ({"batch_size": 0}, "batch_size must be a whole number of at least 1, got 0"),
         ({"logger": "runs"}, r"logger must have add_scalar\(.*SummaryWriter, or log\(.*got 'runs'"),
     ],
 )
@@ -218,6 +221,17 @@ def test_bad_settings_are_refused(train, settings, message):
 def test_what_cannot_be_measured_is_refused(train, model, epoch):
     with pytest.raises(ValueError, match=r"^[^\n]+$"):
         NCCallback(train)(model, epoch)
+
+
+def test_a_setting_that_measure_lacks_is_refused_before_the_training(train):
+    with pytest.raises(TypeError, match="unexpected keyword argument 'hed'"):
+        NCCallback(train, hed="fc")
+
+
+def test_an_epoch_may_be_numpys(train):
+    callback = NCCallback(train)
+    callback(network(), np.int64(2))
+    assert callback.metrics["epoch"].tolist() == [2]
 
 
 def test_only_hooks_are_made_up(train):

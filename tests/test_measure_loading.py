@@ -169,7 +169,7 @@ def one_line(function, *arguments, **options):
         ("{mine}:fails", "cannot be built (RuntimeError: no such GPU)"),
         (
             "collections:OrderedDict",
-            "cannot be built (AttributeError: 'collections.Ordered",
+            "cannot be built (TypeError: it returns OrderedDict, and no torch.nn.Module)",
         ),
         ("torch.nn:Linear", "cannot be built (TypeError: "),
         ("__main__:net", "cannot be imported by other processes: write the function to a file"),
@@ -381,6 +381,10 @@ WRONG = {
     "size": (
         {"model": "torchvision:alexnet", "image_size": 20, "dataset": "digits"},
         "the network cannot take inputs of shape (3, 20, 20) (RuntimeError: ",
+    ),
+    "train_size": (
+        {"model": "mlp", "train_size": 5},
+        "train_size 5 leaves classes of digits without a training sample",
     ),
     "head": ({"model": "mlp", "head": "last"}, "unknown layer 'last'; there are: "),
     "layers": ({"model": "mlp", "layers": "body.77"}, "unknown layer 'body.77'; there are: body.7"),

@@ -41,7 +41,9 @@ def execute(
     while_it_runs: Callable[[], None],
 ) -> Failure | None:
     """Execute the sweep's notebook, with more variables in its kernel's environment, and keep it in
-    ``output``. An exception of ``while_it_runs``, called each second, stops it."""
+    ``output`` once it has ended. An exception of ``while_it_runs``, called each second, stops it,
+    and nothing is kept."""
+    unfinished = output.with_name(f".{output.name}")
     with subprocess.Popen(
         [sys.executable, "-m", "ncbook.cli.notebook"],
         env=os.environ | environment,
@@ -52,7 +54,7 @@ def execute(
         start_new_session=True,  # Ctrl-C is for us alone
     ) as process:
         try:
-            process.stdin.write(f"{json.dumps([str(output), dict(parameters)])}\n")
+            process.stdin.write(f"{json.dumps([str(unfinished), dict(parameters)])}\n")
             process.stdin.flush()
             while process.poll() is None:
                 with suppress(subprocess.TimeoutExpired):
@@ -60,8 +62,11 @@ def execute(
                 while_it_runs()
         except BaseException:
             _stop(process)
+            unfinished.unlink(missing_ok=True)
             raise
         answer = process.stdout.read()
+    if unfinished.exists():
+        unfinished.replace(output)
     if answer:
         return Failure(*json.loads(answer))
     return Failure(DIED) if process.returncode else None

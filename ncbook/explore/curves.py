@@ -98,7 +98,8 @@ def compared(groups: Mapping[str, pd.DataFrame], view: StoreView) -> Figure:
     runs = pd.concat(groups.values()).drop_duplicates("run_id")
     epochs = view.history(runs)
     own = {label: epochs[epochs["run_id"].isin(g["run_id"])] for label, g in groups.items()}
-    lines = [(own[label], look(group, label, own[label])) for label, group in groups.items()]
+    looks = [look(group, label, own[label]) for label, group in groups.items()]
+    lines = [*zip(own.values(), told_apart(looks), strict=True)]
     shared = dict.fromkeys(text.line(v, text.NAME) for name in SHARED for v in runs[name])
     learned = f"{len(figures.converged(runs))} of {len(runs)} runs learned"
     return over_epochs(lines, title=f"{', '.join(shared)} ({learned})")
@@ -154,7 +155,6 @@ def over_epochs(
     axes = figure.subplots(rows, COLUMNS, squeeze=False).flatten()
     inner = dict(wspace=0.25, hspace=0.3, left=0.06, right=0.985)
     figure.subplots_adjust(top=1 - (head + 0.1) / height, bottom=0.6 / height, **inner)
-    lines = [*zip([history for history, _ in lines], _looks(lines), strict=True)]
     for place, (axis, panel) in enumerate(zip(axes, panels, strict=False)):
         _panel(axis, lines, panel)
         figures.epoch_axis(axis, last)
@@ -168,10 +168,10 @@ def over_epochs(
     return figure
 
 
-def _looks(lines: Sequence[Line]) -> list[dict]:
-    """The lines' looks, with other colours where an optimizer has been drawn before."""
-    seen, others, made = set(), iter(OTHER_COLOURS * len(lines)), []
-    for _, own in lines:
+def told_apart(looks: Sequence[dict]) -> list[dict]:
+    """How lines look, with other colours where an optimizer has been drawn before."""
+    seen, others, made = set(), iter(OTHER_COLOURS * len(looks)), []
+    for own in looks:
         made.append(own | ({"color": next(others)} if own["color"] in seen else {}))
         seen.add(own["color"])
     return made

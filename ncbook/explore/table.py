@@ -16,6 +16,7 @@ from ncbook.explore.view import MEASURES
 from ncbook.metrics import rule
 
 HERE, EVERYWHERE = "of the chosen data set, network and training", "all of the store"
+BEST = "of the chosen ones, the best of each optimizer"
 ANY = "any"
 SETTINGS = {"lr": "η", "momentum": "β", "weight_decay": "λ"}
 NUMBERS = SETTINGS | MEASURES
@@ -40,7 +41,7 @@ class TablePanel(controls.StorePanel):
 
     def __init__(self, window: Any) -> None:
         super().__init__(window)
-        self.which = controls.dropdown("runs", "which runs", (HERE, EVERYWHERE))
+        self.which = controls.dropdown("runs", "which runs", (HERE, BEST, EVERYWHERE))
         words = (ANY, *rule.OUTCOMES)
         self.outcome = controls.dropdown("outcome", "what the rule for collapse says", words)
         self.optimizer = controls.dropdown("optimizer", "of which optimizer", (ANY,))
@@ -64,13 +65,13 @@ class TablePanel(controls.StorePanel):
 
     def draw(self) -> None:
         shared = self.window.shared
-        runs = shared.selected if self.which.value == HERE else shared.runs
+        runs = shared.runs if self.which.value == EVERYWHERE else shared.selected
         names = [(figures.look(n)["label"], n) for n in figures.present(runs["optimizer"])]
         self._offer([(ANY, ANY), *names])
         for control in (self.optimizer, self.outcome):
             if control.value != ANY:
                 runs = runs[runs[control.description] == control.value]
-        self.rows = runs
+        self.rows = best_of_each(runs) if self.which.value == BEST else runs
         with alt.data_transformers.disable_max_rows():
             self.scatter.chart = scatter(self.rows, self.x.value, self.y.value)
         self.scatter.selections.observe(self._brushed, "box")
@@ -121,6 +122,12 @@ class TablePanel(controls.StorePanel):
             self.window.status.say("Select rows of the table: a click selects one, Ctrl another.")
         else:
             self.window.open_runs(chosen)
+
+
+def best_of_each(runs: pd.DataFrame) -> pd.DataFrame:
+    """Of each optimizer that has some, the run of least NC3 among those that learned."""
+    learned = figures.converged(runs).dropna(subset=["nc3"]).sort_values("nc3", kind="stable")
+    return learned.drop_duplicates("optimizer")
 
 
 def named(runs: pd.DataFrame) -> pd.DataFrame:

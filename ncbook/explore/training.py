@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from itertools import groupby, product
 from typing import Any, ClassVar, Self
 
@@ -14,7 +14,8 @@ import torch
 from ncbook import data, figures, optim, store, sweep, theory
 from ncbook.explore import controls
 from ncbook.explore.controls import OWN, STARTS, Chooser
-from ncbook.explore.curves import LIVE_PANELS, changes, ended, over_epochs
+from ncbook.explore.curves import LIVE_PANELS, changes, ended, over_epochs, told_apart
+from ncbook.explore.view import RECIPE, StoreView
 from ncbook.sweep.machine import provenance
 from ncbook.train import RunConfig, learning_rate_factors, train_members
 
@@ -26,11 +27,13 @@ MOMENTA = (0.0, 0.5, 0.7, 0.9, 0.95, 0.98)
 DECAYS = (0.0, 5e-5, 5e-4, 5e-3, 0.05, 0.5, 1.0, 5.0, 10.0)
 EPOCHS = dict(value=60, min=5, max=200, step=5, continuous_update=False)
 EPOCHS |= dict(description="epochs", tooltip="passes over the data")
+STORED = {"linewidth": 5, "alpha": 0.35}
 LAW = {"color": "#000000", "linestyle": ":", "linewidth": 2.5}
 NOTE = (
     "The book's small default, an MLP on 1,400 images of digits, trains in this kernel: seconds on "
     "an idle machine. The learning rate drops after a third and two thirds of the epochs. Dotted: "
-    "the exact law of NC0, where one holds; float32 rounding ends the fall near a millionth."
+    "the exact law of NC0, where one holds; float32 rounding ends the fall near a millionth. Wide "
+    "and pale: runs of the store with these settings, of as many epochs or of the nearest number."
 )
 
 
@@ -120,6 +123,7 @@ class LivePanel(widgets.VBox):
         self.bar = widgets.IntProgress(description="done", tooltip="of the epochs of A and B")
         self.status, self.picture = controls.StatusLine(), controls.Picture()
         self.table, self.training, self._next_drawing = widgets.HTML(), None, 0.0
+        self.view, self.stored = StoreView(store.results_dir(), pd.DataFrame()), []
         choices = [c for side in self.sides.values() for c in side.controls.values()]
         buttons = (self.head, self.epochs, self.start, self.stop, self.save, self.bar)
         rows = widgets.HBox(choices), widgets.HBox(buttons), self.status
@@ -136,14 +140,18 @@ class LivePanel(widgets.VBox):
             found[label + more] = config
         return found
 
-    def follow(self, sides: Mapping[str, Chooser]) -> None:
-        """Choose what is chosen for A and B in the other tabs, or the nearest."""
+    def follow(self, sides: Mapping[str, Chooser], view: StoreView) -> None:
+        """Choose what is chosen for A and B in the other tabs, or the nearest; and draw runs of
+        this store beside one's own."""
+        self.view = view
         for name, side in sides.items():
             self.sides[name].choose(**{column: side.chosen[column] for column in COLUMNS})
 
     def _start(self) -> None:
         if not (self.training and self.training.is_alive()):
             self.training = Training(self.configs, self._show)
+            found = [alike(config, self.view.runs) for config in self.training.configs]
+            self.stored = [(runs, self.view.history(runs) if len(runs) else runs) for runs in found]
             self.start.disabled, self.stop.disabled, self.save.disabled = True, False, True
             self.table.value, self.bar.value, self.bar.max = "", 0, self.training.epochs
             self.status.say(f"Loading the digits: {self.training.said}…")
@@ -174,8 +182,9 @@ class LivePanel(widgets.VBox):
         self.status.say(training.result or f"Training: {training.said}…")
         if training.history and (training.result or began > self._next_drawing):
             members = pd.DataFrame(training.history).groupby("member")
-            lines = [line for n, rows in members for line in _lines(training, n, rows)]
-            figure = over_epochs(lines, LIVE_PANELS, training.configs[0].epochs, "digits, mlp")
+            figure = over_epochs(
+                self._lines(members), LIVE_PANELS, training.configs[0].epochs, "digits, mlp"
+            )
             self.picture.show(figure, "Metrics over the epochs trained so far")
             # Pause for as long as drawing took: training gets at least half of the time.
             now = time.monotonic()
@@ -185,16 +194,42 @@ class LivePanel(widgets.VBox):
             told = "".join(ended(runs, label) for label, runs in groups.items())
             self.table.value = told + changes(groups)
 
+    def _lines(self, members: Iterable[tuple[int, pd.DataFrame]]) -> list[tuple]:
+        """Each run's line, that of the store's runs of its settings, and that of the exact law."""
+        configs, labels = self.training.configs, self.training.labels
+        looks = told_apart([figures.look(config.optimizer) for config in configs])
+        looks, lines = [looks[n] | {"label": label} for n, label in enumerate(labels)], []
+        for n, rows in members:
+            runs, history = self.stored[n]
+            if len(runs):
+                seeds = f", median of {len(runs)} seeds" * (len(runs) > 1)
+                said = f"{labels[n]}: stored, {runs['epochs'].iloc[0]} epochs{seeds}"
+                until = history[history["epoch"] <= configs[n].epochs]
+                lines.append((until, looks[n] | STORED | {"label": said}))
+            lines.append((rows, looks[n]))
+            lines += _law_line(configs[n], labels[n], rows)
+        return lines
 
-def _lines(training: Training, place: int, rows: pd.DataFrame) -> list[tuple]:
-    """A run's line, and that of the exact law for it, where one holds."""
-    config, label = training.configs[place], training.labels[place]
-    lines, path = [(rows, figures.look(config.optimizer) | {"label": label})], law(config)
-    if path is not None:
-        nc0 = rows["nc0"].iloc[0] * path[:: len(path) // config.epochs][rows["epoch"]]
-        said = f"{label}: the exact law" + " (0 after the first step)" * (not path[1:].any())
-        lines += [(rows[["epoch"]].assign(nc0=nc0), LAW | {"label": said})]
-    return lines
+
+def alike(config: RunConfig, runs: pd.DataFrame) -> pd.DataFrame:
+    """Those of a store's runs that differ from a config in seed and epochs alone, and of them those
+    whose number of epochs is nearest to its own."""
+    for name in (*COLUMNS, "dataset", "model", *RECIPE) if len(runs) else ():
+        value = getattr(config, name)
+        if name != "epochs":
+            runs = runs[runs[name].isna() if value is None else runs[name] == value]
+    far = (runs.get("epochs", pd.Series()) - config.epochs).abs()
+    return runs[far == far.min()]
+
+
+def _law_line(config: RunConfig, label: str, rows: pd.DataFrame) -> list[tuple]:
+    """That of the exact law for a run, where one holds."""
+    path = law(config)
+    if path is None:
+        return []
+    nc0 = rows["nc0"].iloc[0] * path[:: len(path) // config.epochs][rows["epoch"]]
+    said = f"{label}: the exact law" + " (0 after the first step)" * (not path[1:].any())
+    return [(rows[["epoch"]].assign(nc0=nc0), LAW | {"label": said})]
 
 
 def law(config: RunConfig) -> np.ndarray | None:

@@ -29,6 +29,10 @@ MEANING = {
     "train_acc": "share of training images classified correctly; below 99 % it did not learn",
     "test_acc": "share of test images classified correctly",
 }
+# How a recipe tells of a setting; of any other by its name and value.
+TOLD = {"train_size": "{:,} images", "centred_head": "centred last layer"}
+TOLD |= {"head_optimizer": "last layer {}", "head_lr": "its η {:g}"}
+TOLD |= {"head_momentum": "its β {:g}", "head_weight_decay": "its λ {:g}"}
 SHARES = ("nc4", *figures.ACCURACIES)  # shown in per cent
 
 
@@ -131,6 +135,7 @@ def _recipe(model: str, epochs: int, **settings: Any) -> str:
     words = [f"{epochs} epochs"]
     for name, value in settings.items():
         if pd.notna(value) and value != (RECIPE | own)[name]:
-            shown = f"{value:g}" if isinstance(value, float) else value
-            words.append(f"{name.replace('_', ' ')} {shown}")
+            shown = figures.look(value)["label"] if name == "head_optimizer" else value
+            form = "{:g}" if isinstance(value, float) else "{}"
+            words.append(TOLD.get(name, f"{name.replace('_', ' ')} {form}").format(shown))
     return ", ".join(words)

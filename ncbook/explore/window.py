@@ -90,7 +90,7 @@ class Explorer(widgets.VBox):
         if opened in self.panels and not self.panels[opened].fresh:
             self.panels[opened].redraw()
         elif opened == TRAINING and len(self.view.runs):
-            self.live.follow(self.sides)
+            self.live.follow(self.sides, self.view)
 
     def open_setting(self, side: str, **values: object) -> None:
         """Show this setting, chosen as A or as B, over its epochs."""

@@ -1,5 +1,6 @@
 """Neural collapse measured while a network trains: in a loop, Lightning or transformers."""
 
+import inspect
 import math
 from collections.abc import Sequence
 
@@ -7,8 +8,8 @@ import pandas as pd
 from torch import nn
 
 from ncbook.measure.batches import loader_of
-from ncbook.measure.measuring import measure
-from ncbook.parameters import check_whole
+from ncbook.measure.measuring import check_settings, measure
+from ncbook.parameters import check_whole, plain
 
 LIGHTNING_METHODS = ("setup", "teardown", "state_dict", "load_state_dict")
 
@@ -47,7 +48,8 @@ class NCCallback:
     An epoch that is measured again replaces its row. Checkpoints don't hold the frames.
 
     Raises:
-        ValueError: data, ``every`` or a logger that can't be used; when it measures, as `measure`.
+        ValueError: data, a setting or a logger that can't be used; when it measures, as `measure`.
+        TypeError: a setting that `measure` does not have.
     """
 
     def __init__(
@@ -64,13 +66,15 @@ class NCCallback:
             )
         self.every, self._logger, self._data = every, logger, data
         self._settings = {"layers": layers, "progress": False, **settings}
+        inspect.signature(measure).bind(None, data, **self._settings)
+        check_settings(**self._settings)
         self.metrics = self.layers = pd.DataFrame({"epoch": []})
         # Lightning's name of this callback: several may measure one training.
         self.state_key = self._legacy_state_key = f"NCCallback-{id(self)}"
 
     def __call__(self, model: nn.Module, epoch: int) -> dict[str, float] | None:
         """Measure the model after this many epochs, if it is their turn: the metrics, or None."""
-        check_whole("epoch", epoch, 0)
+        check_whole("epoch", plain(epoch), 0)
         if epoch % self.every:
             return None
         measured = measure(model, self._data, **self._settings)

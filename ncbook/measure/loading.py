@@ -96,7 +96,10 @@ def _built(
     elif name.startswith(f"{TORCHVISION}vit_") and input_shape:
         given["image_size"] = input_shape[-1]
     try:
-        return build(**given).eval()
+        model = build(**given)
+        if not isinstance(model, nn.Module):
+            raise TypeError(f"it returns {type(model).__name__}, and no torch.nn.Module")
+        return model.eval()
     except (Exception, SystemExit) as error:  # a reader's function may raise anything
         why = text.line(f"{type(error).__name__}: {error}")
         raise ValueError(f"model {name!r} cannot be built ({why})") from None

@@ -22,6 +22,8 @@ from ncbook.parameters import check_whole
 
 PASSES = ("class means", "scatter about them", "test data")
 MOVED = 0.05  # rounding moves by 1e-6, or by up to 0.02 in bfloat16; noise of 4 % by more
+# What a network raises of inputs; a ValueError may be ours, of what a layer puts out.
+REFUSALS = (RuntimeError, TypeError, LookupError, AttributeError, AssertionError)
 PROBED = 2  # samples that show in which order the layers run
 
 
@@ -87,11 +89,7 @@ def measure(
             without samples; features that are not finite, and of which layer; data that give
             other samples in the second walk.
     """
-    check_whole("batch_size", batch_size, 1)
-    if tokens not in of_model.TOKENS:
-        raise ValueError(f"tokens must be {' or '.join(of_model.TOKENS)}, got {tokens!r}")
-    if isinstance(layers, str):
-        raise ValueError(f"layers must be a list of names, got {layers!r}")
+    check_settings(layers=layers, tokens=tokens, batch_size=batch_size)
     loaders = [loader_of("data", data, batch_size)] * 2
     loaders += [] if test_data is None else [loader_of("test_data", test_data, batch_size)]
     model = _plain(model)
@@ -103,10 +101,25 @@ def measure(
         return walker.measured()
 
 
-def refusal(inputs: Tensor, error: Exception) -> ValueError:
-    """What to say of inputs that a network did not take."""
+def check_settings(
+    *, layers: Any = None, tokens: Any = "mean", batch_size: Any = 256, **others: Any
+) -> None:
+    """Raise ``ValueError`` for those of ``measure``'s settings that no network could have."""
+    check_whole("batch_size", batch_size, 1)
+    if tokens not in of_model.TOKENS:
+        raise ValueError(f"tokens must be {' or '.join(of_model.TOKENS)}, got {tokens!r}")
+    names = isinstance(layers, Iterable) and all(isinstance(name, str) for name in layers)
+    if layers is not None and (isinstance(layers, str) or not names):
+        raise ValueError(f"layers must be a list of names, got {layers!r}")
+
+
+def refusal(inputs: Any, error: Exception) -> ValueError:
+    """What to say of inputs (a tensor, or sequences and mappings of what a batch has) that a
+    network did not take."""
     said = text.line(f"{type(error).__name__}: {error}", 300)
-    return ValueError(f"the network cannot take inputs of shape {tuple(inputs.shape[1:])} ({said})")
+    shape = tuple(of_model.tensors(inputs)[0].shape[1:])
+    what = f"inputs of shape {shape}" if shape else "these inputs"
+    return ValueError(f"the network cannot take {what} ({said})")
 
 
 def _plain(model: nn.Module) -> nn.Module:
@@ -193,8 +206,8 @@ class _Walker:
             return self.model(*given, **named)
         except torch.OutOfMemoryError:
             raise
-        except RuntimeError as error:  # such as of sizes that do not fit
-            raise refusal(of_model.tensors([given, named])[0], error) from error
+        except REFUSALS as error:  # such as of sizes that do not fit
+            raise refusal([given, named], error) from error
 
     def walk(self, stage: int, batches: Iterable) -> None:
         """One pass over the data."""
@@ -213,6 +226,9 @@ class _Walker:
                 self._count(self._run(inputs))
                 if missing := [name for name in self.of_layers if name not in self.heard]:
                     raise ValueError(f"layer {missing[0]} does not run in a forward pass")
+        if not self.sums[stage, -1]:
+            again = "" if stage == 2 else " when it is walked through again"
+            raise ValueError(f"{kind}data has no batch{again}")
 
     def _hear(self, name: str, given: Tensor, output: Tensor) -> None:
         if name in self.heard:

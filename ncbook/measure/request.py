@@ -80,6 +80,9 @@ def report(given: Mapping[str, Any]) -> tuple[Measured, str, tuple[str, ...]]:
     size = models.image_size(name) if name in NAMES else None
     size = given["image_size"] or (IMAGENET_SIDE if name.startswith(TORCHVISION) else size)
     dataset = load_data(given["dataset"], size, given["train_size"], given["normalise"])
+    if given["train_size"] and len(dataset.train_y.unique()) < dataset.num_classes:
+        left_out = f"leaves classes of {dataset.name} without a training sample"
+        raise ValueError(f"train_size {given['train_size']} {left_out}")
     few, _ = next(iter(batches(dataset, "train", 2, size)))
     settings = dict(input_shape=few.shape[1:], width=given["width"], depth=given["depth"])
     model = load_model(name, checkpoint, dataset.num_classes, **settings).to(device)

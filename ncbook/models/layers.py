@@ -78,7 +78,8 @@ def check_layers(model: nn.Module, names: Sequence[str]) -> None:
     known = [name for name, _ in model.named_modules()]
     for name in names:
         if name not in known:
-            close = difflib.get_close_matches(str(name), known, NAMED, 0.4) or known[-NAMED:]
+            named = [other for other in known if other]  # the network itself has no name
+            close = difflib.get_close_matches(str(name), named, NAMED, 0.4) or named[-NAMED:]
             raise ValueError(f"unknown layer {name!r}; there are: {', '.join(close)}")
 
 
