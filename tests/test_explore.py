@@ -195,6 +195,13 @@ def test_values_that_differ_look_different_on_a_map(window):
     assert maps.scale(runs[:0], "nc0").vmin > 0  # nothing learned: an empty scale
 
 
+def test_a_metric_that_was_not_stored_is_hatched_and_no_number(stored):
+    runs = of_adam(stored).assign(gauge_share=np.nan)
+    cells = maps.grid(runs, "gauge_share", maps.scale(runs, "gauge_share"))
+    assert "nan" not in cells
+    assert 'class="ncbook-none" style=""' in cells
+
+
 def test_text_on_every_colour_has_contrast():
     """WCAG asks for 4.5."""
     for share in np.linspace(0, 1, 1000):
@@ -245,7 +252,7 @@ def test_the_plot_is_the_median_over_the_seeds(long, results, stored):
         np.testing.assert_array_equal(line, history.groupby("epoch")[metric].median())
     drawn = {line.get_gid() for axis in long.curves.picture.figure.axes for line in axis.lines}
     singular = {"w_sv_mean", "w_sv_min", "m_sv_mean"}
-    assert drawn == {*figures.METRICS, *figures.ACCURACIES, *singular}
+    assert drawn == {*figures.METRICS, "gauge_share", *figures.ACCURACIES, *singular}
     assert long.curves.picture.figure.legends[0].get_title().get_text().startswith("digits, mlp")
 
 
@@ -263,7 +270,9 @@ def test_a_control_changes_plot_and_table(long, results, stored):
     assert "1 diverged" in long.curves.table.value
     labels = lines_of(long.curves.picture, "NC0")
     assert any("diverged: no values at the end" in label for label in labels)
-    assert long.status.value == ""
+    assert "A: no runs at λ = 0 here: λ = 0.05 is shown" in unescape(long.status.value)
+    long.sides["B"].controls["optimizer"].value = "adam"
+    assert "A: " not in unescape(long.status.value)  # told once
 
 
 def test_one_setting_chosen_twice_is_one_line_and_a_second_of_an_optimizer_another_colour(long):
@@ -354,7 +363,10 @@ def test_a_box_in_the_plot_selects_the_tables_rows(table, long):
     table.which.value = "all of the store"
     table.x.value, table.y.value = "weight_decay", "nc3"
     assert len(table.inside) == len(long.view.runs)
-    assert table.inside["nc3"].dropna().is_monotonic_increasing
+    learned = rule.learned(table.inside)
+    assert learned.is_monotonic_decreasing  # they come first
+    for part in (table.inside[learned], table.inside[~learned]):
+        assert part["nc3"].dropna().is_monotonic_increasing
     least = long.view.runs["weight_decay"].drop_duplicates().nsmallest(2).iloc[1]
     box = type("Box", (), {"value": {"at_x": [0.9 * least / 3, 0.9 * least], "at_y": [0, 10]}})
     table._brushed(type("Change", (), {"new": box}))
@@ -410,6 +422,12 @@ def test_dots_in_one_place_are_drawn_once(table, long):
     assert 100 < len(scatter(runs, "nc0", "nc3").data) <= 3000
 
 
+def test_what_is_the_same_in_all_rows_has_no_column(table, long):
+    assert {"dataset", "model", "recipe"}.isdisjoint(table.table.df)
+    table.which.value = "all of the store"
+    assert list(table.table.df)[:3] == ["outcome", "optimizer", "recipe"]
+
+
 def test_every_optimizer_has_a_colour_of_its_own_in_the_plot(long):
     from ncbook.explore.table import _told_apart
 
@@ -421,7 +439,7 @@ def test_a_box_without_runs_says_why_there_are_no_lines(table):
     box = type("Box", (), {"value": {"at_y": [100.0, 200.0]}})
     table._brushed(type("Change", (), {"new": box}))
     assert table.inside.empty
-    assert "no run here" in table.lines.spec["title"]
+    assert "no run here" in table.lines.spec["mark"]["text"]
     assert "0 runs" in table.count.value
 
 
@@ -435,7 +453,7 @@ def test_of_many_runs_the_table_says_which_it_holds(table, monkeypatch):
     monkeypatch.setattr(module, "OF_MORE", 2)
     table._fill(table.rows[:3])
     assert len(table.table.df) == 2
-    assert "the 2 of least NC3 are in the table" in table.count.value
+    assert "; 2 of least NC3 are in the table" in table.count.value
 
 
 def test_the_table_says_what_nan_stands_for(table):
@@ -579,6 +597,21 @@ def test_the_exact_law_is_drawn_where_it_holds_and_is_that_of_the_last_layer(tra
     run = pd.DataFrame([dataclasses.asdict(config)])
     assert live_training.law(config)[-1] == pytest.approx(figures.exact_law(run).item())
     assert live_training.law(RunConfig(optimizer="sgdw", head_optimizer="signum")) is None
+
+
+def test_a_and_b_may_have_a_last_layer_each(training):
+    for side in training.sides.values():
+        side.choose(optimizer="adamw", lr=0.005, weight_decay=0.05)
+    training.start.click()
+    assert "A and B are the same: one run" in unescape(training.status.value)
+    training.training.join(SECONDS)
+    training.heads["B"].value = "sgd"
+    own, headed = training.configs.values()
+    assert (own.head_optimizer, headed.head_optimizer) == (None, "sgd")
+    assert list(training.configs) == [
+        "AdamW, λ = 0.05",
+        "AdamW (last layer: SGD), λ = 0.05",
+    ]
 
 
 def test_stored_runs_of_the_same_settings_are_drawn_beside(training, tmp_path):

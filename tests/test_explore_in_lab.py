@@ -12,6 +12,7 @@ import time
 import urllib.request
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from conftest import SECONDS
 from test_makefile import ROOT, changes, clone_of_the_tree, make_lab, needs_git
@@ -150,6 +151,11 @@ def choice(page, label):
     return page.get_by_label(label, exact=True).locator("visible=true").first
 
 
+def run_all(page):
+    page.get_by_role("menuitem", name="Run", exact=True).click()
+    page.locator('[data-command="runmenu:run-all"]').click()
+
+
 def test_the_first_view_is_the_map_with_its_title(page, pictures, results):
     heading = page.get_by_role("heading", name="Which optimizer makes a network collapse?")
     wait_until(page, "the top", lambda: heading.bounding_box()["y"] > 0)
@@ -244,13 +250,63 @@ def test_a_restarted_kernel_and_one_that_was_shut_down_are_said(page, pictures):
     page.locator('[data-command="kernelmenu:restart"]').click()
     page.locator(".jp-Dialog .jp-mod-accept").click()
     wait_until(page, "a line", lambda: "Run all cells" in panel.evaluate(told))
-    page.get_by_role("menuitem", name="Run", exact=True).click()
-    page.locator('[data-command="runmenu:run-all"]').click()
+    run_all(page)
     wait_until(page, "the panel", lambda: panel.count() and panel.evaluate(told) == "none")
     page.get_by_role("menuitem", name="Kernel", exact=True).click()
     page.locator('[data-command="kernelmenu:shutdown"]').click()
     wait_until(page, "a line", lambda: "Run all cells" in panel.evaluate(told))
     page.screenshot(path=pictures / "dead.png")
+
+
+def many(results, folder):
+    """50,000 runs: those of a store under other names and seeds."""
+    runs = store.load_runs(results)
+    times = range(-(-50_000 // len(runs)))
+    copies = [runs.assign(run_id=runs["run_id"].str[:-4] + f"{n:04x}", seed=n) for n in times]
+    store.write(folder, pd.concat(copies).to_dict("records"), [])
+
+
+def foreign(_, folder):
+    (folder / "runs").mkdir(parents=True)
+    (folder / "runs" / "theirs.parquet").write_bytes(b"PAR1 of another program")
+    pd.DataFrame({"loss": [0.5]}).to_parquet(folder / "runs" / "other.parquet")
+
+
+OTHER_STORES = {
+    "empty": (lambda _, folder: folder.mkdir(), "There are no runs in"),
+    "foreign": (foreign, "theirs.parquet: "),
+    "none": (lambda *_: None, "is not there"),
+    "large": (many, "50,000 runs in"),
+}
+
+
+@pytest.mark.parametrize("case", OTHER_STORES)
+@pytest.mark.parametrize("size", [(1400, 900), (1100, 700)], ids=str)
+def test_other_stores_can_be_explored(
+    lab, open_page, clone, results, tmp_path, case, size, pictures
+):
+    make, words = OTHER_STORES[case]
+    make(results, tmp_path / "store")
+    content = (clone / "notebooks" / "explorer.ipynb").read_text()
+    assert content.count("results = None") == 1
+    copy = clone / "lab" / f"{case} {size[0]}" / "explorer.ipynb"
+    copy.parent.mkdir()
+    copy.write_text(content.replace("results = None", f"results = '{tmp_path / 'store'}'"))
+    page = open_page(viewport=dict(zip(("width", "height"), size, strict=True)))
+    page.goto(f"{lab}/lab/tree/{copy.parent.name}/explorer.ipynb?reset")
+    page.get_by_text("Python 3 (ipykernel) | Idle").wait_for()
+    run_all(page)
+    page.locator(".ncbook-explorer", has_text=words).wait_for()
+    if case == "large":
+        tab(page, "Over the epochs")
+        wait_until(page, "a picture", lambda: picture(page))
+        changes_picture(page, lambda: choice(page, "λ").select_option("0"))
+        tab(page, "All runs")
+        page.get_by_text("Of 50,000 runs:").wait_for()
+    for controls in page.locator(".ncbook-explorer .widget-hbox").locator("visible=true").all():
+        box = controls.bounding_box()
+        assert box["x"] + box["width"] <= size[0]
+    page.screenshot(path=pictures / f"{case} {size[0]}.png")
 
 
 def test_nothing_was_asked_of_others_and_nothing_failed(page, lab):

@@ -20,7 +20,7 @@ REASONS = 5  # listed at most
 PICKED = "The runs that were picked under <b>All runs</b>; the choices above do not apply to them."
 LARGE = 1e6  # factors above it are powers of ten
 ACCURACY, SV_W, SV_M = "accuracy", "singular values of W", "singular values of M"
-ALL_PANELS = (*figures.METRICS, ACCURACY, SV_W, SV_M)
+ALL_PANELS = (*figures.METRICS, "gauge_share", ACCURACY, SV_W, SV_M)
 LIVE_PANELS = ("nc0", "nc1", "nc2", "nc3", ACCURACY, SV_W)
 COLUMNS, PANEL_WIDTH, PANEL_HEIGHT, LINE_HEIGHT = 3, 3.4, 2.1, 0.25
 FEW = 8  # measurements: a line through fewer gets marks, or it would look like more
@@ -79,7 +79,8 @@ class CurvesPanel(controls.StorePanel):
             files["runs.csv"] = rows.to_csv(index=False).encode()
             lines = "\n".join(map(line_that_trains, groups.values()))
             saved = " · ".join(controls.download(*file) for file in files.items())
-            self.links.value = f"{saved}<pre>{escape(lines)}</pre>"
+            how = "In a terminal at the top of the repository:"
+            self.links.value = f"{saved}<br>{how}<pre>{escape(lines)}</pre>"
 
     def draw(self) -> None:
         picked = len(self.picked) > 0
@@ -101,8 +102,9 @@ def compared(groups: Mapping[str, pd.DataFrame], view: StoreView) -> Figure:
     looks = [look(group, label, own[label]) for label, group in groups.items()]
     lines = [*zip(own.values(), told_apart(looks), strict=True)]
     shared = dict.fromkeys(text.line(v, text.NAME) for name in SHARED for v in runs[name])
+    same = [_setting(runs.iloc[0], name) for name in OWN[2:] if runs[name].nunique() == 1]
     learned = f"{len(figures.converged(runs))} of {len(runs)} runs learned"
-    return over_epochs(lines, title=f"{', '.join(shared)} ({learned})")
+    return over_epochs(lines, title=f"{', '.join([*shared, *same])} ({learned})")
 
 
 def labels(groups: Sequence[pd.DataFrame], whole: bool = False) -> list[str]:
@@ -186,7 +188,7 @@ def _panel(axis: Axes, lines: Sequence[Line], panel: str) -> None:
             over = values.groupby("epoch")[column].agg(["median", "min", "max"])
             marks = {"marker": "o", "markersize": 3} if len(over) < FEW else {}
             figures.draw_band(axis, over, 0.15, **own | marks | more, gid=column)
-    axis.set_title(figures.METRICS.get(panel, panel), y=1)  # without one, it is searched for
+    axis.set_title(MEASURES.get(panel, panel), y=1)  # without one, it is searched for
     if not log:
         axis.yaxis.set_major_formatter(PercentFormatter(1))
     if drawn and log:
@@ -220,18 +222,16 @@ def changes(groups: Mapping[str, pd.DataFrame]) -> str:
     """Metrics, gauge and accuracies of some runs as an HTML table: medians at the start and at the
     end, by what factor they changed, and what each means. Of more than two groups, the ends."""
     parts = []
-    for label, runs in groups.items():
+    for runs in groups.values():
         table = figures.start_and_end(runs[runs["status"] == "ok"], MEASURES)
         table["change"] = [*map(_change, table["at the end"] / table["at the start"])]
         for name in SHARES:
             table.loc[MEASURES[name], "change"] = "–"
-        table = table if len(groups) < 3 else table[["at the end"]]
-        parts.append(table.add_prefix(f"{label}, " if len(groups) > 1 else ""))
+        parts.append(table if len(groups) < 3 else table[["at the end"]])
     meanings = {MEASURES[name]: meaning for name, meaning in MEANING.items()}
-    both = pd.concat(parts, axis=1)
-    both["what it is"] = both.index.map(meanings)
-    left = {"subset": ["what it is"], "text-align": "left"}
-    return figures.shown(both).set_properties(**left).to_html()
+    both = pd.concat(parts, axis=1, keys=groups)
+    both["", "what it is"] = both.index.map(meanings)
+    return figures.shown(both).to_html()
 
 
 def _change(factor: float) -> str:

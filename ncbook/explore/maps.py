@@ -92,6 +92,7 @@ def _buttons(row: pd.DataFrame, form: str, norm: Normalize) -> Iterator[str]:
         if not count > 0:
             yield '<td><button disabled="" title="not trained"></button></td>'
             continue
+        good = good if np.isfinite(value) else 0  # a metric that older runs lack
         counted, share = f"{good:.0f}/{count:.0f}", norm(value)
         shown = [f"{value:{form}}"] * bool(good) + [counted] * (good < count)
         look = f"background-color: {to_hex(colormaps['viridis'](share))}" if good else ""

@@ -31,8 +31,18 @@ ROWS, OF_MORE = 10_000, 1000
 # more dots than a browser draws at once.
 STEPS, DOTS = (400, 200, 100, 50, 25), 3000
 WHITE = {"background": "white"}  # also on a dark page: colours are chosen for it
-COLUMNS = ["outcome", "optimizer", *NUMBERS, "seed", "dataset", "model", "recipe"]
+WHERE = ["dataset", "model", "recipe"]
+COLUMNS = ["outcome", "optimizer", *NUMBERS, "seed", *WHERE]
+# Runs that did not learn are crosses and dashed lines.
+NOT_LEARNED = f"indexof({[rule.NOT_LEARNED, 'diverged', 'failed']}, datum.outcome) >= 0"
 TIPS = [alt.Tooltip(field=NUMBERS.get(column, column), type="nominal") for column in COLUMNS]
+READING = (
+    "A box drawn in the plot chooses others. Press rows to compare, with Ctrl or Shift for "
+    "several. Crosses and dashed lines did not learn. <b>Collapsed</b>: NC1, NC2 and NC3 are below "
+    f"{rule.THRESHOLD}; <b>but for its gauge</b>: they are with W without its gauge; <b>in "
+    "part</b>: only some are; <b>not</b>: none is; <b>did not learn</b>: less than 99 % training "
+    "accuracy."
+)
 NONE = "no run here: draw another box, or choose other runs"
 
 
@@ -41,17 +51,19 @@ class TablePanel(controls.StorePanel):
 
     def __init__(self, window: Any) -> None:
         super().__init__(window)
+        self.view = window.view
         self.which = controls.dropdown("runs", "which runs", (HERE, BEST, EVERYWHERE))
         words = (ANY, *rule.OUTCOMES)
         self.outcome = controls.dropdown("outcome", "what the rule for collapse says", words)
         self.optimizer = controls.dropdown("optimizer", "of which optimizer", (ANY,))
         numbers = [(label, name) for name, label in NUMBERS.items()]
         self.x, self.y = (controls.dropdown(at, "what the axis shows", numbers) for at in "xy")
-        self.x.value, self.y.value = "gauge_share", "nc3"
+        self.x.value, self.y.value = "weight_decay", "nc3"
         chosen = [self.which, self.optimizer, self.outcome, self.x, self.y]
         for control in chosen:
             control.observe(self.redraw, "value")
-        self.best = controls.button("Best run", "of those in the table: the least NC3", self._best)
+        tip = "of the runs in the table, also those that Search hides: the least NC3"
+        self.best = controls.button("Best run", tip, self._best)
         tip = f"the epochs of the rows that are selected in the table, at most {AT_ONCE}"
         self.compare = controls.button("Compare these", tip, self._compare)
         alt.JupyterChart.enable_offline()
@@ -65,6 +77,8 @@ class TablePanel(controls.StorePanel):
 
     def draw(self) -> None:
         shared = self.window.shared
+        if self.view is not self.window.view:  # another store: nothing chosen here hides its runs
+            self.view, self.outcome.value, self.optimizer.value = self.window.view, ANY, ANY
         runs = shared.runs if self.which.value == EVERYWHERE else shared.selected
         names = [(figures.look(n)["label"], n) for n in figures.present(runs["optimizer"])]
         self._offer([(ANY, ANY), *names])
@@ -96,18 +110,21 @@ class TablePanel(controls.StorePanel):
 
     def _fill(self, rows: pd.DataFrame) -> None:
         most = ROWS if len(self.window.view.runs) <= ROWS else OF_MORE
-        self.inside = rows.iloc[rows["nc3"].to_numpy(float).argsort(kind="stable")[:most]]
+        order = np.lexsort([rows["nc3"].to_numpy(float), ~rule.learned(rows)])
+        self.inside = rows.iloc[order[:most]]
         shown = named(self.inside).rename(columns=NUMBERS)
+        places = [shown.pop(name) for name in WHERE]
+        for place in reversed([place for place in places if place.nunique() > 1]):
+            shown.insert(2, place.name, place)
         with pd.option_context("display.float_format", "{:.3g}".format):
             self.table.update(shown, selected_rows=[], showIndex=False, maxBytes=0)
         self.lines.chart = parallel(self.inside, self.rows)
-        first = f"; the {most:,} of least NC3 are in the table" * (len(rows) > most)
+        first = f"; {most:,} of least NC3 are in the table, those that learned first" * (len(rows) > most)
         drawn = f"; one in {-(-len(self.inside) // LINES)} has a line" * (len(rows) > LINES)
         lacking = " NaN: not stored with the run." * bool(shown.isna().any(axis=None))
-        self.count.value = (
-            f"{figures.outcomes(rows)}{first}{drawn}. A box drawn in the plot chooses others. "
-            f"Press rows to compare, with Ctrl or Shift for several.{lacking}"
-        )
+        dotless = rows[[self.x.value, self.y.value]].isna().any(axis=1).sum()
+        dots = f" {dotless:,} lack a number of the plot and have no dot." * bool(dotless)
+        self.count.value = f"{figures.outcomes(rows)}{first}{drawn}.{dots}{lacking} {READING}"
 
     def _best(self) -> None:
         best = figures.best_run(self.inside)
@@ -151,6 +168,8 @@ def scatter(runs: pd.DataFrame, x: str, y: str) -> alt.Chart:
     at = {"at_x": placed(runs[x]), "at_y": placed(runs[y])}
     dots = runs[COLUMNS].assign(**at).dropna(subset=[*at]).reset_index(drop=True)
     shares = pd.DataFrame({a: _share(dots[n]) for a, n in zip(at, (x, y), strict=True)})
+    if dots.empty:
+        return _nothing(330)
     for steps in STEPS:
         places = (shares * steps // 1).assign(optimizer=dots["optimizer"])
         if (first := ~places.duplicated()).sum() <= DOTS:
@@ -158,22 +177,29 @@ def scatter(runs: pd.DataFrame, x: str, y: str) -> alt.Chart:
     dots = named(dots[first]).rename(columns=NUMBERS).join(dots[[*at]])
     box = alt.selection_interval(name="box", encodings=["x", "y"])
     axes = [_axis(alt.X, "at_x", runs[x]), _axis(alt.Y, "at_y", runs[y])]
-    chart = _chart(dots, 330).mark_circle(size=22)
+    chart = _chart(dots, 330).mark_point(size=22, filled=True)
     faded = alt.condition(box, alt.value(0.8), alt.value(0.1))
-    chart = chart.encode(*axes, _colour(runs), opacity=faded, tooltip=TIPS)
+    shape = alt.condition(NOT_LEARNED, alt.value("cross"), alt.value("circle"))
+    chart = chart.encode(*axes, _colour(runs), opacity=faded, shape=shape, tooltip=TIPS)
     return chart.add_params(box).configure(**WHITE)
 
 
 def _chart(rows: pd.DataFrame, width: int) -> alt.Chart:
-    """A chart without marks, which says so if it has no rows."""
-    return alt.Chart(rows, width=width, height=260, title=NONE if rows.empty else "")
+    """A chart without marks."""
+    return alt.Chart(rows, width=width, height=260)
+
+
+def _nothing(width: int) -> alt.Chart:
+    """A chart that says why it is empty."""
+    return _chart(pd.DataFrame({"": [0]}), width).mark_text(text=NONE).configure(**WHITE)
 
 
 def _axis(axis: type, column: str, values: pd.Series) -> Any:
     """An axis, whose title says which number its end stands for, if that is not its own."""
     name, least = values.name, values.astype(float).min()
     kind = "linear" if name in LINEAR else "log"
-    scale = alt.Scale(type=kind, zero=False, nice=False)
+    # Room at both ends: a box can hold the dots there.
+    scale = alt.Scale(type=kind, zero=False, nice=False, padding=8)
     ticks = alt.Axis(format=".2~g", tickCount=6)
     title = NUMBERS[name] + f" (end of the axis: {least:.1g})" * bool(least < placed(values).min())
     return axis(column, type="quantitative", title=title, scale=scale, axis=ticks)
@@ -203,12 +229,15 @@ def parallel(runs: pd.DataFrame, of: pd.DataFrame) -> alt.Chart:
     """Settings and metrics of at most ``LINES`` runs, a line each; axes span all of ``of``."""
     spans = {c: of[c].astype(float).agg(["max", "min"]).map("{:.2g}".format) for c in PARALLEL}
     ends = {name: [NUMBERS[name], *span] for name, span in spans.items()}
-    drawn = runs[:: -(-len(runs) // LINES) or 1]
+    if runs.empty:
+        return _nothing(460)
+    drawn = runs[:: -(-len(runs) // LINES)]
     shares = {name: _share(of[name]).loc[drawn.index] for name in PARALLEL}
     lines = named(drawn).rename(columns=NUMBERS).assign(run=range(len(drawn)), **shares)
     words = f"{json.dumps(ends)}[datum.value]"
     axis = alt.Axis(labelExpr=words, labelAngle=0, title=None, grid=True)
     chart = _chart(lines, 460).transform_fold([*PARALLEL], ["axis", "share"])
     chart = chart.mark_line(opacity=0.35, strokeWidth=1).encode(detail="run:N", tooltip=TIPS)
+    chart = chart.encode(strokeDash=alt.condition(NOT_LEARNED, alt.value([4, 3]), alt.value([])))
     x, y = alt.X("axis:N", sort=[*PARALLEL], axis=axis), alt.Y("share:Q", axis=None)
     return chart.encode(x, y, _colour(of, None)).configure(**WHITE)

@@ -113,8 +113,8 @@ class LivePanel(widgets.VBox):
         for side in self.sides.values():
             side.offer(offered)
         heads = [("as the rest", ""), *((label, n) for n, label in figures.LABELS.items())]
-        tip = "the last layer's optimizer, with the η, β and λ of the rest"
-        self.head = controls.dropdown("last layer, same η β λ", tip, heads)
+        tip = "the optimizer of the last layer, which NC0 follows; η, β and λ are those of the rest"
+        self.heads = {n: controls.dropdown(f"{n}'s last layer", tip, heads) for n in STARTS}
         self.epochs = widgets.IntSlider(**EPOCHS)
         self.start = controls.button("Start", "train A and B", self._start, "play")
         self.stop = controls.button("Stop", "end it after this epoch", self._stop, "stop")
@@ -125,16 +125,18 @@ class LivePanel(widgets.VBox):
         self.table, self.training, self._next_drawing = widgets.HTML(), None, 0.0
         self.view, self.stored = StoreView(store.results_dir(), pd.DataFrame()), []
         choices = [c for side in self.sides.values() for c in side.controls.values()]
-        buttons = (self.head, self.epochs, self.start, self.stop, self.save, self.bar)
+        buttons = (*self.heads.values(), self.epochs, self.start, self.stop, self.save, self.bar)
         rows = widgets.HBox(choices), widgets.HBox(buttons), self.status
         super().__init__([widgets.HTML(NOTE), *rows, self.picture, self.table])
 
     @property
     def configs(self) -> dict[str, RunConfig]:
         """A and B by label; one if they are the same."""
-        shared, found = dict(epochs=self.epochs.value, head_optimizer=self.head.value or None), {}
-        for config in dict.fromkeys(RunConfig(**shared | s.chosen) for s in self.sides.values()):
-            head = f" (last layer: {figures.LABELS[self.head.value]})" if self.head.value else ""
+        heads, found = {name: head.value or None for name, head in self.heads.items()}, {}
+        chosen = [s.chosen | dict(head_optimizer=heads[name]) for name, s in self.sides.items()]
+        for config in dict.fromkeys(RunConfig(epochs=self.epochs.value, **own) for own in chosen):
+            head = config.head_optimizer
+            head = f" (last layer: {figures.LABELS[head]})" if head else ""
             label = f"{figures.LABELS[config.optimizer]}{head}, λ = {config.weight_decay:g}"
             more = f", η = {config.lr:g}, β = {config.momentum:g}" if label in found else ""
             found[label + more] = config
@@ -154,7 +156,8 @@ class LivePanel(widgets.VBox):
             self.stored = [(runs, self.view.history(runs) if len(runs) else runs) for runs in found]
             self.start.disabled, self.stop.disabled, self.save.disabled = True, False, True
             self.table.value, self.bar.value, self.bar.max = "", 0, self.training.epochs
-            self.status.say(f"Loading the digits: {self.training.said}…")
+            once = "" if len(self.training.configs) > 1 else " A and B are the same: one run."
+            self.status.say(f"Loading the digits: {self.training.said}…{once}")
             self.training.start()
 
     def _stop(self) -> None:
@@ -171,7 +174,8 @@ class LivePanel(widgets.VBox):
             kept = [row for row in rows if row.pop("member") in new]
             if new:
                 store.write(folder, runs, kept)
-            self.status.say(f"{len(new)} runs saved in {folder}; what was there stayed.")
+            count = "1 run" if len(new) == 1 else f"{len(new)} runs"
+            self.status.say(f"{count} saved in {folder}; what was there stayed.")
 
     def _show(self, training: Training) -> None:
         """Called in the training's thread."""

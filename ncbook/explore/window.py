@@ -77,6 +77,8 @@ class Explorer(widgets.VBox):
         self.refresh()
         if lost := [f"{name}: {side.lost}" for name, side in self.sides.items() if side.lost]:
             self.status.say("; ".join(lost))
+        for side in self.sides.values():
+            side.lost = ""  # told once
 
     def refresh(self, _: object = None) -> None:
         """Draw the open tab, if it shows runs that have changed since."""
