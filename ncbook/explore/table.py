@@ -119,7 +119,9 @@ class TablePanel(controls.StorePanel):
         with pd.option_context("display.float_format", "{:.3g}".format):
             self.table.update(shown, selected_rows=[], showIndex=False, maxBytes=0)
         self.lines.chart = parallel(self.inside, self.rows)
-        first = f"; {most:,} of least NC3 are in the table, those that learned first" * (len(rows) > most)
+        first = f"; {most:,} of least NC3 are in the table, those that learned first" * (
+            len(rows) > most
+        )
         drawn = f"; one in {-(-len(self.inside) // LINES)} has a line" * (len(rows) > LINES)
         lacking = " NaN: not stored with the run." * bool(shown.isna().any(axis=None))
         dotless = rows[[self.x.value, self.y.value]].isna().any(axis=1).sum()
@@ -177,10 +179,13 @@ def scatter(runs: pd.DataFrame, x: str, y: str) -> alt.Chart:
     dots = named(dots[first]).rename(columns=NUMBERS).join(dots[[*at]])
     box = alt.selection_interval(name="box", encodings=["x", "y"])
     axes = [_axis(alt.X, "at_x", runs[x]), _axis(alt.Y, "at_y", runs[y])]
-    chart = _chart(dots, 330).mark_point(size=22, filled=True)
+    chart = _chart(dots, 330).mark_point(filled=True)
     faded = alt.condition(box, alt.value(0.8), alt.value(0.1))
-    shape = alt.condition(NOT_LEARNED, alt.value("cross"), alt.value("circle"))
-    chart = chart.encode(*axes, _colour(runs), opacity=faded, shape=shape, tooltip=TIPS)
+    looks = [
+        alt.condition(NOT_LEARNED, *map(alt.value, p)) for p in (("cross", "circle"), (70, 22))
+    ]
+    look = dict(zip(("shape", "size"), looks, strict=True))
+    chart = chart.encode(*axes, _colour(runs), opacity=faded, tooltip=TIPS, **look)
     return chart.add_params(box).configure(**WHITE)
 
 
