@@ -697,6 +697,8 @@ def test_every_control_has_a_label_and_a_tooltip(window):
     for control in found:
         assert control.tooltip, control
         assert control.description
+        if isinstance(control, widgets.Dropdown):  # by itself it does not show its tooltip
+            assert f'title="{html.escape(control.tooltip)}"' in control.description
     assert all(button.get("title") for button in buttons(window, "A").values())
 
 

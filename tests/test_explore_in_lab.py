@@ -166,6 +166,8 @@ def test_the_first_view_is_the_map_with_its_title(page, pictures, results):
     place = f"weight decay {run['weight_decay']:g}, momentum {run['momentum']:g}:"
     cells = page.locator(f'button[title^="{place}"]')
     assert cells.count() == 2  # Adam's and AdamW's
+    titles = page.locator(".ncbook-explorer .widget-dropdown label span[title]")
+    assert titles.locator("visible=true").count() >= 8  # what the mouse is told of the controls
     page.screenshot(path=pictures / "map.png")
     page.set_viewport_size({"width": 1100, "height": 700})
     wait_until(page, "side by side", lambda: cells.nth(1).bounding_box()["x"] < 1100)

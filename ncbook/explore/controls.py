@@ -5,6 +5,7 @@ import base64
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from html import escape
 from io import BytesIO
 from typing import Any
 
@@ -44,7 +45,13 @@ DRAWING = threading.Lock()
 
 def dropdown(label: str, tooltip: str, options: Sequence = ()) -> widgets.Dropdown:
     """A list to choose from, values or (text, value)."""
-    return widgets.Dropdown(description=label, tooltip=tooltip, options=options)
+    words = dict(description=titled(label, tooltip), description_allow_html=True, tooltip=tooltip)
+    return widgets.Dropdown(options=options, **words)
+
+
+def titled(label: str, tooltip: str) -> str:
+    """A label that shows the tooltip, which a dropdown with a description does not do by itself."""
+    return f'<span title="{escape(tooltip)}">{escape(label)}</span>'
 
 
 def button(label: str, tooltip: str, pressed: Callable[[], Any], icon: str = "") -> widgets.Button:
@@ -143,7 +150,8 @@ class Chooser:
         followers: Sequence["Chooser"] = (),
     ) -> None:
         self.controls = {column: dropdown(*WORDS[column]) for column in columns}
-        self.controls[columns[0]].description = name or WORDS[columns[0]][0]
+        if name:
+            self.controls[columns[0]].description = titled(name, WORDS[columns[0]][1])
         self.selected = self.runs = pd.DataFrame()
         self._on_choice, self._narrowing = on_choice, False
         self._start, self._followers, self.lost = STARTS.get(name, START), followers, ""

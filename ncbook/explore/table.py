@@ -82,9 +82,9 @@ class TablePanel(controls.StorePanel):
         runs = shared.runs if self.which.value == EVERYWHERE else shared.selected
         names = [(figures.look(n)["label"], n) for n in figures.present(runs["optimizer"])]
         self._offer([(ANY, ANY), *names])
-        for control in (self.optimizer, self.outcome):
-            if control.value != ANY:
-                runs = runs[runs[control.description] == control.value]
+        for name in ("optimizer", "outcome"):
+            if (wanted := getattr(self, name).value) != ANY:
+                runs = runs[runs[name] == wanted]
         self.rows = best_of_each(runs) if self.which.value == BEST else runs
         with alt.data_transformers.disable_max_rows():
             self.scatter.chart = scatter(self.rows, self.x.value, self.y.value)
