@@ -131,7 +131,7 @@ figures.show_if_any(
 #
 # Of each optimizer the picture shows its own best: the weight decay above zero at which the median of
 # NC3 over the seeds is least, among the runs that learned. This favours no side, and it is the rule of
-# the paper's Table 2. (A decay that was trained with fewer seeds than another one is left out.)
+# the paper's Table 2. (Where a network has decays with three seeds or more, the others are left out.)
 
 
 # %%
@@ -141,7 +141,7 @@ def at_best_decay(runs):
     runs = runs[runs["weight_decay"] > 0]
     seeds = runs.groupby([*by, "weight_decay"])["seed"].transform("nunique")
     most = seeds.groupby([runs[name] for name in by]).transform("max")
-    runs = figures.converged(runs[seeds == most])
+    runs = figures.converged(runs[seeds >= most.clip(upper=3)])
     middle = runs.groupby([*by, "weight_decay"])["nc3"].median()
     best = middle.groupby(by).idxmin()
     keys = pd.MultiIndex.from_frame(runs[[*by, "weight_decay"]])
@@ -197,9 +197,14 @@ figures.show_if_any(best if compared else best[:0], "", tell_gaps)
 
 # %% [markdown]
 # So in raw NC3 the order is the same on every network. But a part of the distance is gauge, which
-# {doc}`symmetry` explains, and on the ResNet9 with Fashion-MNIST it is all of it (three seeds): AdamW's NC3
-# is 0.42 and Adam's 0.22, and without the gauge AdamW's is 0.22, too. SignumW's goes from 0.41 to 0.21,
-# below Signum's 0.27. There decoupled decay is no obstacle to what a prediction can see.
+# {doc}`symmetry` explains, and on the ResNet9 with Fashion-MNIST, under a strong decay, it is all of it: at
+# λ = 5 AdamW's NC3 is 0.42 and Adam's 0.22, and without the gauge AdamW's is 0.22, too (medians of at least
+# three seeds). SignumW's goes from 0.41 to 0.21, below Signum's 0.27. There decoupled decay is no obstacle to
+# what a prediction can see.
+#
+# The picture does not show AdamW at λ = 5, and that is a trap in its rule. Raw NC3 is a little less at
+# λ = 0.5, 0.41, but little of that is gauge: 0.39 are left without it. Whoever chooses the decay by raw NC3
+# chooses the network that is further from collapse.
 #
 # (how-many-collapsed)=
 # ## How many collapsed
