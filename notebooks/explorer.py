@@ -38,16 +38,16 @@ explore.explorer(results)
 # | tab | what it answers |
 # |---|---|
 # | Map | Where, over momentum and weight decay, is a metric small? Two optimizers on one colour scale. Press a cell to see its epochs |
-# | Over the epochs | How did NC0 to NC4, the accuracy and the singular values of two settings move, and did the networks collapse? **Export** saves the figure, its rows, and the lines that train its runs |
-# | All runs | Which of all runs are like each other? A table to sort and search, a scatter plot of any two numbers, parallel coordinates. A box drawn in the plot selects the rows; **Compare these** shows them over the epochs |
-# | Train it now | What happens when *you* train it? The digits MLP trains in this notebook's kernel; **Stop** ends it |
+# | Over the epochs | How did NC0 to NC4, the gauge share, the accuracy and the singular values of two settings move, and did the networks collapse? **Export** saves the figure, its rows, and the lines that train its runs |
+# | All runs | Which of all runs are like each other? A table to sort and search, a scatter plot of any two numbers, parallel coordinates. A box drawn in the plot selects the rows; **Compare these** shows them over the epochs. Under *runs*, “the best of each optimizer” ranks them |
+# | Train it now | What happens when *you* train it? The digits MLP trains in this notebook's kernel, beside runs of the store with the same settings; **Stop** ends it |
 # | Theory | What do the exact law of SGD and the theorems on sign descent say for your own constants? |
 #
 # The name of a control says what it is for when the mouse rests on it. What you choose in one tab is
 # chosen in the others; only Theory has controls of its own.
 
 # %% [markdown]
-# ## Three things to try
+# ## Four things to try
 #
 # 1. Under **Map**, choose NC0, and SGD at learning rate 0.01 as A. NC0 falls with the weight decay,
 #    and along a row with the momentum, up to a
@@ -57,6 +57,8 @@ explore.explorer(results)
 #    sink as it grows; at λ = 0.5 it fails to learn. AdamW's move little, however large λ is.
 # 3. Under **Train it now**, train SignumW as A and Signum as B. Then set both weight decays to 0:
 #    the two are one and the same, and neither collapses in so few epochs.
+# 4. There, choose AdamW as A and as B, and SGD as B's last layer: NC0 follows the last layer's optimizer,
+#    and the exact law of SGD tells how far.
 
 # %% [markdown]
 # ## What was shown
