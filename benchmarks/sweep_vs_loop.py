@@ -65,6 +65,8 @@ def muonw(params: list[nn.Parameter], c: RunConfig) -> list[torch.optim.Optimize
     return [muon, rest]
 
 
+# What the plain loop's optimizer does by itself.
+LIKE_THE_LOOP = {"muonw": {"update_precision": "bfloat16"}}
 MAKE = {"sgd": sgd, "adam": adam, "adamw": adam, "muonw": muonw}
 
 
@@ -182,6 +184,7 @@ def main() -> None:
     rates = sorted({config.lr for config in configs})[: asked.lrs]
     configs = [config for config in configs if config.lr in rates]
     parameters = {"optimizer": asked.optimizer, "lrs": rates, "epochs": asked.epochs}
+    parameters |= LIKE_THE_LOOP.get(asked.optimizer, {})
     print(
         f"{len(configs)} runs of {asked.optimizer}, {asked.epochs} epochs, "
         f"{os.cpu_count()} cores, torch {torch.__version__}"
