@@ -200,11 +200,11 @@ def draw_parity(runs):
 figures.show_if_any(lawful, line, draw_parity)
 
 # %% [markdown]
-# Where the law says that NC0 ends above 0.01, in 1,471 runs of five networks, the largest relative deviation
+# Where the law says that NC0 ends above 0.01, in 1,475 runs of five networks, the largest relative deviation
 # is 4e-04. ({doc}`symmetry` has the same for Muon, Shampoo and SOAP, and where their number format ends it.)
 #
-# And a small NC0 promises nothing: of the 25 convolutional runs that learned and kept less than a
-# thousandth of their NC0, all under SGD, Muon or SOAP, 21 end with an NC3 above 0.1, up to 0.39.
+# And a small NC0 promises nothing: of the 31 convolutional runs that learned and kept less than a
+# thousandth of their NC0, all under SGD, Muon or SOAP, 27 end with an NC3 above 0.1, up to 0.39.
 #
 # (paper-figures-2-9-10)=
 # ## NC3 against NC0
@@ -376,7 +376,7 @@ figures.with_lines(points, six_grids.LINE, draw_nc4)
 # |---|---|---|
 # | NC3² ≥ 2 − 2√(1 − r²) with the gauge share r | exact, in all 505 runs | every network with a linear last layer |
 # | NC0 that does not fall excludes collapse | corrected | counterexample above; it is true where ‖W‖ stays bounded |
-# | a small NC0 or share promises a small NC3 | not reproduced | 21 of 25 convolutional runs; it did on the digits |
+# | a small NC0 or share promises a small NC3 | not reproduced | 27 of 31 convolutional runs; it did on the digits |
 # | log NC0 explains about 70 % of NC3 | measured, n = 568 settings | over six optimizers mixed; 1 % within AdamW |
 # | NC4 tells collapse from none | not reproduced | 973 of 2,354 uncollapsed runs have NC4 = 1 |
 #

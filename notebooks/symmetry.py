@@ -506,7 +506,7 @@ figures.show_if_any(strong, "", draw_strong)
 # decay does nearly the same for Adam, Signum and Lion, since it puts $\lambda W$, gauge included, into
 # what they divide or take signs of. Under decoupled decay AdamW, SignumW, Lion and MARS keep an NC3 of about
 # 0.4 or more, and on the MLPs gauge makes at least 81 % of their NC3². Of AdamW's it makes 98 % on the digits
-# (n = 5) and 97 % on MNIST (n = 3): NC3 is 0.45 on both, and 0.07 without its gauge, where Adam's is 0.01
+# (n = 5) and 97 % on MNIST (n = 5): NC3 is 0.45 on both, and 0.07 without its gauge, where Adam's is 0.01
 # and 0.03. Is the rest real? NC2 of the features, which has no gauge, says so: it is 0.14 under AdamW and
 # 0.02 under Adam on the digits, 0.21 and 0.06 on MNIST.
 

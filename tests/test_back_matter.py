@@ -176,13 +176,16 @@ def test_the_split_on_three_data_sets():
     n, nc3, centred, _, share, _ = split(FASHION)
     adam = of_pair("adam", "adam", FASHION)["nc3"].median()
     says("contributions", f"100 epochs (n = {n}): {nc3:.2f}, {centred:.2f} and {share}")
-    says("contributions", f"There Adam's NC3 is {adam:.2f}, too")
+    says("contributions", f"There Adam's NC3 is {adam:.2f}, and neither")
 
 
 def test_the_last_layer_decides_in_every_pair():
     digits, mnist = pairs(DIGITS), pairs(MNIST)
     assert digits.groupby(["hidden", "last"]).size().tolist() == [5] * 25
-    assert mnist.groupby(["hidden", "last"]).size().tolist() == [3] * 10
+    sizes = mnist.groupby(["hidden", "last"]).size()
+    assert len(sizes) == 10
+    assert {*sizes} == {3, 5}
+    says("contributions", "ten pairs, three to five seeds")
     falls = digits["last"].isin(FALLS)
     assert digits["left"][falls].max() <= 0.03
     says("contributions", f"or SignumW at {digits['left'][~falls].min():.1f} times or more")
