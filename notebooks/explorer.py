@@ -40,7 +40,7 @@ explore.explorer(results)
 # | Map | Where, over momentum and weight decay, is a metric small? Two optimizers on one colour scale. Press a cell to see its epochs |
 # | Over the epochs | How did NC0 to NC4, the gauge share, the accuracy and the singular values of two settings move, and did the networks collapse? **Export** saves the figure, its rows, and the lines that train its runs |
 # | All runs | Which of all runs are like each other? A table to sort and search, a scatter plot of any two numbers, parallel coordinates. A box drawn in the plot selects the rows; **Compare these** shows them over the epochs. Under *runs*, “the best of each optimizer” ranks them |
-# | Train it now | What happens when *you* train it? The digits MLP trains in this notebook's kernel, beside runs of the store with the same settings; **Stop** ends it |
+# | Train it now | What happens when *you* train it? The digits MLP trains in this notebook's kernel, next to runs of the store with the same settings; **Stop** ends it |
 # | Theory | What do the exact law of SGD and the theorems on sign descent say for your own constants? |
 #
 # The name of a control says what it is for when the mouse rests on it. What you choose in one tab is

@@ -144,7 +144,7 @@ class LivePanel(widgets.VBox):
 
     def follow(self, sides: Mapping[str, Chooser], view: StoreView) -> None:
         """Choose what is chosen for A and B in the other tabs, or the nearest; and draw runs of
-        this store beside one's own."""
+        this store next to one's own."""
         self.view = view
         for name, side in sides.items():
             self.sides[name].choose(**{column: side.chosen[column] for column in COLUMNS})
