@@ -382,12 +382,12 @@ def test_rows_are_of_one_outcome_and_some_are_compared(table, long):
     assert "Select rows" in long.status.value
     assert long.tabs.selected_index == 2
     outcomes = set(rule.outcome(long.shared.selected))
-    assert set(table.outcome.options) >= {"any", *outcomes}
-    table.outcome.value = next(iter(outcomes))
-    assert set(table.inside["outcome"]) == {table.outcome.value}
-    table.outcome.value, table.optimizer.value = "any", "adam"
+    assert {value for _, value in table.filters["outcome"].options} == {"any", *outcomes}
+    table.filters["outcome"].value = next(iter(outcomes))
+    assert set(table.inside["outcome"]) == {table.filters["outcome"].value}
+    table.filters["outcome"].value, table.filters["optimizer"].value = "any", "adam"
     assert set(table.inside["optimizer"]) == {"adam"} != set(long.shared.selected["optimizer"])
-    table.optimizer.value = "any"
+    table.filters["optimizer"].value = "any"
     table.table.selected_rows = [0, 2, 3]
     table.compare.click()
     assert long.tabs.selected_index == 1
@@ -409,6 +409,17 @@ def test_the_best_run_of_each_optimizer(table, long):
         learned.groupby("optimizer")["nc3"].min().to_dict()
     )
     assert len(table.inside) > 1
+    table.filters["weight_decay"].value = 0.0
+    there = learned[learned["weight_decay"] == 0]
+    assert table.inside["nc3"].tolist() == sorted(there.groupby("optimizer")["nc3"].min())
+
+
+def test_another_store_is_not_hidden_by_what_was_chosen(table, long):
+    table.filters["optimizer"].value = "adam"
+    assert set(table.inside["optimizer"]) == {"adam"}
+    long.read()
+    assert table.filters["optimizer"].value == "any"
+    assert len(table.inside) == len(long.shared.selected)
 
 
 def test_dots_in_one_place_are_drawn_once(table, long):
@@ -630,6 +641,8 @@ def test_stored_runs_of_the_same_settings_are_drawn_beside(training, tmp_path):
     name = "Adam, λ = 0.05: stored, 6 epochs, median of 2 seeds"
     assert set(lines) == {"Adam, λ = 0.05", "AdamW, λ = 0.05", name}
     nc0 = pd.DataFrame(kept).groupby("epoch")["nc0"].median()
+    told = unescape(training.status.value)
+    assert "No stored run has the settings of AdamW, λ = 0.05." in told
     assert lines[name].tolist() == nc0[:5].tolist()  # as far as one's own 4 epochs
 
 

@@ -186,7 +186,7 @@ class Chooser:
         """Set all controls, and select the runs that they choose."""
         rows, self._narrowing = self.runs, True
         for name, control in self.controls.items():
-            options = _options(rows, name)
+            options = offered_by(rows, name)
             if control.options != options:
                 control.options = options
             if options:
@@ -214,7 +214,8 @@ def _lost(wanted: dict[str, Any], chosen: dict[str, Any]) -> str:
     return ""
 
 
-def _options(rows: pd.DataFrame, name: str) -> tuple[tuple[str, Any], ...]:
+def offered_by(rows: pd.DataFrame, name: str) -> tuple[tuple[str, Any], ...]:
+    """The values of a column of some runs, each with its text, in order."""
     if rows.empty:
         return ()
     if name == "optimizer":

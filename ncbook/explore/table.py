@@ -20,6 +20,8 @@ BEST = "of the chosen ones, the best of each optimizer"
 ANY = "any"
 SETTINGS = {"lr": "η", "momentum": "β", "weight_decay": "λ"}
 NUMBERS = SETTINGS | MEASURES
+FILTERS = {name: controls.WORDS[name] for name in ("optimizer", *SETTINGS)}
+FILTERS["outcome"] = "outcome", "what the rule for collapse says"
 LINEAR = ("momentum", "nc4", "gauge_share", *figures.ACCURACIES)
 PARALLEL = (*SETTINGS, *figures.MAIN, "gauge_share")
 LEAST = 1e-8  # on a logarithmic axis
@@ -53,13 +55,11 @@ class TablePanel(controls.StorePanel):
         super().__init__(window)
         self.view = window.view
         self.which = controls.dropdown("runs", "which runs", (HERE, BEST, EVERYWHERE))
-        words = (ANY, *rule.OUTCOMES)
-        self.outcome = controls.dropdown("outcome", "what the rule for collapse says", words)
-        self.optimizer = controls.dropdown("optimizer", "of which optimizer", (ANY,))
+        self.filters = {n: controls.dropdown(*words, (ANY,)) for n, words in FILTERS.items()}
         numbers = [(label, name) for name, label in NUMBERS.items()]
         self.x, self.y = (controls.dropdown(at, "what the axis shows", numbers) for at in "xy")
         self.x.value, self.y.value = "weight_decay", "nc3"
-        chosen = [self.which, self.optimizer, self.outcome, self.x, self.y]
+        chosen = [self.which, *self.filters.values(), self.x, self.y]
         for control in chosen:
             control.observe(self.redraw, "value")
         tip = "of the runs in the table, also those that Search hides: the least NC3"
@@ -77,28 +77,17 @@ class TablePanel(controls.StorePanel):
 
     def draw(self) -> None:
         shared = self.window.shared
-        if self.view is not self.window.view:  # another store: nothing chosen here hides its runs
-            self.view, self.outcome.value, self.optimizer.value = self.window.view, ANY, ANY
+        other, self.view = self.view is not self.window.view, self.window.view
         runs = shared.runs if self.which.value == EVERYWHERE else shared.selected
-        names = [(figures.look(n)["label"], n) for n in figures.present(runs["optimizer"])]
-        self._offer([(ANY, ANY), *names])
-        for name in ("optimizer", "outcome"):
-            if (wanted := getattr(self, name).value) != ANY:
-                runs = runs[runs[name] == wanted]
+        for name, control in self.filters.items():
+            # What was chosen for another store hides none of this one's runs.
+            _offer(control, controls.offered_by(runs, name), ANY if other else control.value)
+            runs = runs if control.value == ANY else runs[runs[name] == control.value]
         self.rows = best_of_each(runs) if self.which.value == BEST else runs
         with alt.data_transformers.disable_max_rows():
             self.scatter.chart = scatter(self.rows, self.x.value, self.y.value)
         self.scatter.selections.observe(self._brushed, "box")
         self._fill(self.rows)
-
-    def _offer(self, optimizers: list[tuple[str, str]]) -> None:
-        """Keep the optimizer that is chosen, if it is offered."""
-        if self.optimizer.options != tuple(optimizers):
-            chosen = self.optimizer.value
-            with self.optimizer.hold_trait_notifications():
-                self.optimizer.options = optimizers
-                names = [name for _, name in optimizers]
-                self.optimizer.value = chosen if chosen in names else ANY
 
     def _brushed(self, change: Any) -> None:
         """Show the runs inside the box; all of them without a box."""
@@ -141,6 +130,15 @@ class TablePanel(controls.StorePanel):
             self.window.status.say("Select rows of the table: a click selects one, Ctrl another.")
         else:
             self.window.open_runs(chosen)
+
+
+def _offer(filtering: widgets.Dropdown, options: tuple[tuple[str, Any], ...], wanted: Any) -> None:
+    """Offer these values, and choose the wanted one if it is among them."""
+    values = [value for _, value in options]
+    with filtering.hold_trait_notifications():
+        if filtering.options != ((ANY, ANY), *options):
+            filtering.options = ((ANY, ANY), *options)
+        filtering.value = wanted if wanted in values else ANY
 
 
 def best_of_each(runs: pd.DataFrame) -> pd.DataFrame:

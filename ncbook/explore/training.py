@@ -156,9 +156,16 @@ class LivePanel(widgets.VBox):
             self.stored = [(runs, self.view.history(runs) if len(runs) else runs) for runs in found]
             self.start.disabled, self.stop.disabled, self.save.disabled = True, False, True
             self.table.value, self.bar.value, self.bar.max = "", 0, self.training.epochs
+            self.told = self._lacking() if len(self.view.runs) else ""
             once = "" if len(self.training.configs) > 1 else " A and B are the same: one run."
             self.status.say(f"Loading the digits: {self.training.said}…{once}")
             self.training.start()
+
+    def _lacking(self) -> str:
+        """What to say of settings that no stored run has."""
+        pairs = zip(self.training.labels, self.stored, strict=True)
+        names = [label for label, (runs, _) in pairs if runs.empty]
+        return f" No stored run has the settings of {' or of '.join(names)}." if names else ""
 
     def _stop(self) -> None:
         self.status.say("stopping…")
@@ -183,7 +190,7 @@ class LivePanel(widgets.VBox):
         if training.result:
             self.start.disabled, self.stop.disabled = False, True
             self.save.disabled = not training.runs
-        self.status.say(training.result or f"Training: {training.said}…")
+        self.status.say((training.result or f"Training: {training.said}…") + self.told)
         if training.history and (training.result or began > self._next_drawing):
             members = pd.DataFrame(training.history).groupby("member")
             figure = over_epochs(
