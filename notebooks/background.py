@@ -578,7 +578,7 @@ figures.show_if_any(good, six_grids.LINE, draw_thresholds, tell_thresholds)
 #
 # How many runs collapse depends on the threshold. Which optimizers have such runs hardly depends on it: for any
 # threshold from 0.02 to 0.37, SGD, SGDW, Adam and Signum have some, and AdamW and SignumW have none. At 0.5 the rule
-# would separate little: 317 of SGD's 375 converged runs would count, and 262 of AdamW's 535. The filter on
+# would separate little: 317 of SGD's 375 converged runs would count, and 261 of AdamW's 535. The filter on
 # accuracy matters less still:
 
 

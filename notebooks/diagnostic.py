@@ -21,7 +21,7 @@
 # {cite}`optimizer2026` offers it as a diagnosis: no collapse unless NC0 goes to zero. What can it tell?
 #
 # **Answer.** As a length, little: it can stay where it is in a network that collapses, and under SGD it is
-# known before training. As a *share* of $\lVert W\rVert_F$ it gives a certain bound on NC3: of 350
+# known before training. As a *share* of $\lVert W\rVert_F$ it gives a certain bound on NC3: of 2,016
 # converged runs with a gauge share above 0.1 none collapsed, and none can have. A small share promises
 # nothing.
 
@@ -103,11 +103,11 @@ figures.with_lines(split, line, draw_shares)
 # threshold of the book's rule ({doc}`sweep`). A small share says that the first factor is near one; it says
 # nothing of the cosine. And NC0 without the norm says neither.
 #
-# The measured runs fill the picture: of the 505 runs whose norm is stored every one is above the bound, the
-# closest by 0.5 %. The 350 with $r > 0.1$ have an NC3 of at least 0.26. Of the 75 with $r < 0.01$, 65
+# The measured runs fill the picture: of the 2,840 runs whose norm is stored every one is above the bound, the
+# closest by 0.4 %. The 2,016 with $r > 0.1$ have an NC3 of at least 0.13. Of the 380 with $r < 0.01$, 344
 # collapsed.
 #
-# As a regressor, too, the share is better: NC3 against $r$ has $R^2 = 0.78$ over these runs, against
+# As a regressor the share is no better than the length: NC3 against $r$ has $R^2 = 0.69$ over these runs, against
 # $\log_{10}\mathrm{NC0}$ 0.69.
 #
 # (diagnostic-nc0-stays)=
@@ -201,7 +201,7 @@ figures.show_if_any(lawful, line, draw_parity)
 
 # %% [markdown]
 # Where the law says that NC0 ends above 0.01, in 1,475 runs of five networks, the largest relative deviation
-# is 4e-04. ({doc}`symmetry` has the same for Muon, Shampoo and SOAP, and where their number format ends it.)
+# is 3e-04. ({doc}`symmetry` has the same for Muon, Shampoo and SOAP, and where their number format ends it.)
 #
 # And a small NC0 promises nothing: of the 31 convolutional runs that learned and kept less than a
 # thousandth of their NC0, all under SGD, Muon or SOAP, 27 end with an NC3 above 0.1, up to 0.39.
@@ -268,14 +268,14 @@ figures.show_if_any(six, "", show_within)
 
 # %% [markdown]
 # *R² of NC3 on the logarithm of NC0, and Spearman's rank correlations of NC3 with NC0 (over settings) and with the
-# gauge share (over the runs at momentum 0.9).*
+# gauge share (over the runs).*
 #
-# $R^2$ goes from 0.01 under AdamW to 0.93 under SignumW. Under AdamW, the optimizer for which one would like a
-# diagnosis, NC0 tells good runs from bad ones not at all: rank correlation 0.03. The share does not help there, either: more
-# decay raises it under AdamW while NC3 falls ({doc}`leaks` says why).
+# $R^2$ goes from 0.02 under AdamW to 0.93 under SignumW. Under AdamW, the optimizer for which one would like a
+# diagnosis, NC0 tells good runs from bad ones not at all: rank correlation 0.04. The share does not help there,
+# either: more decay raises it under AdamW while NC3 falls ({doc}`leaks` says why).
 #
 # (paper-figures-11-12)=
-# NC1 and NC2 (the paper's Figures 11 and 12) go with NC0 less: $R^2$ is 0.54 for NC2 and 0.21 for NC1. Nothing
+# NC1 and NC2 (the paper's Figures 11 and 12) go with NC0 less: $R^2$ is 0.53 for NC2 and 0.21 for NC1. Nothing
 # ties variability within classes to what the rows of $W$ sum to.
 #
 # (paper-table-5)=
@@ -341,8 +341,8 @@ figures.with_lines(points, six_grids.LINE, show_table_5)
 # NC4 is the share of test images on which the network decides as the nearest class mean does; it goes to one at
 # collapse. The paper finds it “consistently satisfied whenever the training accuracy approaches 100%” and
 # “largely uncorrelated with the other metrics” (Figure 44). Here its rank correlations with NC1, NC2 and NC3 are
-# −0.83, −0.84 and −0.73. But its values are all near one: 486 runs collapsed, with NC4 between 0.992 and 1.000,
-# and 2,354 did not, with NC4 between 0.932 and 1.000; 973 of these have NC4 = 1 exactly. A network with NC4 = 1
+# −0.81, −0.85 and −0.71. But its values are all near one: 494 runs collapsed, with NC4 between 0.992 and 1.000,
+# and 2,346 did not, with NC4 between 0.927 and 1.000; 976 of these have NC4 = 1 exactly. A network with NC4 = 1
 # may be in either group.
 
 
@@ -363,22 +363,22 @@ figures.with_lines(points, six_grids.LINE, draw_nc4)
 #
 # Can NC1 and NC2 be small while NC3 is not? The paper shows one AdamW run with NC1 0.01, NC2 0.14 and NC3 0.49 and
 # calls it partial neural collapse: classes are points, the points form a simplex, and the last layer does not fit
-# them. By the book's rule, with 0.1 for all three, 18 of our 2,840 converged runs are of this kind, and one of them
+# them. By the book's rule, with 0.1 for all three, 21 of our 2,840 converged runs are of this kind, and one of them
 # is AdamW's. Such a network looks collapsed to whoever measures the features alone.
 #
-# What does not fit is often only the gauge. Of AdamW's runs at momentum 0.9 a median of 32 % of NC3² is gauge, of
-# SignumW's 55 %; at strong decay it is nearly all ({doc}`symmetry`). So before calling a network partially
+# What does not fit is often only the gauge. Of AdamW's runs a median of 32 % of NC3² is gauge, of
+# SignumW's 69 %; at strong decay it is nearly all ({doc}`symmetry`). So before calling a network partially
 # collapsed, centre $W$ over the classes and measure NC3 again: `nc3_centred` of {doc}`measure`.
 #
 # ## Where it holds, and where not
 #
 # | statement | status | where it holds, and where not |
 # |---|---|---|
-# | NC3² ≥ 2 − 2√(1 − r²) with the gauge share r | exact, in all 505 runs | every network with a linear last layer |
+# | NC3² ≥ 2 − 2√(1 − r²) with the gauge share r | exact, in all 2,840 runs | every network with a linear last layer |
 # | NC0 that does not fall excludes collapse | corrected | counterexample above; it is true where ‖W‖ stays bounded |
 # | a small NC0 or share promises a small NC3 | not reproduced | 27 of 31 convolutional runs; it did on the digits |
 # | log NC0 explains about 70 % of NC3 | measured, n = 568 settings | over six optimizers mixed; 1 % within AdamW |
-# | NC4 tells collapse from none | not reproduced | 973 of 2,354 uncollapsed runs have NC4 = 1 |
+# | NC4 tells collapse from none | not reproduced | 976 of 2,346 uncollapsed runs have NC4 = 1 |
 #
 # ## Exercises
 #

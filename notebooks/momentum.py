@@ -195,8 +195,8 @@ figures.with_lines(both, six_grids.line("sgd", "sgdw"), draw_law)
 # *Near $10^{-6}$ rounding to float32 ends the fall, and circles leave the line.*
 #
 # Of all 1,080 runs of SGD and SGDW, at three learning rates, 940 should end with NC0 above 0.01; the largest
-# relative deviation from the law among them is 4e-04. Under SGDW the six momenta, all else equal, give the
-# same NC0 to 5e-04.
+# relative deviation from the law among them is 3e-04. Under SGDW the six momenta, all else equal, give the
+# same NC0 to 3e-04.
 #
 # ## Only a larger step?
 #
@@ -280,9 +280,9 @@ figures.with_lines(of_sgd, six_grids.line("sgd"), *map(draw_maps, rates))
 # ## The other optimizers
 #
 # Back to the first picture. At $\beta = 0.9$ the median of NC0 over that without momentum is 0.74 under SGD,
-# 1.00 under SGDW, 0.96 under Adam and 0.99 under AdamW: where the momentum is an average, or the decay does
-# not pass through it, NC0 hardly moves. For Signum it is 0.18, and for SignumW 0.59. The same ratios of NC3: 0.78,
-# 0.91, 0.95 and 0.97; 0.53 under Signum and 0.84 under SignumW.
+# 1.00 under SGDW, 0.96 under Adam and 0.98 under AdamW: where the momentum is an average, or the decay does
+# not pass through it, NC0 hardly moves. For Signum it is 0.20, and for SignumW 0.58. The same ratios of NC3: 0.78,
+# 0.91, 0.95 and 0.97; 0.53 under Signum and 0.85 under SignumW.
 #
 # Why should Signum feel momentum, if its average has weight one? It takes the *sign* of it. Without momentum
 # that is the sign of one noisy minibatch, and every weight jumps by $\pm\eta$ in each step. An average over

@@ -43,18 +43,18 @@ def test_the_bound_and_the_shares(split):
     bound = np.sqrt(2 - 2 * np.sqrt(1 - split["gauge_share"] ** 2))
     slack = (split["nc3"] / bound).min() - 1
     assert slack > 0
-    assert f"of the {len(split)} runs whose norm is stored" in PROSE
-    assert f"exact, in all {len(split)} runs" in PROSE
+    assert f"of the {len(split):,} runs whose norm is stored" in PROSE
+    assert f"exact, in all {len(split):,} runs" in PROSE
     assert f"the closest by {100 * slack:.1f} %" in PROSE
     large, small = split[split["gauge_share"] > 0.1], split[split["gauge_share"] < 0.01]
     assert not rule.collapsed(large).any()
-    assert f"of {len(large)} converged runs with a gauge share above 0.1" in PROSE
-    assert (
-        f"The {len(large)} with $r > 0.1$ have an NC3 of at least {large['nc3'].min():.2f}" in PROSE
-    )
+    assert f"of {len(large):,} converged runs with a gauge share above 0.1" in PROSE
+    words = f"The {len(large):,} with $r > 0.1$ have an NC3 of at least "
+    assert f"{words}{large['nc3'].min():.2f}" in PROSE
     so = rule.collapsed(small).sum()
     assert f"Of the {len(small)} with $r < 0.01$, {so} collapsed" in PROSE
     both = r2(split, "gauge_share"), r2(split)
+    assert both[0] < both[1]  # "no better"
     words = "has $R^2 = {:.2f}$ over these runs, against $\\log_{{10}}\\mathrm{{NC0}}$ {:.2f}"
     assert words.format(*both) in PROSE
     gauge = (1 - split["nc3_centred"] ** 2 / split["nc3"] ** 2).groupby(split["optimizer"]).median()

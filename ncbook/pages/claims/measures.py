@@ -211,14 +211,16 @@ def _ratio(above: pd.DataFrame, below: pd.DataFrame) -> pd.DataFrame:
 
 
 def singular_values(rows: Rows) -> Numbers:
-    """Over the start: the least that AdamW's and SignumW's smallest singular value of W ends at,
-    the median of SGD's, Adam's and Signum's at λ = 0.05, and M's mean ones' least growth, all
-    optimizers."""
+    """Over the start: the median of AdamW's and SignumW's smallest singular value of W, and in how
+    many runs it grew; the median of SGD's, Adam's and Signum's at λ = 0.05; and M's mean ones'
+    least growth, all optimizers."""
     history = rows.history[rows.history["run_id"].isin(rows.converged["run_id"])]
     first, last = (history[history["epoch"] == at].set_index("run_id") for at in (0, EPOCHS))
     left = (last["w_sv_min"] / first["w_sv_min"]).groupby(last["optimizer"])
     strong = left.obj[last["weight_decay"] == STRONG].groupby(last["optimizer"])
-    found = {name: left.min()[name] for name in ("adamw", "signumw")}
+    found = {name: left.median()[name] for name in ("adamw", "signumw")}
+    decoupled = left.obj[last["optimizer"].isin(found)]
+    found |= {"n": len(decoupled), "grew": (decoupled > 1).sum()}
     found |= {name: strong.median()[name] for name in ("sgd", "adam", "signum")}
     return Numbers(
         found | {"m": (last["m_sv_mean"] / first["m_sv_mean"]).min()}, {"": rows.converged}
