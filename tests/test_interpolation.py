@@ -83,4 +83,5 @@ def test_accuracy_does_not_change(good):
     sides = good.pivot_table("test_acc", [*WALK, "seed"], "coupled_share")
     gain = (100 * (sides[1.0] - sides[0.0])).groupby(level=[0, 1]).median()
     assert len(gain) == 9
-    assert f"between {gain.min():+.2f} and {gain.max():+.2f} points" in PROSE
+    words = f"between {gain.min():+.2f} and {gain.max():+.2f} points"
+    assert words.replace("-", "−") in PROSE
