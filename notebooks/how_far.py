@@ -198,7 +198,7 @@ figures.show_if_any(best if compared else best[:0], "", tell_gaps)
 # %% [markdown]
 # So in raw NC3 the order is the same on every network. But a part of the distance is gauge, which
 # {doc}`symmetry` explains, and on the ResNet9 with Fashion-MNIST, under a strong decay, it is all of it: at
-# λ = 5 AdamW's NC3 is 0.42 and Adam's 0.22, and without the gauge AdamW's is 0.21 (medians of at least
+# λ = 5 AdamW's NC3 is 0.42 and Adam's at 0.05 is 0.22, and without the gauge AdamW's is 0.21 (medians of at least
 # three seeds). SignumW's goes from 0.41 to 0.21, below Signum's 0.27. There decoupled decay is no obstacle to
 # what a prediction can see.
 #
