@@ -200,6 +200,7 @@ def test_a_metric_that_was_not_stored_is_hatched_and_no_number(stored):
     cells = maps.grid(runs, "gauge_share", maps.scale(runs, "gauge_share"))
     assert "nan" not in cells
     assert 'class="ncbook-none" style=""' in cells
+    assert ": – not stored" in cells
 
 
 def test_text_on_every_colour_has_contrast():
