@@ -137,8 +137,8 @@ def download(name: str, content: bytes) -> str:
 class Chooser:
     """One dropdown for each of some columns of ``WORDS``. ``selected`` always has at least one of
     the ``runs``, if there are any: a change sets each later control to the same value or to the
-    nearest one that exists; ``lost`` says which had to be another one. ``on_choice`` is
-    called after the user changed a control, not after ``offer`` and ``choose``. ``followers`` are
+    nearest one that exists; ``lost`` says which had to be another one. ``on_choice`` is called
+    after the user changed a control, not after ``offer`` and ``choose``. ``followers`` are
     choosers among what is selected. A ``name``, of ``STARTS``, labels the first control and says
     where the choice begins."""
 
@@ -205,12 +205,13 @@ def _lost(wanted: dict[str, Any], chosen: dict[str, Any]) -> str:
     """What to say of the first choice that is not offered."""
     for name in ("optimizer", "lr", "momentum", "weight_decay"):
         before, now = (values.get(name) for values in (wanted, chosen))
-        if before not in (None, now) and now is not None:
-            if name == "optimizer":
-                before, now = (figures.look(value)["label"] for value in (before, now))
-                return f"no runs of {before} here: {now} is shown"
-            label = WORDS[name][0]
-            return f"no runs at {label} = {before:g} here: {label} = {now:g} is shown"
+        if None in (before, now) or before == now:
+            continue
+        if name == "optimizer":
+            before, now = (figures.look(value)["label"] for value in (before, now))
+            return f"no runs of {before} here: {now} is shown"
+        label = WORDS[name][0]
+        return f"no runs at {label} = {before:g} here: {label} = {now:g} is shown"
     return ""
 
 

@@ -92,14 +92,14 @@ def _buttons(row: pd.DataFrame, form: str, norm: Normalize) -> Iterator[str]:
         if not count > 0:
             yield '<td><button disabled="" title="not trained"></button></td>'
             continue
-        stored, share = np.isfinite(value) or not good, norm(value)
-        told = f"{good:.0f}/{count:.0f} runs learned" if stored else "– not stored"
-        counted, good = told.split()[0], good if stored else 0
+        counted, share, told = f"{good:.0f}/{count:.0f}", norm(value), "runs learned"
+        if good and not np.isfinite(value):
+            counted, good, told = "–", 0, "not stored"
         shown = [f"{value:{form}}"] * bool(good) + [counted] * (good < count)
         look = f"background-color: {to_hex(colormaps['viridis'](share))}" if good else ""
         look += f"; color: {'black' if share > BRIGHT else 'white'}" if good else ""
         hatching = "all" if good == count else "some" if good else "none"
-        words = f"weight decay {decay:g}, momentum {momentum:g}: {told}"
+        words = f"weight decay {decay:g}, momentum {momentum:g}: {counted} {told}"
         yield (
             f'<td><button class="ncbook-{hatching}" style="{look}" value="[{decay}, {momentum}]" '
             f'title="{words}">{" ".join(shown)}</button></td>'

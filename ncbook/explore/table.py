@@ -32,7 +32,7 @@ ROWS, OF_MORE = 10_000, 1000
 # Dots that fall into one of so many steps of both axes are drawn once; fewer steps where there are
 # more dots than a browser draws at once.
 STEPS, DOTS = (400, 200, 100, 50, 25), 3000
-WHITE = {"background": "white"}  # also on a dark page: colours are chosen for it
+WHITE = {"background": "white"}  # colours are chosen for it; a dark page inverts the picture
 WHERE = ["dataset", "model", "recipe"]
 COLUMNS = ["outcome", "optimizer", *NUMBERS, "seed", *WHERE]
 # Runs that did not learn are crosses and dashed lines.
@@ -179,11 +179,10 @@ def scatter(runs: pd.DataFrame, x: str, y: str) -> alt.Chart:
     axes = [_axis(alt.X, "at_x", runs[x]), _axis(alt.Y, "at_y", runs[y])]
     chart = _chart(dots, 330).mark_point(filled=True)
     faded = alt.condition(box, alt.value(0.8), alt.value(0.1))
-    looks = [
-        alt.condition(NOT_LEARNED, *map(alt.value, p)) for p in (("cross", "circle"), (70, 22))
-    ]
-    look = dict(zip(("shape", "size"), looks, strict=True))
-    chart = chart.encode(*axes, _colour(runs), opacity=faded, tooltip=TIPS, **look)
+    shape = alt.condition(NOT_LEARNED, alt.value("cross"), alt.value("circle"))
+    size = alt.condition(NOT_LEARNED, alt.value(70), alt.value(22))
+    look = dict(opacity=faded, shape=shape, size=size, tooltip=TIPS)
+    chart = chart.encode(*axes, _colour(runs), **look)
     return chart.add_params(box).configure(**WHITE)
 
 

@@ -124,6 +124,7 @@ class LivePanel(widgets.VBox):
         self.status, self.picture = controls.StatusLine(), controls.Picture()
         self.table, self.training, self._next_drawing = widgets.HTML(), None, 0.0
         self.view, self.stored = StoreView(store.results_dir(), pd.DataFrame()), []
+        self.told = ""  # what the store lacks
         choices = [c for side in self.sides.values() for c in side.controls.values()]
         buttons = (*self.heads.values(), self.epochs, self.start, self.stop, self.save, self.bar)
         rows = widgets.HBox(choices), widgets.HBox(buttons), self.status
