@@ -647,6 +647,23 @@ def test_stored_runs_of_the_same_settings_are_drawn_beside(training, tmp_path):
     assert lines[name].tolist() == nc0[:5].tolist()  # as far as one's own 4 epochs
 
 
+def test_a_store_that_cannot_be_read_is_told_and_nothing_starts(training, monkeypatch):
+    def fails(self, runs):
+        raise OSError("no history here")
+
+    training.start.click()
+    training.training.join(SECONDS)
+    first = training.training
+    row = dataclasses.asdict(next(iter(training.configs.values())))
+    training.view = view.StoreView("nowhere", pd.DataFrame([row]))
+    monkeypatch.setattr(view.StoreView, "history", fails)
+    training.start.click()
+    assert "no history here" in training.status.value
+    assert training.training is first
+    assert not training.start.disabled
+    assert not training.save.disabled
+
+
 def test_at_the_extremes_the_law_says_why_it_has_no_line_and_no_number_is_infinite(training):
     """ηλ = 1: one step of decoupled decay leaves nothing of W."""
     for side, optimizer in zip(training.sides.values(), ("sgdw", "adamw"), strict=True):

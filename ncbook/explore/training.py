@@ -151,10 +151,14 @@ class LivePanel(widgets.VBox):
             self.sides[name].choose(**{column: side.chosen[column] for column in COLUMNS})
 
     def _start(self) -> None:
-        if not (self.training and self.training.is_alive()):
-            self.training = Training(self.configs, self._show)
-            found = [alike(config, self.view.runs) for config in self.training.configs]
-            self.stored = [(runs, self.view.history(runs) if len(runs) else runs) for runs in found]
+        if self.training and self.training.is_alive():
+            return
+        configs, stored = self.configs, []
+        with self.status.working():
+            found = [alike(config, self.view.runs) for config in configs.values()]
+            stored += [(runs, self.view.history(runs) if len(runs) else runs) for runs in found]
+        if stored:
+            self.stored, self.training = stored, Training(configs, self._show)
             self.start.disabled, self.stop.disabled, self.save.disabled = True, False, True
             self.table.value, self.bar.value, self.bar.max = "", 0, self.training.epochs
             self.told = self._lacking() if len(self.view.runs) else ""

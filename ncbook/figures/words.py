@@ -38,14 +38,14 @@ def counted(runs: pd.DataFrame, least: float = CONVERGED) -> str:
     diverged = (runs["status"] == "diverged").sum()
     good = ((runs["status"] == "ok") & (runs["train_acc"] >= least)).sum()
     return (
-        f"{_many(len(runs), 'run')} over {_many(runs['seed'].nunique(), 'seed')}: {good} reached "
-        f"{least:.0%} training accuracy, {len(runs) - good - diverged} did not, and {diverged} "
+        f"{_many(len(runs), 'run')} over {_many(runs['seed'].nunique(), 'seed')}: {good:,} reached "
+        f"{least:.0%} training accuracy, {len(runs) - good - diverged:,} did not, and {diverged:,} "
         "diverged"
     )
 
 
 def _many(count: int, noun: str) -> str:
-    return f"{count} {noun}{'' if count == 1 else 's'}"
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def counted_by_optimizer(runs: pd.DataFrame) -> str:
@@ -57,9 +57,9 @@ def describe_best(runs: pd.DataFrame) -> str:
     """Which run the Table 2 rule picks, in one sentence."""
     best = best_run(runs)
     if best is None:
-        return f"None of the {len(runs)} runs reached {CONVERGED:.0%} training accuracy."
+        return f"None of the {len(runs):,} runs reached {CONVERGED:.0%} training accuracy."
     return (
-        f"Of {len(converged(runs))} converged runs out of {len(runs)}: {_setting(best)}, seed "
+        f"Of {len(converged(runs)):,} converged runs out of {len(runs):,}: {_setting(best)}, seed "
         f"{best.seed}; training accuracy {best.train_acc:.1%}, test accuracy {best.test_acc:.1%}."
     )
 
