@@ -714,5 +714,5 @@ told = rule.THREE | {"nc3_centred": "NC3 of the centred W"}
 print(", ".join(f"{word} {ends[name]:.3f}" for name, word in told.items()))
 
 # %% [markdown]
-# One run of three classes, and the other way round than the 150 of ten classes in {doc}`coupling`: there NC2 is what
-# stays above 0.1, and at this decay the centred NC3 does not.
+# One run of three classes, and the other way round than nearly all of ten classes in {doc}`coupling`: there NC2 is
+# what stays above 0.1, and at this decay the centred NC3 does not.

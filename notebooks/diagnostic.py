@@ -20,7 +20,7 @@
 # **Question.** NC0 is one sum over the last layer's weights and needs no data. The paper
 # {cite}`optimizer2026` offers it as a diagnosis: no collapse unless NC0 goes to zero. What can it tell?
 #
-# **Answer.** As a length, little: it can stay where it is in a network that collapses, and under SGD it is
+# **Answer.** As a length, little: it can stay where it is while features and weights collapse, and under SGD it is
 # known before training. As a *share* of $\lVert W\rVert_F$ it gives a certain bound on NC3: of 2,016
 # converged runs with a gauge share above 0.1 none collapsed, and none can have. A small share promises
 # nothing.
@@ -68,7 +68,7 @@ def draw_shares(runs):
     figure.legend(
         *axes[0].get_legend_handles_labels(), loc="outside right center"
     )
-    figure.suptitle(f"Digits MLP, momentum 0.9, n = {len(runs)} converged runs")
+    figure.suptitle(f"Digits MLP, n = {len(runs):,} converged runs")
     figure.set_label(
         "NC3 against NC0, and against the gauge share with its bound"
     )
@@ -76,8 +76,7 @@ def draw_shares(runs):
     return figure
 
 
-line = six_grids.line(*sweep.GRIDS, momenta=0.9)
-figures.with_lines(split, line, draw_shares)
+figures.with_lines(split, six_grids.LINE, draw_shares)
 
 # %% [markdown]
 # *The same runs twice. Left, NC3 against NC0: a trend, and no more. Right, against the share of ‖W‖ that is
@@ -111,9 +110,9 @@ figures.with_lines(split, line, draw_shares)
 # $\log_{10}\mathrm{NC0}$ 0.69.
 #
 # (diagnostic-nc0-stays)=
-# ## NC0 that stays while the network collapses
+# ## NC0 that stays while the rest collapses
 #
-# Can a network collapse although its NC0 does not fall at all? Yes. Leave the network out and train the
+# Can there be collapse although NC0 does not fall at all? Yes. Leave the network out and train the
 # features themselves, together with $W$, on cross-entropy ({doc}`unconstrained_features`), with no weight
 # decay, by steps of one length along the gradient. The gradient has nothing along $W^\top\mathbf 1$, so NC0
 # stays what it is. But $\lVert W\rVert$ grows.
@@ -197,7 +196,7 @@ def draw_parity(runs):
     return figures.parity(runs, f"{drawn:,} of {len(runs):,} runs, no fit")
 
 
-figures.show_if_any(lawful, line, draw_parity)
+figures.show_if_any(lawful, six_grids.LINE, draw_parity)
 
 # %% [markdown]
 # Where the law says that NC0 ends above 0.01, in 1,475 runs of five networks, the largest relative deviation
@@ -236,9 +235,9 @@ figures.with_lines(points, six_grids.LINE, draw_all("nc3"))
 
 # %% [markdown]
 # Over all learning rates it is 69 %, just below what the paper says. By learning rate $R^2$ is 0.80, 0.88, 0.80 and
-# 0.62 from the smallest to the largest, so NC0 does say least at the largest rate, as the paper's text has it; in
-# the paper's own Table 5 it says most there. But look at the shape before the number: NC3 cannot be negative, and the line is,
-# below NC0 = 0.011. It is a summary and no model.
+# 0.62 from the smallest to the largest, so NC0 does say least at the largest rate (at which there are only SGD and
+# SGDW), as the paper's text has it; in the paper's own Table 5 it says most there. But look at the shape before the
+# number: NC3 cannot be negative, and the line is, below NC0 = 0.011. It is a summary and no model.
 #
 # All these fits mix six optimizers. Some end high in both metrics and some low in both, and this alone makes a
 # correlation. A user, however, has *one* optimizer:
@@ -272,7 +271,7 @@ figures.show_if_any(six, "", show_within)
 #
 # $R^2$ goes from 0.02 under AdamW to 0.93 under SignumW. Under AdamW, the optimizer for which one would like a
 # diagnosis, NC0 tells good runs from bad ones not at all: rank correlation 0.04. The share does not help there,
-# either: more decay raises it under AdamW while NC3 falls ({doc}`leaks` says why).
+# either: more decay raises it under AdamW while NC3 falls ({doc}`leaks` measures that the leak itself grows).
 #
 # (paper-figures-11-12)=
 # NC1 and NC2 (the paper's Figures 11 and 12) go with NC0 less: $R^2$ is 0.53 for NC2 and 0.21 for NC1. Nothing
@@ -366,7 +365,7 @@ figures.with_lines(points, six_grids.LINE, draw_nc4)
 # them. By the book's rule, with 0.1 for all three, 21 of our 2,840 converged runs are of this kind, and one of them
 # is AdamW's. Such a network looks collapsed to whoever measures the features alone.
 #
-# What does not fit is often only the gauge. Of AdamW's runs a median of 32 % of NC3² is gauge, of
+# What does not fit may be only the gauge. Over all of AdamW's runs it makes 32 % of NC3² in the median, of
 # SignumW's 69 %; at strong decay it is nearly all ({doc}`symmetry`). So before calling a network partially
 # collapsed, centre $W$ over the classes and measure NC3 again: `nc3_centred` of {doc}`measure`.
 #
@@ -375,10 +374,10 @@ figures.with_lines(points, six_grids.LINE, draw_nc4)
 # | statement | status | where it holds, and where not |
 # |---|---|---|
 # | NC3² ≥ 2 − 2√(1 − r²) with the gauge share r | exact, in all 2,840 runs | every network with a linear last layer |
-# | NC0 that does not fall excludes collapse | corrected | counterexample above; it is true where ‖W‖ stays bounded |
-# | a small NC0 or share promises a small NC3 | not reproduced | 27 of 31 convolutional runs; it did on the digits |
-# | log NC0 explains about 70 % of NC3 | measured, n = 568 settings | over six optimizers mixed; 1 % within AdamW |
-# | NC4 tells collapse from none | not reproduced | 976 of 2,346 uncollapsed runs have NC4 = 1 |
+# | NC0 that does not fall excludes collapse | corrected | counterexample above; in the limit it is true where ‖W‖ stays bounded |
+# | a small NC0 or share promises a small NC3 | measured: no | 27 of 31 convolutional runs; it did on the digits |
+# | log NC0 explains about 70 % of NC3 | measured, n = 568 settings | over six optimizers mixed; 2 % within AdamW |
+# | NC4 is “largely uncorrelated” with NC1 to NC3 | not reproduced: −0.71 to −0.85 | but it tells no collapse: 976 of 2,346 uncollapsed runs have NC4 = 1 |
 #
 # ## Exercises
 #

@@ -174,7 +174,7 @@ both_layers("resnet9", "vgg9")
 # | | from the paper's text | read in its published code | our choice |
 # |---|---|---|---|
 # | ResNet9 | the name | the channels and the pooling above | biases of convolutions, as torch has them by default |
-# | VGG9 | the name | the channels above, but a last layer for 512 features | 1024, which is what arrives there |
+# | VGG9 | based on the public PyTorch-CIFAR10 of jerett | the channels above, but a last layer for 512 features | 1024, which is what arrives there |
 # | ViT | patches into width 512, 6 layers, 8 heads, no dropout; based on a public repository | patch 4, inner width 512, a class token, a start from N(0, 0.02²), dropout 0.1 | no dropout, as in the text; no LayerNorm after the last block |
 # | ResNet50 | the name | | torchvision's |
 # | start | | torch's default, but for the ViT | the same |
@@ -223,7 +223,7 @@ figures.show_if_any(runs, "", show_off)
 # | statement | status | where it holds, and where not |
 # |---|---|---|
 # | the law of NC0 does not depend on the network | proved; measured on three networks | cross-entropy, SGD or SGDW, decay on $W$; above rounding. Not for Adam or Signum, nor for NC1 to NC3 |
-# | the shapes are those of the paper's published code | computed, in tests | as far as that code runs; its VGG9, and its ViT with Adam, do not run as published |
+# | the shapes are those of the paper's published code | computed, in tests | as far as that code runs (`jydzhao/neural_collapse_optimizer`, commit 7cab4a5): its VGG9 has a linear layer for 512 features where 1024 arrive, and for its ViT with Adam it builds no optimizer |
 # | a narrow network stands for a wide one | proved for the law | for collapse it is not known: the full networks were not trained |
 #
 # ## Exercises

@@ -146,7 +146,8 @@ figures.shown(table, NC0="{:.2f}", NC3="{:.2f}")
 #
 # ## About which mean
 #
-# The paper's text defines $\Sigma_W$ with $\mu_G$ in place of $\mu_{y_n}$. That is the *total* scatter. With
+# The paper's text defines $\Sigma_W$ with $\mu_G$ in place of $\mu_{y_n}$: a misprint, since the limit that it prints
+# below has the class means. Taken literally it is the *total* scatter. With
 # $T_n = h_n - \mu_G$, $R_n = h_n - \mu_{y_n}$ and $N_k$ samples in class $k$,
 #
 # $$ \frac1N T^\top T = \Sigma_W + \sum_k \frac{N_k}{N} M_k^\top M_k, $$ (total)

@@ -211,7 +211,7 @@ figures.in_rows(*axes)
 # While the learning rate is high, the difference grows until the two networks are as far apart as two
 # seeds. Then the rate falls, and both settle, somewhat closer to each other. This is chaos and no error: a single number
 # of this book comes out again on another processor about as closely as seeds agree, and what is claimed from several
-# seeds comes out again.
+# seeds should come out again.
 
 # %% [markdown]
 # ## The table

@@ -291,8 +291,8 @@ assert sympy.expand((u.T * u)[0] / K - (a - (K - 1) * b) ** 2) == 0
 #
 # ### The paper's shorter gradient
 #
-# The paper goes on with $\mathrm{softmax}(W) - I$: it drops $M^*$ inside the softmax and the factor $1/(K\sqrt{K-1})$, so
-# that $g = \varphi(a + b)$. For coupled decay both change the balance with $\lambda W$. Nothing but units is lost: with
+# The paper goes on with $\mathrm{softmax}(W) - I$: it drops $M^*$ inside the softmax and the factor $1/(K\sqrt{K-1})$ of
+# the mean loss (for the sum of losses, which the theorem prints, it is $1/\sqrt{K-1}$), so that $g = \varphi(a + b)$. For coupled decay both change the balance with $\lambda W$. Nothing but units is lost: with
 # $a = \sqrt{K-1}\,a'$, $b = \sqrt{K-1}\,b'$ the true force on $b$ is
 #
 # $$
@@ -664,8 +664,8 @@ say(
 # $$ (signgd-t2)
 #
 # and $\alpha = 0$: $W = b^*(K I - J)$ is a multiple of $M^*$, a perfect collapse. From there $a$ and $b$ only step to and
-# fro. Had $b$ stayed at $\eta T_1$, $a$ would stop far from $(K-1)\,b$, and α would *not* come down. The step that is wrong
-# in the proof is the one that would have spoilt its conclusion.
+# fro. Had $b$ stayed at $\eta T_1$, $a$ would stop far from $(K-1)\,b$, and α *not* come near zero (last row of the table).
+# The step that is wrong in the proof is the one that would have spoilt its conclusion.
 
 # %%
 for exact, (a_path, b_path, _, turns) in walks.items():

@@ -58,7 +58,7 @@ def test_the_bound_and_the_shares(split):
     words = "has $R^2 = {:.2f}$ over these runs, against $\\log_{{10}}\\mathrm{{NC0}}$ {:.2f}"
     assert words.format(*both) in PROSE
     gauge = (1 - split["nc3_centred"] ** 2 / split["nc3"] ** 2).groupby(split["optimizer"]).median()
-    words = f"median of {100 * gauge['adamw']:.0f} % of NC3² is gauge, of SignumW's "
+    words = f"runs it makes {100 * gauge['adamw']:.0f} % of NC3² in the median, of SignumW's "
     assert words + f"{100 * gauge['signumw']:.0f} %" in PROSE
 
 
@@ -102,6 +102,7 @@ def test_how_much_nc0_explains(points):
     assert (min(own, key=own.get), max(own, key=own.get)) == ("adamw", "signumw")
     words = "goes from {adamw:.2f} under AdamW to {signumw:.2f} under SignumW"
     assert words.format(**own) in PROSE
+    assert f"over six optimizers mixed; {100 * own['adamw']:.0f} % within AdamW" in PROSE
     adamw = points[points["optimizer"] == "adamw"]
     rank = adamw["nc0"].corr(adamw["nc3"], method="spearman")
     assert f"rank correlation {rank:.2f}" in PROSE
@@ -110,6 +111,7 @@ def test_how_much_nc0_explains(points):
 def test_nc4_and_partial_collapse(good, points):
     ranks = points[["nc1", "nc2", "nc3"]].corrwith(points["nc4"], method="spearman")
     words = "NC1, NC2 and NC3 are {:.2f}, {:.2f} and {:.2f}".format(*ranks)
+    assert f"not reproduced: {ranks.max():.2f} to {ranks.min():.2f}" in PROSE.replace("−", "-")
     assert words.replace("-", "−") in PROSE
     so = rule.collapsed(good)
     yes, no = good["nc4"][so], good["nc4"][~so]

@@ -12,7 +12,8 @@ import pytest
 from matplotlib import pyplot as plt
 
 from ncbook import store, sweep
-from ncbook.pages import pictures, six_grids
+from ncbook.pages import pictures, six_grids, table_1
+from ncbook.train import RunConfig
 
 
 def record(config, **values):
@@ -78,6 +79,23 @@ def test_lines_may_be_for_a_part_of_the_grids():
         '        -p weight_decays "[0.0005, 0.05]"',
         "done",
     ]
+
+
+def of_table_1(optimizer, **other):
+    given = table_1.SETTING | {"optimizer": optimizer, "lr": table_1.RATES[optimizer]}
+    return RunConfig(**given | {"momentum": 0.9, "weight_decay": 5e-4} | other)
+
+
+def test_the_runs_of_table_1_are_told_from_others(tmp_path):
+    wanted = [of_table_1(name) for name in table_1.TRAINED]
+    others = dict(train_size=2000), dict(width=1 / 8), dict(lr=0.1), dict(momentum=0.5)
+    others += dict(weight_decay=0.05), dict(epochs=100), dict(head_optimizer="sgd")
+    others = [of_table_1("adam", **other) for other in others]
+    store.write(tmp_path, [record(config) for config in wanted + others])
+    found = table_1.stored(tmp_path)
+    assert set(found["run_id"]) == {sweep.run_id(config) for config in wanted}
+    assert len(found) == len(wanted)
+    assert table_1.chosen(found, 0.05).empty
 
 
 def test_the_readmes_picture_shows_complete_grids_alone(results, tmp_path, monkeypatch):

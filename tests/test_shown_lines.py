@@ -6,6 +6,7 @@ import ast
 import re
 import shlex
 import subprocess
+from dataclasses import asdict
 from pathlib import Path
 
 import jupytext
@@ -17,7 +18,7 @@ from IPython.display import Markdown
 from PIL import Image
 
 from ncbook import figures, measure, store, sweep
-from ncbook.pages import claims
+from ncbook.pages import claims, table_1
 from ncbook.sweep import request
 
 ROOT = Path(__file__).parents[1]
@@ -130,6 +131,14 @@ def test_lines_that_take_long_to_show_are_accepted(monkeypatch, tmp_path):
     configs = check([claims.UFM_LINES], monkeypatch, tmp_path)
     assert {config.dataset for config in configs} == {"ufm"}
     assert len(configs) == 60
+
+
+def test_the_lines_of_table_1_ask_for_the_runs_that_are_looked_for(monkeypatch, tmp_path):
+    configs = check([table_1.line(*table_1.TRAINED)], monkeypatch, tmp_path)
+    rows = [asdict(c) | {"run_id": sweep.run_id(c), "status": "ok"} for c in configs]
+    store.write(tmp_path, rows)
+    assert set(table_1.stored(tmp_path)["optimizer"]) == set(table_1.TRAINED)
+    assert len(table_1.stored(tmp_path)) == len(configs)
 
 
 PROSE = [ROOT / "README.md", *(ROOT / "book").glob("*.md"), *(ROOT / "notebooks").glob("*.py")]

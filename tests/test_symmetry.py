@@ -204,6 +204,29 @@ def test_the_last_layers_column(stored):
     assert f"collapsed network, {table.loc[('adamw', 'sgd'), 'nc3']:.3f}" in PROSE
 
 
+def test_the_last_layers_optimizer_decides_whether_a_network_collapses(stored):
+    rows = {(h, last): trained(stored, h, last) for h in PAIRED for last in PAIRED}
+    found = {True: [], False: []}
+    for (_, last), runs in rows.items():
+        found[last in ("adamw", "signumw")] += rule.collapsed(runs).tolist()
+    assert all(found[False])
+    assert not any(found[True])
+    words = f"all {len(found[False])} runs with SGD, Adam or MuonW in the last layer have collapsed"
+    assert f"{words}, and none of the {len(found[True])} with AdamW or SignumW" in PROSE
+    tour = re.sub(r"\s+", " ", (ROOT / "book" / "tour.md").read_text(encoding="utf-8"))
+    assert f"collapse, {len(found[False])} runs of {len(found[False])}, and of" in tour
+    assert f"not one of {len(found[True])} " in tour
+    nc2 = pd.Series({pair: runs["nc2"].median() for pair, runs in rows.items()}).unstack()
+    leaky = ["adamw", "signumw"]
+    least = (nc2[leaky].min(axis=1) / nc2.drop(columns=leaky).max(axis=1)).min()
+    assert f"at least {np.floor(10 * least) / 10:.1f} times as large under these two" in PROSE
+    small = nc2[leaky].stack()
+    assert list(small[small < rule.THRESHOLD].index) == [("signumw", "adamw")]
+    bare = rows["signumw", "adamw"]
+    assert (bare[["nc1", "nc2", "nc3_centred"]].max(axis=1) < rule.THRESHOLD).all()
+    assert f"but the gauge is missing, in each of its {len(bare)} seeds" in PROSE
+
+
 @pytest.mark.parametrize("network", NETWORKS)
 def test_the_gauge_share_follows_the_last_layer_on_each_network(stored, network):
     shares = {
