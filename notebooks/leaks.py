@@ -421,7 +421,7 @@ figures.show_if_any(rounded, "", draw_floor, show_within)
 # orders of magnitude; of the other 60, of which the law predicts more, 60 %: Muon's floor can lie far above the law.
 #
 # **Three ways in which it fails.** *Muon with little decay*: with λ from 0.05 to 0.5 and learning rates of 0.02
-# or more, in float32, the prediction is 18 times too low in the median (n = 18), and in bfloat16 2.8 to 4.9 times with
+# or more, in float32, the prediction is 18 times too low in the median (n = 18), and in bfloat16 2.8 to 5.1 times with
 # λ of 0.05 and 0.1 (n = 6). *SOAP in float32 with λ = 0.5
 # and 2*: at learning rates of 0.005 or more it is 4.3 times too high (n = 12). *Muon at a small learning rate*:
 # with λ = 5 and 0.005 it is 0.45 to 0.50 of NC0 (n = 3); storing $W$ rounds it, too, by about
