@@ -216,6 +216,9 @@ def test_the_last_layers_optimizer_decides_whether_a_network_collapses(stored):
     tour = re.sub(r"\s+", " ", (ROOT / "book" / "tour.md").read_text(encoding="utf-8"))
     assert f"collapse, {len(found[False])} runs of {len(found[False])}, and of" in tour
     assert f"not one of {len(found[True])} " in tour
+    intro = re.sub(r"\s+", " ", (ROOT / "book" / "intro.md").read_text(encoding="utf-8"))
+    assert f"all {len(found[False])} digits runs collapse" in intro
+    assert f"with AdamW or SignumW there none of {len(found[True])} " in intro
     nc2 = pd.Series({pair: runs["nc2"].median() for pair, runs in rows.items()}).unstack()
     leaky = ["adamw", "signumw"]
     least = (nc2[leaky].min(axis=1) / nc2.drop(columns=leaky).max(axis=1)).min()
