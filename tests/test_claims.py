@@ -453,7 +453,10 @@ def test_the_readmes_headline_is_the_stores(rows):
     so = rule.collapsed(rows.digits).groupby(rows.digits["optimizer"]).agg(["sum", "size"])
     assert so.loc["adam"].tolist() == [169, 540]
     assert so.loc["adamw", "sum"] == 0
-    assert "169 of Adam's 540 runs collapsed (NC1, NC2 and NC3 below 0.1) and none of AdamW's" in readme
+    assert (
+        "169 of Adam's 540 runs collapsed (NC1, NC2 and NC3 below 0.1) and none of AdamW's"
+        in readme
+    )
     convolutional = rows.networks[rows.networks["optimizer"].isin(["adam", "adamw"])]
     assert not rule.collapsed(convolutional).any()
 

@@ -230,6 +230,53 @@ def test_the_last_layers_optimizer_decides_whether_a_network_collapses(stored):
     assert f"but the gauge is missing, in each of its {len(bare)} seeds" in PROSE
 
 
+def test_nc2_goes_with_the_centred_weight(stored):
+    rows = {(h, last): trained(stored, h, last) for h in PAIRED for last in PAIRED}
+    middle = pd.DataFrame({p: r[["nc2", "nc2w_centred"]].median() for p, r in rows.items()}).T
+    rank = middle["nc2"].corr(middle["nc2w_centred"], method="spearman")
+    assert f"(rank correlation {rank:.2f})" in PROSE
+
+
+def test_features_see_the_centred_weight_alone(rng):
+    weight = torch.tensor(rng.normal(size=(5, 7)))
+    features = torch.tensor(rng.normal(size=(40, 7)), requires_grad=True)
+    labels = torch.arange(40) % 5
+    torch.nn.functional.cross_entropy(features @ weight.T, labels).backward()
+    wrong = (features @ weight.T).softmax(1) - torch.nn.functional.one_hot(labels)
+    seen = wrong @ (weight - weight.mean(0)) / 40
+    assert (features.grad - seen).abs().max() < 1e-15
+
+
+def at_width(stored, p, name):
+    lr, decay = {"signumw": (0.001, 10.0)}.get(name, PAIRED[name])
+    given = dict(optimizer=name, lr=lr, weight_decay=decay, momentum=0.9, width=p / 128)
+    runs = figures.converged(figures.of_setting(stored, **NETWORKS["digits"], **given))
+    assert len(runs) >= 3
+    return runs.assign(filled=runs["w_norm"] * decay / (10 * p) ** 0.5)
+
+
+def test_how_corners_differ_with_the_width(stored):
+    widths = (32, 64, 128, 256, 512)
+    corner, narrow, adam = (
+        {p: at_width(stored, p, name) for p in widths} for name in ("signumw", "adamw", "adam")
+    )
+    assert all(abs(runs["filled"] - 1).max() < 0.01 for runs in corner.values())
+    part = narrow[128]["filled"].median()
+    assert 0.7 < part < 0.8
+    assert "AdamW, which fills the box by three quarters only at $p=128$" in PROSE
+    ratios = [corner[p]["nc2w_centred"].median() / (8 / p) ** 0.5 for p in widths]
+    words = "{:.2f}, {:.2f}, {:.2f} and {:.2f} times the prediction from $p=32$ to 256, and "
+    assert (words + "{:.2f} times at 512").format(*ratios) in PROSE
+    assert f"{min(ratios):.2f} to {max(ratios):.2f} times" in PROSE
+    nc2 = [corner[p]["nc2"].median() for p in widths]
+    assert nc2 == sorted(nc2, reverse=True)
+    assert f"from an NC2 of {nc2[0]:.2f} to {nc2[-1]:.2f}" in PROSE
+    for metric in ("nc2", "nc2w_centred"):
+        assert narrow[128][metric].median() < corner[128][metric].median()
+    most = max(r[["nc2", "nc2w_centred"]].median().max() for r in adam.values())
+    assert f"Adam has at most {np.ceil(100 * most) / 100:.2f} of both at every width" in PROSE
+
+
 @pytest.mark.parametrize("network", NETWORKS)
 def test_the_gauge_share_follows_the_last_layer_on_each_network(stored, network):
     shares = {
