@@ -686,6 +686,7 @@ def draw_widths(runs):
         axis.set(xscale="log", yscale="log", xlabel="width p")
         axis.set_xticks(list(WIDTHS), [str(p) for p in WIDTHS])
         axis.minorticks_off()
+        axis.set_ylim(0.004, 0.8)
     axes[0].set_ylabel("NC2W of the centred W")
     axes[1].set_ylabel("NC2")
     for axis in axes:
@@ -696,7 +697,8 @@ def draw_widths(runs):
 figures.with_lines(wide, WIDTH_LINES, draw_widths)
 
 # %% [markdown]
-# *Digits MLP, all layers of a width in proportion; medians and ranges over the seeds. Dotted: {eq}`corner-nc2`.*
+# *Digits MLP, all layers of a width in proportion; medians and ranges over three seeds (five at $p=128$). Dotted:
+# {eq}`corner-nc2`.*
 #
 # Under SignumW NC2W of the centred weight is 1.06, 1.10, 1.00 and 1.14 times the prediction from $p=32$ to 256, and
 # 1.40 times at 512; the features follow it down, from an NC2 of 0.51 to 0.11. AdamW, which fills the box by

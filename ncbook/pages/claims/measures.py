@@ -8,6 +8,7 @@ sweeps, of all seeds whose grids are complete.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -54,9 +55,9 @@ class Numbers(dict[str, float | str]):
 class Rows:
     """The stored runs that measures read: the digits sweeps, their epochs, the UFM sweep; which of
     the paper's optimizers have no digits runs, with ``ufm`` if there are no UFM runs; all runs of
-    the paper's networks, of any width and data, whose last layer moves as the rest does; the digits
-    runs of AdamW at torch's decay; all runs of this length on the digits MLP (``small``); and every
-    run of the store."""
+    the paper's networks on some of the images, of any width and data, whose last layer moves as the
+    rest does; the digits runs of AdamW at torch's decay; all runs of this length on the digits MLP
+    (``small``); and every run of the store."""
 
     digits: pd.DataFrame
     history: pd.DataFrame
@@ -74,13 +75,12 @@ class Rows:
 
     def select(self, setting: Mapping[str, object]) -> pd.DataFrame:
         """The converged runs of a setting (``figures.of_setting``), whose last layer moves as the
-        rest does; a list has the values of a parameter that is swept."""
+        rest does; a list has several values of a parameter."""
         many = {name: value for name, value in setting.items() if isinstance(value, list)}
         one = {name: value for name, value in setting.items() if name not in many}
-        runs = figures.uniform(figures.of_setting(self.every, **one))
-        for name, values in many.items():
-            runs = runs[runs[name].isin(values)]
-        return figures.converged(runs)
+        parts = [dict(zip(many, values, strict=True)) for values in product(*many.values())]
+        runs = pd.concat([figures.of_setting(self.every, **one, **part) for part in parts])
+        return figures.converged(figures.uniform(runs))
 
 
 def read_rows(results: str | Path | None = None) -> Rows:
@@ -91,14 +91,15 @@ def read_rows(results: str | Path | None = None) -> Rows:
     samples = ufm["train_size"].fillna(data.UFM_SAMPLES)
     present = {*runs["optimizer"], *ufm["dataset"]}
     small = store.load_runs(results, dataset="digits", model="mlp", epochs=EPOCHS, status="ok")
+    networks = figures.uniform(store.load_runs(results, model=list(NETWORKS)))
     return Rows(
         runs,
         store.load_history(results, run_id=list(runs["run_id"])),
         ufm.assign(train_size=samples)[samples == samples.max()],
         tuple(name for name in (*sweep.GRIDS, data.UFM) if name not in present),
-        figures.uniform(store.load_runs(results, model=list(NETWORKS))),
+        networks[networks["train_size"].notna()],
         stored[(stored["optimizer"] == "adamw") & (stored["weight_decay"] == TORCH_DECAY)],
-        small[small["depth"].isna()],
+        small[small["depth"].isna() & (small["width"] == 1)],
         store.load_runs(results),
     )
 
