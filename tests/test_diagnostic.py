@@ -36,7 +36,7 @@ def points(good):
 
 
 def r2(rows, x="log_nc0", y="nc3"):
-    return stats.line(rows[x], rows[y]).r2
+    return stats.lines(rows, x, y).loc["all"].r2
 
 
 def test_the_bound_and_the_shares(split):
@@ -96,7 +96,7 @@ def test_how_much_nc0_explains(points):
     assert f"n = {len(points)} settings" in PROSE
     words = f"$R^2$ is {r2(points, y='nc2'):.2f} for NC2 and {r2(points, y='nc1'):.2f} for NC1"
     assert words in PROSE
-    fit = stats.line(points["log_nc0"], points["nc3"])
+    fit = stats.lines(points, "log_nc0", "nc3").loc["all"]
     assert f"below NC0 = {10 ** (-fit.intercept / fit.slope):.2g}" in PROSE
     own = {name: r2(rows) for name, rows in points.groupby("optimizer")}
     assert (min(own, key=own.get), max(own, key=own.get)) == ("adamw", "signumw")

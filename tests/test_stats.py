@@ -23,6 +23,10 @@ ANSCOMBE_X = [10, 8, 13, 9, 11, 14, 6, 4, 12, 7, 5]
 ANSCOMBE_Y = [8.04, 6.95, 7.58, 8.81, 8.33, 9.96, 7.24, 4.26, 10.84, 4.82, 5.68]
 
 
+def line(x, y):
+    return stats.lines(pd.DataFrame({"x": x, "y": y}), "x", "y").loc["all"]
+
+
 @pytest.fixture(scope="module")
 def patients():
     """Body-mass index, blood pressure and progression of 442 real patients, and their sex."""
@@ -31,7 +35,7 @@ def patients():
 
 
 def test_anscombe_as_printed():
-    fit = stats.line(ANSCOMBE_X, ANSCOMBE_Y)
+    fit = line(ANSCOMBE_X, ANSCOMBE_Y)
     assert fit.n == 11
     assert (round(fit.slope, 3), round(fit.intercept, 2)) == (0.5, 3.0)
     assert (round(fit.se, 3), round(fit.r2, 3)) == (0.118, 0.667)
@@ -39,13 +43,13 @@ def test_anscombe_as_printed():
 
 def test_the_textbook_formulas(patients):
     x, y = patients["bmi"].to_numpy(), patients["progression"].to_numpy()
-    fit, n = stats.line(x, y, confidence=0.9), len(x)
+    fit, n = line(x, y), len(x)
     dx, dy = x - x.mean(), y - y.mean()
     slope = dx @ dy / (dx @ dx)
     rest = dy - slope * dx
     se = np.sqrt(rest @ rest / (n - 2) / (dx @ dx))
     r2 = 1 - rest @ rest / (dy @ dy)
-    half = scipy.stats.t.ppf(0.95, n - 2) * se
+    half = scipy.stats.t.ppf(0.975, n - 2) * se
     p = 2 * scipy.stats.t.sf(slope / se, n - 2)
     wanted = (n, slope, se, slope / se, p, slope - half, slope + half, r2)
     wanted += (1 - (1 - r2) * (n - 1) / (n - 2), (slope / se) ** 2, y.mean() - slope * x.mean())
@@ -53,7 +57,7 @@ def test_the_textbook_formulas(patients):
 
 
 def test_equal_to_scipy_and_to_statsmodels_formulas(patients):
-    ours = stats.line(patients["bp"], patients["progression"])
+    ours = line(patients["bp"], patients["progression"])
     theirs = scipy.stats.linregress(patients["bp"], patients["progression"])
     theirs = (theirs.slope, theirs.intercept, theirs.stderr, theirs.pvalue, theirs.rvalue**2)
     found = (ours.slope, ours.intercept, ours.se, ours.p, ours.r2)
@@ -68,9 +72,9 @@ def test_equal_to_scipy_and_to_statsmodels_formulas(patients):
 def test_the_interval_covers_the_true_slope_as_often_as_it_says():
     rng, x, covered = np.random.default_rng(0), np.linspace(0, 1, 8), 0
     for noise in rng.normal(size=(1000, 8)):
-        fit = stats.line(x, 2 * x + noise, confidence=0.8)
+        fit = line(x, 2 * x + noise)
         covered += fit.low <= 2 <= fit.high
-    assert abs(covered / 1000 - 0.8) < 0.05  # four standard errors of 1000 trials
+    assert abs(covered / 1000 - 0.95) < 0.028  # four standard errors of 1000 trials
 
 
 @pytest.mark.parametrize("row", TABLE_5, ids=lambda row: f"n={row[0]}")
@@ -86,27 +90,20 @@ def test_the_papers_table_has_the_form_of_this_fit(row):
 
 
 @pytest.mark.parametrize(
-    ("x", "y", "words"),
+    ("x", "y"),
     [
-        ([], [], "needs 3 points or more, got 0"),
-        ([1, 2], [1, 2], "needs 3 points or more, got 2"),
-        ([1, 2, 3], [1, 2], "one length"),
-        ([[1, 2, 3]], [[1, 2, 3]], "one length"),
-        ([1, 2, np.inf], [1, 2, 3], "x must be finite, got inf"),
-        ([1, 2, 3], [1, np.nan, 3], "y must be finite, got nan"),
-        ([2, 2, 2], [1, 2, 3], "x must vary, but all 3 values are 2"),
-        ([1, 2, 3], [5, 5, 5], "y must vary, but all 3 values are 5"),
+        ([], []),
+        ([1, 2], [1, 2]),
+        ([1, 2, np.inf], [1, 2, 3]),
+        ([1, 2, 3], [1, np.nan, 3]),
+        ([2, 2, 2], [1, 2, 3]),
+        ([1, 2, 3], [5, 5, 5]),
     ],
 )
-def test_points_that_make_no_line_are_refused(x, y, words):
-    with pytest.raises(ValueError, match=words):
-        stats.line(x, y)
-
-
-@pytest.mark.parametrize("confidence", [0, 1, -0.5, float("nan")])
-def test_a_confidence_that_is_none_is_refused(confidence):
-    with pytest.raises(ValueError, match="confidence must lie between 0 and 1, got"):
-        stats.line(ANSCOMBE_X, ANSCOMBE_Y, confidence)
+def test_points_that_make_no_line_have_their_number_alone(x, y):
+    fit = line(x, y)
+    assert fit["n"] == len(x)
+    assert fit.drop("n").isna().all()
 
 
 def test_lines_by_group_and_over_all(patients):
@@ -116,7 +113,8 @@ def test_lines_by_group_and_over_all(patients):
     assert table.index.name == "sex"
     groups = [patients[patients["sex"] == value] for value in values]
     for row, group in zip(table.itertuples(index=False), [*groups, patients], strict=True):
-        assert row._asdict() == stats.line(group["bmi"], group["progression"])._asdict()
+        own = line(group["bmi"].tolist(), group["progression"].tolist())
+        np.testing.assert_allclose(row, own, rtol=1e-9)
     assert table["n"].iloc[-1] == table["n"].iloc[:-1].sum() == 442
 
 
