@@ -702,11 +702,16 @@ figures.with_lines(wide, WIDTH_LINES, draw_widths)
 #
 # Under SignumW NC2W of the centred weight is 1.06, 1.10, 1.00 and 1.14 times the prediction from $p=32$ to 256, and
 # 1.40 times at 512; the features follow it down, from an NC2 of 0.51 to 0.11. AdamW, which fills the box by
-# three quarters only at $p=128$, has less of both there. Adam has at most 0.04 of both at every width. So what keeps
-# the class means of our SignumW and AdamW networks from a simplex is in the first place a last layer that is *narrow*:
-# few corners of its box are simplices, and a wide one has more. Some is left at 512 that is not of this kind: classes
-# that look alike are not exchangeable. The paper's networks have $p = 512$, for which {eq}`corner-nc2` gives 0.125; its
-# Table 2 has an NC2 of 0.14 for AdamW, and its Table 1, with weaker decay, far more.
+# three quarters only at $p=128$, has less of both there. Adam has at most 0.04 of both at every width.
+#
+# Nor is it one setting. Of all stored runs of SignumW and Lion on the MLPs, digits and MNIST, 180 end in a corner
+# (‖W‖ at 97 % of the corner's or more): their NC2W is 1.05 times the prediction in the median, 0.65 to 1.66 times in
+# all, at any momentum and learning rate, the most where a step is a tenth of the box.
+#
+# So what keeps the class means of our SignumW and AdamW networks from a simplex is in the first place a last layer that
+# is *narrow*: few corners of its box are simplices, and a wide one has more. Some is left at 512 that is not of this
+# kind: classes that look alike are not exchangeable. The paper's networks have $p = 512$, for which {eq}`corner-nc2`
+# gives 0.125; its Table 2 has an NC2 of 0.14 for AdamW, and its Table 1, with weaker decay, far more.
 #
 # ## Your own optimizer
 #
@@ -797,7 +802,7 @@ figures.shown(table.set_index(names), **five)
 # | Coupled decay is necessary for collapse | corrected | SGDW and MuonW collapse; it is a statement about updates that treat each number by itself |
 # | Most of AdamW's NC3² is gauge | measured, one strong decay | MLPs: over nine tenths. ResNet9: less, and no optimizer collapses |
 # | Features see the centred weight alone | proved | any network with a linear last layer, a loss that ignores a common shift of the logits |
-# | A random corner of the box has $\text{NC2W}(W_c) \approx \sqrt{(K-2)/p}$ | proved to leading order; measured | SignumW on the digits, p from 32 to 512: 1.00 to 1.40 times. That its corners are random is an assumption, and AdamW is in none |
+# | A random corner of the box has $\text{NC2W}(W_c) \approx \sqrt{(K-2)/p}$ | proved to leading order; measured | SignumW on the digits, p from 32 to 512: 1.00 to 1.40 times; 180 runs on two data sets: 0.65 to 1.66 times. That corners are random is an assumption, and AdamW is in none |
 # | Not all that is equivariant collapses | measured | ShampooW and SOAPW on the digits |
 #
 # ## Exercises

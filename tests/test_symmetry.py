@@ -277,6 +277,25 @@ def test_how_corners_differ_with_the_width(stored):
     assert f"Adam has at most {np.ceil(100 * most) / 100:.2f} of both at every width" in PROSE
 
 
+def test_all_stored_corners(stored):
+    runs = figures.converged(figures.uniform(stored[stored["model"] == "mlp"]))
+    runs = runs[runs["optimizer"].isin(["signumw", "lion"]) & runs["depth"].isna()]
+    runs = runs[runs["precision"].eq("float32") & runs["nc2w_centred"].notna()]
+    p = 128 * runs["width"]
+    runs = runs[runs["w_norm"] * runs["weight_decay"] / (10 * p) ** 0.5 >= 0.97]
+    assert set(runs["dataset"]) == {"digits", "mnist"}
+    ratio = runs["nc2w_centred"] / (8 / p[runs.index]) ** 0.5
+    assert f"digits and MNIST, {len(runs)} end in a corner" in PROSE
+    words = f"is {ratio.median():.2f} times the prediction in the median, {ratio.min():.2f} to "
+    assert f"{words}{ratio.max():.2f} times in all" in PROSE
+    assert (
+        f"{len(runs)} runs on two data sets: {ratio.min():.2f} to {ratio.max():.2f} times" in PROSE
+    )
+    steps = ratio.groupby(runs["lr"] * runs["weight_decay"]).median()  # a step over the box's half
+    assert steps.index[-1] == pytest.approx(0.1)
+    assert steps.idxmax() == steps.index[-1]
+
+
 @pytest.mark.parametrize("network", NETWORKS)
 def test_the_gauge_share_follows_the_last_layer_on_each_network(stored, network):
     shares = {
