@@ -278,8 +278,8 @@ figures.show_if_any(split, "", split_by_decay)
 # gauge left out, AdamW at that decay is near collapse, and further from it than Adam. (That too is a fact of this
 # network: in the paper's Table 2 AdamW has the least NC2 of four optimizers.) So two things differ: how far $W$
 # drifts along the flat direction, and how regular the class means become. {doc}`symmetry` shows that the last
-# layer's update decides whether both come near zero. For the first it has a theorem, for the second an argument about
-# the corners of a box, and five widths on which it was tried.
+# layer's update decides whether both come near zero. For the first it has a theorem, for the second a measure, how
+# disordered $W$ is, and what 15 optimizers do to it.
 #
 # ## SGD and SGDW: one curve, shifted
 #

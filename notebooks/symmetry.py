@@ -548,18 +548,18 @@ figures.show_if_any(strong, "", tell_resnet9)
 # {doc}`../book/guide` has the lines. Under decoupled decay centring changes no prediction, not even if it is
 # done after each step ({doc}`leaks` has the theorem, exercise 4 tries it).
 #
-# (symmetry-corners)=
-# ## The rest: few corners of a box form a simplex
+# (symmetry-disorder)=
+# ## The rest: disorder that decay does not remove
 #
-# Why does NC2, a metric of features, follow the last layer's optimizer? Features learn of $W$ through
+# Why does NC2, a metric of features, follow the last layer's optimizer? The gradient at the features is
 # $\nabla_h\mathcal L = W^\top(s - y)$, with $s$ the probabilities and $y$ the label, one-hot. The entries of $s - y$
 # sum to zero, so
 #
 # $$ \nabla_h\mathcal L = W_c^\top (s - y) : $$ (features-see)
 #
-# they never see the gauge, and all that they see is the centred weight. If $W_c$ is no simplex, they are not pushed
-# towards one. Is it one? NC2W is NC2 of the rows of a weight in place of class means ({doc}`metrics`); here it is for
-# $W_c$, in the 25 pairs above:
+# it does not see the gauge, and is a combination of the rows of the centred weight. If they form no simplex, nothing
+# in it prefers one. (That is no proof that the features end so: $s-y$ and the layers below have a say.) NC2W is NC2 of
+# the rows of a weight in place of class means ({doc}`metrics`); here it is for $W_c$, in the 25 pairs above:
 
 
 # %% tags=["hide-input"]
@@ -569,13 +569,8 @@ def draw_centred_rows(runs):
     (axis,) = figures.small_panels(1)
     for name in NUMBERS:
         rows = middle.xs(figures.LABELS[name], level="last")
-        axis.plot(
-            rows["nc2w_centred"],
-            rows["nc2"],
-            "o",
-            color=figures.COLOURS[name],
-            label=figures.LABELS[name],
-        )
+        look = dict(color=figures.COLOURS[name], label=figures.LABELS[name])
+        axis.plot(rows["nc2w_centred"], rows["nc2"], "o", **look)
     axis.axline((0.01, 0.01), (0.1, 0.1), color="#888888", lw=0.8, zorder=0)
     axis.set(xlabel="NC2W of the centred W", ylabel="NC2", xscale="log")
     axis.set(yscale="log", title="By the last layer's optimizer")
@@ -586,53 +581,115 @@ def draw_centred_rows(runs):
 figures.show_if_any(pairs, "", draw_centred_rows)
 
 # %% [markdown]
-# *One dot a pair, medians over five seeds; the line is that of equality.* The two go together (rank correlation
-# 0.98). So the question is one about $W_c$: why is it a simplex under SGD, Adam and Muon, and none under AdamW and
-# SignumW?
+# *One dot a pair, medians over five seeds; the line is that of equality.* The two go together: rank correlation 0.98,
+# and 0.94 and 0.84 within the 15 pairs that collapse and the 10 that do not. So what is $W_c$ like in the 10?
 #
-# Under decoupled decay signs push every number of $W$ with the same force until it is $\pm1/\lambda$: $W$ ends in a
-# *corner* of a box ({doc}`theorem_signgd`). For $W_c$ to be a simplex its $p$ columns $c_j$ would have to spread evenly
-# over the $K-1$ directions that sum to zero, $\sum_j c_jc_j^\top \propto I - J/K$. Without a box gradients
-# can adjust them until they do. In a corner nothing can be adjusted but by flipping signs. So take a corner at random: independent columns of one length
-# $\ell$, in whose law no class is special.
+# Like a weight without any order. How far is that from a simplex?
 #
-# **Proposition.** Then to leading order in $1/p$
+# **Proposition.** Let the $p$ columns of $W_c$ be independent, of lengths $\ell_j$, and in the law of their directions
+# no class special. With $X = W_cW_c^\top$ and $R = (K-1)\lVert X\rVert^2/(\operatorname{tr}X)^2 - 1$,
 #
-# $$ \mathrm{NC2W}(W_c)^2 \approx \frac{K-2}{p} . $$ (corner-nc2)
+# $$ \mathrm{NC2W}(W_c)^2 = 2 - \frac{2}{\sqrt{1+R}} \le R, \qquad
+# \mathbb E R = (K-2)\,\frac{\sum_j\ell_j^4}{(\sum_j\ell_j^2)^2} ,\quad\text{which is } \frac{K-2}{p}
+# \text{ for equal lengths.} $$ (disorder)
 #
-# *Proof.* By symmetry each $c_jc_j^\top$ has the mean $\tfrac{\ell^2}{K-1}(I - J/K)$, of squared norm
-# $\tfrac{\ell^4}{K-1}$, and around it the variance $\ell^4 - \tfrac{\ell^4}{K-1} = \ell^4\,\tfrac{K-2}{K-1}$. The sum
-# $W_cW_c^\top$ of $p$ of them has the mean $\tfrac{p\,\ell^2}{K-1}(I-J/K)$ and $p$ times the variance. NC2W divides by
-# the norm, which to leading order is that of the mean, since the error's part along $I - J/K$ is its trace, and all
-# traces are $\ell^2$. The quotient of variance and squared mean is $(K-2)/p$. ∎
+# *Proof.* $\langle X, I - J/K\rangle = \operatorname{tr}X$, as $X\mathbf 1 = 0$; so NC2W², the squared distance of
+# $X/\lVert X\rVert$ from $(I-J/K)/\sqrt{K-1}$, is $2 - 2\operatorname{tr}X/(\sqrt{K-1}\lVert X\rVert)$, the first
+# equation. The inequality is $1/\sqrt{1+R}\ge1-R/2$. By symmetry $c_jc_j^\top$ has the mean
+# $\tfrac{\ell_j^2}{K-1}(I-J/K)$, hence $\lVert X\rVert^2=\sum_{ij}(c_i^\top c_j)^2$ the mean
+# $\sum_j\ell_j^4 + \tfrac1{K-1}\sum_{i\ne j}\ell_i^2\ell_j^2$, while $\operatorname{tr}X = \sum_j\ell_j^2$ is fixed. ∎
 #
-# No data, no λ, nothing fitted: it depends on the classes and on the *width* $p$ of the last layer. A check on
-# corners drawn at random, three classes of ten at $+1$ in each column:
+# ($R$ is John's statistic of sphericity {cite}`john1971`; only its use here is ours.) Nothing is fitted, and of the
+# network only classes and width $p$ occur. Call NC2W of $W_c$ over $\sqrt{(K-2)/p}$ the *disorder* of $W$: about 1 if
+# there is no order, 0 for a simplex. Here for random weights, and for random *corners of the box* $|W_{kj}|\le1/\lambda$
+# that signs and decoupled decay end in ({doc}`theorem_signgd`), each column with one or two classes at $+1$:
 
 
 # %%
-def random_corner(p, classes=10, plus=3):
-    """A weight of signs, each column with so many +1 at random places."""
-    order = torch.rand(classes, p, dtype=torch.float64).argsort(0)
-    return torch.where(order < plus, 1.0, -1.0)
-
-
-def nc2w_centred(W):
-    """NC2W of the centred weight."""
+def disorder(W):
+    """NC2W of the centred weight over √((K − 2)/p)."""
     C = W - W.mean(0)
-    return metrics.etf_distance(C @ C.T).item()
+    law = math.sqrt((W.shape[0] - 2) / W.shape[1])
+    return metrics.etf_distance(C @ C.T).item() / law
+
+
+def random_corner(p, classes=10):
+    """Signs, each column with one or two +1 at random places."""
+    order = torch.rand(classes, p, dtype=torch.float64).argsort(0)
+    return torch.where(order < torch.randint(1, 3, (p,)), 1.0, -1.0)
 
 
 torch.manual_seed(0)
 for p in (32, 128, 512):
-    drawn = np.mean([nc2w_centred(random_corner(p)) for _ in range(200)])
-    law = math.sqrt((10 - 2) / p)
-    assert abs(drawn / law - 1) < 0.1
-    print(f"p = {p}: {drawn:.3f} drawn, {law:.3f} by (corner-nc2)")
+    fresh = [disorder(torch.nn.Linear(p, 10).weight) for _ in range(200)]
+    corner = [disorder(random_corner(p)) for _ in range(200)]
+    assert abs(np.mean(fresh) - 1) < 0.12
+    assert abs(np.mean(corner) - 1) < 0.12
+    print(
+        f"p = {p}: {np.mean(fresh):.2f} ± {np.std(fresh):.2f} fresh, "
+        f"{np.mean(corner):.2f} ± {np.std(corner):.2f} in a corner"
+    )
 
 # %% [markdown]
-# So the same network at other widths, a quarter to four times of ours, must follow the line $\sqrt{8/p}$ under
-# SignumW (at $\lambda=10$, where ‖W‖ says that $W$ is in a corner), and Adam must not.
+# Every network begins there. Which training brings order? The disorder at the end, against weight decay:
+
+# %%
+chaos = figures.of_setting(stored, **DIGITS)
+chaos = figures.converged(chaos[chaos["momentum"] == 0.9])
+chaos = chaos[chaos["nc2w_centred"].notna()]
+chaos["disorder"] = chaos["nc2w_centred"] / math.sqrt(8 / 128)
+COUPLED = ["sgd", "adam", "signum", "lionc", "muon", "shampoo", "soap"]
+LOOSE = [
+    "sgdw",
+    "muonw",
+    "shampoow",
+    "soapw",
+    "adamw",
+    "signumw",
+    "lion",
+    "mars",
+]
+
+
+# %% tags=["hide-input"]
+def draw_disorder(runs):
+    """The disorder against λ, medians; coupled and decoupled decay."""
+    axes = figures.small_panels(2)
+    for axis, names in zip(axes, (COUPLED, LOOSE), strict=True):
+        for name in names:
+            rows = runs[runs["optimizer"] == name]
+            middle = rows.groupby("weight_decay")["disorder"].median()
+            axis.plot(
+                middle.index, middle, marker="o", ms=4, **figures.look(name)
+            )
+        axis.axhline(1, color="#444444", lw=0.8, ls=":")
+        axis.set_xscale("symlog", linthresh=5e-4, linscale=0.4)
+        axis.set(yscale="log", ylim=(0.012, 3), xlabel="weight decay λ")
+        axis.set_xticks([0, 5e-4, 0.05, 5], ["0", "0.0005", "0.05", "5"])
+        axis.minorticks_off()
+    for axis, word in zip(axes, ("coupled", "decoupled"), strict=True):
+        axis.set(title=f"{word} decay", ylabel="disorder")
+        axis.figure.set_label(f"disorder of W against λ, {word} decay")
+    return figures.in_rows(*axes)
+
+
+figures.show_if_any(chaos, "", draw_disorder)
+
+# %% [markdown]
+# *Digits MLP, momentum 0.9, medians over learning rates and seeds. Dotted: no order.*
+#
+# All begin with a disorder of 1.08 (median), and without decay end with 0.68 to 1.62. Coupled decay takes it to 0.20 or
+# less, at the best λ, under every optimizer. Decoupled decay takes it to 0.23 or less under SGDW, MuonW and ShampooW,
+# and not under AdamW, SignumW, Lion and MARS: at every λ 0.56 or more is left. **Nor under SOAPW**, which is
+# equivariant, loses its gauge, and yet does not collapse: 0.80 or more is left.
+#
+# So one reason may do for both parts of NC3. A direction in which gradients are noise is like the flat one: SGD takes
+# small steps there, and decay wins. What divides by the size of the gradient, number by number (or, as SOAP, in a
+# basis of its own), makes full steps of the noise. Coupled decay is divided along with it and persists where the noise
+# does not; decoupled decay has to hold against full steps. That is an argument, and not a proof.
+#
+# **The width.** Disorder in this measure says that NC2W falls as $1/\sqrt p$. The same network with all layers at a
+# quarter to four times of ours, SignumW at $\lambda=10$, where it ends in a corner of the box:
 
 # %%
 AT = {
@@ -645,11 +702,9 @@ WIDTHS = {32: 0.25, 64: 0.5, 128: 1.0, 256: 2.0, 512: 4.0}
 
 def at_width(p, name):
     """The stored runs of an optimizer on the MLP whose last layer has p features."""
-    lr, decay = AT[name]
-    given = dict(optimizer=name, lr=lr, weight_decay=decay, momentum=0.9)
-    runs = figures.of_setting(stored, **DIGITS, width=WIDTHS[p], **given)
-    full = math.sqrt(10 * p) / decay  # ‖W‖ in a corner
-    return runs.assign(p=p, filled=runs["w_norm"] / full)
+    given = dict(zip(("lr", "weight_decay"), AT[name], strict=True))
+    given |= dict(optimizer=name, momentum=0.9, width=WIDTHS[p])
+    return figures.of_setting(stored, **DIGITS, **given).assign(p=p)
 
 
 wide = pd.concat([at_width(p, name) for p in WIDTHS for name in AT])
@@ -673,20 +728,19 @@ def draw_widths(runs):
             rows = runs[runs["optimizer"] == name]
             seen = figures.over_seeds(rows, "p", metric)
             bars = seen["median"] - seen["low"], seen["high"] - seen["median"]
+            look = dict(yerr=np.abs(bars), marker="o", capsize=3)
             axis.errorbar(
-                seen.index,
-                seen["median"],
-                yerr=np.abs(bars),
-                marker="o",
-                capsize=3,
-                **figures.look(name),
+                seen.index, seen["median"], **look, **figures.look(name)
             )
         line = np.array([min(WIDTHS), max(WIDTHS)])
         axis.plot(line, np.sqrt(8 / line), ":", color="#444444", label="√(8/p)")
-        axis.set(xscale="log", yscale="log", xlabel="width p")
+        axis.set(
+            xscale="log", yscale="log", xlabel="width p", ylim=(0.004, 0.8)
+        )
         axis.set_xticks(list(WIDTHS), [str(p) for p in WIDTHS])
         axis.minorticks_off()
-        axis.set_ylim(0.004, 0.8)
+    start = figures.over_seeds(runs, "p", "nc2w_centred_init")["median"]
+    axes[0].plot(start.index, start, "x", color="#444444", label="at the start")
     axes[0].set_ylabel("NC2W of the centred W")
     axes[1].set_ylabel("NC2")
     for axis in axes:
@@ -697,21 +751,22 @@ def draw_widths(runs):
 figures.with_lines(wide, WIDTH_LINES, draw_widths)
 
 # %% [markdown]
-# *Digits MLP, all layers of a width in proportion; medians and ranges over three seeds (five at $p=128$). Dotted:
-# {eq}`corner-nc2`.*
+# *Medians and ranges over three seeds (five at $p=128$). Dotted: no order.*
 #
-# Under SignumW NC2W of the centred weight is 1.06, 1.10, 1.00 and 1.14 times the prediction from $p=32$ to 256, and
-# 1.40 times at 512; the features follow it down, from an NC2 of 0.51 to 0.11. AdamW, which fills the box by
-# three quarters only at $p=128$, has less of both there. Adam has at most 0.04 of both at every width.
+# SignumW's disorder is 1.06, 1.10, 1.00, 1.14 and 1.40 from $p=32$ to 512, and the features' NC2 falls with it, from
+# 0.51 to 0.11. AdamW's NC2 falls from 0.42 to 0.09, its NC2W from 0.43 to 0.14 at 128 and no further: its disorder
+# at 512 is 1.29. At λ = 5 SignumW is out of the corner from $p=256$ on, and has a disorder of 1.02 and 1.71 there. Adam has
+# an NC2 and an NC2W of 0.04 or less at every width. So wide last layers need not be far from a simplex even without
+# order, since $\sqrt{8/p}$ is small: below 0.1 from $p=800$ on, a width not tried.
 #
-# Nor is it one setting. Of all stored runs of SignumW and Lion on the MLPs, digits and MNIST, 180 end in a corner
-# (‖W‖ at 97 % of the corner's or more): their NC2W is 1.05 times the prediction in the median, 0.65 to 1.66 times in
-# all, at any momentum and learning rate, the most where a step is a tenth of the box.
+# Where signs stay in a corner the prediction holds at other settings, too, though not at all: 180 stored runs on
+# digits and MNIST end with ‖W‖ at 97 % of the corner's or more (177 of SignumW and three of Lion; 162 at our width), with a
+# disorder of 1.05 in the median and 0.65 to 1.66 in all. The settings differ by more than seeds: medians are 0.92 to 1.13
+# up to steps of $\eta\lambda = 0.05$ of the way to the box's wall, and 1.44 at 0.1.
 #
-# So what keeps the class means of our SignumW and AdamW networks from a simplex is in the first place a last layer that
-# is *narrow*: few corners of its box are simplices, and a wide one has more. Some is left at 512 that is not of this
-# kind: classes that look alike are not exchangeable. The paper's networks have $p = 512$, for which {eq}`corner-nc2`
-# gives 0.125; its Table 2 has an NC2 of 0.14 for AdamW, and its Table 1, with weaker decay, far more.
+# A corner need not be without order: that of Theorem 3.3, $(2I-J)/\lambda$, is a simplex once centred, at $p=K$. Why
+# training with noise does not find such ones we have not shown, nor what is in the excess at 512: columns that
+# are not independent, as when classes look alike, would do.
 #
 # ## Your own optimizer
 #
@@ -801,9 +856,10 @@ figures.shown(table.set_index(names), **five)
 # | It decides whether the network collapses | measured, n = 125 | MLP on digits |
 # | Coupled decay is necessary for collapse | corrected | SGDW and MuonW collapse; it is a statement about updates that treat each number by itself |
 # | Most of AdamW's NC3² is gauge | measured, one strong decay | MLPs: over nine tenths. ResNet9: less, and no optimizer collapses |
-# | Features see the centred weight alone | proved | any network with a linear last layer, a loss that ignores a common shift of the logits |
-# | A random corner of the box has $\text{NC2W}(W_c) \approx \sqrt{(K-2)/p}$ | proved to leading order; measured | SignumW on the digits, p from 32 to 512: 1.00 to 1.40 times; 180 runs on two data sets: 0.65 to 1.66 times. That corners are random is an assumption, and AdamW is in none |
-# | Not all that is equivariant collapses | measured | ShampooW and SOAPW on the digits |
+# | The gradient at the features does not see the gauge | proved | any network with a linear last layer, a loss that ignores a common shift of the logits |
+# | A weight without order has $\text{NC2W}(W_c) \approx \sqrt{(K-2)/p}$ | proved, in the mean; measured | all starts, and where decoupled signs stay in a corner: 180 runs on two data sets, 0.65 to 1.66 times |
+# | Coupled decay takes the disorder away; decoupled decay under AdamW, SignumW, Lion, MARS and SOAPW does not | measured; argued (the reason) | digits MLP, momentum 0.9 |
+# | Not all that is equivariant collapses | measured | ShampooW and SOAPW on the digits; SOAPW keeps its disorder |
 #
 # ## Exercises
 #
