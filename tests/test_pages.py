@@ -4,6 +4,7 @@ and sketches."""
 import dataclasses
 import itertools
 import re
+from pathlib import Path
 
 import matplotlib as mpl
 import numpy as np
@@ -84,6 +85,17 @@ def test_lines_may_be_for_a_part_of_the_grids():
 def of_table_1(optimizer, **other):
     given = table_1.SETTING | {"optimizer": optimizer, "lr": table_1.RATES[optimizer]}
     return RunConfig(**given | {"momentum": 0.9, "weight_decay": 5e-4} | other)
+
+
+def test_the_published_runs_of_table_1_end_where_the_claims_say():
+    root = Path(__file__).parents[1]
+    runs = table_1.stored(root / "book" / "results").set_index("optimizer")
+    assert {"sgd", "sgdw"} <= set(runs.index)
+    assert (runs["train_acc"] > 0.999).all()
+    text = " ".join((root / "book" / "claims.yml").read_text(encoding="utf-8").split())
+    fell = 100 * (runs["nc0"] / runs["nc0_init"] - 1)["sgdw"]
+    words = f"ends at {runs.loc['sgd', 'nc0']:.1e} and at {fell:.1f} % under SGDW"
+    assert words.replace("-6", "−6") in text
 
 
 def test_the_runs_of_table_1_are_told_from_others(tmp_path):
