@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from ncbook import figures, models, store
+from ncbook.pages import table_1
 
 ROOT = Path(__file__).parents[1]
 PROSE = re.sub(r"\s*\n# *", " ", (ROOT / "notebooks" / "networks.py").read_text(encoding="utf-8"))
@@ -31,9 +32,15 @@ def test_sizes():
 @pytest.mark.parametrize("model", ["resnet9", "vgg9", "vit"])
 def test_nc0_follows_the_law_to_one_part_in_ten_thousand(model):
     runs = store.load_runs(ROOT / "book" / "results", model=model, status="ok")
-    runs = runs[runs["optimizer"].isin(["sgd", "sgdw"])]
+    runs = runs[runs["optimizer"].isin(["sgd", "sgdw"]) & runs["train_size"].notna()]
     law = figures.exact_law(runs)
     off = (runs["nc0"] / runs["nc0_init"] / law - 1).abs()[law > 1e-3]
     assert len(off) >= 4
     assert off.max() < 1e-4
     assert "to one part in ten thousand" in PROSE
+
+
+def test_after_the_papers_number_of_steps_rounding_shows():
+    run = table_1.stored(ROOT / "book" / "results").query("optimizer == 'sgdw'")
+    off = abs(run["nc0"] / run["nc0_init"] / figures.exact_law(run) - 1).item()
+    assert f"93,800 steps it is {100 * off:.1f} %" in PROSE
