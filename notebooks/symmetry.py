@@ -417,8 +417,7 @@ figures.with_lines(pairs, PAIR_LINES, draw_pairs)
 # below 0.1 in one pair of theirs only, SignumW with AdamW in the last layer, where the centred NC3 is, too: of that
 # network's collapse nothing but the gauge is missing, in each of its 5 seeds.
 #
-# The four pairs of SGD and AdamW on three networks: the digits MLP, an MLP on 6,000 MNIST images, and a ResNet9 of
-# width 1/8 on 2,000 Fashion-MNIST images.
+# The four pairs of SGD and AdamW on three networks:
 
 # %%
 SMALL = dict(width=1 / 8, train_size=2000)
@@ -557,9 +556,9 @@ figures.show_if_any(strong, "", tell_resnet9)
 #
 # $$ \nabla_h\mathcal L = W_c^\top (s - y) : $$ (features-see)
 #
-# it does not see the gauge, and is a combination of the rows of the centred weight. If they form no simplex, nothing
-# in it prefers one. (That is no proof that the features end so: $s-y$ and the layers below have a say.) NC2W is NC2 of
-# the rows of a weight in place of class means ({doc}`metrics`); here it is for $W_c$, in the 25 pairs above:
+# it does not see the gauge, and combines the rows of the centred weight. If they form no simplex, nothing in it
+# prefers one, though $s-y$ and the layers below have a say. NC2W is NC2 of the rows of a weight ({doc}`metrics`); here
+# that of $W_c$, in the 25 pairs above:
 
 
 # %% tags=["hide-input"]
@@ -599,10 +598,10 @@ figures.show_if_any(pairs, "", draw_centred_rows)
 # $\tfrac{\ell_j^2}{K-1}(I-J/K)$, hence $\lVert X\rVert^2=\sum_{ij}(c_i^\top c_j)^2$ the mean
 # $\sum_j\ell_j^4 + \tfrac1{K-1}\sum_{i\ne j}\ell_i^2\ell_j^2$, while $\operatorname{tr}X = \sum_j\ell_j^2$ is fixed. ∎
 #
-# ($R$ is John's statistic of sphericity {cite}`john1971`; only its use here is ours.) Nothing is fitted, and of the
-# network only classes and width $p$ occur. Call NC2W of $W_c$ over $\sqrt{(K-2)/p}$ the *disorder* of $W$: about 1 if
-# there is no order, 0 for a simplex. Here for random weights, and for random *corners of the box* $|W_{kj}|\le1/\lambda$
-# that signs and decoupled decay end in ({doc}`theorem_signgd`), each column with one or two classes at $+1$:
+# ($R$ is John's statistic of sphericity {cite}`john1971`.) Call NC2W of $W_c$ over $\sqrt{(K-2)/p}$ the *disorder* of $W$:
+# about 1 without order, 0 for a simplex. Here for random weights, and for random *corners of the box*
+# $|W_{kj}|\le1/\lambda$ in which signs with decoupled decay end ({doc}`theorem_signgd`), each column with one or two
+# classes at $+1$:
 
 
 # %%
@@ -631,7 +630,7 @@ for p in (32, 128, 512):
     )
 
 # %% [markdown]
-# Every network begins there. Which training brings order? The disorder at the end, against weight decay:
+# Which training brings order? The disorder at the end, against weight decay:
 
 # %%
 chaos = figures.of_setting(stored, **DIGITS)
@@ -685,13 +684,13 @@ figures.show_if_any(chaos, "", draw_disorder)
 # and not under AdamW, SignumW, Lion and MARS: at every λ 0.56 or more is left. **Nor under SOAPW**, which is
 # equivariant, loses its gauge, and yet does not collapse: 0.80 or more is left.
 #
-# So one reason may do for both parts of NC3. A direction in which gradients are noise is like the flat one: SGD takes
-# small steps there, and decay wins. What divides by the size of the gradient, number by number (or, as SOAP, in a
-# basis of its own), makes full steps of the noise. Coupled decay is divided along with it and persists where the noise
-# does not; decoupled decay has to hold against full steps. That is an argument, and not a proof.
+# So one reason may do for both parts of NC3. Where gradients are noise, SGD takes small steps, and decay wins. What
+# divides by the size of the gradient (SOAP in a basis of its own) makes full steps of the noise. Coupled decay is divided
+# along with it, and persists where noise does not; decoupled decay has to hold against full steps. That is an
+# argument, and not a proof.
 #
-# **The width.** Disorder in this measure says that NC2W falls as $1/\sqrt p$. The same network with all layers at a
-# quarter to four times of ours, SignumW at $\lambda=10$, where it ends in a corner of the box:
+# **The width.** Without order NC2W falls as $1/\sqrt p$. The same network with all layers at a quarter to four times of
+# ours, SignumW at $\lambda=10$, where it ends in a corner of the box:
 
 # %%
 AT = {
@@ -757,18 +756,16 @@ figures.with_lines(wide, WIDTH_LINES, draw_widths)
 #
 # SignumW's disorder is 1.06, 1.10, 1.00, 1.14 and 1.40 from $p=32$ to 512, and the features' NC2 falls with it, from
 # 0.51 to 0.11. AdamW's NC2 falls from 0.42 to 0.09, its NC2W from 0.43 to 0.14 at 128 and no further: its disorder
-# at 512 is 1.29. At λ = 5 SignumW is out of the corner from $p=256$ on, and has a disorder of 1.02 and 1.71 there. Adam has
-# an NC2 and an NC2W of 0.04 or less at every width. So wide last layers need not be far from a simplex even without
-# order, since $\sqrt{8/p}$ is small: below 0.1 from $p=800$ on, a width not tried.
+# at 512 is 1.29. (At λ = 5 SignumW is out of the corner from $p=256$ on, and has a disorder of 1.02 and 1.71 there.)
+# Adam has an NC2 and an NC2W of 0.04 or less at every width. $\sqrt{8/p}$ is below 0.1 from $p=800$ on, a width not
+# tried.
 #
-# Where signs stay in a corner the prediction holds at other settings, too, in the median: 180 stored runs on
-# digits and MNIST end with ‖W‖ at 97 % of the corner's or more (177 of SignumW and three of Lion; 162 at our width), with a
-# disorder of 1.05 in the median and 0.65 to 1.66 in all. The settings differ by more than seeds: medians are 0.92 to 1.13
-# up to steps of $\eta\lambda = 0.05$ of the way to the box's wall, and 1.44 at 0.1.
+# Other corners: 180 stored runs on digits and MNIST end with ‖W‖ at 97 % of the corner's or more (177 of SignumW and three of
+# Lion; 162 at our width), with a disorder of 1.05 in the median and 0.65 to 1.66 in all. Settings differ by more than
+# seeds: medians are 0.92 to 1.13 up to steps of $\eta\lambda = 0.05$, and 1.44 at 0.1.
 #
-# A corner need not be without order: that of Theorem 3.3, $(2I-J)/\lambda$, is a simplex once centred, at $p=K$. Why
-# training with noise does not find such ones we have not shown, nor what is in the excess at 512: columns that
-# are not independent, as when classes look alike, would do.
+# A corner need not be without order: that of Theorem 3.3, $(2I-J)/\lambda$, is a simplex once centred. Why training does
+# not find such ones, and what makes the excess at 512, we have not shown.
 #
 # ## Your own optimizer
 #
