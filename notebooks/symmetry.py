@@ -544,8 +544,8 @@ figures.show_if_any(strong, "", tell_resnet9)
 # with decay collapsed by the book's rule, though all of them pass the test.
 #
 # What does a practitioner do with it? Centre $W$ before measuring NC3, or give the last layer SGD or Muon;
-# {doc}`../book/guide` has the lines. Under decoupled decay centring changes no prediction, not even if it is
-# done after each step ({doc}`leaks` has the theorem, exercise 4 tries it).
+# {doc}`../book/guide` has the lines. Under decoupled decay centring changes no prediction, not even after each
+# step ({doc}`leaks` has the theorem, exercise 4 tries it).
 #
 # (symmetry-disorder)=
 # ## The rest: disorder that decay does not remove
