@@ -42,3 +42,19 @@ def test_raw_nc3_chooses_the_decay_further_from_collapse(medians):
     assert weak["nc3_centred"] > strong["nc3_centred"]
     words = f"a little less at λ = 0.5, {weak['nc3']:.2f}, but little of that is gauge: "
     assert words + f"{weak['nc3_centred']:.2f} are left without it" in PROSE
+
+
+def test_ten_times_the_epochs_do_not_bring_order_under_adamw():
+    runs = figures.converged(store.load_runs(ROOT / "book" / "results", dataset="digits"))
+    runs = runs[runs["lr"].eq(0.005) & runs["momentum"].eq(0.9) & (runs["weight_decay"] > 0)]
+    short, long = (
+        figures.of_setting(runs, dataset="digits", model="mlp", epochs=epochs)
+        .groupby(["optimizer", "weight_decay"])["nc2w_centred"]
+        .median()
+        for epochs in (200, 2000)
+    )
+    grew = (long > short[long.index]).groupby("optimizer").agg(["sum", "size"])
+    assert grew.loc["adamw", "sum"] == grew.loc["adamw", "size"]
+    assert grew.loc["adam", "sum"] == 0
+    words = f"each of the {grew.loc['adamw', 'size']} decays, and under Adam smaller at each of "
+    assert f"{words}{grew.loc['adam', 'size']} (medians)" in PROSE
