@@ -213,12 +213,14 @@ def test_the_last_layers_optimizer_decides_whether_a_network_collapses(stored):
     assert not any(found[True])
     words = f"all {len(found[False])} runs with SGD, Adam or MuonW in the last layer have collapsed"
     assert f"{words}, and none of the {len(found[True])} with AdamW or SignumW" in PROSE
-    tour = re.sub(r"\s+", " ", (ROOT / "book" / "tour.md").read_text(encoding="utf-8"))
-    assert f"collapse, {len(found[False])} runs of {len(found[False])}, and of" in tour
-    assert f"not one of {len(found[True])} " in tour
-    intro = re.sub(r"\s+", " ", (ROOT / "book" / "intro.md").read_text(encoding="utf-8"))
-    assert f"all {len(found[False])} digits runs collapse" in intro
-    assert f"with AdamW or SignumW there none of {len(found[True])} " in intro
+    collapsed, not_one = len(found[False]), len(found[True])
+    assert f"collapse, {collapsed} runs of {collapsed}, and of" in page("tour")
+    assert f"not one of {not_one} " in page("tour")
+    assert f"all {collapsed} digits runs collapse" in page("intro")
+    assert f"with AdamW or SignumW there none of {not_one} " in page("intro")
+    assert f"all {collapsed} runs collapse, of the second none of {not_one}" in page(
+        "contributions"
+    )
     nc2 = pd.Series({pair: runs["nc2"].median() for pair, runs in rows.items()}).unstack()
     leaky = ["adamw", "signumw"]
     least = (nc2[leaky].min(axis=1) / nc2.drop(columns=leaky).max(axis=1)).min()
@@ -282,6 +284,14 @@ def test_which_optimizers_bring_order(stored):
     assert f"takes it to {even:.2f} or less under SGDW, MuonW and ShampooW" in PROSE
     assert f"at every λ {least[LEAKY].min():.2f} or more is left" in PROSE
     assert f"does not collapse: {least['soapw']:.2f} or more is left" in PROSE
+    words = f"{most:.2f} of the formula or less is left with coupled decay, {even:.2f} or less "
+    words += (
+        f"under SGDW, MuonW and ShampooW, {least[LEAKY].min():.2f} or more under AdamW, SignumW, "
+    )
+    words += f"Lion and MARS and {least['soapw']:.2f} or more under SOAPW"
+    assert words in page("contributions")
+    assert f"any λ {least[LEAKY].min():.2f} of it or more" in page("claims.yml")
+    assert f"and {even:.2f} or less, at the best λ, under all" in page("claims.yml")
 
 
 def test_features_see_the_centred_weight_alone(rng):
@@ -292,6 +302,11 @@ def test_features_see_the_centred_weight_alone(rng):
     wrong = (features @ weight.T).softmax(1) - torch.nn.functional.one_hot(labels)
     seen = wrong @ (weight - weight.mean(0)) / 40
     assert (features.grad - seen).abs().max() < 1e-15
+
+
+def page(name):
+    path = ROOT / "book" / (name if "." in name else f"{name}.md")
+    return re.sub(r"\s+", " ", path.read_text(encoding="utf-8"))
 
 
 def at_width(stored, p, name, **more):
