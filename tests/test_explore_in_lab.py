@@ -304,7 +304,7 @@ def test_other_stores_can_be_explored(
         wait_until(page, "a picture", lambda: picture(page))
         changes_picture(page, lambda: choice(page, "λ").select_option("0"))
         tab(page, "All runs")
-        page.get_by_text("Of 50000 runs:").wait_for()
+        page.get_by_text("Of 50,000 runs:").wait_for()
     for controls in page.locator(".ncbook-explorer .widget-hbox").locator("visible=true").all():
         box = controls.bounding_box()
         assert box["x"] + box["width"] <= size[0]
