@@ -30,6 +30,8 @@
 # - how to get the rows.
 
 # %%
+from fractions import Fraction
+
 import itables
 import numpy as np
 import pandas as pd
@@ -97,7 +99,7 @@ def show_blocks(runs):
     table["data"] = (
         table["data"].str.removeprefix("folder:").str.replace("_", "_\u00ad")
     )
-    formats = {"learned": "{:.0%}", "hours": "{:.1f}", "width": "{:g}"}
+    formats = {"learned": "{:.0%}", "hours": "{:.1f}", "width": Fraction}
     return figures.shown(table, **formats).hide(axis="index")
 
 

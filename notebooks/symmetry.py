@@ -849,14 +849,14 @@ figures.shown(table.set_index(names), **five)
 # | statement | status | where it holds, and where not |
 # |---|---|---|
 # | NC3² is that of the centred $W$ plus a part due to the gauge | proved | every network with a linear last layer |
-# | An equivariant optimizer with decoupled decay has $\text{NC0}_t = \prod_s(1-\eta_s\lambda)\,\text{NC0}_0$ | proved; measured in all float64 runs | any network and data, a loss that ignores a common shift of the logits (not squared or one-vs-rest losses). In float32 and bfloat16 MuonW and SOAPW stop at a floor, in bfloat16 ShampooW, too; at weak decay it is above the start |
+# | An equivariant optimizer with decoupled decay has $\text{NC0}_t = \prod_s(1-\eta_s\lambda)\,\text{NC0}_0$ | proved; measured in all float64 runs | any network and data, a loss that ignores a common shift of the logits (not squared or one-vs-rest losses). In float32 and bfloat16 MuonW and SOAPW stop at a floor, and ShampooW in bfloat16; at weak decay it is above the start |
 # | SGD, Muon, Shampoo and SOAP pass; what works number by number does not | computed on random gradients | $K \ge 3$: with two classes Adam passes, too. SOAP with $p \ge K-1$ and decoupled decay only ({doc}`leaks`) |
 # | For NC0 the last layer's optimizer decides | proved for equivariant ones; measured for Adam, AdamW, SignumW | MLPs on digits (25 pairs, five seeds) and MNIST; SGD and AdamW on a small ResNet9 |
 # | It decides whether the network collapses | measured, n = 125 | MLP on digits |
 # | Coupled decay is necessary for collapse | corrected | SGDW and MuonW collapse; it is a statement about updates that treat each number by itself |
 # | Most of AdamW's NC3² is gauge | measured, one strong decay | MLPs: over nine tenths. ResNet9: less, and no optimizer collapses |
 # | The gradient at the features does not see the gauge | proved | any network with a linear last layer, a loss that ignores a common shift of the logits |
-# | A weight without order has $\text{NC2W}(W_c) \approx \sqrt{(K-2)/p}$ | proved, in the mean; measured | all starts, and where decoupled signs stay in a corner: 180 runs on two data sets, 0.65 to 1.66 times |
+# | A weight without order is $\sqrt{(K-2)/p}$ from a simplex | proved, in the mean; measured | all starts, and where decoupled signs stay in a corner: 180 runs on two data sets, 0.65 to 1.66 times |
 # | Coupled decay takes the disorder away; decoupled decay under AdamW, SignumW, Lion, MARS and SOAPW does not | measured; argued (the reason) | digits MLP, momentum 0.9 |
 # | Not all that is equivariant collapses | measured | ShampooW and SOAPW on the digits; SOAPW keeps its disorder |
 #
