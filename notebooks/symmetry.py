@@ -856,7 +856,7 @@ figures.shown(table.set_index(names), **five)
 # | Coupled decay is necessary for collapse | corrected | SGDW and MuonW collapse; it is a statement about updates that treat each number by itself |
 # | Most of AdamW's NC3² is gauge | measured, one strong decay | MLPs: over nine tenths. ResNet9: less, and no optimizer collapses |
 # | The gradient at the features does not see the gauge | proved | any network with a linear last layer, a loss that ignores a common shift of the logits |
-# | A weight without order is $\sqrt{(K-2)/p}$ from a simplex | proved, in the mean; measured | all starts, and where decoupled signs stay in a corner: 180 runs on two data sets, 0.65 to 1.66 times |
+# | A weight without order is $\sqrt{(K-2)/p}$ from a simplex | proved, in the mean; measured | all starts, and corners: 180 runs on two data sets, 0.65 to 1.66 times |
 # | Coupled decay takes the disorder away; decoupled decay under AdamW, SignumW, Lion, MARS and SOAPW does not | measured; argued (the reason) | digits MLP, momentum 0.9 |
 # | Not all that is equivariant collapses | measured | ShampooW and SOAPW on the digits; SOAPW keeps its disorder |
 #
