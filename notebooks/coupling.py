@@ -472,7 +472,10 @@ def show_table_1(runs):
     return beside(paper=as_printed(PRINTED_1), **long, **ours)
 
 
-lines = table_1_line(PRINTED, NEAREST), table_1.line(*table_1.TRAINED)
+lines = (
+    table_1_line(PRINTED, NEAREST),
+    table_1.line(*table_1.TRAINED, **table_1.FULL),
+)
 figures.with_lines(good, "\n".join(lines), show_table_1)
 
 # %% [markdown]

@@ -679,10 +679,10 @@ figures.show_if_any(chaos, "", draw_disorder)
 # %% [markdown]
 # *Digits MLP, momentum 0.9, medians over learning rates and seeds. Dotted: no order.*
 #
-# All begin with a disorder of 1.08 (median), and without decay end with 0.68 to 1.62. Coupled decay takes it to 0.20 or
+# All begin with a disorder of 1.08 (median), and without decay end with 0.68 to 1.62. Coupled decay takes it to 0.21 or
 # less, at the best λ, under every optimizer. Decoupled decay takes it to 0.23 or less under SGDW, MuonW and ShampooW,
-# and not under AdamW, SignumW, Lion and MARS: at every λ 0.56 or more is left. **Nor under SOAPW**, which is
-# equivariant, loses its gauge, and yet does not collapse: 0.80 or more is left.
+# and not under AdamW, SignumW, Lion and MARS: at every λ 0.55 or more is left. **Nor under SOAPW**, which is
+# equivariant, loses its gauge, and yet does not collapse: 0.79 or more is left.
 #
 # So one reason may do for both parts of NC3. Where gradients are noise, SGD takes small steps, and decay wins. What
 # divides by the size of the gradient (SOAP in a basis of its own) makes full steps of the noise. Coupled decay is divided

@@ -12,12 +12,14 @@ SETTING = {"dataset": "fashion_mnist", "model": "resnet9", "width": 1 / 16, "epo
 MOMENTUM, DECAY = 0.9, 5e-4
 RATES = dict.fromkeys(sweep.GRIDS, 0.005) | {"sgd": 0.0679, "sgdw": 0.0679}
 TRAINED = ("sgd", "sgdw", "adam", "adamw")
-FULL = {"seeds": [0]} | SETTING | {"width": "1/16", "weight_decays": DECAY}  # as a line has it
+# The options of ``line`` that train the runs of ``stored``.
+FULL = {"seeds": [0]} | SETTING | {"width": "1/16", "weight_decays": DECAY}
+PRINTED_NC0 = {"sgd": 2.14e-4, "sgdw": 0.55, "adam": 0.34, "signum": 0.78}
 
 
 def line(*optimizers: str, **options: object) -> str:
-    """The shell lines that train Table 1's runs of some optimizers on the digits, with options such
-    as ``weight_decays``; without any, those of ``stored``.
+    """The shell lines that train some optimizers at Table 1's momentum and learning rates, on the
+    digits if no option says otherwise.
 
     >>> print(line("sgd", weight_decays=0.0005))
     for optimizer in sgd; do
@@ -28,7 +30,7 @@ def line(*optimizers: str, **options: object) -> str:
             -p lrs 0.0679
     done
     """
-    given = (options or FULL) | {"momenta": MOMENTUM}
+    given = options | {"momenta": MOMENTUM}
     rates = dict.fromkeys(RATES[name] for name in optimizers)
     lines = [
         six_grids.line(*(n for n in optimizers if RATES[n] == rate), **given, lrs=rate)
