@@ -638,7 +638,7 @@ chaos = figures.converged(chaos[chaos["momentum"] == 0.9])
 chaos = chaos[chaos["nc2w_centred"].notna()]
 chaos["disorder"] = chaos["nc2w_centred"] / math.sqrt(8 / 128)
 COUPLED = ["sgd", "adam", "signum", "lionc", "muon", "shampoo", "soap"]
-LOOSE = [
+DECOUPLED = [
     "sgdw",
     "muonw",
     "shampoow",
@@ -654,7 +654,7 @@ LOOSE = [
 def draw_disorder(runs):
     """The disorder against λ, medians; coupled and decoupled decay."""
     axes = figures.small_panels(2)
-    for axis, names in zip(axes, (COUPLED, LOOSE), strict=True):
+    for axis, names in zip(axes, (COUPLED, DECOUPLED), strict=True):
         for name in names:
             rows = runs[runs["optimizer"] == name]
             middle = rows.groupby("weight_decay")["disorder"].median()
