@@ -676,7 +676,7 @@ else:
 # |---|---|---|
 # | NC0 follows the exact law under SGD and SGDW | exact | every network, schedule and length with decay on $W$; not where a mask spares $W$, or rounding takes over |
 # | decoupled decay leaves AdamW and SignumW a larger NC3 | measured | eight settings, at each optimizer's best decay |
-# | coupled decay takes networks to collapse | measured | MLPs on digits and MNIST; of the convolutional networks on 2,000 images, within 50 to 100 epochs, only a few runs of SGD and SGDW |
+# | coupled decay takes networks to collapse | measured | MLPs on digits and MNIST; of the convolutional networks on 2,000 images, within 50 to 200 epochs, only a few runs of SGD and SGDW |
 # | AdamW does not collapse later | measured; not run on full networks | digits MLP, ten times the epochs |
 # | a transformer behaves alike | exact for the law of SGD; not run to the end for the rest | a small ViT, few seeds, 50 % accuracy |
 #

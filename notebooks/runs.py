@@ -31,10 +31,10 @@
 
 # %%
 import os
-from concurrent.futures import ProcessPoolExecutor
+import pickle
+import subprocess
+import sys
 from fractions import Fraction
-from multiprocessing import get_context
-from unittest.mock import patch
 
 import itables
 import numpy as np
@@ -209,11 +209,20 @@ for name, lr in SETTINGS.items():
 OLD = {"ATEN_CPU_CAPABILITY": "default", "MKL_CBWR": "COMPATIBLE"}
 
 
+CALL = """
+import pickle, sys
+function, values, named = pickle.load(sys.stdin.buffer)
+pickle.dump(function(*values, **named), sys.stdout.buffer)
+"""
+
+
 def train_there(*configs_and_data, **how):
-    pool = ProcessPoolExecutor(1, get_context("spawn"))
-    training = (train.train_members, *configs_and_data)
-    with patch.dict(os.environ, OLD), pool:
-        return pool.submit(*training, **how).result()
+    asked = pickle.dumps((train.train_members, configs_and_data, how))
+    call, there = [sys.executable, "-c", CALL], os.environ | OLD
+    done = subprocess.run(
+        call, input=asked, capture_output=True, env=there, check=True
+    )
+    return pickle.loads(done.stdout)
 
 
 for name, lr in SETTINGS.items():

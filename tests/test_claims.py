@@ -575,6 +575,18 @@ def test_unconstrained_features_collapse_under_adam_and_not_under_adamw(numbers)
     assert found["threshold"] == pytest.approx(np.sqrt(found["samples"] / 10) / found["samples"])
 
 
+def test_as_many_steps_as_the_papers_part_the_same_pairs(numbers):
+    found = numbers["as_many_steps"]
+    for metric in ("nc1", "nc2", "nc3"):
+        coupled, decoupled = (
+            [found[f"{name}_{metric}"] for name in pair]
+            for pair in (("sgd", "adam"), ("sgdw", "adamw"))
+        )
+        assert max(coupled) < min(decoupled)
+    assert found["sgd_nc0"] < 1e-3 < found["sgdw_nc0"] < found["adam_nc0"] < 1 < found["adamw_nc0"]
+    assert found["adam_nc0"] == pytest.approx(found["sgdw_nc0"], rel=0.05)
+
+
 def test_the_plateau_of_sgdw_is_its_schedule(numbers):
     found = numbers["papers_law"]
     assert found["first"] == pytest.approx((1 - 0.0679 * 5e-4) ** (66 * 469), rel=1e-10)

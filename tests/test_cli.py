@@ -281,6 +281,13 @@ def test_hidden_files_in_a_folder_are_said_in_one_line(tmp_path, monkeypatch):
     ]
 
 
+def test_a_file_in_place_of_the_notebooks_folder_is_named(tmp_path):
+    (tmp_path / "mine").write_text("mine")
+    _, error = call("sweep", *GRID, "--notebooks", "mine", code=2)
+    assert error == f"ncbook: the notebooks folder {tmp_path}/mine is a file\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+
+
 @pytest.mark.parametrize("option", ["--results", "--notebooks"])
 def test_a_folder_that_cannot_be_made_is_one_line(tmp_path, option):
     (tmp_path / "file").touch()
@@ -557,6 +564,16 @@ def test_an_export_replaces_nothing_unless_forced(tmp_path):
     assert (tmp_path / "out.csv").read_text() == "mine"
     call("export", "out", "--force")
     assert len(pd.read_csv("out.csv")) == 4
+
+
+def test_an_export_of_which_one_file_cannot_be_written_leaves_both_as_they_were(tmp_path):
+    store.write("results", stored_as(small()))
+    (tmp_path / "out.parquet").write_text("mine")
+    (tmp_path / "out.csv").mkdir()
+    _, error = call("export", "out", "--force", code=2)
+    assert error == "ncbook: out.csv cannot be written (Is a directory)\n"
+    assert (tmp_path / "out.parquet").read_text() == "mine"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["out.csv", "out.parquet", "results"]
 
 
 def test_an_export_of_nothing_is_refused_and_makes_nothing(tmp_path):

@@ -9,7 +9,7 @@ import pytest
 
 from ncbook import figures, sweep
 from ncbook.metrics import rule
-from ncbook.pages import six_grids
+from ncbook.pages import six_grids, table_1
 
 ROOT = Path(__file__).parents[1]
 FILE = ROOT / "notebooks" / "coupling.py"
@@ -45,6 +45,19 @@ def ratios(runs, coupled, decoupled):
         for name in (coupled, decoupled)
     )
     return (other / one).dropna()
+
+
+def test_with_the_papers_number_of_steps():
+    runs = table_1.stored(ROOT / "book" / "results").set_index("optimizer")
+    assert set(runs.index) == set(table_1.TRAINED)
+    assert (runs["train_acc"].round(3) == 1).all()
+    assert not rule.collapsed(runs).any()
+    nc0, nc3 = left(runs, "nc0"), runs["nc3"]
+    assert f"then falls, to {nc0['adam']:.2f} times its start; under AdamW it grows" in PROSE
+    assert f"to {nc0['adamw']:.1f} times. NC3" in PROSE
+    assert f"steps as the paper's leaves {nc0['adam']:.2f}." in PROSE
+    ends = f"at {nc3['sgd']:.2f} under SGD and {nc3['adam']:.2f} under Adam, at {nc3['sgdw']:.2f} "
+    assert f"{ends}under SGDW and {nc3['adamw']:.2f} under AdamW" in PROSE
 
 
 def test_how_many_collapsed(decayed):

@@ -529,6 +529,16 @@ def test_other_samples_in_the_second_walk():
         quiet(model, Fewer())
 
 
+X, Y = torch.zeros(4, 1, 8, 8), torch.tensor([0, 1, 0, 1])
+
+
+class Unsized(torch.utils.data.Dataset):
+    """Nobody knows how many samples it has."""
+
+    def __getitem__(self, i):
+        return X[i % 4], Y[i % 4]
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -540,6 +550,15 @@ def test_other_samples_in_the_second_walk():
         ),
         ({"data": [{"x": 1}]}, "or a dict with labels, got dict"),
         ({"test_data": 3}, "test_data must be"),
+        ({"data": (X, None)}, "data's labels must be a tensor or an array of numbers, got None"),
+        ({"test_data": (X, ["a"] * 4)}, "test_data's labels must be a tensor or an array of numb"),
+        ({"data": (np.array([{}] * 4), Y)}, "data's inputs must be a tensor or an array of numb"),
+        ({"data": (X[0, 0, 0, 0], Y[0])}, "data: inputs and labels must have an axis of samples"),
+        ({"data": (X, Y, Y)}, "a batch must be .inputs, labels. or a dict with labels, got Tens"),
+        ({"data": [{"x": X, "labels": None}]}, "^labels must be a tensor or an array of numbers"),
+        ({"data": [(X[0], Y[0])]}, "^data: a batch has one sample without an axis of samples"),
+        ({"data": list(zip(X, [0, 1, 0, 1], strict=True))}, "^data: a batch has one sample with"),
+        ({"data": Unsized()}, "data must be a DataLoader, a Dataset, or a pair .* got Unsized"),
         ({"test_data": []}, "test_data has no batch"),
         ({"data": [([0.0], [0])]}, r"cannot take these inputs \(AttributeError: "),
         (
@@ -548,15 +567,19 @@ def test_other_samples_in_the_second_walk():
         ),
         ({"head": "fd"}, "unknown layer 'fd'; there are: fc"),
         ({"head": 3}, "unknown layer 3; there are: body, "),
-        ({"head": "body.2"}, "weight must have 2 axes, none empty, got"),
+        ({"head": "body.2"}, "head 'body.2' is a .*; it must be a linear layer: body.1, .* fc"),
+        ({"head": ["fc"]}, r"unknown layer \['fc'\]; there are: "),
         ({"head": nn.Linear(2, 2)}, "unknown layer Linear.in_features=2"),
         ({"layers": ["body.99"]}, "unknown layer 'body.99'; there are: body"),
         ({"layers": "body"}, "layers must be a list of names, got 'body'"),
         ({"layers": 3}, "layers must be a list of names, got 3"),
+        ({"layers": map(str, [1])}, "layers must be a list of names, got <map"),
         ({"layers": [3]}, r"layers must be a list of names, got \[3\]"),
         ({"tokens": "last"}, "tokens must be mean or class, got 'last'"),
         ({"batch_size": 0}, "batch_size must be a whole number of at least 1, got 0"),
         ({"device": "meta"}, "model is on cpu, not on meta"),
+        ({"device": "cpu:1"}, "model is on cpu, not on cpu:1"),
+        ({"model": nn.Linear(64, 10, device="meta")}, "model is on the meta device, where weights"),
         ({"model": nn.Identity()}, "model must be a torch.nn.Module with parameters, got Ident"),
         ({"model": 3}, "model must be a torch.nn.Module with parameters, got int"),
         ({"model": torch.nn.Conv2d(1, 1, 1)}, "no Linear layer seems to be the last layer"),

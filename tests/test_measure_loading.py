@@ -103,6 +103,27 @@ def test_a_checkpoint_of_this_form_is_read(net, tmp_path, form):
         torch.testing.assert_close(ours, theirs, rtol=0, atol=0)
 
 
+def test_a_checkpoint_of_other_numbers_or_classes_in_part_is_refused(net, tmp_path):
+    whole = {name: tensor.long() for name, tensor in net.state_dict().items()}
+    with pytest.raises(
+        ValueError, match=r"net.pt' is not of mlp \(body.1.weight is torch.int64, a"
+    ):
+        load(saved(tmp_path, whole), num_classes=CLASSES)
+    short = net.state_dict() | {"fc.bias": torch.zeros(CLASSES - 1)}
+    with pytest.raises(ValueError, match=r"fc.bias.* shape in current model is torch.Size\(\[3\]"):
+        load(saved(tmp_path, short), num_classes=CLASSES)
+
+
+def test_no_classes_and_a_builtin_are_refused():
+    with pytest.raises(ValueError, match=r"^num_classes must be .* at least 1, got 0"):
+        loading.load_model("mlp", num_classes=0)
+    with pytest.raises(ValueError, match=r"^model 'math:hypot' cannot be built \(TypeError: "):
+        loading.load_model("math:hypot", num_classes=3)
+    with pytest.raises(ValueError, match=r"^model 'mlp' cannot be built \(") as error:
+        loading.load_model("mlp", num_classes=3, width=1e300)
+    assert "frame #" not in str(error.value)
+
+
 def test_what_torchs_own_wrappers_save(net, tmp_path):
     average = torch.optim.swa_utils.AveragedModel(net)
     for wrapped in (nn.DataParallel(net), torch.compile(net), average):
@@ -372,7 +393,7 @@ WRONG = {
     "device": ({"model": "mlp", "device": "tpu"}, "unknown device 'tpu'; valid here: cpu"),
     "classes": (
         {"model": "mlp", "checkpoint": "{net}", "width": 1 / 8},
-        "the network has 3 classes, and digits has 10; they must agree",
+        "the network of checkpoint '{net}' has 3 classes, and digits has 10; they must agree",
     ),
     "inputs": (
         {"model": "torch.nn:Flatten", "dataset": "digits"},
@@ -398,7 +419,7 @@ def test_a_mistake_is_one_line(net, tmp_path, case):
     given = {k: v.format(net=path) if k == "checkpoint" else v for k, v in parameters.items()}
     with pytest.raises(ParameterError) as error:
         report(asked(given))
-    assert words in str(error.value)
+    assert words.replace("{net}", str(path)) in str(error.value)
     assert "\n" not in str(error.value)
     assert error.value._render_traceback_() == [f"ParameterError: {error.value}"]
 

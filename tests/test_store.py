@@ -975,6 +975,16 @@ def test_an_export_that_the_disk_refuses_leaves_the_old_file(grid, tmp_path, mon
     assert not [p for p in tmp_path.iterdir() if p.suffix == ".tmp"]
 
 
+def test_several_exports_appear_together_or_not_at_all(grid, tmp_path, monkeypatch):
+    paths = [tmp_path / "out.parquet", tmp_path / "out.csv"]
+    assert store.export(paths, grid) == len(pd.read_csv(paths[1])) == len(pd.read_parquet(paths[0]))
+    before = [path.read_bytes() for path in paths]
+    fail_from(monkeypatch, "fsync", 1)
+    with pytest.raises(OSError, match=r"out\.csv cannot be written \(No space left"):
+        store.export(paths, grid, optimizer="adam")
+    assert [path.read_bytes() for path in paths] == before
+
+
 @pytest.mark.parametrize(
     ("first", "second", "read"),
     [("good", 3.5, "3.5"), (True, 2, "2"), ([1], 2.0, "2.0"), (3, 0.5, 0.5)],

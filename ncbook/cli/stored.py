@@ -97,9 +97,7 @@ def export(out: str, options: Options, status: str | None, force: bool) -> None:
     existing = [path for path in paths if os.path.lexists(path)]
     if existing and not force:
         raise ValueError(f"{existing[0]} is there already: --force replaces it")
-    chosen = filters(options, status)
-    for path in paths:
-        count = store.export(path, options["results"], **chosen)
+    count = store.export(paths, options["results"], **filters(options, status))
     show.line(f"{count} runs in {paths[0]} and {paths[1].name}")
 
 

@@ -53,6 +53,8 @@ def train_blocks(options: Options, notebooks: str | None, as_json: bool) -> bool
     folder = asked.results / "notebooks"
     if notebooks:
         folder = expanded(notebooks, "notebooks").absolute()
+        if folder.exists() and not folder.is_dir():
+            raise NotADirectoryError(f"the notebooks folder {folder} is a file")
         folder.mkdir(parents=True, exist_ok=True)
         if not os.access(folder, os.W_OK | os.X_OK):
             raise PermissionError(f"the notebooks folder {folder} cannot be written")

@@ -12,13 +12,15 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 from ncbook import data
 from ncbook.data.imagenet import MEAN, STD, WHITE
 from ncbook.data.images import own_pixel_limit, resized
+from ncbook.metrics.checks import as_tensor
 
 LABELS = ("labels", "label")  # a dict's key of the labels
+PAIR = ("inputs", "labels")
 VALID = "a DataLoader, a Dataset, or a pair of tensors (inputs, labels)"
 NORMALISATIONS = ("dataset", "imagenet", "none")
 FROM_FOLDERS = ("folder:", data.IMAGENET_PREFIX)  # read at the size that is asked for
@@ -27,13 +29,16 @@ FROM_FOLDERS = ("folder:", data.IMAGENET_PREFIX)  # read at the size that is ask
 def loader_of(name: str, given: Any, batch_size: int) -> Iterable:
     """What gives batches of ``given``; messages call it ``name``."""
     pair = isinstance(given, tuple | list) and len(given) == 2
-    if pair and hasattr(given[0], "dtype"):
-        inputs, labels = map(torch.as_tensor, given)
+    if pair and (hasattr(given[0], "dtype") or hasattr(given[0], "columns")):
+        inputs, labels = (as_tensor(f"{name}'s {w}", x) for w, x in zip(PAIR, given, strict=True))
+        if not (inputs.ndim and labels.ndim):
+            raise ValueError(f"{name}: inputs and labels must have an axis of samples")
         if len(inputs) != len(labels):
             raise ValueError(f"{name}: {len(inputs)} inputs, but {len(labels)} labels")
         given = TensorDataset(inputs, labels)
     known = hasattr(given, "__getitem__") and not hasattr(given, "columns")
-    if known and not isinstance(given, list | str | Mapping):
+    known = known and (hasattr(given, "__len__") or isinstance(given, IterableDataset))
+    if known and not isinstance(given, list | tuple | str | Mapping):
         return DataLoader(given, batch_size)
     if isinstance(given, Iterator | str | Mapping) or not isinstance(given, Iterable):
         raise ValueError(f"{name} must be {VALID}, got {type(given).__name__}")
@@ -45,14 +50,19 @@ def loader_of(name: str, given: Any, batch_size: int) -> Iterable:
 
 
 def split_batch(name: str, batch: Any) -> tuple[tuple[tuple, dict], Any]:
-    """The model's arguments, by position and by name, and the labels."""
+    """The model's arguments, by position and by name, and the labels, with an axis of samples."""
     key = next((key for key in LABELS if isinstance(batch, Mapping) and key in batch), None)
     if key is not None:
-        return ((), {name: part for name, part in batch.items() if name != key}), batch[key]
-    if isinstance(batch, tuple | list) and len(batch) > 1:
-        return (tuple(batch[:-1]), {}), batch[-1]
-    kind = type(batch).__name__
-    raise ValueError(f"{name}: a batch must be (inputs, labels) or a dict with labels, got {kind}")
+        inputs, labels = ((), {n: part for n, part in batch.items() if n != key}), batch[key]
+    elif isinstance(batch, tuple | list) and len(batch) > 1:
+        inputs, labels = (tuple(batch[:-1]), {}), batch[-1]
+    else:
+        got = f"got {type(batch).__name__}"
+        raise ValueError(f"{name}: a batch must be (inputs, labels) or a dict with labels, {got}")
+    labels = as_tensor(name.replace("data", "labels"), labels)
+    if not labels.ndim:
+        raise ValueError(f"{name}: a batch has one sample without an axis of samples")
+    return inputs, labels
 
 
 # ------------------------------------------------------------ by name

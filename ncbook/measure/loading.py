@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ncbook import models, own, paths, text
-from ncbook.parameters import MODELS
+from ncbook.parameters import MODELS, check_whole
 
 TORCHVISION = "torchvision:"
 # Of ncbook's networks, those that take inputs.
@@ -19,6 +19,7 @@ VALID = f"{', '.join(NAMES)}, {TORCHVISION}NAME, MODULE:FUNCTION"
 # Where a checkpoint may keep its state dict.
 KEYS = ("state_dict", "model_state_dict", "model_state", "model", "net", "network", "module")
 COMPILED = "_orig_mod."  # torch.compile's, also in the middle of a name
+STACK = "\nException raised from"  # where torch goes on with addresses
 CODE = re.compile(r"Unsupported (?:global|class)\W+(?:GLOBAL )?([\w.]+)")  # torch.load's words
 
 
@@ -51,12 +52,19 @@ def load_model(
         >>> load_model("torchvision:resnet18", num_classes=3).fc
         Linear(in_features=512, out_features=3, bias=True)
     """
+    if num_classes is not None:
+        check_whole("num_classes", num_classes, 1)
     build = partial(_built, name, input_shape, width, depth)
     model = build(num_classes)
     if checkpoint:
         state = _renamed(read_checkpoint(checkpoint), model.state_dict())
         classes = _other_classes(state, model.state_dict())
         model = build(classes) if classes else model
+        for part, own in model.state_dict().items():
+            kind = state[part].dtype if part in state else own.dtype
+            if kind.is_floating_point != own.is_floating_point():
+                kinds = f"{part} is {kind}, and must be {own.dtype}"
+                raise ValueError(f"checkpoint {checkpoint!r} is not of {name} ({kinds})")
         try:
             model.load_state_dict(state)
         except RuntimeError as error:
@@ -87,7 +95,7 @@ def _built(
 ) -> nn.Module:
     build, theirs = find(name), name.startswith(TORCHVISION)
     given: dict[str, Any] = {}
-    if num_classes and (theirs or "num_classes" in inspect.signature(build).parameters):
+    if num_classes and (theirs or _takes_classes(build)):
         given["num_classes"] = num_classes
     if name in NAMES:
         given |= dict(width=width, depth=depth, input_shape=input_shape)
@@ -101,8 +109,15 @@ def _built(
             raise TypeError(f"it returns {type(model).__name__}, and no torch.nn.Module")
         return model.eval()
     except (Exception, SystemExit) as error:  # a reader's function may raise anything
-        why = text.line(f"{type(error).__name__}: {error}")
+        why = text.line(f"{type(error).__name__}: {error}".partition(STACK)[0])
         raise ValueError(f"model {name!r} cannot be built ({why})") from None
+
+
+def _takes_classes(build: Callable) -> bool:
+    try:
+        return "num_classes" in inspect.signature(build).parameters
+    except ValueError:  # of a builtin, nothing is known
+        return False
 
 
 def read_checkpoint(path: str) -> dict[str, Tensor]:
@@ -155,7 +170,10 @@ def _renamed(state: dict[str, Tensor], expected: dict[str, Tensor]) -> dict[str,
 
 
 def _other_classes(state: dict[str, Tensor], expected: dict[str, Tensor]) -> int | None:
-    """K of the checkpoint if the network differs from it in that alone; else None."""
+    """K of the checkpoint if the network differs from it in that alone, in a weight at least; else
+    None."""
     pairs = [(state[k].shape, expected[k].shape) for k in state.keys() & expected.keys()]
-    counts = {x[:1] if x[1:] == y[1:] else () for x, y in pairs if x != y}
-    return next(iter(counts.pop()), None) if len(counts) == 1 else None
+    pairs = [(x, y) for x, y in pairs if x != y]
+    counts = {x[:1] if x[1:] == y[1:] else () for x, y in pairs}
+    alone = len(counts) == 1 and any(len(x) > 1 for x, _ in pairs)
+    return next(iter(counts.pop()), None) if alone else None

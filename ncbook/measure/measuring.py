@@ -18,7 +18,7 @@ from ncbook import metrics, text
 from ncbook.measure.batches import loader_of, split_batch
 from ncbook.metrics.checks import as_tensor, checked_labels, float_tensor
 from ncbook.models import layers as of_model
-from ncbook.parameters import check_whole
+from ncbook.parameters import check_whole, plain
 
 PASSES = ("class means", "scatter about them", "test data")
 MOVED = 0.05  # rounding moves by 1e-6, or by up to 0.02 in bfloat16; noise of 4 % by more
@@ -105,11 +105,11 @@ def check_settings(
     *, layers: Any = None, tokens: Any = "mean", batch_size: Any = 256, **others: Any
 ) -> None:
     """Raise ``ValueError`` for those of ``measure``'s settings that no network could have."""
-    check_whole("batch_size", batch_size, 1)
+    check_whole("batch_size", plain(batch_size), 1)
     if tokens not in of_model.TOKENS:
         raise ValueError(f"tokens must be {' or '.join(of_model.TOKENS)}, got {tokens!r}")
-    names = isinstance(layers, Iterable) and all(isinstance(name, str) for name in layers)
-    if layers is not None and (isinstance(layers, str) or not names):
+    again = isinstance(layers, Iterable) and not isinstance(layers, str | Iterator)
+    if layers is not None and not (again and all(isinstance(name, str) for name in layers)):
         raise ValueError(f"layers must be a list of names, got {layers!r}")
 
 
@@ -133,8 +133,10 @@ def _check_device(model: nn.Module, device: str | torch.device | None) -> None:
     if not isinstance(model, nn.Module) or next(model.parameters(), None) is None:
         kind = type(model).__name__
         raise ValueError(f"model must be a torch.nn.Module with parameters, got {kind}")
+    if any(weight.is_meta for weight in model.parameters()):
+        raise ValueError("model is on the meta device, where weights have no values")
     there = next(model.parameters()).device
-    if device is not None and str(device) not in (str(there), there.type):
+    if device is not None and str(device) not in (f"{there.type}:{there.index or 0}", there.type):
         raise ValueError(f"model is on {there}, not on {device}: move it with model.to(...)")
 
 
@@ -174,8 +176,10 @@ class _Walker:
         self.probed = min(PROBED, len(labels))
         run = partial(self._run, tree_map_only(Tensor, lambda tensor: tensor[:PROBED], inputs))
         found = {module: name for name, module in model.named_modules()}
-        self.head = of_model.find_head(model, run) if head is None else found.get(head, head)
+        head = found.get(head, head) if isinstance(head, nn.Module) else head
+        self.head = of_model.find_head(model, run) if head is None else head
         of_model.check_layers(model, [self.head, *(layers or ())])
+        of_model.check_head(model, self.head)
         if layers is None:
             layers = of_model.default_layers(model, self.head, run)
         last = model.get_submodule(self.head)

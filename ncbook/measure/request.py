@@ -87,14 +87,16 @@ def report(given: Mapping[str, Any]) -> tuple[Measured, str, tuple[str, ...]]:
     settings = dict(input_shape=few.shape[1:], width=given["width"], depth=given["depth"])
     model = load_model(name, checkpoint, dataset.num_classes, **settings).to(device)
     few, _ = next(iter(batches(dataset, "train", 2, size, model)))
-    _try(model, dataset, few)
+    _try(model, dataset, few, checkpoint)
     train, test = (batches(dataset, s, given["batch_size"], size, model) for s in ("train", "test"))
     how = dict(head=given["head"], layers=given["layers"] or None, tokens=given["tokens"])
     measured = measure(model, train, test_data=test, progress=False, **how)
     return measured, _about(given, dataset, few.shape[1:]), dataset.class_names
 
 
-def _try(model: nn.Module, dataset: data.Dataset | data.Streamed, inputs: Tensor) -> None:
+def _try(
+    model: nn.Module, dataset: data.Dataset | data.Streamed, inputs: Tensor, checkpoint: str
+) -> None:
     """Pass two samples through: whether the network takes them, and has as many classes."""
     try:
         with torch.no_grad():
@@ -103,9 +105,10 @@ def _try(model: nn.Module, dataset: data.Dataset | data.Streamed, inputs: Tensor
         raise refusal(inputs, error) from None
     known = dataset.num_classes
     if isinstance(found, Tensor) and found.shape[-1] != known:  # of others the head tells
+        of = f" of checkpoint {checkpoint!r}" if checkpoint else ""
         raise ValueError(
-            f"the network has {found.shape[-1]} classes, and {dataset.name} has {known}; they must "
-            "agree"
+            f"the network{of} has {found.shape[-1]} classes, and {dataset.name} has {known}; they "
+            "must agree"
         )
 
 

@@ -120,10 +120,12 @@ def as_tensor(name: str, values, device=None) -> Tensor:
 
 
 def _from_numpy(name: str, values) -> Tensor:
+    if np.ma.is_masked(values):
+        raise ValueError(f"{name} has masked entries, which would count: leave them out")
     try:
         array = values.to_numpy() if hasattr(values, "to_numpy") else np.asarray(values)
         # torch knows no foreign byte order and no negative stride
-        array = np.ascontiguousarray(array, array.dtype.newbyteorder("="))
+        array = np.asarray(array, array.dtype.newbyteorder("="), order="C")
         with warnings.catch_warnings():
             # nothing here writes to its input
             warnings.filterwarnings("ignore", "The given NumPy array is not writable")

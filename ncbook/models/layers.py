@@ -83,6 +83,16 @@ def check_layers(model: nn.Module, names: Sequence[str]) -> None:
             raise ValueError(f"unknown layer {name!r}; there are: {', '.join(close)}")
 
 
+def check_head(model: nn.Module, name: str) -> None:
+    """Raise ``ValueError`` for a last layer without a weight (K, p), with some linear layers."""
+    layer = model.get_submodule(name)
+    if getattr(getattr(layer, "weight", None), "ndim", None) != 2:
+        linear = [other for other, module in model.named_modules() if isinstance(module, nn.Linear)]
+        some = ", ".join(linear[-NAMED:]) or "there is none"
+        kind = type(layer).__name__
+        raise ValueError(f"head {name!r} is a {kind}; it must be a linear layer: {some}")
+
+
 def default_layers(model: nn.Module, head: str, run: Callable[[], Any]) -> list[str]:
     """The stages of a network before its last layer, in the order in which they end.
 

@@ -1,7 +1,9 @@
 """Frames of the runs that are stored and of their epochs, and which runs are stored."""
 
-from collections.abc import Iterable, Mapping
-from contextlib import suppress
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack, suppress
+from errno import EISDIR
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -85,18 +87,23 @@ def _write_csv(table: pa.Table, file: BinaryIO) -> None:
 WRITERS = {".parquet": partial(pq.write_table, compression="zstd"), ".csv": _write_csv}
 
 
-def export(path: str | Path, results: str | Path | None = None, **filters: Any) -> int:
-    """Write what ``load_runs`` has to a file that ends in ``.parquet`` or ``.csv``, which appears
-    whole or not at all, and make its folder; the number of runs. In a CSV file an apostrophe keeps
-    a text that begins with one of ``= + - @ '``, a tab or a break from being a formula.
+def export(
+    path: str | Path | Sequence[Path], results: str | Path | None = None, **filters: Any
+) -> int:
+    """Write what ``load_runs`` has to a file that ends in ``.parquet`` or ``.csv``, or to several
+    of one folder, which is made; the number of runs. All appear whole, or none does. In a CSV file
+    an apostrophe keeps a text that begins with one of ``= + - @ '``, a tab or a break from being a
+    formula.
 
     Raises:
         ValueError: another suffix, a filter that names no column, or nothing that passes.
         OSError: the file cannot be written.
     """
-    path = expanded(path, "file")
-    if path.suffix.lower() not in WRITERS:
-        raise ValueError(f"the file to export to must end in {' or '.join(WRITERS)}, not {path}")
+    paths = [expanded(one, "file") for one in ([path] if isinstance(path, str | Path) else path)]
+    for path in paths:
+        if path.suffix.lower() not in WRITERS:
+            ends = " or ".join(WRITERS)
+            raise ValueError(f"the file to export to must end in {ends}, not {path}")
     table = consistently(results, partial(_choose_runs, filters)).drop([FILE])
     if not len(table):
         asked = ", ".join(f"{name}={value!r}" for name, value in filters.items())
@@ -104,10 +111,16 @@ def export(path: str | Path, results: str | Path | None = None, **filters: Any) 
     try:
         with suppress(FileExistsError):
             path.parent.mkdir(parents=True)
-        with staged(path) as file:
-            WRITERS[path.suffix.lower()](table, file)
-            flush(file)
-            appear(file, path)
+        with ExitStack() as stack:
+            for path in paths:
+                if path.is_dir():
+                    raise IsADirectoryError(EISDIR, os.strerror(EISDIR))
+            files = [stack.enter_context(staged(path)) for path in paths]
+            for path, file in zip(paths, files, strict=True):
+                WRITERS[path.suffix.lower()](table, file)
+                flush(file)
+            for path, file in zip(paths, files, strict=True):
+                appear(file, path)
     except OSError as error:
         raise OSError(f"{path} cannot be written ({error.strerror or error})") from error
     return len(table)

@@ -276,6 +276,17 @@ def run_counts(rows: Rows) -> Numbers:
     return Numbers(found, {"runs": rows.digits})
 
 
+def as_many_steps(rows: Rows) -> Numbers:
+    """Table 1's runs at its own number of steps: NC0 to NC3 at the end, by optimizer; and what
+    ``papers_law`` finds."""
+    runs = table_1.chosen(figures.of_setting(rows.every, **table_1.SETTING))
+    means = runs.groupby("optimizer")[list(figures.MAIN)].mean()
+    found = {
+        f"{name}_{metric}": means.loc[name, metric] for name in means.index for metric in means
+    }
+    return Numbers(papers_law() | found, {"": runs})
+
+
 def exact_law(rows: Rows) -> Numbers:
     """NC0 at the end of every SGD and SGDW run, converged or not, against the exact law: the
     largest relative deviation where the law predicts more than 0.01."""
@@ -398,7 +409,7 @@ OF_RUNS = {
     measure.__name__: measure
     for measure in (
         ends, best, equal_decay, momentum, sgd_pairs, singular_values, nc4, partial_collapse,
-        regression, run_counts, exact_law, symmetry, ufm_orders,
+        regression, run_counts, as_many_steps, exact_law, symmetry, ufm_orders,
     )
 }  # fmt: skip
 MEASURES = (*OF_RUNS, *CLOSED_FORMS)
