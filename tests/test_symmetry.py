@@ -355,6 +355,9 @@ def test_all_stored_corners(stored):
     words = f"a disorder of {left.median():.2f} in the median and {left.min():.2f} to "
     assert f"{words}{left.max():.2f} in all" in PROSE
     assert f"{len(runs)} runs on two data sets, {left.min():.2f} to {left.max():.2f} times" in PROSE
+    told = " ".join((ROOT / "book" / "contributions.md").read_text(encoding="utf-8").split())
+    assert f"In the {len(runs)} stored runs that end in a corner" in told
+    assert f"on two data sets, it is {left.min():.2f} to {left.max():.2f}, and" in told
     steps = left.groupby((runs["lr"] * runs["weight_decay"]).round(9)).median()
     few = steps[steps.index <= 0.05]
     words = f"medians are {few.min():.2f} to {few.max():.2f} up to steps of $\\eta\\lambda = 0.05$"
