@@ -60,10 +60,10 @@ def load_model(
         state = _renamed(read_checkpoint(checkpoint), model.state_dict())
         classes = _other_classes(state, model.state_dict())
         model = build(classes) if classes else model
-        for part, own in model.state_dict().items():
-            kind = state[part].dtype if part in state else own.dtype
-            if kind.is_floating_point != own.is_floating_point():
-                kinds = f"{part} is {kind}, and must be {own.dtype}"
+        for part, built in model.state_dict().items():
+            kind = state[part].dtype if part in state else built.dtype
+            if kind.is_floating_point != built.is_floating_point():
+                kinds = f"{part} is {kind}, and must be {built.dtype}"
                 raise ValueError(f"checkpoint {checkpoint!r} is not of {name} ({kinds})")
         try:
             model.load_state_dict(state)
