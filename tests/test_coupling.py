@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from ncbook import figures, sweep
+from ncbook import figures, store, sweep
 from ncbook.metrics import rule
 from ncbook.pages import six_grids, table_1
 
@@ -58,6 +58,10 @@ def test_with_the_papers_number_of_steps():
     assert f"steps as the paper's leaves {nc0['adam']:.2f}." in PROSE
     ends = f"at {nc3['sgd']:.2f} under SGD and {nc3['adam']:.2f} under Adam, at {nc3['sgdw']:.2f} "
     assert f"{ends}under SGDW and {nc3['adamw']:.2f} under AdamW" in PROSE
+    assert "NC3 parts the same pairs as the paper's, from the first epochs on" in PROSE
+    history = store.load_history(ROOT / "book" / "results", run_id=list(runs["run_id"]))
+    path = history.pivot(index="epoch", columns="optimizer", values="nc3")[1:]
+    assert (path[["sgd", "adam"]].max(axis=1) < path[["sgdw", "adamw"]].min(axis=1)).all()
 
 
 def test_how_many_collapsed(decayed):

@@ -140,8 +140,11 @@ def test_the_example_learns_and_is_reported(tmp_path):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("classes", "the network has 5 classes, and folder:"),
-        ("misspelt", "unknown parameter 'chekpoint' (did you mean 'checkpoint'?); valid: checkpoi"),
+        ("classes", r"the network of checkpoint '.*other\.pt' has 5 classes, and folder:"),
+        (
+            "misspelt",
+            r"unknown parameter 'chekpoint' \(did you mean 'checkpoint'\?\); valid: check",
+        ),
     ],
 )
 def test_a_mistake_ends_papermill_with_one_line(executed, name, message):
@@ -149,7 +152,7 @@ def test_a_mistake_ends_papermill_with_one_line(executed, name, message):
     assert code != 0
     # A kernel may have a last word of its own: that its parent appears to have exited.
     lines = [line for line in said.splitlines() if line and "[IPKernelApp]" not in line]
-    assert lines[-1].startswith(f"ParameterError: {message}"), said[-3000:]
+    assert re.match(f"ParameterError: {message}", lines[-1]), said[-3000:]
     (error,) = [out for out in outputs if out.output_type == "error"]
     assert error.traceback == [f"ParameterError: {error.evalue}"]
     assert shown(outputs, "text/markdown") == []
