@@ -59,7 +59,9 @@ def at_least(least: int) -> str:
 
 
 def check_whole(name: str, value: object, least: int, largest: int = LARGEST_WHOLE) -> None:
-    """Raise ``ValueError`` naming the value unless it is an int in this range."""
+    """Raise ``ValueError`` naming the value unless it is an int, or a scalar with one, in this
+    range."""
+    value = plain(value)
     if not is_number(value, int) or value < least:
         raise ValueError(f"{name} must be {at_least(least)}, got {value!r}")
     if value > largest:

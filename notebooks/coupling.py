@@ -343,27 +343,24 @@ course = table_1.chosen(good, NEAREST)
 history = store.load_history(run_id=list(course["run_id"]) or [""])
 
 
-def titled(rows, what):
-    """A title, and what the figures of this section show."""
-    title = f"λ = {NEAREST:g} (n = {rows['run_id'].nunique()} runs)"
-    return title, f"{title}: {what} over the epochs, by optimizer"
-
-
-def draw_course(rows):
-    """Figure 5: NC0 and NC3."""
-    title, label = titled(rows, "NC0 and NC3")
-    figure = figures.over_epochs(rows, ["nc0", "nc3"], "optimizer", title)
-    figure.set_label(label)
+def draw(rows, metrics, what, setting):
+    """Metrics over the epochs, by optimizer."""
+    title = f"{setting} (n = {rows['run_id'].nunique()} runs)"
+    figure = figures.over_epochs(rows, metrics, "optimizer", title)
+    figure.set_label(f"{title}: {what} over the epochs, by optimizer")
     return figure
+
+
+def draw_course(rows, setting=f"λ = {NEAREST:g}"):
+    """Figure 5: NC0 and NC3."""
+    return draw(rows, ["nc0", "nc3"], "NC0 and NC3", setting)
 
 
 def draw_singular(rows):
     """Figure 6: singular values of W and M, without SignumW's."""
     rows = rows[rows["optimizer"] != "signumw"]
-    title, label = titled(rows, "singular values of W and of M")
-    figure = figures.over_epochs(rows, "wm", "optimizer", title)
-    figure.set_label(label)
-    return figure
+    what = "singular values of W and of M"
+    return draw(rows, "wm", what, f"λ = {NEAREST:g}")
 
 
 figures.with_lines(history, table_1_line(NEAREST), draw_course, draw_singular)
@@ -388,10 +385,7 @@ full_line = table_1.line(*table_1.TRAINED, **table_1.FULL)
 
 def draw_full(rows):
     """Figure 5 with as many steps as the paper's."""
-    title = f"λ = {PRINTED:g}, 93,800 steps (n = {len(full)} runs)"
-    figure = figures.over_epochs(rows, ["nc0", "nc3"], "optimizer", title)
-    figure.set_label(f"{title}: NC0 and NC3 over the epochs, by optimizer")
-    return figure
+    return draw_course(rows, f"λ = {PRINTED:g}, 93,800 steps")
 
 
 full_history = store.load_history(run_id=list(full["run_id"]) or [""])

@@ -201,6 +201,12 @@ def test_data_of_any_kind_give_the_same():
     assert shuffled == pytest.approx(expected, rel=1e-5)
 
 
+def test_numbers_of_numpy_are_numbers():
+    model, x, y = small()
+    same = dict(batch_size=np.int64(BATCH), device="cpu:0", progress=False)
+    assert measure(model, (x, y), **same).metrics == quiet(model, (x, y)).metrics
+
+
 def test_batches_that_are_dicts():
     torch.manual_seed(0)
     model = Tokens()

@@ -229,7 +229,7 @@ def test_a_setting_that_measure_lacks_is_refused_before_the_training(train):
 
 
 def test_an_epoch_may_be_numpys(train):
-    callback = NCCallback(train)
+    callback = NCCallback(train, every=np.int64(2))
     callback(network(), np.int64(2))
     assert callback.metrics["epoch"].tolist() == [2]
 

@@ -115,6 +115,7 @@ def test_a_checkpoint_of_other_numbers_or_classes_in_part_is_refused(net, tmp_pa
 
 
 def test_no_classes_and_a_builtin_are_refused():
+    assert len(loading.load_model("mlp", num_classes=np.int64(3), width=1 / 8).fc.weight) == 3
     with pytest.raises(ValueError, match=r"^num_classes must be .* at least 1, got 0"):
         loading.load_model("mlp", num_classes=0)
     with pytest.raises(ValueError, match=r"^model 'math:hypot' cannot be built \(TypeError: "):

@@ -102,11 +102,12 @@ def test_a_run_that_kills_its_worker_is_given_up_and_all_others_complete(
     names = [path.name.split("-") for path in tmp_path.iterdir()]
     calls = Counter((float(lr), int(size)) for lr, size, _ in names)
     assert calls[0.13, 3] == calls[0.13, 1] == tasks.TRIES
-    # Once; and again at each death of a worker whose last outcome had not been fetched.
+    # Once; and again where a death took an outcome along that had not been fetched: one at most,
+    # since two workers have two chunks, of which one is the deadly one.
     deaths = calls[0.13, 3] + calls[0.13, 1]
-    others = [calls[0.3, 1], calls[0.4, 1], calls[0.5, 2], calls[0.1, 1]]
+    others = [calls[0.3, 1], calls[0.4, 1], calls[0.5, 2], calls[0.1, 1], calls[0.2, 1]]
     assert min(others) >= 1
-    assert max(others) <= 1 + deaths
+    assert sum(others) <= len(others) + deaths
 
 
 def test_a_run_that_was_given_up_is_stored_with_the_reason(tmp_path, monkeypatch):

@@ -36,10 +36,13 @@ def loader_of(name: str, given: Any, batch_size: int) -> Iterable:
         if len(inputs) != len(labels):
             raise ValueError(f"{name}: {len(inputs)} inputs, but {len(labels)} labels")
         given = TensorDataset(inputs, labels)
-    known = hasattr(given, "__getitem__") and not hasattr(given, "columns")
-    known = known and (hasattr(given, "__len__") or isinstance(given, IterableDataset))
-    if known and not isinstance(given, list | tuple | str | Mapping):
-        return DataLoader(given, batch_size)
+    of_samples = isinstance(given, IterableDataset) or (
+        hasattr(given, "__getitem__")
+        and hasattr(given, "__len__")
+        and not hasattr(given, "columns")
+    )
+    if of_samples and not isinstance(given, list | tuple | str | Mapping):
+        return DataLoader(given, int(batch_size))
     if isinstance(given, Iterator | str | Mapping) or not isinstance(given, Iterable):
         raise ValueError(f"{name} must be {VALID}, got {type(given).__name__}")
     if getattr(given, "persistent_workers", False):
@@ -49,7 +52,7 @@ def loader_of(name: str, given: Any, batch_size: int) -> Iterable:
     return given
 
 
-def split_batch(name: str, batch: Any) -> tuple[tuple[tuple, dict], Any]:
+def split_batch(name: str, batch: Any) -> tuple[tuple[tuple, dict], Tensor]:
     """The model's arguments, by position and by name, and the labels, with an axis of samples."""
     key = next((key for key in LABELS if isinstance(batch, Mapping) and key in batch), None)
     if key is not None:

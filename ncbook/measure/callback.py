@@ -9,7 +9,7 @@ from torch import nn
 
 from ncbook.measure.batches import loader_of
 from ncbook.measure.measuring import check_settings, measure
-from ncbook.parameters import check_whole, plain
+from ncbook.parameters import check_whole
 
 LIGHTNING_METHODS = ("setup", "teardown", "state_dict", "load_state_dict")
 
@@ -74,7 +74,7 @@ class NCCallback:
 
     def __call__(self, model: nn.Module, epoch: int) -> dict[str, float] | None:
         """Measure the model after this many epochs, if it is their turn: the metrics, or None."""
-        check_whole("epoch", plain(epoch), 0)
+        check_whole("epoch", epoch, 0)
         if epoch % self.every:
             return None
         measured = measure(model, self._data, **self._settings)

@@ -61,9 +61,9 @@ def load_model(
         classes = _other_classes(state, model.state_dict())
         model = build(classes) if classes else model
         for part, built in model.state_dict().items():
-            kind = state[part].dtype if part in state else built.dtype
-            if kind.is_floating_point != built.is_floating_point():
-                kinds = f"{part} is {kind}, and must be {built.dtype}"
+            stored = state.get(part, built)
+            if stored.is_floating_point() != built.is_floating_point():
+                kinds = f"{part} is {stored.dtype}, and must be {built.dtype}"
                 raise ValueError(f"checkpoint {checkpoint!r} is not of {name} ({kinds})")
         try:
             model.load_state_dict(state)

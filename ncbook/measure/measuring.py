@@ -16,9 +16,9 @@ from tqdm import tqdm
 
 from ncbook import metrics, text
 from ncbook.measure.batches import loader_of, split_batch
-from ncbook.metrics.checks import as_tensor, checked_labels, float_tensor
+from ncbook.metrics.checks import checked_labels, float_tensor
 from ncbook.models import layers as of_model
-from ncbook.parameters import check_whole, plain
+from ncbook.parameters import check_whole
 
 PASSES = ("class means", "scatter about them", "test data")
 MOVED = 0.05  # rounding moves by 1e-6, or by up to 0.02 in bfloat16; noise of 4 % by more
@@ -105,7 +105,7 @@ def check_settings(
     *, layers: Any = None, tokens: Any = "mean", batch_size: Any = 256, **others: Any
 ) -> None:
     """Raise ``ValueError`` for those of ``measure``'s settings that no network could have."""
-    check_whole("batch_size", plain(batch_size), 1)
+    check_whole("batch_size", batch_size, 1)
     if tokens not in of_model.TOKENS:
         raise ValueError(f"tokens must be {' or '.join(of_model.TOKENS)}, got {tokens!r}")
     again = isinstance(layers, Iterable) and not isinstance(layers, str | Iterator)
@@ -223,7 +223,7 @@ class _Walker:
         with of_model.listening(self.model, list(self.of_layers), self._hear):
             for batch in batches:
                 inputs, labels = split_batch(f"{kind}data", batch)
-                labels = as_tensor(f"{kind}labels", labels, weight.device)
+                labels = labels.to(weight.device)
                 samples = weight.new_empty((*labels.shape[:1], 1))
                 self.labels = checked_labels(labels, samples, len(weight), kind)
                 self.heard = set()

@@ -16,6 +16,7 @@ from torch.utils._pytree import tree_leaves
 
 TOKENS = ("mean", "class")
 NAMED = 12  # layers that a message lists
+NO_LINEAR = "this network has no Linear layer"
 BULK = 0.5  # a module with a larger share of the parameters is more than one stage
 # Where a layer keeps how many channels it puts out.
 WIDTHS = ("out_features", "out_channels", "num_features", "num_channels", "embedding_dim")
@@ -59,7 +60,7 @@ def find_head(model: nn.Module, run: Callable[[], Any]) -> str:
     ``run`` passes a few samples through it, and returns its output. Raises ``ValueError`` where
     there is no such layer, or where there are several, with their names.
     """
-    linear = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
+    linear = _linear_layers(model)
     seen: dict[str, Tensor] = {}
     with listening(model, linear, lambda name, _, output: seen.update({name: output})):
         outputs = [t for t in tensors(run()) if t.dim() == 2]
@@ -69,8 +70,12 @@ def find_head(model: nn.Module, run: Callable[[], Any]) -> str:
     if len(found) == 1:
         return found[0]
     why = "several Linear layers may be" if found else "no Linear layer seems to be"
-    some = ", ".join((found or linear)[-NAMED:]) or "this network has no Linear layer"
+    some = ", ".join((found or linear)[-NAMED:]) or NO_LINEAR
     raise ValueError(f"{why} the last layer; name it by head=...: {some}")
+
+
+def _linear_layers(model: nn.Module) -> list[str]:
+    return [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
 
 
 def check_layers(model: nn.Module, names: Sequence[str]) -> None:
@@ -87,8 +92,7 @@ def check_head(model: nn.Module, name: str) -> None:
     """Raise ``ValueError`` for a last layer without a weight (K, p), with some linear layers."""
     layer = model.get_submodule(name)
     if getattr(getattr(layer, "weight", None), "ndim", None) != 2:
-        linear = [other for other, module in model.named_modules() if isinstance(module, nn.Linear)]
-        some = ", ".join(linear[-NAMED:]) or "there is none"
+        some = ", ".join(_linear_layers(model)[-NAMED:]) or NO_LINEAR
         kind = type(layer).__name__
         raise ValueError(f"head {name!r} is a {kind}; it must be a linear layer: {some}")
 

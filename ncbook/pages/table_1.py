@@ -41,7 +41,12 @@ def line(*optimizers: str, **options: object) -> str:
 
 def stored(results: str | Path | None = None) -> pd.DataFrame:
     """Table 1's runs."""
-    return chosen(figures.of_setting(store.load_runs(results), **SETTING))
+    return of_setting(store.load_runs(results))
+
+
+def of_setting(runs: pd.DataFrame) -> pd.DataFrame:
+    """Of some runs Table 1's, of its own number of steps."""
+    return chosen(figures.of_setting(runs, **SETTING))
 
 
 def chosen(runs: pd.DataFrame, weight_decay: float = DECAY) -> pd.DataFrame:

@@ -91,9 +91,9 @@ def export(
     path: str | Path | Sequence[Path], results: str | Path | None = None, **filters: Any
 ) -> int:
     """Write what ``load_runs`` has to a file that ends in ``.parquet`` or ``.csv``, or to several
-    of one folder, which is made; the number of runs. All appear whole, or none does. In a CSV file
-    an apostrophe keeps a text that begins with one of ``= + - @ '``, a tab or a break from being a
-    formula.
+    of one folder, which is made; the number of runs. None appears before all are written. In a CSV
+    file an apostrophe keeps a text that begins with one of ``= + - @ '``, a tab or a break from
+    being a formula.
 
     Raises:
         ValueError: another suffix, a filter that names no column, or nothing that passes.
@@ -112,14 +112,13 @@ def export(
         with suppress(FileExistsError):
             path.parent.mkdir(parents=True)
         with ExitStack() as stack:
-            for path in paths:
+            files = {path: stack.enter_context(staged(path)) for path in paths}
+            for path, file in files.items():
                 if path.is_dir():
                     raise IsADirectoryError(EISDIR, os.strerror(EISDIR))
-            files = [stack.enter_context(staged(path)) for path in paths]
-            for path, file in zip(paths, files, strict=True):
                 WRITERS[path.suffix.lower()](table, file)
                 flush(file)
-            for path, file in zip(paths, files, strict=True):
+            for path, file in files.items():
                 appear(file, path)
     except OSError as error:
         raise OSError(f"{path} cannot be written ({error.strerror or error})") from error

@@ -279,11 +279,9 @@ def run_counts(rows: Rows) -> Numbers:
 def as_many_steps(rows: Rows) -> Numbers:
     """Table 1's runs at its own number of steps: NC0 to NC3 at the end, by optimizer; and what
     ``papers_law`` finds."""
-    runs = table_1.chosen(figures.of_setting(rows.every, **table_1.SETTING))
-    means = runs.groupby("optimizer")[list(figures.MAIN)].mean()
-    found = {
-        f"{name}_{metric}": means.loc[name, metric] for name in means.index for metric in means
-    }
+    runs = table_1.of_setting(rows.every)
+    means = runs.groupby("optimizer")[list(figures.MAIN)].mean().stack()
+    found = {f"{name}_{metric}": value for (name, metric), value in means.items()}
     return Numbers(papers_law() | found, {"": runs})
 
 
