@@ -127,8 +127,8 @@ def tell_cost(runs):
     each = [3600 * total / PAPER_RUNS for total in PAPER_HOURS]
     on_cpu = runs["device"].str.startswith("cpu").sum()
     return (
-        f"The store holds **{len(runs):,} runs**, {on_cpu:,} of them made on a "
-        f"processor, from {first} to {last}. "
+        f"The store holds **{len(runs):,} runs**, {on_cpu:,} of them made without a "
+        f"graphics card, from {first} to {last}. "
         f"They took **{hours.sum():,.0f} hours of a core** to train and to "
         f"measure: {3600 * hours.mean():,.0f} s a run in the mean, "
         f"{3600 * hours.median():,.1f} s in the median. The paper's took "
@@ -148,10 +148,10 @@ figures.show_if_any(timed, "", tell_cost)
 #
 # ## With what each row was made
 #
-# Every row names the version of ncbook and its commit, of torch and of Python, the device and the
-# processor. On the same processor a run comes out the same up to rounding of its stored numbers,
-# alone or with others; on another, whose kernels round differently, it comes out as close as the
-# run of another seed would ({ref}`below <runs-rounding>`). A test checks both, the latter on rows drawn at random.
+# Every row names the version of ncbook and its commit, of torch and of Python, the device and, but for some early
+# ones, the processor. On the same processor a run comes out the same up to rounding of its stored numbers, alone or
+# with others; on another, whose kernels round differently, it comes out at least about as close as the run of another
+# seed would ({ref}`below <runs-rounding>`). A test checks both, the latter on rows drawn at random.
 
 # %% tags=["hide-input"]
 MADE = ["device", "processor", "torch_version", "python_version", "git_commit"]
@@ -254,9 +254,9 @@ figures.in_rows(*axes)
 # processors; dashed, with the next learning rate; dotted, of another seed. The learning rate falls after 20 and after
 # 40 epochs.*
 #
-# While the learning rate is high, the difference grows until the two networks are as far apart as two
-# seeds. Then the rate falls, and both settle, somewhat closer to each other. This is chaos and no error: a single number
-# of this book comes out again on another processor about as closely as seeds agree, and what is claimed from several
+# While the learning rate is high, the difference grows until the two networks are as far apart as two seeds. Then the
+# rate falls, and both settle, in the picture closer than two seeds. This is chaos and no error: a single number of
+# this book comes out again on another processor about as closely as seeds agree, and what is claimed from several
 # seeds should come out again.
 
 # %% [markdown]

@@ -583,7 +583,7 @@ figures.show_if_any(pairs, "", draw_centred_rows)
 # *One dot a pair, medians over five seeds; the line is that of equality.* The two go together: rank correlation 0.98,
 # and 0.94 and 0.84 within the 15 pairs that collapse and the 10 that do not. So what is $W_c$ like in the 10?
 #
-# Like a weight without any order. How far is that from a simplex?
+# Like a weight without any order, under AdamW in part. How far is that from a simplex?
 #
 # **Proposition.** Let the $p$ columns of $W_c$ be independent, of lengths $\ell_j$, and in the law of their directions
 # no class special. With $X = W_cW_c^\top$ and $R = (K-1)\lVert X\rVert^2/(\operatorname{tr}X)^2 - 1$,
@@ -679,10 +679,10 @@ figures.show_if_any(chaos, "", draw_disorder)
 # %% [markdown]
 # *Digits MLP, momentum 0.9, medians over learning rates and seeds. Dotted: no order.*
 #
-# All begin with a disorder of 1.08 (median), and without decay end with 0.68 to 1.62. Coupled decay takes it to 0.21 or
-# less, at the best λ, under every optimizer. Decoupled decay takes it to 0.23 or less under SGDW, MuonW and ShampooW,
-# and not under AdamW, SignumW, Lion and MARS: at every λ 0.55 or more is left. **Nor under SOAPW**, which is
-# equivariant, loses its gauge, and yet does not collapse: 0.79 or more is left.
+# All begin with a disorder of 1.08 (median), and without decay end with 0.68 to 1.62. Coupled decay takes it to 0.21
+# or less, at the best λ, under every optimizer. Decoupled decay takes it to 0.23 or less under SGDW, MuonW and
+# ShampooW, and not under AdamW, SignumW, Lion and MARS: at every λ 0.55 or more is left. **Nor under SOAPW**, though
+# it is equivariant and loses its gauge: 0.79 or more is left.
 #
 # So one reason may do for both parts of NC3. Where gradients are noise, SGD takes small steps, and decay wins. What
 # divides by the size of the gradient (SOAP in a basis of its own) makes full steps of the noise. Coupled decay is divided

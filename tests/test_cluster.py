@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from distributed import Client
+from distributed.utils import LoopRunner
 from sweeps import (
     Disturbed,
     assert_same_rows,
@@ -49,6 +50,25 @@ def test_a_schedulers_workers_train_and_stay(tmp_path, monkeypatch, scheduler):
     here = sweep.run(configs, tmp_path / "here", workers=1, progress=False)
     assert here.trained == report.trained
     assert_same_rows(tmp_path / "results", tmp_path / "here")
+
+
+def test_a_busy_machine_may_start_dasks_threads_late(monkeypatch, scheduler):
+    """Dask gives them ten seconds, and then fails."""
+    failures = [AssertionError(), AssertionError()]
+    start = LoopRunner.start
+
+    def late(runner):
+        if failures:
+            raise failures.pop()
+        start(runner)
+
+    monkeypatch.setattr(LoopRunner, "start", late)
+    assert sweep.scheduler_workers(scheduler)[0] == 2
+    failures += [AssertionError()] * cluster.STARTS
+    with pytest.raises(
+        sweep.SweepError, match=r"^this machine is too busy to start the threads of Dask$"
+    ):
+        sweep.scheduler_workers(scheduler)
 
 
 def test_a_request_takes_the_schedulers_workers(tmp_path, scheduler):

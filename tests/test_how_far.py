@@ -58,3 +58,14 @@ def test_ten_times_the_epochs_do_not_bring_order_under_adamw():
     assert grew.loc["adam", "sum"] == 0
     words = f"each of the {grew.loc['adamw', 'size']} decays, and under Adam smaller at each of "
     assert f"{words}{grew.loc['adam', 'size']} (medians)" in PROSE
+
+
+def test_on_resnet9_and_mnist_three_optimizers_are_shown_at_one_decay_which_is_not_their_best():
+    runs = store.load_runs(ROOT / "book" / "results", dataset="mnist", model="resnet9", status="ok")
+    runs = figures.uniform(runs)[lambda rows: rows["weight_decay"] > 0]
+    for name in ("sgd", "adam", "adamw"):
+        ends = figures.converged(runs[runs["optimizer"] == name]).groupby("weight_decay")
+        seeds, middle = ends["seed"].nunique(), ends["nc3"].median()
+        (shown,) = seeds[seeds >= 3].index
+        assert middle[seeds == 1].min() < middle[shown]
+    assert "for SGD, Adam and AdamW on ResNet9 and MNIST that leaves one decay each" in PROSE

@@ -290,7 +290,7 @@ def test_which_optimizers_bring_order(stored):
     assert f"Coupled decay takes it to {most} or less, at the best λ, under every" in PROSE
     assert f"takes it to {even} or less under SGDW, MuonW and ShampooW" in PROSE
     assert f"at every λ {leaky} or more is left" in PROSE
-    assert f"does not collapse: {soapw} or more is left" in PROSE
+    assert f"equivariant and loses its gauge: {soapw} or more is left" in PROSE
     words = f"{most} of the formula or less is left with coupled decay, {even} or less under SGDW, "
     words += (
         f"MuonW and ShampooW, {leaky} or more under AdamW, SignumW, Lion and MARS and {soapw} or "

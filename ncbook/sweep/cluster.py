@@ -23,7 +23,7 @@ from ncbook.paths import private_folder
 CONNECT_SECONDS = 5.0  # to a scheduler
 WORKERS_SECONDS = 10.0  # for a scheduler's first worker
 POLL_SECONDS = 0.05  # between attempts to end workers that are starting
-STARTS = 6  # of a cluster whose workers die while they start
+STARTS = 6  # of a cluster whose workers die while they start, and of Dask's threads
 LOCAL_HOST = "127.0.0.1"
 DASHBOARD_VARIABLE = "NCBOOK_DASHBOARD"  # the dashboard's port on this machine; off if not set
 SCHEDULER_CONFIG = {  # of our own scheduler
@@ -73,12 +73,31 @@ def local(workers: int, device: str = "cpu") -> Iterator:
     specs = {i: {"cls": Nanny, "options": options | gpu} for i, gpu in enumerate(gpus)}
     # A private folder, because Python imports code from it.
     config = SCHEDULER_CONFIG | {"temporary-directory": str(private_folder("dask"))}
-    with _quiet(), dask.config.set(config), ExitStack() as stack:
-        make = partial(SpecCluster, scheduler=scheduler, **secure, **quiet)
+    with _quiet(), dask.config.set(config), _event_loop() as loop, ExitStack() as stack:
+        make = partial(SpecCluster, scheduler=scheduler, loop=loop, **secure, **quiet)
         cluster = _started(make, specs, stack)
         client = stack.enter_context(Client(cluster, set_as_default=False))
         stack.callback(_kill_workers, cluster)  # else the client would wait for their tasks
         yield client
+
+
+@contextmanager
+def _event_loop() -> Iterator:
+    """A thread with the event loop of Dask's clusters and clients. Dask waits for it for ten
+    seconds, which are not always enough on a busy machine."""
+    from distributed.utils import LoopRunner
+
+    for _ in range(STARTS):
+        runner = LoopRunner()
+        with suppress(AssertionError):
+            runner.start()
+            break
+    else:
+        raise SweepError("this machine is too busy to start the threads of Dask")
+    try:
+        yield runner.loop
+    finally:
+        runner.stop()
 
 
 def _dashboard() -> dict[str, Any]:
@@ -178,11 +197,11 @@ def joined(address: str) -> Iterator:
     """
     from distributed import Client
 
-    with _quiet():
+    with _quiet(), _event_loop() as loop:
         try:
             if not ADDRESS.fullmatch(address):
                 raise ValueError("this is no such address")
-            client = Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
+            client = Client(address, timeout=CONNECT_SECONDS, set_as_default=False, loop=loop)
         except (OSError, ValueError, TypeError, RuntimeError) as error:  # also on certificates
             raise SweepError(
                 f"no Dask scheduler answers at {address!r}; valid: the address that `dask "
