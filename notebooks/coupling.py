@@ -366,8 +366,8 @@ def draw_singular(rows):
 figures.with_lines(history, table_1_line(NEAREST), draw_course, draw_singular)
 
 # %% [markdown]
-# *Median over the seeds and the band between the quartiles. Below, the paper's Figure 6: the mean of all but
-# the smallest singular value (solid), and the smallest of W (dotted); a collapsed W has one that is zero
+# *Median over the seeds and the band between the quartiles. The second picture is the paper's Figure 6: the mean of
+# all but the smallest singular value (solid), and the smallest of W (dotted); a collapsed W has one that is zero
 # and K − 1 that are equal. SignumW's are out of this range (the paper's Figure 16).*
 #
 # Coupled decay takes NC0 down, SGD's until rounding stops it, and NC3 ends low. In the paper AdamW, SignumW and SGDW

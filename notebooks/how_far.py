@@ -163,9 +163,10 @@ def draw_best(runs):
 figures.show_if_any(best, "", draw_best)
 
 # %% [markdown]
-# *Circle: NC3. Dot: NC3 of the weight centred over the classes. Bars: from the least to the largest
-# seed. At the right: the share of ‖W‖ that is gauge, in the median. A row without a dot is of runs
-# stored before the gauge was; a missing row has no run that learned.*
+# *Circle: NC3. Dot: NC3 of the weight centred over the classes. Pale bars, above the row for NC3 and below it for the
+# other: from the least to the largest seed; without one there is one seed. At the right: the share of ‖W‖ that is
+# gauge, in the median. A row without a dot is of runs stored before the gauge was; a missing row has no run that
+# learned.*
 
 
 # %% tags=["hide-input"]

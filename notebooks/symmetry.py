@@ -588,9 +588,9 @@ figures.show_if_any(pairs, "", draw_centred_rows)
 # **Proposition.** Let the $p$ columns of $W_c$ be independent, of lengths $\ell_j$, and in the law of their directions
 # no class special. With $X = W_cW_c^\top$ and $R = (K-1)\lVert X\rVert^2/(\operatorname{tr}X)^2 - 1$,
 #
-# $$ \mathrm{NC2W}(W_c)^2 = 2 - \frac{2}{\sqrt{1+R}} \le R, \qquad
-# \mathbb E R = (K-2)\,\frac{\sum_j\ell_j^4}{(\sum_j\ell_j^2)^2} ,\quad\text{which is } \frac{K-2}{p}
-# \text{ for equal lengths.} $$ (disorder)
+# $$ \begin{gathered} \mathrm{NC2W}(W_c)^2 = 2 - \frac{2}{\sqrt{1+R}} \le R, \\
+# \mathbb E R = (K-2)\,\frac{\sum_j\ell_j^4}{(\sum_j\ell_j^2)^2} ,\text{ which is } \frac{K-2}{p}
+# \text{ for equal lengths.} \end{gathered} $$ (disorder)
 #
 # *Proof.* $\langle X, I - J/K\rangle = \operatorname{tr}X$, as $X\mathbf 1 = 0$; so NC2W², the squared distance of
 # $X/\lVert X\rVert$ from $(I-J/K)/\sqrt{K-1}$, is $2 - 2\operatorname{tr}X/(\sqrt{K-1}\lVert X\rVert)$, the first

@@ -18,6 +18,10 @@ ROOT = Path(__file__).parents[1]
 BOOK = ROOT / "_build" / "html"
 MEGABYTE = 10**6
 CONTRAST = (ROOT / "tests" / "contrast.js").read_text()
+BEYOND_ITS_PICTURE = """all => all.filter(text => {
+    const [own, picture] = [text, text.ownerSVGElement].map(e => e.getBoundingClientRect());
+    return own.right > picture.right + 1 || own.left < picture.left - 1;
+}).map(text => text.textContent)"""
 
 pytestmark = [
     pytest.mark.slow,
@@ -116,8 +120,14 @@ def test_a_page_opens_without_an_error_and_fits_a_phone(page, served, chapter):
     page.goto(f"{served}/{chapter}.html", wait_until="networkidle")
     assert page.locator("main h1").first.inner_text()
     assert page.locator("mjx-merror").count() == 0  # formulas that MathJax cannot set
+    cut = page.locator("article svg text").evaluate_all(BEYOND_ITS_PICTURE)
+    assert cut == []
     page.set_viewport_size({"width": 380, "height": 800})
     assert page.evaluate("document.documentElement.scrollWidth") <= 380
+    page.wait_for_function(
+        "() => [...document.querySelectorAll('article mjx-container:not([display])')]"
+        ".every(formula => formula.getBoundingClientRect().right <= 380)"
+    )
 
 
 @pytest.mark.parametrize("chapter", ["notebooks/coupling", "notebooks/runs"])
