@@ -105,16 +105,16 @@ figures.with_lines(first, LINES, draw_first)
 # ## The row sum is driven
 #
 # Decoupled decay takes $W$ to $(1-\eta_t\lambda)W - \eta_t D_t$, with a direction $D_t$ that the optimizer
-# makes of the gradients. Call $\ell_t = \mathbf 1^\top D_t$ the *leak* of step $t$. For every optimizer the
-# row sum $u = W^\top\mathbf 1$, whose norm is NC0, obeys
+# makes of the gradients. Call $\ell_t = \mathbf 1^\top D_t$ the *leak* of step $t = 1, \dots, T$. For every
+# optimizer the row sum $u = W^\top\mathbf 1$, whose norm is NC0, obeys
 #
-# $$ u_{t+1} = (1-\eta_t\lambda)\,u_t - \eta_t\,\ell_t . $$ (leaks-driven)
+# $$ u_t = (1-\eta_t\lambda)\,u_{t-1} - \eta_t\,\ell_t . $$ (leaks-driven)
 #
-# With $\rho(T,s) = \prod_{s<r\le T}(1-\eta_r\lambda)$, the share that decay leaves of what was there after
-# step $s$, the training ends with a sum of discounted leaks:
+# With $\rho(T,t) = \prod_{t<r\le T}(1-\eta_r\lambda)$, the share that decay leaves of what was there after
+# step $t$, the training ends with a sum of discounted leaks:
 #
-# $$ u_T = \rho(T,0)\,u_0 - \sum_s \eta_s\,\rho(T,s)\,\ell_s , \qquad
-# \sum_s \eta_s\,\rho(T,s) = \frac{1-\rho(T,0)}{\lambda} . $$ (leaks-sum)
+# $$ u_T = \rho(T,0)\,u_0 - \sum_t \eta_t\,\rho(T,t)\,\ell_t , \qquad
+# \sum_t \eta_t\,\rho(T,t) = \frac{1-\rho(T,0)}{\lambda} . $$ (leaks-sum)
 #
 # The reflection principle says that for SGD, Muon, Shampoo and SOAP all leaks are zero. Then
 # {eq}`leaks-driven` is the exact law {eq}`law-of-all`. Now to the others. (That Adam moves the mean of all rows
@@ -129,10 +129,10 @@ figures.with_lines(first, LINES, draw_first)
 # layers and the optimizers' averages are equal, and the last layers differ by
 # $\rho(t,0)\,\mathbf 1c^\top$.*
 #
-# *Proof.* By induction over the steps. If the last layers differ by $\mathbf 1c_t^\top$, all logits of a
+# *Proof.* By induction over the steps. If the last layers differ by $\mathbf 1c_{t-1}^\top$, all logits of a
 # sample differ by one number, which softmax ignores. So the losses are the same function of all other
-# parameters, and all gradients agree. Equal gradients make equal directions, and after the step the last
-# layers differ by $(1-\eta_t\lambda)\,\mathbf 1c_t^\top$. ∎
+# parameters, and all gradients agree. Equal gradients make equal directions, and after step $t$ the last
+# layers differ by $(1-\eta_t\lambda)\,\mathbf 1c_{t-1}^\top$. ∎
 #
 # So $\ell_t$ depends on the data, the hidden layers and the centred part of $W$, never on $u$. Take the gauge out
 # of $W$ at the start, at the end or in between: no prediction changes, ever. Under *coupled* decay the optimizer
@@ -273,7 +273,7 @@ figures.shown(pd.DataFrame(rows, index=columns).T)
 # %% [markdown]
 # The balance is there when the learning rate first drops, and little moves after it. Is it so in the stored
 # runs? Dividing their NC0 by $(1-\rho(T,0))/\lambda$, the sum of all weights, gives the constant leak that would
-# have made it.
+# have made it from a start at zero.
 
 # %%
 balanced = of_digits[
@@ -320,11 +320,12 @@ figures.show_if_any(balanced, "", draw_balance)
 # the balance, a run comes to 0.42 to 0.60 of it (n = 38). From the first drop of the learning rate to the end, 134
 # epochs, NC0 changes by factors of 0.95 to 1.37 (n = 333): within a run it can be forecast.
 #
-# From one $\lambda$ to another it cannot. From the least $\lambda > 0$ to the largest, at the largest learning
-# rate, the leak grows 57 times under AdamW and 32 times under MARS, but only 1.4 times under SignumW and 1.8
-# times under Lion. We suppose that with little decay the network fits its data, gradients change sign at random,
-# and Adam's direction shrinks, while more decay keeps the gradients alive. So AdamW's NC0 need not fall with
-# $\lambda$.
+# From one $\lambda$ to another it cannot. From the least $\lambda > 0$ to the largest, at the largest learning rate,
+# the leak grows 57 times under AdamW and 32 times under MARS, but only 1.4 times under SignumW and 1.8 times under
+# Lion. (What is left of the start counts as leak here. Whatever its direction, without it the four factors are 44 to
+# 81, 29 to 37, 1.4 and 1.7 to 2.0.) We suppose that with little decay the network fits its data, gradients change
+# sign at random, and Adam's direction shrinks, while more decay keeps the gradients alive. So AdamW's NC0 need not
+# fall with $\lambda$.
 #
 # ## The floor of low precision, from unit roundoff
 #
@@ -336,7 +337,8 @@ figures.show_if_any(balanced, "", draw_balance)
 # \frac{\lVert\bar\xi\rVert^2}{\lambda^2}, $$ (leaks-floor)
 #
 # and `symmetry.noise_floor` sums it step by step for any schedule. What are $s$ and $\tau$? Let $\delta$ be the
-# root mean square of a rounding's relative error, $2.3\cdot10^{-8}$ in float32 and 65,536 times that in bfloat16.
+# root mean square of a rounding's error over that of the numbers, $2.3\cdot10^{-8}$ in float32 and 65,536 times that in
+# bfloat16.
 #
 # **Muon.** Its average $m \leftarrow \beta m + (1-\beta)G$ is rounded three times a step, and an error along $\mathbf 1$
 # stays for about $1/(1-\beta)$ steps. Two roundings more come with Nesterov's step:
@@ -555,7 +557,7 @@ figures.shown(table, leak="{:.0e}")
 # | statement | status | where it holds, and where not |
 # |---|---|---|
 # | Under decoupled decay the gauge never acts on what predicts | proved | any network and data, a loss that ignores a common shift of the logits, directions made of gradients alone |
-# | Under signs NC0 is at most about $(K-2)\sqrt p/\lambda$ | proved | the same; SignumW and Lion with $\eta\lambda\le1$. For AdamW we have no bound |
+# | Under signs NC0 is at most about $(K-2)\sqrt p/\lambda$ | proved | the same; SignumW and Lion with $\eta\lambda\le1$. For AdamW only a far larger bound is proved ({doc}`theorem_signgd`) |
 # | AdamW's, SignumW's and Lion's NC0 is a balance of leak and decay | measured | digits MLP, where there is time for it. SignumW and Lion reach 0.42 to 0.60 of the bound (n = 38); AdamW was followed step by step in two trainings |
 # | AdamW's NC0 at one $\lambda$ does not give that at another | measured | its leak grows with $\lambda$; that of signs hardly does |
 # | The floor of Muon and SOAP comes from unit roundoff | argued; measured, 72 % of 146 runs within a factor of 2 | digits MLP. Not with little decay under Muon, nor for SOAP in float32 with λ = 0.5 and 2; Shampoo's floor has no value |

@@ -22,7 +22,7 @@
 #
 # **Answer.** A symmetry of softmax, which ignores one direction of the last layer's weight. An update that
 # respects it leaves this direction to the weight decay, and NC0 falls by a factor that is known before
-# training; an update that treats each number by itself pushes $W$ along it, and in our runs decoupled decay has not
+# training; an update that divides each number by itself pushes $W$ along it, and in our runs decoupled decay has not
 # taken NC0 near zero.
 
 # %%
@@ -262,7 +262,7 @@ figures.shown(table.assign(why=[why for _, why in TRIED.values()]))
 
 # %% [markdown]
 # Two groups, {cite}`jordan2024,gupta2018,vyas2024` in the first and {cite}`kingma2014,chen2023,yuan2024`
-# among the second. What multiplies whole matrices from the left and the right, or adds gradients up, is
+# among the second. What multiplies $G$ by functions of $GG^\top$ and $G^\top G$, or adds gradients up, is
 # equivariant. What divides or takes signs number by number is not: the reflection mixes the rows of
 # $G$, and a sign does not commute with a sum. Adafactor divides whole rows, and fails too. SOAP passes
 # because it is Adam *in the eigenvectors of* $GG^\top$, of which $\mathbf 1$ is one: the same division,
@@ -850,13 +850,13 @@ figures.shown(table.set_index(names), **five)
 # |---|---|---|
 # | NC3² is that of the centred $W$ plus a part due to the gauge | proved | every network with a linear last layer |
 # | An equivariant optimizer with decoupled decay has $\text{NC0}_t = \prod_s(1-\eta_s\lambda)\,\text{NC0}_0$ | proved; measured in all float64 runs | any network and data, a loss that ignores a common shift of the logits (not squared or one-vs-rest losses). In float32 and bfloat16 MuonW and SOAPW stop at a floor, and ShampooW in bfloat16; at weak decay it is above the start |
-# | SGD, Muon, Shampoo and SOAP pass; what works number by number does not | computed on random gradients | $K \ge 3$: with two classes Adam passes, too. SOAP with $p \ge K-1$ and decoupled decay only ({doc}`leaks`) |
+# | SGD, Muon, Shampoo and SOAP pass; what divides or takes signs number by number does not | computed on random gradients | $K \ge 3$: with two classes Adam passes, too. SOAP with $p \ge K-1$ and decoupled decay only ({doc}`leaks`) |
 # | For NC0 the last layer's optimizer decides | proved for equivariant ones; measured for Adam, AdamW, SignumW | MLPs on digits (25 pairs, five seeds) and MNIST; SGD and AdamW on a small ResNet9 |
 # | It decides whether the network collapses | measured, n = 125 | MLP on digits |
-# | Coupled decay is necessary for collapse | corrected | SGDW and MuonW collapse; it is a statement about updates that treat each number by itself |
+# | Coupled decay is necessary for collapse | corrected | SGDW and MuonW collapse; it is a statement about updates that divide or take signs number by number |
 # | Most of AdamW's NC3² is gauge | measured, one strong decay | MLPs: over nine tenths. ResNet9: less, and no optimizer collapses |
 # | The gradient at the features does not see the gauge | proved | any network with a linear last layer, a loss that ignores a common shift of the logits |
-# | A weight without order is $\sqrt{(K-2)/p}$ from a simplex | proved, in the mean; measured | all starts, and corners: 204 runs on two data sets, 0.65 to 1.98 times |
+# | A weight without order is about $\sqrt{(K-2)/p}$ from a simplex | proved: at most, in root mean square; measured | all starts, and corners: 204 runs on two data sets, 0.65 to 1.98 times |
 # | Coupled decay takes the disorder away; decoupled decay under AdamW, SignumW, Lion, MARS and SOAPW does not | measured; argued (the reason) | digits MLP, momentum 0.9 |
 # | Not all that is equivariant collapses | measured | ShampooW and SOAPW on the digits; SOAPW keeps its disorder |
 #

@@ -306,8 +306,8 @@ display(
 )
 
 # %% [markdown]
-# Optimizers that treat each entry of the gradient by itself, such as Adam and Signum, spoil the zero just as
-# clipped values do. {doc}`symmetry` says which optimizers keep it.
+# Optimizers that divide each entry of the gradient by its own size, or take its sign, such as Adam and Signum, spoil the
+# zero just as clipped values do. {doc}`symmetry` says which optimizers keep it.
 
 # %% [markdown]
 # ## Closed form for a constant learning rate
@@ -318,7 +318,7 @@ display(
 # $$ U_t = \frac{z_1^t - z_2^t}{z_1 - z_2}, \qquad
 # z_{1,2} \text{ the roots of } z^2 - (1 + \beta - \eta\lambda)z + \beta. $$ (sgd-closed)
 #
-# *With $\beta^* = (1-\sqrt{\eta\lambda})^2$ and for $\eta\lambda < 1$, the row sum is*
+# *With $\beta^* = (1-\sqrt{\eta\lambda})^2$ and for $0 < \eta\lambda < 1$, the row sum is*
 #
 # - *overdamped for $\beta < \beta^*$: real roots, $u$ decays without a swing;*
 # - *critically damped at $\beta = \beta^*$: one double root $\sqrt\beta$, and
@@ -334,8 +334,9 @@ display(
 # $U_0 = 0$, $U_1 = 1$; so does $U_{t+1} - \beta U_t$, which starts with $1$ and $1-\eta\lambda$, as
 # $u/u_0$ does. The discriminant is
 # $(\beta^* - \beta)\bigl((1+\sqrt{\eta\lambda})^2 - \beta\bigr)$, whose second factor is positive
-# for $\beta < 1$. The product of the roots is $\beta$. If $\lambda_c = 0$, $q$ stays zero.
-# $\blacksquare$
+# for $\beta < 1$. The product of the roots is $\beta$, and $(1-z_1)(1-z_2) = \eta\lambda$. So real roots have
+# $1 > z_1 > z_2 \ge 0$, and $u_t/u_0 = \bigl(z_1^{t+1}(1-z_2) - z_2^{t+1}(1-z_1)\bigr)/(z_1-z_2) > 0$ never changes
+# its sign. If $\lambda_c = 0$, $q$ stays zero. $\blacksquare$
 #
 # SymPy checks the discriminant and, with $\beta = z_1z_2$ and
 # $\eta\lambda = (1-z_1)(1-z_2)$, the form itself over the first steps:
@@ -611,8 +612,8 @@ figures.show_if_any(followed.query(ONE + " and seed == 0"), "", draw_courses)
 #
 # The law has no floor, but the measured NC0 does, about $10^{-6}$ of $\lVert W\rVert_F$ in these runs. It
 # comes from storing $W$ in float32, which has 24 binary digits. Rounding an entry $w$ errs evenly within
-# $\pm2^{-24}$ of the power of two below $|w|$. As a share of $w$, spread evenly over the logarithm,
-# the root mean square is
+# $\pm2^{-24}$ of the power of two below $|w|$. With $|w|$ spread evenly over the logarithm, the root mean
+# square of the errors over that of the $w$ is
 #
 # $$ \delta = \frac{2^{-24}}{\sqrt3}\sqrt{\frac{\ln 2}{3/2}} \approx 2.3\cdot10^{-8}. $$ (sgd-sigma)
 #
@@ -622,8 +623,8 @@ figures.show_if_any(followed.query(ONE + " and seed == 0"), "", draw_courses)
 #
 # $$ \text{floor}^2 = \delta^2\lVert W\rVert_F^2\sum_{s\le T}\rho(T, s)^2, $$ (sgd-floor)
 #
-# with $\rho(T,s)$ the law from step $s$ on. For constant $\eta$ and many small steps this is
-# $\delta\lVert W\rVert_F/\sqrt r$, with $r$ the rate {eq}`sgd-rate`. Decoupled decay stores $W$
+# with $\rho(T,s)$ the law from step $s$ on. For constant $\eta$, many small steps and $\beta < \beta^*$ this is
+# about $\delta\lVert W\rVert_F/\sqrt r$, with $r$ the rate {eq}`sgd-rate`. Decoupled decay stores $W$
 # twice a step. `theory.rounding_floor` does the sum. It is an estimate, since it leaves out
 # rounding in gradients and momentum and takes $\lVert W\rVert_F$ as constant
 # (`test_rounding_floor_is_what_single_precision_leaves`, `…_is_the_sum_over_kicks`).
@@ -1168,7 +1169,8 @@ display(
         f"complex roots, and for {(condition & ~claim_true).sum()} the claim is false. One is "
         f"β = 0.9, λ = 0.05, the setting of the paper's best SGD run (second panel): before t = 60 the "
         f"solution is {worst:.0e} times the claimed exponential. And a solution that goes negative "
-        f"cannot bound α ≥ 0. So the lemma needs 4λ ≤ L². The theorem does not: its conclusion "
+        f"cannot bound α ≥ 0. So the lemma needs 2λ ≤ L², and its use in the proof 4λ ≤ L². The theorem "
+        f"needs neither: its conclusion "
         f"follows from the right limit, and from the exact law."
     )
 )
@@ -1251,8 +1253,8 @@ display(
 # ## What was shown
 #
 # Under SGD with weight decay NC0 is a known number times its start (proved, for every network, batch and
-# schedule). Below $\beta^*$ its square falls by more than $2\lambda\eta/(1-\beta)$ a step, more than twice the
-# theorem's rate, and faster with more momentum; beyond $\beta^*$ more momentum slows it. SGDW lacks the factor
+# schedule). Below $\beta^*$ its square falls in the long run by more than $2\lambda\eta/(1-\beta)$ a step, more than
+# twice the theorem's rate, and faster with more momentum; beyond $\beta^*$ more momentum slows it. SGDW lacks the factor
 # $1/(1-\beta)$, and this is all that separates its NC0 from SGD's. In the paper's proof one lemma's condition
 # lets complex roots in, and a memory over steps is read as one over time. The theorem stands.
 #
@@ -1315,14 +1317,14 @@ for share, same in ((1.0, True), (0.0, False)):
 # SGDW multiplies numbers, SGD 2 x 2 matrices, which do not commute.
 
 # %% [markdown]
-# **4.** Show that with real roots Lemma E.6 holds with $C = 2/\sqrt e$. (Put $\rho = \sqrt{1 - 4\lambda/L^2}$; at
+# **4.** Show that with real roots Lemma E.6 holds with $C = 2/\sqrt e$. (Put $x = \sqrt{1 - 4\lambda/L^2}$; at
 # which $t$ is the solution furthest above $e^{-\lambda t/L}$?)
 
 # %% tags=["hide-cell"]
-# With s = Lt/2 the ratio is A exp(-(1-ρ)²s/2) - B exp(-(1+ρ)²s/2), where
-# A = (1+ρ)/2ρ and B = (1-ρ)/2ρ. Its derivative vanishes at s = artanh(ρ)/ρ.
-# There it is C(ρ) = 2/(1+ρ) exp(-(1-ρ)² artanh(ρ)/2ρ). As artanh(ρ) >= ρ and
-# log(1+ρ) >= ρ - ρ²/2, C(ρ) <= 2 exp(-ρ + ρ²/2 - (1-ρ)²/2) = 2 exp(-1/2).
+# With s = Lt/2 the ratio is A exp(-(1-x)²s/2) - B exp(-(1+x)²s/2), where
+# A = (1+x)/2x and B = (1-x)/2x. Its derivative vanishes at s = artanh(x)/x.
+# There it is C(x) = 2/(1+x) exp(-(1-x)² artanh(x)/2x). As artanh(x) >= x and
+# log(1+x) >= x - x²/2, C(x) <= 2 exp(-x + x²/2 - (1-x)²/2) = 2 exp(-1/2).
 for root in (0.01, 0.3, 0.6, 0.9, 0.99):
     s = np.append(np.linspace(0, 20, 20001), np.arctanh(root) / root)
     decay = (1 - root**2) / 4  # λ for L = 1

@@ -19,7 +19,7 @@
 #
 # *Why does weight decay inside the sign take NC0 to zero, and weight decay next to it not?* Because they look for
 # different things. Inside, for the least loss at a given *length* of $W$: a sum of its rows costs length and buys
-# nothing. Next to it, for the least loss in a *box*, in whose corners rows do not sum to zero.
+# nothing. Next to it, for the least loss in a *box*, in whose corners rows need not sum to zero.
 
 # %%
 import numpy as np
@@ -502,8 +502,8 @@ missed = np.abs(ratios[5.0][:, -1] - 1) > 0.05
 say(
     f"With steps of up to {max(lr for _, lr, _ in grid)}, all {8 * len(grid)} random starts "
     f"over {len(grid)} settings end within {worst:.2%} of the limit, and so do all in the first "
-    f"panel. With η = {rates[1]:g} (second panel) {missed.sum()} of {missed.size} starts do not: they "
-    "wander on, as the bound on the excess loss allows, with α down to "
+    f"panel. With η = {rates[1]:g} (second panel) {missed.sum()} of {missed.size} starts are not there "
+    "within as many steps: they wander on, as the bound on the excess loss allows, with α down to "
     f"{ratios[5.0][:, -1].min():.1%} of the limit. Learning rates in use are far below that. "
     "So Theorem 3.3 is right from W₀ = 0 for all 0 < ηλ < 2; from other starts it is right for "
     "small steps and wrong for large ones."
@@ -1136,9 +1136,10 @@ figures.show_if_any(
 # %% [markdown]
 # ## What was shown
 #
-# **Proved.** With full-batch gradients coupled decay rests where NC0 is zero, in every network. Sign descent with decoupled
-# decay holds at most $\sqrt p\,(K-2)/\lambda$, and Theorem 3.3's descent attains it, from $W_0 = 0$ for $0 < \eta\lambda < 2$ and
-# from other starts for small η. In Theorem 3.4 the rise is exact up to $T_1$.
+# **Proved.** With full-batch gradients coupled decay rests where NC0 is zero, in every network. Sign descent with
+# decoupled decay and $\eta\lambda\le1$ holds in the long run at most $\sqrt p\,(K-2)/\lambda$. Theorem 3.3's descent,
+# with $p = K$, comes to it from $W_0 = 0$ for $0 < \eta\lambda < 2$, and from other starts for small η. In Theorem
+# 3.4 the rise is exact up to $T_1$.
 #
 # **Corrected in the proofs:** the sign of ∇ is constant on the way from $W_0 = 0$, not for all $W$; $b$ does not stay, it falls
 # along $g(a + b) = \lambda b$; the shorter gradient is a change of units.

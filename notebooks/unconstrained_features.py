@@ -365,7 +365,7 @@ display(
 # {cite}`absil2005`; saddles that are not isolated are covered by Panageas and Piliouras {cite}`panageas2017`. So, with
 # $p \ge K$ and $\lambda < \sqrt n$, *for each bounded set of starts there is a step size with which gradient descent ends
 # in a collapsed minimum from almost all of them.* The step depends on the set: for one step size and Gaussian starts,
-# which have no bound, nothing follows. Nor does it for Adam; and under decoupled decay $f$ is not what is minimised.
+# which have no bound, nothing follows. Nor does it for Adam; and under AdamW $f$ is not what is minimised.
 
 # %%
 assert_allclose(ends[:, -1, 0], lowest, rtol=1e-12)  # all 20 starts
@@ -759,14 +759,16 @@ figures.show_if_any(alive, "", *verdicts)
 
 # %% [markdown]
 # Why AdamW does not get there is the subject of {doc}`theorem_signgd`: with coupled decay a rest point of training
-# with full-batch gradients is a critical point of {eq}`ufm-loss`, and so has NC0 = 0 by {eq}`ufm-facts`. With decoupled
-# decay it is another equation, and nothing makes its row sums zero.
+# with full-batch gradients is a critical point of {eq}`ufm-loss`, and so has NC0 = 0 by {eq}`ufm-facts`. Under AdamW,
+# which decays the weight next to a step divided entry by entry, it is another equation, and nothing makes its row sums
+# zero.
 #
 # ## What was shown
 #
 # **Proved:** with $p \ge K$ and $\lambda < \sqrt n$ the global minima are collapsed states of known size, and every other
 # critical point is a strict saddle, with lowest eigenvalue $\lambda - \sigma$. For $\lambda \ge \sqrt n$ the minimum is zero.
-# NC0 and NC1 vanish at *every* critical point; NC2 tells them apart.
+# NC0 and NC1 vanish at *every* critical point; NC2 tells them apart. (By {eq}`ufm-gradient` $R^\top RW = \lambda^2W$
+# there. If NC2 is zero, $W$ has rank $K-1$, so $R^\top R = \lambda^2P$ and $\sigma = \lambda$: it is the minimum.)
 #
 # **Measured** (60 runs, N = 1,000): given enough decay, Adam goes where the closed form says; AdamW does not, at any of our
 # settings. SGD's place in between is one of training time, which the row-sum law predicts. Beyond
@@ -975,15 +977,15 @@ figures.in_rows(*axes)
 # *and the square of the last error is no less than the sum of the positive eigenvalues of
 # $D = H_0^\top H_0 - W_0^\top W_0$ after the $K$ largest: of order ε² for a random start, if $N$ and $p$ exceed $2K$.*
 #
-# *Proof. The bias.* Let $\bar h$ be the mean of all features and $e = b - \frac1K\mathbf 1 + W\bar h$, so that
-# $E^\top\mathbf 1 = Ne$. By {eq}`ufm-flow`
+# *Proof. The bias.* Let $\bar h$ be the mean of all features and $d = b - \frac1K\mathbf 1 + W\bar h$, so that
+# $E^\top\mathbf 1 = Nd$. By {eq}`ufm-flow`
 #
-# $$ \dot{\bar h} = -W^\top e, \qquad \dot e = -(N + WW^\top)\,e + \dot W\bar h . $$ (ufm-bias)
+# $$ \dot{\bar h} = -W^\top d, \qquad \dot d = -(N + WW^\top)\,d + \dot W\bar h . $$ (ufm-bias)
 #
-# So $\lVert e(t)\rVert \le e^{-Nt}\lVert e_0\rVert + \int_0^t e^{-N(t-s)}\lVert\dot W\rVert\lVert\bar h\rVert\,ds$, and Grönwall's
-# lemma bounds $\bar h$ by $e^{\ell\sup\lVert W\rVert/N}$ times
-# $\lVert\bar h_0\rVert + \lVert e_0\rVert\int\lVert W\rVert e^{-Ns}ds$, with $\ell$ the length of $W$'s path. This is
-# $O(\varepsilon)$, since $W$ grows from ε no faster than $e^{\sqrt N s}$. In the limit $e = 0$: $b$ is off by $-W\bar h$.
+# So $\lVert d(t)\rVert \le e^{-Nt}\lVert d_0\rVert + \int_0^t e^{-N(t-s)}\lVert\dot W\rVert\lVert\bar h\rVert\,ds$, and Grönwall's
+# lemma bounds $\bar h$ by $e^{\kappa\sup\lVert W\rVert/N}$ times
+# $\lVert\bar h_0\rVert + \lVert d_0\rVert\int\lVert W\rVert e^{-Ns}ds$, with $\kappa$ the length of $W$'s path. This is
+# $O(\varepsilon)$, since $W$ grows from ε no faster than $e^{\sqrt N s}$. In the limit $d = 0$: $b$ is off by $-W\bar h$.
 #
 # *The weight.* $D = H^\top H - W^\top W$ is conserved, and so of order ε². Where the labels are fitted,
 # $W(H^\top H)W^\top$ can be written in two ways:
@@ -992,13 +994,13 @@ figures.in_rows(*axes)
 #
 # Both corrections are $O(\varepsilon^2)$. Perpendicular to $\mathbf 1$, where $nP$ is positive, the square root is smooth and keeps
 # the order. Along $\mathbf 1$ it does not: at the eigenvalue zero the root is only Hölder-½, and gives
-# $O(\varepsilon)$. So use the balance once more. Let $w = \lVert W^\top\mathbf 1\rVert^2$. As $\mathbf 1^\top(b - \frac1K\mathbf 1) = -(W^\top\mathbf 1)\cdot\bar h$,
+# $O(\varepsilon)$. So use the balance once more, with $u = W^\top\mathbf 1$. As $\mathbf 1^\top(b - \frac1K\mathbf 1) = -u^\top\bar h$,
 #
-# $$ \frac{w^2}K \le \lVert WW^\top\mathbf 1\rVert^2 \le \bigl(\lVert D\rVert + N\lVert\bar h\rVert^2\bigr)\,w . $$ (ufm-along)
+# $$ \frac{\lVert u\rVert^4}K \le \lVert WW^\top\mathbf 1\rVert^2 \le \bigl(\lVert D\rVert + N\lVert\bar h\rVert^2\bigr)\lVert u\rVert^2 . $$ (ufm-along)
 #
-# So $w$, and with it $\lVert WW^\top\mathbf 1\rVert$, is $O(\varepsilon^2)$.
+# So $\lVert u\rVert^2$, and with it $\lVert WW^\top\mathbf 1\rVert$, is $O(\varepsilon^2)$.
 #
-# *The features.* On the span of $PW$'s rows $H$ is read off $HW^\top = Y - \mathbf 1b^\top$; along $W^\top\mathbf 1$ it is
+# *The features.* On the span of $PW$'s rows $H$ is read off $HW^\top = Y - \mathbf 1b^\top$; along $u$ it is
 # $\bar h$'s part there, in every sample; and for $x$ across all rows of $W$, $\lVert Hx\rVert^2 = x^\top Dx = O(\varepsilon^2)$.
 # These $x$ have codimension $K$ at most, and there the error is $Hx$: by Cauchy's interlacing its square is no less than
 # the sum named. $\blacksquare$

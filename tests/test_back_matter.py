@@ -367,6 +367,9 @@ def test_the_settings_that_the_guide_recommends_collapsed():
 def test_nc1_under_adamw_falls_with_decay():
     free, decayed = (of("adamw", lr=0.005, weight_decay=d)["nc1"].median() for d in (0.0, 5.0))
     says("guide", f"NC1 is {free:.3f} without decay and {decayed:.3f} with λ = 5")
+    runs = of("adamw", lr=0.005, weight_decay=5.0)
+    assert runs["nc2"].min() > rule.THRESHOLD
+    says("guide", f"AdamW's NC2 stays at {runs['nc2'].median():.2f} (λ = 5, median of five seeds)")
 
 
 def cosine(lr, steps):
@@ -428,6 +431,7 @@ def test_the_table_of_floors():
     weak = of("muonw")
     weak = weak[(weak["lr"] >= 0.02) & weak["weight_decay"].between(0.05, 0.1)]
     assert (weak["nc0"] > weak["nc0_init"]).all()
+    says("guide", "In float32 it did not fall on the digits at this η and λ")
     assert len(weak) >= 12
 
 

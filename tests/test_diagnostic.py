@@ -53,6 +53,8 @@ def test_the_bound_and_the_shares(split):
     assert f"{words}{large['nc3'].min():.2f}" in PROSE
     so = rule.collapsed(small).sum()
     assert f"Of the {len(small)} with $r < 0.01$, {so} collapsed" in PROSE
+    near = (small["nc3"] < rule.THRESHOLD).sum()
+    assert f"{near} of the {len(small)} runs with $r < 0.01$ have an NC3 below 0.1" in PROSE
     both = r2(split, "gauge_share"), r2(split)
     assert both[0] < both[1]  # "no better"
     words = "has $R^2 = {:.2f}$ over these runs, against $\\log_{{10}}\\mathrm{{NC0}}$ {:.2f}"

@@ -43,12 +43,28 @@ def test_how_far_and_how_evenly_each_walk_leads(good):
     first, largest = steps.first() / steps.sum(), steps.min() / steps.sum()
     fall = middle.groupby(level=[0, 1]).agg(lambda walk: walk.iloc[0] / walk.iloc[-1])
     adam, signum = ("adam", 5e-4), ("signum", 5e-4)
-    words = f"more than {100 * largest[adam]:.0f} % of the change of log NC0, and NC0 falls by a "
-    assert words + f"factor of {fall[adam]:.1f}" in PROSE
+    walk = good[(good["optimizer"] == "adam") & (good["weight_decay"] == 5e-4)]
+    walk = walk.groupby("coupled_share")[["nc2", "nc3"]].median()
+    of_nc3 = np.log(walk["nc3"]).diff()
+    low, high = walk["nc2"].min(), walk["nc2"].max()
+    assert f"NC2 goes up and down on the way, between {low:.2f} and {high:.2f}." in PROSE
+    words = f"more than {100 * largest[adam]:.0f} % of the change of log NC0 and "
+    words += f"{100 * of_nc3.min() / of_nc3.sum():.0f} % of that of log NC3"
+    assert words in PROSE
+    assert f"and NC0 falls by a factor of {fall[adam]:.1f}" in PROSE
+    assert largest["adam", 5e-3] <= largest[adam]
     words = f"{100 * first[signum]:.0f} % of the change is in the first tenth"
     assert words in PROSE
     assert f"NC0 falls by a factor of {fall[signum]:.0f}" in PROSE
     assert f"first tenth makes {100 * first['adam', 0.05]:.0f} % of the change" in PROSE
+
+
+def test_coupled_decay_comes_to_an_end(good):
+    whole = good[(good["optimizer"] == "signum") & (good["coupled_share"] == 1)]
+    ends = whole.pivot_table("nc3", "seed", "weight_decay")
+    rise = ends[0.05] / ends[0.005]
+    assert rise.min() > 1
+    assert f"to 0.05 Signum's NC3 rises by a factor of {rise.median():.1f}." in PROSE
 
 
 def test_the_amount_decides(good):

@@ -291,13 +291,25 @@ def test_the_balance_of_stored_runs(stored):
     moved = at[LONG] / at[66]
     words = f"changes by factors of {moved.min():.2f} to {moved.max():.2f} (n = {len(moved)})"
     assert words in PROSE
+    grown = growth(runs)
+    words = "grows {adamw:.0f} times under AdamW and {mars:.0f} times under MARS, but only "
+    words += "{signumw:.1f} times under SignumW and {lion:.1f} times under Lion"
+    assert words.format(**grown) in PROSE
+    kept = np.array([leaks.weights(*pair)[1] for pair in pairs]) * runs["nc0_init"]
+    ends = [growth(runs.assign(leak=(runs["nc0"] + sign * kept) / total)) for sign in (1, -1)]
+    low, high = ends
+    words = f"are {low['adamw']:.0f} to {high['adamw']:.0f}, {low['mars']:.0f} to "
+    words += f"{high['mars']:.0f}, {low['signumw']:.1f} and {low['lion']:.1f} to {high['lion']:.1f}"
+    assert words in PROSE
+
+
+def growth(runs):
+    """The leak at the largest decay over that at the least, at the largest learning rate."""
     grown = {}
     for name, own in runs[runs["weight_decay"] > 0].groupby("optimizer"):
         middle = own[own["lr"] == own["lr"].max()].groupby("weight_decay")["leak"].median()
         grown[name] = middle.iloc[-1] / middle.iloc[0]
-    words = "grows {adamw:.0f} times under AdamW and {mars:.0f} times under MARS, but only "
-    words += "{signumw:.1f} times under SignumW and {lion:.1f} times under Lion"
-    assert words.format(**grown) in PROSE
+    return grown
 
 
 @pytest.fixture(scope="module")

@@ -74,6 +74,7 @@ def test_steps_up_in_momentum(sgd):
     assert fell["nc0"] == len(below)
     assert f"Of our {len(below)} steps up in momentum" in PROSE
     assert f"all {len(below)} lower NC0 and {fell['nc3']} lower NC3" in PROSE
+    assert f"{len(below)} steps up | below $\\beta^*$ only; NC3 in {fell['nc3']} of them" in PROSE
     last = below[(below["momentum"] == 0.9) & (below["before"] == 0.7)]
     weak, strong = (last[last["weight_decay"] == d]["nc0"].median() for d in (5e-4, 0.05))
     assert f"multiplied by {weak:.2f} at $\\lambda = 0.0005$ and by {strong:.2f} at 0.05" in PROSE
@@ -94,3 +95,8 @@ def test_the_other_optimizers(grids):
     words += "{signum:.2f} under Signum and {signumw:.2f} under SignumW."
     assert words.format(**middles["nc3"][0.9]) in PROSE
     assert f"at $\\beta = 0.5$ the median is {middle[0.5, 'signum']:.2f}" in PROSE
+    again = [middles["nc3"][beta, "sgdw"] for beta in (0.95, 0.98)]
+    assert f"and 0.98 ({again[0]:.2f} and {again[1]:.2f}): more" in PROSE
+    for name in ("sgd", "sgdw"):
+        assert ratios.xs(name, level="optimizer").index.unique("lr").tolist() == [0.01, 0.0679]
+    assert "(of SGD and SGDW none at η = 0.001)" in PROSE

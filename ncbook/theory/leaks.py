@@ -1,6 +1,7 @@
 """What drives NC0 where a direction is not free of 1ᵀD: single numbers, rounding, coupled decay.
 
-Under decoupled decay W ← (1 − η_t λ)W − η_t D_t, the row sum u = Wᵀ1 is a driven linear system:
+Under decoupled decay W ← (1 − η_t λ)W − η_t D_t in step t = 1, …, T, the row sum u = Wᵀ1 is a
+driven linear system:
 
     u ← (1 − η_t λ) u − η_t ℓ_t,   the leak ℓ_t = 1ᵀD_t,   so with ρ(T, s) = Π_{s<r≤T} (1 − η_r λ)
     u_T = ρ(T, 0) u_0 − Σ_s k_s ℓ_s,   k_s = η_s ρ(T, s),   Σ_s k_s = (1 − ρ(T, 0)) / λ.
@@ -22,7 +23,7 @@ from ncbook.theory import checks
 from ncbook.theory.sgd import FLOAT32_ROUNDING
 from ncbook.theory.symmetry import NEWTON_SCHULZ, NEWTON_SCHULZ_GAIN
 
-# Root mean square of the relative error of rounding; bfloat16 has 16 bits less.
+# Root mean square of the error of rounding over that of the numbers; bfloat16 has 16 bits less.
 ROUNDING = {"float32": FLOAT32_ROUNDING, "bfloat16": FLOAT32_ROUNDING * 2**16}
 MOMENTUM_ROUNDINGS = 3  # of m <- beta m + (1 - beta) G: two products and a sum
 AHEAD_ROUNDINGS = 2  # that the Nesterov step adds to it

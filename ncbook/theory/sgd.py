@@ -26,7 +26,7 @@ from numpy.typing import ArrayLike
 from ncbook.theory import checks
 
 # Rounding x to float32 errs by a uniform ±2⁻²⁴ of the power of two below x: root mean square
-# 2⁻²⁴/√3 of it, and so this much of x where x is spread evenly over the logarithms.
+# 2⁻²⁴/√3 of it, and this much of x's where x is spread evenly over the logarithms.
 FLOAT32_ROUNDING = 2**-24 / np.sqrt(3 * 1.5 / np.log(2))
 
 
