@@ -587,6 +587,16 @@ def test_as_many_steps_as_the_papers_part_the_same_pairs(numbers):
     assert found["adam_nc0"] == pytest.approx(found["sgdw_nc0"], rel=0.05)
 
 
+def test_the_walk_from_adamw_to_adam(numbers):
+    found = numbers["walk"]
+    assert found["nc0_falls"] > 2
+    assert found["nc3_falls"] > 1.5
+    assert max(found["nc0_most"], found["nc3_most"]) < 0.2
+    assert found["nc2_first"] > 0.5
+    assert abs(found["acc_1"] - found["acc_0"]) < 0.005
+    assert 0 < found["little"] < 0.02
+
+
 def test_the_plateau_of_sgdw_is_its_schedule(numbers):
     found = numbers["papers_law"]
     assert found["first"] == pytest.approx((1 - 0.0679 * 5e-4) ** (66 * 469), rel=1e-10)

@@ -59,6 +59,26 @@ def test_how_far_and_how_evenly_each_walk_leads(good):
     assert f"first tenth makes {100 * first['adam', 0.05]:.0f} % of the change" in PROSE
 
 
+def test_the_walk_on_resnet9():
+    runs = store.load_runs(ROOT / "book" / "results", optimizer="adam_mixed", model="resnet9")
+    assert runs["seed"].nunique() == 1
+    means = runs.set_index(["weight_decay", "coupled_share"]).sort_index()
+    weak, strong = means.loc[5e-4], means.loc[0.05]
+    little = {m: f"{100 * (1 - weak.loc[1, m] / weak.loc[0, m]):.1f} %" for m in ("nc0", "nc3")}
+    assert f"NC0 falls by {little['nc0']}, NC3 by {little['nc3']}." in PROSE
+    steps = np.log(strong[["nc0", "nc2", "nc3"]]).diff().dropna()
+    shares = 100 * steps / steps.sum()
+    falls = np.exp(-steps.sum())
+    assert f"NC0 falls by a factor of {falls['nc0']:.1f} and NC3 by {falls['nc3']:.1f}" in PROSE
+    most = shares.max()
+    assert f"makes more than {most['nc0']:.0f} % and {most['nc3']:.0f} % of the change" in PROSE
+    assert f"NC2 falls, too, but with {shares['nc2'].iloc[0]:.0f} % in the first tenth" in PROSE
+    ends = 100 * strong["test_acc"].loc[[0.0, 1.0]]
+    assert f"it goes from {ends[0.0]:.1f} % to {ends[1.0]:.1f} %" in PROSE
+    here, there = 0.05 * 50 * -(-2000 // 128), 5e-4 * 200 * -(-60_000 // 128)
+    assert f"the number of steps {here:.0f}, where the paper has {there:.0f}" in PROSE
+
+
 def test_coupled_decay_comes_to_an_end(good):
     whole = good[(good["optimizer"] == "signum") & (good["coupled_share"] == 1)]
     ends = whole.pivot_table("nc3", "seed", "weight_decay")

@@ -286,6 +286,24 @@ def as_many_steps(rows: Rows) -> Numbers:
     return Numbers(papers_law() | found, {"": runs})
 
 
+def walk(rows: Rows) -> Numbers:
+    """From AdamW to Adam on ResNet9 and MNIST at λ = 0.05: by which factor NC0 and NC3 fall, the
+    largest share that a tenth of the way has in it (in logarithms), that of the first tenth in NC2,
+    and test accuracy at both ends; and what share of NC0 the way takes at the paper's λ."""
+    setting = {"optimizer": "adam_mixed", "dataset": "mnist", "model": "resnet9"}
+    runs = figures.of_setting(rows.every, **setting, epochs=50, width=1 / 8, train_size=2000)
+    means = runs.groupby(["weight_decay", "coupled_share"])[["nc0", "nc2", "nc3", "test_acc"]]
+    means = means.mean()
+    strong, weak = means.loc[0.05], means["nc0"].loc[table_1.DECAY]
+    steps = np.log(strong).diff().dropna()
+    shares = steps / steps.sum()
+    found = {f"{m}_falls": strong[m].iloc[0] / strong[m].iloc[-1] for m in ("nc0", "nc3")}
+    found |= {f"{m}_most": shares[m].max() for m in ("nc0", "nc3")}
+    found |= {"nc2_first": shares["nc2"].iloc[0], "little": 1 - weak.iloc[-1] / weak.iloc[0]}
+    found |= {f"acc_{end:g}": strong["test_acc"].loc[end] for end in (0.0, 1.0)}
+    return Numbers(found, {"": runs})
+
+
 def exact_law(rows: Rows) -> Numbers:
     """NC0 at the end of every SGD and SGDW run, converged or not, against the exact law: the
     largest relative deviation where the law predicts more than 0.01."""
@@ -408,7 +426,7 @@ OF_RUNS = {
     measure.__name__: measure
     for measure in (
         ends, best, equal_decay, momentum, sgd_pairs, singular_values, nc4, partial_collapse,
-        regression, run_counts, as_many_steps, exact_law, symmetry, ufm_orders,
+        regression, run_counts, as_many_steps, walk, exact_law, symmetry, ufm_orders,
     )
 }  # fmt: skip
 MEASURES = (*OF_RUNS, *CLOSED_FORMS)
