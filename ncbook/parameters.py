@@ -6,6 +6,7 @@ prints these tables' rows. This module imports nothing that takes time: ``ncbook
 """
 
 import ast
+import contextlib
 import difflib
 import math
 import os
@@ -322,10 +323,13 @@ AXES = tuple(row for row in FIELDS.values() if row.many)
 def check_names(cells: Sequence[str], valid: Iterable[str] = BY_NAME) -> None:
     """``check_name`` of each that papermill has set, in the last cell that it wrote."""
     injected = [source for source in cells if source.startswith(INJECTED)]
-    body = ast.parse(injected[-1]).body if injected else []
+    body = []
+    with contextlib.suppress(SyntaxError):  # then papermill has not written it
+        body = ast.parse(injected[-1]).body if injected else []
     lines = [line for line in body if isinstance(line, ast.Assign)]
     for target in [target for line in lines for target in line.targets]:
-        check_name(target.id, valid)
+        if isinstance(target, ast.Name):
+            check_name(target.id, valid)
 
 
 def check_name(name: str, valid: Iterable[str] = BY_NAME) -> None:

@@ -72,11 +72,9 @@ def lines(rows: pd.DataFrame, x: str, y: str, by: str | None = None) -> pd.DataF
 
     Source: statsmodels' OLS, which Table 5's columns are named after.
     """
-    groups = [*(rows.groupby(by) if by is not None else ()), (ALL, rows)]
-    fits = {
-        name: _fit(group[x].to_numpy(float), group[y].to_numpy(float)) for name, group in groups
-    }
-    table = pd.DataFrame(list(fits.values()), index=pd.Index(fits, dtype=object, name=by))
+    groups = [*(rows.groupby(by, dropna=False) if by is not None else ()), (ALL, rows)]
+    fits = [_fit(group[x].to_numpy(float), group[y].to_numpy(float)) for _, group in groups]
+    table = pd.DataFrame(fits, index=pd.Index([name for name, _ in groups], dtype=object, name=by))
     return table.reindex(columns=FIT).astype(dict.fromkeys(FIT, float) | {"n": int})
 
 

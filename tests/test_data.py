@@ -465,6 +465,16 @@ def test_download(root, mirror, monkeypatch, capfd):
     assert data.load("mnist").num_classes == 10  # found where it was put
 
 
+def test_a_mirror_that_does_not_speak_http(root, monkeypatch):
+    monkeypatch.setattr(torchvision.datasets.MNIST, "download", lambda _: refuse_as_a_proxy())
+    with pytest.raises(data.DataNotFoundError, match="could not be downloaded"):
+        data.load("mnist")
+
+
+def refuse_as_a_proxy():
+    raise http.client.BadStatusLine("<html>")
+
+
 def test_a_download_that_is_not_what_it_should_be(root, mirror):
     (mirror.folder / f"{LABELS}.gz").write_bytes(b"something else")
     with pytest.raises(data.DataNotFoundError, match="could not be downloaded"):
@@ -754,6 +764,20 @@ def test_links_to_images_that_lie_elsewhere_are_followed(folder, tmp_path_factor
     with noticed(r": 1 \(train/one/b/loop\)"):
         files = paths_of(listing_of(folder))[:4]
     assert files == [str(one / name) for name in ("2.JPEG", "3.bmp", "a.jpg", "b/1.png")]
+
+
+def test_a_link_into_another_class_or_into_the_test_images_is_left_out(folder):
+    one, two = folder / "train" / "one", folder / "train" / "two"
+    clean = len(listing_of(folder).files["train"])
+    for place in (two, folder / "test" / "two"):
+        (place / "deeper").mkdir()
+        (place / "0.jpg").rename(place / "deeper" / "0.jpg")
+    (one / "a").symlink_to(two / "deeper")
+    (one / "b").symlink_to(folder / "test" / "two" / "deeper")
+    with noticed(r": 2 \(train/one/a, train/one/b\)"):
+        listing = listing_of(folder)
+    assert str(two / "deeper" / "0.jpg") in paths_of(listing)
+    assert len(listing.files["train"]) == clean
 
 
 @pytest.mark.parametrize("kind", ["FIFO", "loop"])

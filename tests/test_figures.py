@@ -339,6 +339,8 @@ def test_colours_are_the_optimizers_and_decoupled_is_dashed(tmp_path):
     for name, label in labels.items():
         assert to_hex(lines[label].get_color()) == figures.COLOURS[name].lower()
         assert lines[label].get_linestyle() == ("--" if name.endswith("w") else "-")
+    lion = draw(figures.against_weight_decay(six_optimizers().assign(optimizer="lion")), tmp_path)
+    assert [line.get_linestyle() for line in lion.axes[0].lines] == ["--"]
 
 
 def cielab(colour):
@@ -888,6 +890,9 @@ def test_scatters_have_a_dot_a_run_and_the_line_of_least_squares(runs, tmp_path)
     assert (axis.get_xscale(), axis.get_yscale()) == ("log", "linear")
     assert legend_of(figure) == ["Adam", "AdamW"]
     assert figure.get_label().startswith("T. NC3 against NC1: dots")
+    dead = good.iloc[:1].assign(nc3=np.nan)
+    with_dead = draw(figures.scatters(pd.concat([good, dead]), "nc1", "nc3"), tmp_path)
+    assert with_dead.axes[0].get_title() == axis.get_title()
     few = draw(figures.scatters(runs.iloc[:2]), tmp_path)
     assert [axis.get_title() for axis in few.axes] == ["n = 2"]
     assert not few.axes[0].get_lines()

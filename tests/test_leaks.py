@@ -130,6 +130,13 @@ def average(rng, shape, momentum):
     return found
 
 
+@pytest.mark.parametrize(("steps", "leak"), [(100, 0.1), (7, 0.3), (31, 0.7)])
+def test_a_constant_leak_has_no_spread_and_no_memory(steps, leak):
+    found = leaks.leak_statistics(np.full((steps, 3), leak))
+    assert (found.spread, found.memory) == (0, 1)
+    assert found.mean == pytest.approx(3**0.5 * leak)
+
+
 def test_statistics_of_a_moving_average(rng):
     series = average(rng, (4000, 100), 0.8) + np.eye(100)[0]
     found = leaks.leak_statistics(series)

@@ -13,7 +13,7 @@ import torch
 from conftest import SECONDS
 from torch import nn
 from torch.nn.functional import cross_entropy
-from torch.utils.data import DataLoader, RandomSampler, TensorDataset
+from torch.utils.data import BatchSampler, DataLoader, RandomSampler, TensorDataset
 
 from ncbook.data import load
 from ncbook.measure import NCCallback, measure
@@ -124,7 +124,7 @@ def test_the_training_does_not_notice(train):
     assert all(module.training for module in model.modules())
 
 
-@pytest.mark.parametrize("owner", ["loader", "sampler"])
+@pytest.mark.parametrize("owner", ["loader", "sampler", "batch_sampler"])
 def test_the_training_loader_may_be_measured(train, owner):
     """Its own generator, which orders the batches, is where it was, too."""
 
@@ -132,7 +132,10 @@ def test_the_training_loader_may_be_measured(train, owner):
         generator = torch.Generator().manual_seed(5)
         if owner == "loader":
             return DataLoader(train, 32, shuffle=True, generator=generator)
-        return DataLoader(train, 32, sampler=RandomSampler(train, generator=generator))
+        sampler = RandomSampler(train, generator=generator)
+        if owner == "sampler":
+            return DataLoader(train, 32, sampler=sampler)
+        return DataLoader(train, batch_sampler=BatchSampler(sampler, 32, drop_last=False))
 
     measured = loader()
     assert same_weights(fit(measured, NCCallback(measured))[0], fit(loader())[0])

@@ -165,6 +165,38 @@ def test_keys_their_order_and_types():
     assert list(nc_metrics(features, labels, weight)) == [key for key in ALL_KEYS if key != "nc4"]
 
 
+def tensor(rng, *shape):
+    return torch.from_numpy(rng.normal(size=shape))
+
+
+def test_features_and_means_have_the_same_members(rng):
+    features, labels = tensor(rng, 3, 12, 4), torch.arange(12) % 3
+    means = tensor(rng, 3, 3, 4)
+    for call in (
+        lambda: metrics.nc1(features[0], labels, means),
+        lambda: metrics.nearest_mean_agreement(features[0], means, means),
+        lambda: metrics.nc1(features, labels, means[0]),
+    ):
+        with pytest.raises(ValueError, match=r"must have the same members: all axes but the last"):
+            call()
+
+
+def test_cdnv_of_equal_means_and_of_a_far_common_part(rng):
+    means, variances = tensor(rng, 3, 4), torch.ones(3)
+    near = metrics.class_distance_variance(variances, means)
+    torch.testing.assert_close(metrics.class_distance_variance(variances, means + 1e6), near)
+    same = torch.ones(3, 4, dtype=torch.float64)
+    assert metrics.class_distance_variance(torch.zeros(3), same) == torch.inf
+
+
+@pytest.mark.parametrize("size", [1e-30, 1e30])
+def test_the_geometry_of_float32_rows_of_any_size(rng, size):
+    rows = tensor(rng, 5, 7).float()
+    for metric in (metrics.row_norm_spread, metrics.equiangularity):
+        torch.testing.assert_close(metric(rows * size), metric(rows), rtol=1e-5, atol=0)
+    assert metrics.nc0(torch.full((4, 3), 3e4, dtype=torch.float16)).isfinite()
+
+
 def test_bias_counts_in_nc4_only_when_given():
     features, labels, weight, bias, test_features = random_case(np.float64)
     bias = 100 * bias  # decides alone

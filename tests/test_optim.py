@@ -215,6 +215,11 @@ def test_a_copy_goes_on_as_the_original(name, way, dtype):
     assert not torch.equal(before, alone)
 
 
+@pytest.mark.parametrize("name", optim.OPTIMIZERS)
+def test_every_rule_takes_numbers_of_16_bits(name):
+    assert steps(make([one_param(torch.bfloat16)], name), 12).isfinite().all()
+
+
 @pytest.mark.parametrize("name", ["sgd", "adam", "adamw"])
 def test_complex_parameters_equal_those_of_torch(name):
     ours = steps(make([one_param(torch.complex128)], name), 5)

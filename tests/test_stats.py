@@ -34,6 +34,13 @@ def patients():
     return data.data.assign(progression=data.target)
 
 
+def test_a_group_without_a_name_and_one_named_all():
+    rows = pd.DataFrame({"x": range(9), "y": np.arange(9.0) ** 2, "by": ["all", "b", None] * 3})
+    fits = stats.lines(rows, "x", "y", "by")
+    assert fits["n"].tolist() == [3, 3, 3, 9]
+    assert fits.index[-1] == "all"
+
+
 def test_anscombe_as_printed():
     fit = line(ANSCOMBE_X, ANSCOMBE_Y)
     assert fit.n == 11

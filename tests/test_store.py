@@ -412,6 +412,23 @@ DAMAGE = {
 }
 
 
+@pytest.mark.parametrize(
+    "error", [OSError(errno.EMFILE, "Too many open files"), pa.ArrowMemoryError("no room")]
+)
+def test_a_file_that_cannot_be_read_now_is_not_damaged(tmp_path, monkeypatch, error):
+    file = write_one(tmp_path, "sound")
+
+    def refuse(*_arguments, **_options):
+        raise error
+
+    monkeypatch.setattr(tables.pq, "ParquetFile", refuse)
+    monkeypatch.setattr(tables.pq, "read_table", refuse)
+    for read in (store.load_runs, store.statuses, store.set_aside_damaged):
+        with pytest.raises(store.ResultsFolderError, match=f"^{file} cannot be read: "):
+            read(tmp_path)
+    assert file.exists()
+
+
 @pytest.mark.parametrize("damage", DAMAGE)
 def test_damaged_file_is_named_set_aside_and_written_again(tmp_path, damage):
     file, *_ = [write_one(tmp_path, name) for name in ("broken", "sound", "other")]

@@ -515,6 +515,8 @@ def test_a_misspelt_parameter_is_found_in_papermills_cell(tmp_path):
     hint = "(did you mean 'optimizer'?)"
     assert str(refused.value) == f"unknown parameter 'optimzer' {hint}; valid: {valid}"
     assert files_of(tmp_path) == []
+    for cell in ("a, b = 1, 2", "%matplotlib inline"):  # a reader's own
+        assert request(tmp_path, In=["# Parameters\n" + cell], optimizer="adam").configs
     right = "# Parameters\n" + "".join(f"{name} = []\n" for name in sweep.PARAMETERS)
     cells = ["", "x = 1", right, "y = 2"]
     assert request(tmp_path, In=cells, x=1, y=2, optimizer="adam").configs == sweep.grid("adam")

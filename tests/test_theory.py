@@ -845,3 +845,8 @@ def test_theory_needs_no_torch():
 def test_signgd_takes_numpy_numbers(coupled):
     numpys = theory.simulate_signgd(3, np.float64(0.1), np.float64(0.1), 30, coupled)
     np.testing.assert_array_equal(numpys, theory.simulate_signgd(3, 0.1, 0.1, 30, coupled))
+
+
+@pytest.mark.parametrize("decoupled", [False, True])
+def test_a_floor_that_overflows_is_infinite(decoupled):
+    assert theory.rounding_floor(10.0, 0.9, 1.0, 50, 100, decoupled=decoupled) == np.inf

@@ -13,7 +13,7 @@ import shutil
 import stat
 import subprocess
 import sys
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from fractions import Fraction
 from functools import cache
 from pathlib import Path
@@ -612,6 +612,43 @@ def test_settings_hold_while_training_and_are_then_as_before(flushed_before, fai
         assert settings() == before
     finally:
         torch.set_flush_denormal(False)
+
+
+class Modes:
+    """What a caller may have set, and should find again."""
+
+    @contextmanager
+    def default_dtype(self):
+        torch.set_default_dtype(torch.float64)
+        try:
+            yield
+            assert torch.get_default_dtype() == torch.float64
+        finally:
+            torch.set_default_dtype(torch.float32)
+
+    def autocast(self):
+        return torch.autocast("cpu", torch.bfloat16)
+
+    def inference(self):
+        return torch.inference_mode()
+
+
+@pytest.mark.parametrize("mode", ["default_dtype", "autocast", "inference"])
+def test_no_mode_of_the_caller_changes_a_training(mode):
+    (plain,), _ = train_members([config(epochs=1)], digits())
+    with getattr(Modes(), mode)():
+        (other,), _ = train_members([config(epochs=1)], digits())
+    assert other["nc1"] == plain["nc1"]
+    assert other["nc1_init"] == plain["nc1_init"]
+
+
+def test_deterministic_algorithms_warn_again_where_they_did():
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    try:
+        train_members([config(epochs=1)], digits(), deterministic=True)
+        assert torch.is_deterministic_algorithms_warn_only_enabled()
+    finally:
+        torch.use_deterministic_algorithms(False)
 
 
 # ------------------------------------------------------------ the exact law of NC0

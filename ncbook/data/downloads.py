@@ -6,6 +6,7 @@ import logging
 import os
 import socket
 import tempfile
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -122,7 +123,7 @@ def _download(name: str, root: Path) -> None:
             for file in files:
                 (root / file).parent.mkdir(parents=True, exist_ok=True)
                 os.replace(Path(folder, file), root / file)
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, HTTPException) as error:
         raise DataNotFoundError(
             f"{name} is not in {root} and could not be downloaded there ({text.line(error)}); set "
             f"{DATA_VARIABLE} to a folder that has {next(iter(files))} and the files next to it, "

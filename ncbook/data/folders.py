@@ -65,20 +65,25 @@ def images_of(
     folder: Path, classes: tuple[str, ...], closed: list[Path]
 ) -> tuple[list[Images], list[str]]:
     """The images of each class at any depth, sorted by path; and the paths that were left out:
-    what is hidden, and links into the folders ``closed``, or to folders that are listed anyway."""
+    what is hidden, and links into the folders ``closed`` or a class's, to what these lie in, or to
+    folders that were entered already."""
     left_out = [str(d) for d in folder.iterdir() if _is_hidden(d.name) and d.is_dir()]
     tops = [os.path.join(folder, name) for name in classes]
-    entered = {os.path.realpath(path) for path in (*closed, *tops)}
+    listed = {os.path.realpath(path) for path in (*closed, *tops)}
+    entered = {*listed, *map(str, folder.resolve().parents)}
     images: list[Images] = [[] for _ in classes]
     for top, of_class in zip(tops, images, strict=True):
         for path, inner, names in os.walk(top, onerror=_fail, followlinks=True):
             inner.sort()
             for name in [*inner]:
                 place = os.path.realpath(os.path.join(path, name))
-                if _is_hidden(name) or place in entered:
+                linked = os.path.islink(os.path.join(path, name))
+                twice = linked and any(Path(place).is_relative_to(one) for one in listed)
+                if _is_hidden(name) or place in entered or twice:
                     left_out.append(os.path.join(path, name))
                     inner.remove(name)
-                entered.add(place)
+                else:
+                    entered.add(place)
             files = [name for name in names if name.lower().endswith(IMAGE_SUFFIXES)]
             left_out += [os.path.join(path, name) for name in files if _is_hidden(name)]
             of_class += [_sized(os.path.join(path, name)) for name in files if not _is_hidden(name)]

@@ -121,7 +121,7 @@ def _listed(name: str, image_size: int) -> Streamed:
     digest = hashlib.sha256("\0".join(classes).encode(errors="surrogateescape"))
     files, labels, left_out = {}, {}, []
     for split, folder in (("train", train), ("test", test)):
-        images, out = images_of(folder, classes, [train, test, *folder.resolve().parents])
+        images, out = images_of(folder, classes, [train, test])
         if [] in images:
             empty = classes[images.index([])]
             raise ValueError(f"{folder / empty}: there are no images of class {empty!r}")

@@ -84,7 +84,8 @@ def against(
 
 def _lines_against(axis: Axes, x: str, runs: pd.DataFrame, table: pd.DataFrame) -> None:
     """A line for each value of the table's first index; the second has positions on the axis."""
-    for value, colour, label in _hues(runs[table.index.names[0]]):
+    hue = table.index.names[0]
+    for value, colour, label in _hues(runs[hue]):
         if value not in table.index:
             continue
         rows = table.loc[value]
@@ -93,8 +94,8 @@ def _lines_against(axis: Axes, x: str, runs: pd.DataFrame, table: pd.DataFrame) 
         if x in ("coupled_decay", "effective_decay") and (rows.index == 0).any():
             rows = rows.reindex([0.0, np.nan, *rows.index[rows.index > 0]])
         at = rows.index if x == "coupled_share" else _position(rows.index, runs[x])
-        dashed = "--" if str(value).endswith("w") else "-"
-        look = dict(color=colour, label=label, linestyle=dashed, marker="o", ms=4)
+        dashes = style.look(value)["linestyle"] if hue == "optimizer" else "-"
+        look = dict(color=colour, label=label, linestyle=dashes, marker="o", ms=4)
         draw_band(axis, rows.set_axis(at), 0.18, **look)
 
 
@@ -220,7 +221,7 @@ def scatters(runs: pd.DataFrame, x: str = "nc0", y: str = "nc3", title: str = ""
         axis.scatter(rows[x], rows[y], **look, label=label_of(optimizer))
     axis.set(xscale="log", xlabel=METRICS[x], ylabel=METRICS[y])
     style.log_ticks(axis.xaxis)
-    rows = runs[runs[x] > 0].assign(log=lambda r: np.log10(r[x]))
+    rows = runs[(runs[x] > 0) & runs[y].notna()].assign(log=lambda r: np.log10(r[x]))
     fit = stats.lines(rows, "log", y).iloc[-1]
     if np.isnan(fit["slope"]):
         axis.set_title(f"n = {len(rows):,}")

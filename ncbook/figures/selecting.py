@@ -25,7 +25,7 @@ LAWFUL = tuple(
 HEAD_NUMBERS = {name: f"head_{name}" for name in ("lr", "momentum", "weight_decay")}
 LAW_FROM = 1e-9  # far below the share of NC0 that rounding leaves, some 1e-7
 TRAINING_IMAGES = {"digits": 1400, "mnist": 60_000, "fashion_mnist": 60_000, "cifar10": 50_000}
-TRAINING_IMAGES |= {data.UFM: data.UFM_SAMPLES}
+TRAINING_IMAGES |= {data.UFM: data.UFM_SAMPLES, "gaussians": 10_000}
 
 
 def of_setting(runs: pd.DataFrame, **setting: object) -> pd.DataFrame:

@@ -145,7 +145,9 @@ def _undisturbed(model: nn.Module, loaders: Sequence[Iterable]) -> Iterator[None
     """Evaluation mode, no gradients, nothing compiled (which would not run hooks); then modes and
     random number generators are as before."""
     modes = {module: module.training for module in model.modules()}
-    owners = [*loaders, *(getattr(loader, "sampler", None) for loader in loaders)]
+    batchers = [getattr(loader, "batch_sampler", None) for loader in loaders]
+    samplers = [getattr(owner, "sampler", None) for owner in (*loaders, *batchers)]
+    owners = [*loaders, *batchers, *samplers]
     found = {getattr(owner, "generator", None) for owner in owners}
     states = [(g.set_state, g.get_state()) for g in found if isinstance(g, torch.Generator)]
     states.append((random.setstate, random.getstate()))

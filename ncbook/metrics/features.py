@@ -92,6 +92,7 @@ def residual_scatter(
 ) -> tuple[Tensor, Tensor]:
     """Σ ‖r_n‖² for each class (..., K), and Σ ‖r_n M†‖² over all (...,), of the residuals
     r_n = h_n - mu_{y_n}; float64."""
+    _check_members(features, means)
     scatter = torch.zeros(means.shape[:-1], dtype=torch.float64, device=means.device)
     whitened = torch.zeros(means.shape[:-2], dtype=torch.float64, device=means.device)
     by_class, total = scatter.view(-1, scatter.shape[-1]), whitened.view(-1)
@@ -106,6 +107,14 @@ def residual_scatter(
         by_class[member].index_add_(0, labels[rows], _squared_norms(residuals))
         total[member] += _squared_norms(residuals @ duals[member]).sum()
     return scatter, whitened
+
+
+def _check_members(features: Tensor, means: Tensor) -> None:
+    if features.shape[:-2] != means.shape[:-2]:
+        raise ValueError(
+            f"features {tuple(features.shape)} and class means {tuple(means.shape)} must have the "
+            "same members: all axes but the last two"
+        )
 
 
 def _squared_norms(rows: Tensor) -> Tensor:
@@ -139,11 +148,12 @@ def class_distance_variance(variances: Tensor, centred: Tensor) -> Tensor:
     Of Var_k = mean of ‖h - mu_k‖² over class k, (..., K), and M (or mu: only differences count),
     (..., K, p). Returns (...,); inf where two class means coincide.
     """
+    centred = centred_means(centred)  # else squares of a large common part would cancel
     gram = centred @ centred.mT
     squares = gram.diagonal(dim1=-2, dim2=-1)
     distances = (squares[..., :, None] + squares[..., None, :] - 2 * gram).clamp_min(0)
     ratios = (variances[..., :, None] + variances[..., None, :]) / (2 * distances)
-    return mean_of_pairs(ratios)
+    return mean_of_pairs(torch.where(distances == 0, torch.inf, ratios))
 
 
 @tensor_function
@@ -163,6 +173,7 @@ def count_agreements(
     features: Tensor, weight: Tensor, means: Tensor, bias: Tensor | None
 ) -> Tensor:
     """On how many samples the two classifiers of `nearest_mean_agreement` agree, (...,)."""
+    _check_members(features, means)
     dtype, shape, num_classes = work_dtype(features), means.shape[:-2], means.shape[-2]
     means = means.reshape(-1, *means.shape[-2:])
     centre = means.mean(-2).to(dtype)  # rounded: everything is measured from here

@@ -23,7 +23,7 @@ def simplex_etf(
 def nc0(weight: Tensor) -> Tensor:
     """NC0 = ‖Wᵀ1‖₂ (eq. 12 without its 1/n) of W (..., K, p): 0 if its rows sum to zero. Returns
     (...,); unlike the others it grows with W."""
-    return torch.linalg.vector_norm(weight.sum(-2), dim=-1)
+    return torch.linalg.vector_norm(weight.double().sum(-2), dim=-1)
 
 
 @tensor_function
@@ -62,8 +62,8 @@ def etf_distance(product: Tensor) -> Tensor:
     >>> round(etf_distance(3 * simplex_etf(4)).item(), 12)
     0.0
     """
-    etf = simplex_etf(product.shape[-1], dtype=product.dtype, device=product.device)
-    return torch.linalg.matrix_norm(unit_norm(product) - etf)
+    etf = simplex_etf(product.shape[-1], device=product.device)
+    return torch.linalg.matrix_norm(unit_norm(product.double()) - etf)
 
 
 @tensor_function
@@ -72,7 +72,7 @@ def row_norm_spread(rows: Tensor) -> Tensor:
 
     NC2n is that of M (eq. 3), NC2Wn of W (eq. 7).
     """
-    norms = torch.linalg.vector_norm(rows, dim=-1)
+    norms = torch.linalg.vector_norm(rows.double(), dim=-1)
     return norms.std(-1, correction=1) / norms.mean(-1)
 
 
@@ -82,6 +82,7 @@ def equiangularity(rows: Tensor) -> Tensor:
 
     NC2a is that of M (eq. 4), NC2Wa of W (eq. 8). A row of zeros has no angle: NaN.
     """
+    rows = rows.double()
     directions = rows / torch.linalg.vector_norm(rows, dim=-1, keepdim=True)
     cosines = directions @ directions.mT
     return mean_of_pairs((cosines + 1 / (rows.shape[-2] - 1)).abs())
@@ -90,7 +91,7 @@ def equiangularity(rows: Tensor) -> Tensor:
 @tensor_function
 def self_duality(weight: Tensor, centred: Tensor) -> Tensor:
     """NC3 = ‖W / ‖W‖_F - M / ‖M‖_F‖_F (eq. 10 without its 1/(Kp)), in [0, 2]. Returns (...,)."""
-    return torch.linalg.matrix_norm(unit_norm(weight) - unit_norm(centred))
+    return torch.linalg.matrix_norm(unit_norm(weight.double()) - unit_norm(centred.double()))
 
 
 @tensor_function

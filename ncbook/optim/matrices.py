@@ -103,8 +103,13 @@ def refresh_shampoo(slots: Slots, first: bool) -> None:
 
 
 def _eigenvectors(square: Tensor) -> tuple[Tensor, Tensor]:
-    """Ascending eigenvalues, and eigenvectors; LAPACK refuses the NaN of a member that is lost."""
-    return torch.linalg.eigh(square.nan_to_num(0, 0, 0))
+    """Ascending eigenvalues, and eigenvectors."""
+    return torch.linalg.eigh(_for_lapack(square))
+
+
+def _for_lapack(matrix: Tensor) -> Tensor:
+    """LAPACK refuses the NaN of a member that is lost, and numbers of 16 bits."""
+    return matrix.nan_to_num(0, 0, 0).to(torch.promote_types(matrix.dtype, torch.float32))
 
 
 def start_soap(matrix: Tensor) -> Slots:
@@ -166,5 +171,5 @@ def _turn_basis(square: Tensor, basis: Tensor) -> Tensor:
     product = square @ basis
     order = (basis * product).sum(-2).argsort(-1, descending=True)
     ordered = product.gather(-1, order.unsqueeze(-2).expand_as(product))
-    basis.copy_(torch.linalg.qr(ordered.nan_to_num(0, 0, 0))[0])
+    basis.copy_(torch.linalg.qr(_for_lapack(ordered))[0])
     return order

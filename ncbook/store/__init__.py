@@ -9,11 +9,13 @@ rename, and is never changed in place, so writers need no lock. Small files are 
 
 from ncbook.paths import RESULTS_VARIABLE, results_dir
 from ncbook.store.reading import export, load_history, load_layers, load_runs, statuses
-from ncbook.store.tables import DONE, FAILED, RUN_COLUMNS, SETTINGS, list_files, run_id
-from ncbook.store.writing import (
+from ncbook.store.tables import (
+    DONE,
+    FAILED,
+    RUN_COLUMNS,
+    SETTINGS,
     ResultsFolderError,
-    compact,
-    ensure_writable,
-    set_aside_damaged,
-    write,
+    list_files,
+    run_id,
 )
+from ncbook.store.writing import compact, ensure_writable, set_aside_damaged, write

@@ -167,7 +167,7 @@ def _passing(table: pa.Table, filters: Mapping[str, Any]) -> np.ndarray:
     """Which rows hold the value, or one of the values, of each filter by one of the columns."""
     passing = np.ones(len(table), bool)
     for name in [n for n in filters if n in table.column_names and filters[n] is not None]:
-        column, value = table[name], filters[name]
+        column, value = table[name], plain(filters[name])
         many = isinstance(value, Iterable) and not isinstance(value, str)
         try:
             wanted = pa.array([plain(item) for item in value] if many else [plain(value)])

@@ -1,6 +1,7 @@
 """What a store is made of: ids of runs, columns, and files that hold tables of runs and epochs."""
 
 import contextlib
+import errno
 import hashlib
 import json
 import logging
@@ -55,8 +56,14 @@ NESTED = {HISTORY: HISTORY_COLUMNS, LAYERS: LAYER_COLUMNS}
 SETTINGS = ("dataset", "model", "optimizer", "lr", "momentum", "weight_decay", "seed")
 FILE = "__file"  # the column of a table from several files that says where a row is from
 NO_EPOCHS = pa.table({"run_id": pa.array([], TEXT)})
-# What reading a damaged file raises.
+# What reading a damaged file raises, and what says nothing of the file.
 UNREADABLE = (OSError, ValueError, LookupError, TypeError, AttributeError, pa.ArrowException)
+NOT_NOW = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EACCES, errno.EPERM, errno.EIO}
+NOT_NOW |= {errno.ESTALE, errno.ETIMEDOUT}
+
+
+class ResultsFolderError(OSError):
+    """The results folder cannot be read or written."""
 
 
 def run_id(config: Mapping[str, Any]) -> str:
@@ -109,7 +116,9 @@ def read_each(
             tables.append(table.append_column(FILE, pa.repeat(str(path), len(table))))
         except FileNotFoundError:
             raise
-        except UNREADABLE:
+        except UNREADABLE as error:
+            if isinstance(error, MemoryError) or getattr(error, "errno", None) in NOT_NOW:
+                raise ResultsFolderError(text.line(f"{path} cannot be read: {error}")) from error
             on_damage(path)
     try:
         return pa.concat_tables(tables, promote_options="permissive")

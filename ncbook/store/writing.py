@@ -13,7 +13,7 @@ from ncbook.files import appear, flush, staged, sync_folder
 from ncbook.parameters import plain
 from ncbook.paths import results_dir
 from ncbook.store import reading, tables
-from ncbook.store.tables import DONE, FILE, TEXT, list_files, read_each
+from ncbook.store.tables import DONE, FILE, TEXT, ResultsFolderError, list_files, read_each
 
 STALE_SECONDS = 3600.0  # a temporary file so old has no living writer: one writes for seconds
 SMALL_FILES = 128  # so many, some 30 kB each, are read in about 0.3 s
@@ -21,10 +21,6 @@ MOST_FILES = 1024  # that are merged at once, in some 200 MB
 LARGE_BYTES = 8 * 2**20  # some 1,500 runs with 20 epochs each: such a file stays as it is
 
 Records = Sequence[Mapping[str, Any]]
-
-
-class ResultsFolderError(OSError):
-    """The results folder cannot be written."""
 
 
 @contextmanager

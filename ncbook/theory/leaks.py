@@ -105,7 +105,8 @@ def leak_statistics(leaks: ArrayLike) -> Leaks:
     waves = np.fft.rfft(drive - mean, 2 * len(drive), axis=0)
     covariance = np.fft.irfft((np.abs(waves) ** 2).sum(1))[: len(drive)] / len(drive)
     square = covariance[0]
-    if square == 0:
+    rounding = len(drive) * np.finfo(float).eps
+    if square <= rounding**2 * (drive**2).sum(1).mean():  # constant leaks
         return Leaks(float(np.linalg.norm(mean)), 0.0, 1.0)
     positive = covariance[: np.argmax(covariance <= 0) or None]
     memory = 2 * positive.sum() / square - 1

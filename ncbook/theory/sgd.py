@@ -188,12 +188,14 @@ def rounding_floor(
     kick = np.zeros((*beta.shape, 2, 2))
     kick[..., 0, 0] = FLOAT32_ROUNDING**2 * np.where(y > 0, 2, 1)
     covariance = np.zeros_like(kick)
-    for _, length, factor in _phases(steps_per_epoch, epochs, milestones, gamma):
-        c, y = c * factor, y * factor
-        step = _step(beta, c, y)
-        carried = covariance * np.array([[1, factor], [factor, factor**2]])
-        covariance = _noise(step, kick, carried, length)
-    return checks.plain(np.sqrt(covariance[..., 0, 0]))
+    with np.errstate(over="ignore", invalid="ignore"):
+        for _, length, factor in _phases(steps_per_epoch, epochs, milestones, gamma):
+            c, y = c * factor, y * factor
+            step = _step(beta, c, y)
+            carried = covariance * np.array([[1, factor], [factor, factor**2]])
+            covariance = _noise(step, kick, carried, length)
+        floor = np.sqrt(covariance[..., 0, 0])
+    return checks.plain(np.where(np.isnan(floor), np.inf, floor))
 
 
 def critical_momentum(lr: ArrayLike, weight_decay: ArrayLike) -> float | np.ndarray:

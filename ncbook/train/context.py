@@ -25,17 +25,23 @@ COLLECT_AFTER = 50_000
 def training(config: RunConfig, members: int, deterministic: bool) -> Iterator[None]:
     """``heap_kept``, garbage collected seldom and, if wanted, deterministic algorithms. Numbers
     below 1e-38 count as zero: a CPU can be many times slower with them, and strong weight decay can
-    make whole networks of them."""
-    flushed = (torch.full((1,), torch.finfo(torch.float32).tiny) / 2).item() == 0
-    repeatable, collected = torch.are_deterministic_algorithms_enabled(), gc.get_threshold()
-    with heap_kept(), ExitStack() as stack:
+    make whole networks of them. The caller's autocast, inference mode and default dtype are off."""
+    tiny = torch.full((1,), torch.finfo(torch.float32).tiny, dtype=torch.float32)
+    flushed, collected = (tiny / 2).item() == 0, gc.get_threshold()
+    repeatable = torch.are_deterministic_algorithms_enabled()
+    warned = torch.is_deterministic_algorithms_warn_only_enabled()
+    with heap_kept(), torch.inference_mode(False), ExitStack() as stack:
+        for device in filter(torch.is_autocast_enabled, ("cpu", "cuda")):
+            stack.enter_context(torch.autocast(device, enabled=False))
+        stack.callback(torch.set_default_dtype, torch.get_default_dtype())
+        torch.set_default_dtype(torch.float32)
         stack.callback(gc.set_threshold, *collected)
         gc.set_threshold(max(COLLECT_AFTER, collected[0]), *collected[1:])
         stack.callback(torch.set_flush_denormal, flushed)
         torch.set_flush_denormal(True)
         if deterministic:
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # torch asks for it
-            stack.callback(torch.use_deterministic_algorithms, repeatable)
+            stack.callback(torch.use_deterministic_algorithms, repeatable, warn_only=warned)
             torch.use_deterministic_algorithms(True)
         try:
             yield

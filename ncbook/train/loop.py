@@ -271,7 +271,7 @@ def _architecture(config: RunConfig, dataset: Dataset | data.Streamed) -> tuple:
 def initial_network(config: RunConfig, dataset: Dataset | data.Streamed) -> models.Classifier:
     """The run's initialisation: from its seed alone, whatever else drew random numbers."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
+        torch.default_generator.manual_seed(config.seed)  # and not the GPUs'
         return _build(*_architecture(config, dataset))
 
 
