@@ -729,6 +729,13 @@ def test_the_exact_law_of_rows_is_what_training_leaves(sgd):
     np.testing.assert_allclose(sgd["nc0"] / sgd["nc0_init"], left, rtol=3e-5)
 
 
+@pytest.mark.parametrize("name", ["digits", "gaussians"])
+def test_the_exact_law_knows_how_many_images_a_whole_data_set_has(sgd, name):
+    whole = sgd.assign(dataset=name, train_size=pd.NA)
+    size = len(data.load(name).train_y)
+    assert figures.exact_law(whole).equals(figures.exact_law(whole.assign(train_size=size)))
+
+
 def test_the_exact_law_is_silent_where_it_does_not_hold(sgd):
     sgd.loc[1, "optimizer"] = "adam"
     sgd["clip"] = [np.nan] * 2 + [1.0] + [np.nan] * 37

@@ -151,6 +151,25 @@ def test_members_with_their_own_numbers_equal_each_alone(direction, by_number):
     assert torch.equal(together["w"], torch.stack([a["w"] for a in alone]))
 
 
+@pytest.mark.parametrize("direction", ["sgd", "adam", "sign", "lion", "mars"])
+def test_a_parameter_of_one_number_moves_alone_in_each_member(direction):
+    together = torch.tensor([1.0, 5.0, -2.0]).double()
+    numbers = [torch.tensor(value).double() for value in (0.1, 0.9, 0.0, 0.1)]
+    grads = 10 * torch.randn(5, 3, generator=torch.Generator().manual_seed(1)).double()
+
+    def trained(param, grads, members):
+        params = {"scale": param.clone()}
+        state = optim.init_state(direction, params)
+        for t, grad in enumerate(grads, 1):
+            own = [n.expand(members) if members else n for n in numbers]
+            factors = optim.Factors.of(*own, torch.tensor(float(t)).double())
+            optim.update(direction, params, {"scale": grad}, state, factors)
+        return params["scale"]
+
+    alone = [trained(together[i], grads[:, i], 0) for i in range(3)]
+    torch.testing.assert_close(trained(together, grads, 3), torch.stack(alone), rtol=1e-12, atol=0)
+
+
 def test_a_decay_mask_leaves_a_parameter_undecayed():
     params = {"w": torch.ones(2), "norm": torch.ones(2)}
     grads = {k: torch.zeros(2) for k in params}

@@ -283,6 +283,7 @@ def grid(tmp_path):
         ({"weight_decay": (5e-4, 0.5), "optimizer": {"adam", "sgd"}}, 4),
         ({"weight_decay": np.array([0.5])}, 4),
         ({"seed": 0.0}, 12),
+        ({"seed": np.array(0)}, 12),
         ({"late": True}, 6),
         ({"optimizer": []}, 0),
         ({"optimizer": "adam' OR '1'='1"}, 0),
@@ -784,6 +785,28 @@ def test_two_compactions_at_once(small_files, monkeypatch, after):
         assert_same(contents(small_files), before)
         store.compact(small_files, at_least=2)
     assert not leftovers(small_files)
+
+
+def test_a_merge_of_older_files_takes_no_layers_away(tmp_path, monkeypatch):
+    """Another sweep measures the layers of a run again, and compacts, while the first writes."""
+    real, seconds = writing._put, []
+
+    def put(*arguments):
+        if not seconds:
+            seconds.append(None)
+            layered = make_run("a", measured_layers=1)
+            layers = [{"run_id": "a", "epoch": 0, "position": 1, "layer": "x", "nc1": 1.0}]
+            store.write(tmp_path, [layered], make_history("a"), layers)
+            store.compact(tmp_path, at_least=2)
+        return real(*arguments)
+
+    for name in ("a", "b", "c"):
+        write_one(tmp_path, name)
+    monkeypatch.setattr(writing, "_put", put)
+    for _ in range(2):
+        store.compact(tmp_path, at_least=2)
+        assert len(store.load_layers(tmp_path)) == 1
+        assert set(store.load_runs(tmp_path)["run_id"]) == {"a", "b", "c"}
 
 
 @pytest.mark.parametrize("reads", [0, 3, 12])

@@ -13,7 +13,14 @@ from ncbook.files import appear, flush, staged, sync_folder
 from ncbook.parameters import plain
 from ncbook.paths import results_dir
 from ncbook.store import reading, tables
-from ncbook.store.tables import DONE, FILE, TEXT, ResultsFolderError, list_files, read_each
+from ncbook.store.tables import (
+    DONE,
+    FILE,
+    RUN_COLUMNS,
+    ResultsFolderError,
+    list_files,
+    read_each,
+)
 
 STALE_SECONDS = 3600.0  # a temporary file so old has no living writer: one writes for seconds
 SMALL_FILES = 128  # so many, some 30 kB each, are read in about 0.3 s
@@ -73,9 +80,13 @@ def _table(records: Records) -> pa.Table:
 
 def _put(root: Path, table: pa.Table) -> Path:
     """Store runs, with what is nested in them, as one file, which appears whole."""
-    rows = tables.padded(table, {"status": TEXT}).select(["run_id", "status"]).to_pylist()
-    # Its name is also of which runs are done: no failure replaces a run that ended well.
-    name = tables.run_id({row["run_id"]: row["status"] in DONE for row in rows})
+    columns = {name: RUN_COLUMNS[name] for name in ("run_id", "status", "measured_layers")}
+    rows = tables.padded(table, columns).select([*columns]).to_pylist()
+    # Its name is also of which runs are done and have layers: so neither a failure nor a merge of
+    # older files replaces a file that has more.
+    done = {row["run_id"]: row["status"] in DONE for row in rows}
+    with_layers = {f"{row['run_id']} layers": True for row in rows if row["measured_layers"]}
+    name = tables.run_id(done | with_layers)
     path = root / "runs" / f"{name}.parquet"
     # Without statistics and dictionaries a small file opens in half the time; with zstd, none is
     # larger for it.

@@ -275,16 +275,17 @@ def _outcomes(
     lacking: Callable,
     advance: Advance,
 ) -> Iterator[Outcome]:
-    """All outcomes; then wait for what other sweeps are training, and train what they leave."""
+    """All outcomes; then wait for what other processes are training, and train what they leave:
+    what they left twice alone, and what they left more than ``TRIES`` times no more."""
+    left: Counter = Counter()
     while todo:
         busy: list[RunConfig] = []
-        for outcome in train_parts(chunks(todo, at_once), advance):
+        alone = [config for config in todo if left[run_id(config)] > 1]
+        parts = chunks([config for config in todo if config not in alone], at_once)
+        for outcome in train_parts([*parts, *([config] for config in alone)], advance):
             busy += outcome.busy
             if outcome.fatal:
-                given_up = {"status": store.FAILED, "reason": tasks.DIED}
-                records = [{"run_id": run_id(c)} | asdict(c) | given_up for c in outcome.fatal]
-                store.write(results, records)
-                outcome.trained[store.FAILED] += len(records)
+                _give_up(outcome, results, tasks.DIED)
             advance(outcome.stored)
             yield outcome
         todo = lacking(busy)
@@ -292,6 +293,19 @@ def _outcomes(
             time.sleep(POLL_SECONDS)
             todo = lacking(busy)
         advance(len(busy) - len(todo))
+        left.update(map(run_id, todo))
+        if lost := [config for config in todo if left[run_id(config)] > tasks.TRIES]:
+            _give_up(outcome := tasks.Outcome(fatal=lost), results, tasks.LEFT)
+            yield outcome
+            todo = [config for config in todo if config not in lost]
+
+
+def _give_up(outcome: Outcome, results: Path, reason: str) -> None:
+    """Store the runs of an outcome that are fatal as failed."""
+    given_up = {"status": store.FAILED, "reason": reason}
+    records = [{"run_id": run_id(c)} | asdict(c) | given_up for c in outcome.fatal]
+    store.write(results, records)
+    outcome.trained[store.FAILED] += len(records)
 
 
 def _train_chunk(
