@@ -60,5 +60,23 @@ def test_another_threshold_is_another_answer(runs):
     assert found == ["not", "in part", "in part", "collapsed"]
 
 
+def test_counts_are_the_outcomes_of_each_group(runs):
+    named = runs.assign(optimizer=["adam", "adamw"] * 8)
+    table = rule.counts(named, ["optimizer"], (0.005, 0.1))
+    assert table.index.tolist() == [
+        ("adam", "0.005"),
+        ("adam", "0.1"),
+        ("adamw", "0.005"),
+        ("adamw", "0.1"),
+    ]
+    assert list(table) == [word for word in rule.OUTCOMES if word in table]
+    assert table.sum(axis=1).tolist() == [8, 8, 8, 8]
+    adam = rule.outcome(named[named["optimizer"] == "adam"])
+    assert table.loc[("adam", "0.1")].to_dict() == {w: int((adam == w).sum()) for w in table}
+    assert not table.xs("0.005", level="threshold").get("collapsed", pd.Series(0)).any()
+    shallow = rule.counts(runs.assign(depth=[3, None] * 8), ["depth"])
+    assert shallow.sum(axis=1).tolist() == [8] * 6
+
+
 def test_docstring_example():
     assert doctest.testmod(rule) == (0, 2)

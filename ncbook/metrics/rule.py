@@ -70,3 +70,18 @@ def below(runs: pd.DataFrame, threshold: float = THRESHOLD) -> pd.Series:
 def collapsed(runs: pd.DataFrame, threshold: float = THRESHOLD) -> pd.Series:
     """Whether each run collapsed, by the rule."""
     return outcome(runs, threshold) == COLLAPSED
+
+
+def counts(
+    runs: pd.DataFrame, by: list[str], thresholds: tuple[float, ...] = (0.05, THRESHOLD, 0.2)
+) -> pd.DataFrame:
+    """How many runs have which outcome: one row for each group, in order of appearance, and
+    threshold; one column for each outcome that occurs."""
+    order = runs.groupby(by, sort=False, dropna=False).ngroup()
+    parts = [
+        runs.assign(order=order, threshold=f"{t:g}", outcome=outcome(runs, t)) for t in thresholds
+    ]
+    keys = ["order", *by, "threshold", "outcome"]
+    table = pd.concat(parts).groupby(keys, dropna=False).size()
+    table = table.unstack("outcome", fill_value=0).droplevel("order")
+    return table.reindex(columns=pd.Index([word for word in OUTCOMES if word in table]))
