@@ -853,10 +853,10 @@ figures.shown(table.set_index(names), **five)
 # | SGD, Muon, Shampoo and SOAP pass; what divides or takes signs number by number does not | computed on random gradients | $K \ge 3$: with two classes Adam passes, too. SOAP with $p \ge K-1$ and decoupled decay only ({doc}`leaks`) |
 # | For NC0 the last layer's optimizer decides | proved for equivariant ones; measured for Adam, AdamW, SignumW | MLPs on digits (25 pairs, five seeds) and MNIST; SGD and AdamW on a small ResNet9 |
 # | It decides whether the network collapses | measured, n = 125 | MLP on digits |
-# | Coupled decay is necessary for collapse | corrected | SGDW and MuonW collapse; it is a statement about updates that divide or take signs number by number |
+# | Coupled decay is necessary for collapse | corrected | SGDW and MuonW collapse; it concerns updates that divide or take signs number by number |
 # | Most of AdamW's NC3² is gauge | measured, one strong decay | MLPs: over nine tenths. ResNet9: less, and no optimizer collapses |
 # | The gradient at the features does not see the gauge | proved | any network with a linear last layer, a loss that ignores a common shift of the logits |
-# | A weight without order is about $\sqrt{(K-2)/p}$ from a simplex | proved: at most, in root mean square; measured | all starts, and corners: 204 runs on two data sets, 0.65 to 1.98 times |
+# | A weight without order is about $\sqrt{(K-2)/p}$ from a simplex | proved as a bound; measured | all starts, and corners: 204 runs on two data sets, 0.65 to 1.98 times |
 # | Coupled decay takes the disorder away; decoupled decay under AdamW, SignumW, Lion, MARS and SOAPW does not | measured; argued (the reason) | digits MLP, momentum 0.9 |
 # | Not all that is equivariant collapses | measured | ShampooW and SOAPW on the digits; SOAPW keeps its disorder |
 #
