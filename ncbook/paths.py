@@ -28,12 +28,7 @@ def expanded(path: str | Path, name: str) -> Path:
 def results_dir(results: str | Path | None = None) -> Path:
     """The results folder: the argument, else ``NCBOOK_RESULTS``, else ``./results``."""
     name = "results" if results else RESULTS_VARIABLE
-    folder = expanded(results or os.environ.get(RESULTS_VARIABLE) or "results", name)
-    try:
-        str(folder).encode()
-    except UnicodeEncodeError:  # tables that name their file could not
-        raise ValueError(f"{name} {str(folder)!r}: give a folder whose name is UTF-8") from None
-    return folder
+    return expanded(results or os.environ.get(RESULTS_VARIABLE) or "results", name)
 
 
 def private_folder(name: str) -> Path:

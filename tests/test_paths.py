@@ -1,4 +1,3 @@
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -25,12 +24,6 @@ UNKNOWN = [
     (store.results_dir, "NCBOOK_RESULTS '~nosuchuser/results'"),
     (lambda: store.export("~nosuchuser/x.csv"), "file '~nosuchuser/x.csv'"),
 ]
-
-
-def test_a_results_folder_has_a_name_in_utf_8():
-    folder = os.fsdecode(b"r\xe9s")
-    with pytest.raises(ValueError, match=r"^results .*: give a folder whose name is UTF-8$"):
-        store.results_dir(folder)
 
 
 @pytest.mark.parametrize(("call", "named"), UNKNOWN)

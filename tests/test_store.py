@@ -413,6 +413,14 @@ DAMAGE = {
 }
 
 
+def test_a_results_folder_has_a_name_in_utf_8(tmp_path):
+    folder = tmp_path / os.fsdecode(b"r\xe9s")
+    for refused in (lambda: store.ensure_writable(folder), lambda: write_one(folder, "a")):
+        with pytest.raises(store.ResultsFolderError, match=r"has a name that is not UTF-8"):
+            refused()
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize(
     "error", [OSError(errno.EMFILE, "Too many open files"), pa.ArrowMemoryError("no room")]
 )

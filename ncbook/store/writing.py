@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ncbook import text
 from ncbook.files import appear, flush, staged, sync_folder
 from ncbook.parameters import plain
 from ncbook.paths import results_dir
@@ -32,7 +33,13 @@ Records = Sequence[Mapping[str, Any]]
 
 @contextmanager
 def _refusals_named(root: Path) -> Iterator[None]:
-    """What the file system refuses in this block, in one line that names the results folder."""
+    """What the file system refuses in this block, in one line that names the results folder; and a
+    folder whose name is no UTF-8, since tables that name their files could not be read."""
+    try:
+        str(root).encode()
+    except UnicodeEncodeError:
+        why = "has a name that is not UTF-8: choose another"
+        raise ResultsFolderError(text.line(f"the results folder {root} {why}")) from None
     try:
         yield
     except OSError as error:
