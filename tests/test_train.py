@@ -614,29 +614,24 @@ def test_settings_hold_while_training_and_are_then_as_before(flushed_before, fai
         torch.set_flush_denormal(False)
 
 
-class Modes:
-    """What a caller may have set, and should find again."""
-
-    @contextmanager
-    def default_dtype(self):
-        torch.set_default_dtype(torch.float64)
-        try:
-            yield
-            assert torch.get_default_dtype() == torch.float64
-        finally:
-            torch.set_default_dtype(torch.float32)
-
-    def autocast(self):
-        return torch.autocast("cpu", torch.bfloat16)
-
-    def inference(self):
-        return torch.inference_mode()
+@contextmanager
+def double_precision():
+    torch.set_default_dtype(torch.float64)
+    try:
+        yield
+        assert torch.get_default_dtype() == torch.float64  # as the caller had it
+    finally:
+        torch.set_default_dtype(torch.float32)
 
 
-@pytest.mark.parametrize("mode", ["default_dtype", "autocast", "inference"])
+MODES = {"double": double_precision, "inference": torch.inference_mode}
+MODES |= {"autocast": lambda: torch.autocast("cpu", torch.bfloat16)}
+
+
+@pytest.mark.parametrize("mode", MODES)
 def test_no_mode_of_the_caller_changes_a_training(mode):
     (plain,), _ = train_members([config(epochs=1)], digits())
-    with getattr(Modes(), mode)():
+    with MODES[mode]():
         (other,), _ = train_members([config(epochs=1)], digits())
     assert other["nc1"] == plain["nc1"]
     assert other["nc1_init"] == plain["nc1_init"]

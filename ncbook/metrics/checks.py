@@ -3,8 +3,8 @@
 import functools
 import inspect
 import warnings
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 
 import numpy as np
 import torch
@@ -26,12 +26,18 @@ def tensor_function(function: Callable) -> Callable:
         for name, value in bound.arguments.items():
             if "Tensor" in kinds[name] and not (value is None and "None" in kinds[name]):
                 bound.arguments[name] = as_tensor(name, value)
-        with ExitStack() as stack:
-            for device in filter(torch.is_autocast_enabled, ("cpu", "cuda")):
-                stack.enter_context(torch.autocast(device, enabled=False))
+        with without_autocast():
             return function(*bound.args, **bound.kwargs)
 
     return called
+
+
+@contextmanager
+def without_autocast() -> Iterator[None]:
+    with ExitStack() as stack:
+        for device in filter(torch.is_autocast_enabled, ("cpu", "cuda")):
+            stack.enter_context(torch.autocast(device, enabled=False))
+        yield
 
 
 def measuring(function: Callable) -> Callable:

@@ -280,9 +280,9 @@ def _outcomes(
     left: Counter = Counter()
     while todo:
         busy: list[RunConfig] = []
-        alone = [config for config in todo if left[run_id(config)] > 1]
-        parts = chunks([config for config in todo if config not in alone], at_once)
-        for outcome in train_parts([*parts, *([config] for config in alone)], advance):
+        parts = chunks([config for config in todo if left[run_id(config)] < 2], at_once)
+        parts += [[config] for config in todo if left[run_id(config)] >= 2]
+        for outcome in train_parts(parts, advance):
             busy += outcome.busy
             if outcome.fatal:
                 _give_up(outcome, results, tasks.DIED)
@@ -293,11 +293,11 @@ def _outcomes(
             time.sleep(POLL_SECONDS)
             todo = lacking(busy)
         advance(len(busy) - len(todo))
-        left.update(map(run_id, todo))
+        left.update(_by_id(todo).keys() - leases.running(results).keys())
         if lost := [config for config in todo if left[run_id(config)] > tasks.TRIES]:
             _give_up(outcome := tasks.Outcome(fatal=lost), results, tasks.LEFT)
             yield outcome
-            todo = [config for config in todo if config not in lost]
+            todo = lacking(todo)
 
 
 def _give_up(outcome: Outcome, results: Path, reason: str) -> None:

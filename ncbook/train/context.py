@@ -9,6 +9,7 @@ from contextlib import ExitStack, contextmanager
 
 import torch
 
+from ncbook.metrics.checks import without_autocast
 from ncbook.train.config import RunConfig
 
 # Of malloc.h
@@ -30,9 +31,7 @@ def training(config: RunConfig, members: int, deterministic: bool) -> Iterator[N
     flushed, collected = (tiny / 2).item() == 0, gc.get_threshold()
     repeatable = torch.are_deterministic_algorithms_enabled()
     warned = torch.is_deterministic_algorithms_warn_only_enabled()
-    with heap_kept(), torch.inference_mode(False), ExitStack() as stack:
-        for device in filter(torch.is_autocast_enabled, ("cpu", "cuda")):
-            stack.enter_context(torch.autocast(device, enabled=False))
+    with heap_kept(), torch.inference_mode(False), without_autocast(), ExitStack() as stack:
         stack.callback(torch.set_default_dtype, torch.get_default_dtype())
         torch.set_default_dtype(torch.float32)
         stack.callback(gc.set_threshold, *collected)
