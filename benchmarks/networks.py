@@ -71,7 +71,7 @@ def loader(config: RunConfig, train: bool) -> torch.utils.data.DataLoader:
     """torchvision's data set behind transforms, the same images as ncbook's."""
     transforms = torchvision.transforms.Compose(
         [
-            torchvision.transforms.Resize(models.image_size(config.model)),
+            torchvision.transforms.Resize(models.MODELS[config.model].image_size),
             torchvision.transforms.ToTensor(),
             torchvision.transforms.Normalize((0.5,), (0.25,)),
         ]
@@ -179,7 +179,7 @@ def peak_flops(precision: str, device: str) -> float:
 def step_flops(config: RunConfig, channels: int) -> float:
     """Of one sample's training step: three times its forward pass."""
     net = models.build(config.model, 10, channels, config.width, depth=config.depth).eval()
-    side = models.image_size(config.model)
+    side = models.MODELS[config.model].image_size
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         net(torch.zeros(1, channels, side, side))
     return 3.0 * counter.get_total_flops()

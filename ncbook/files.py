@@ -1,29 +1,23 @@
 """Files that appear whole: what the store and training share."""
 
 import contextlib
-import errno
 import os
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-# How file systems and their mounts say that a folder cannot be synced. A full or broken disk says
-# something else, and is an error.
-NO_FOLDER_SYNC = {
-    getattr(errno, name)
-    for name in ("EINVAL", "ENOTSUP", "EOPNOTSUPP", "ENOSYS", "EBADF", "EACCES", "EPERM", "EISDIR")
-}
-
 
 @contextlib.contextmanager
-def staged(path: Path) -> Iterator[BinaryIO]:
-    """A temporary file in the folder of ``path``, to be filled, flushed and then made to
-    ``appear``; it is removed if that does not happen."""
+def new_file(path: Path) -> Iterator[BinaryIO]:
+    """A file to be filled in this block, at whose end it appears; if the block fails, it does
+    not."""
     temporary = path.with_name(f".{path.stem}.{uuid.uuid4().hex}.tmp")
     try:
         with open(temporary, "xb") as file:
             yield file
+            flush(file)
+            appear(file, path)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -43,12 +37,9 @@ def appear(file: BinaryIO, path: Path) -> None:
 def sync_folder(folder: Path) -> None:
     """Names onto the disk; where a file system refuses that of folders, it syncs when it likes: a
     rename is whole there, too."""
-    try:
+    with contextlib.suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-    except OSError as error:
-        if error.errno not in NO_FOLDER_SYNC:
-            raise

@@ -11,8 +11,7 @@ import difflib
 import math
 import os
 import re
-import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from numbers import Integral, Real
@@ -155,8 +154,7 @@ class Row:
         respect; what is no number stays as it is, for ``check`` to refuse."""
         value = plain(value)
         if self.kind == NUMBER and is_number(value):
-            # 0.0 for -0.0; an int may be too large for a float.
-            return math.inf if abs(value) > sys.float_info.max else float(value) + 0.0
+            return float(value) + 0.0  # 0.0 for -0.0
         return int(value) if self.kind == WHOLE and is_number(value, Integral) else value
 
     def check(self, value: Any) -> None:
@@ -231,22 +229,18 @@ def _pattern(name: str) -> str:
     return STANDS_FOR.get(kind, re.escape(kind)) + colon + STANDS_FOR.get(rest, re.escape(rest))
 
 
-def _number(value: Any) -> int | float:
-    """A float, also from text: ``"1e-3"`` or ``"1/8"``; an int where a float would round a whole
-    number."""
+def _number(value: Any) -> float:
+    """A float, also from text: ``"1e-3"`` or ``"1/8"``."""
     if isinstance(value, bool):
         raise TypeError
-    rounded = float(Fraction(value) if isinstance(value, str) and "/" in value else value)
-    large = abs(rounded) >= 2**sys.float_info.mant_dig and rounded.is_integer()
-    return int(Fraction(value)) if large else rounded
+    return float(Fraction(value) if isinstance(value, str) and "/" in value else value)
 
 
 def _whole(value: Any) -> int:
     """An int, also from ``5.0`` or ``"5"``."""
-    number = Fraction(_number(value))
-    if number.denominator != 1:
+    if not math.isfinite(_number(value)) or Fraction(value).denominator != 1:
         raise ValueError
-    return int(number)
+    return int(Fraction(value))
 
 
 READERS = {NAME: os.fspath, NUMBER: _number, WHOLE: _whole}
@@ -320,30 +314,19 @@ FIELDS = {row.field: row for row in TABLE if row.group in (GRID, TRAINING, None)
 AXES = tuple(row for row in FIELDS.values() if row.many)
 
 
-def check_names(cells: Sequence[str], valid: Iterable[str] = BY_NAME) -> None:
-    """``check_name`` of each that papermill has set, in the last cell that it wrote."""
+def check_names(cells: Sequence[str], valid: Collection[str] = BY_NAME) -> None:
+    """Raise ``ValueError`` if papermill has set a parameter that there is not, in the last cell
+    that it wrote; the message has the one that may be meant."""
     injected = [source for source in cells if source.startswith(INJECTED)]
     body = []
     with contextlib.suppress(SyntaxError):  # then papermill has not written it
-        body = ast.parse(injected[-1]).body if injected else []
-    lines = [line for line in body if isinstance(line, ast.Assign)]
-    for target in [target for line in lines for target in line.targets]:
-        if isinstance(target, ast.Name):
-            check_name(target.id, valid)
-
-
-def check_name(name: str, valid: Iterable[str] = BY_NAME) -> None:
-    """Raise ``ValueError`` if there is no such parameter, with the one that may be meant."""
-    valid = [*valid]
-    if name not in valid:
-        close = difflib.get_close_matches(name, valid, n=1)
-        hint = f" (did you mean {close[0]!r}?)" if close else ""
-        raise ValueError(f"unknown parameter {name!r}{hint}; valid: {', '.join(valid)}")
-
-
-def read(given: Mapping[str, Any]) -> dict[str, Any]:
-    """All parameters as ``Row.read`` has them; one that is not given is empty."""
-    return {name: row.read(given.get(name)) for name, row in BY_NAME.items()}
+        body = ast.parse("".join(injected[-1:])).body
+    targets = [target for line in body for target in getattr(line, "targets", ())]
+    for name in [target.id for target in targets if isinstance(target, ast.Name)]:
+        if name not in valid:
+            close = difflib.get_close_matches(name, valid, n=1)
+            hint = f" (did you mean {close[0]!r}?)" if close else ""
+            raise ValueError(f"unknown parameter {name!r}{hint}; valid: {', '.join(valid)}")
 
 
 def device_named(device: str | None, gpus: int) -> str:

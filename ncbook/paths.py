@@ -32,20 +32,18 @@ def results_dir(results: str | Path | None = None) -> Path:
 
 
 def private_folder(name: str) -> Path:
-    """A folder for temporary files that only this user can change, since code is run from them; the
-    same for all processes of this user. (The system's temporary folder is open to all users, so
-    another could put a folder there first.)
+    """A folder for temporary files that only this user can change, since code is run from them (in
+    the system's folder, others could be first); the same for all processes of this user.
 
     Raises:
         OSError: it cannot be made, or another user could write there.
     """
-    posix = os.name == "posix"  # a folder of Windows is the user's own
-    top = Path(tempfile.gettempdir()) / f"ncbook-{os.getuid() if posix else 'user'}"
+    top = Path(tempfile.gettempdir()) / f"ncbook-{os.getuid()}"
     with suppress(FileExistsError):
         top.mkdir(mode=0o700)
     found, others = top.lstat(), stat.S_IWGRP | stat.S_IWOTH
-    ours = stat.S_ISDIR(found.st_mode) and not found.st_mode & others
-    if posix and not (ours and found.st_uid == os.getuid()):
+    ours = stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid()
+    if not ours or found.st_mode & others:
         raise OSError(f"{top} is not a folder of this user alone: remove it, or set TMPDIR")
     (top / name).mkdir(exist_ok=True)
     return top / name

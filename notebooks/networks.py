@@ -96,7 +96,7 @@ def count(module):
 
 def facts(name, classes, channels):
     """Image, p, W's shape, parameters, the last layer's share."""
-    side = models.image_size(name)
+    side = models.MODELS[name].image_size
     with torch.device("meta"):
         net = models.build(name, classes, channels)
     K, p = net.fc.weight.shape

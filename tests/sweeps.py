@@ -22,6 +22,7 @@ from distributed import Client
 from PIL import Image
 
 from ncbook import store, sweep
+from ncbook.store import leases
 from ncbook.sweep import engine
 
 SMALL = dict(train_size=100, batch_size=50, epochs=2)
@@ -71,9 +72,11 @@ def assert_same_rows(one, other, tolerance=LAST_BITS, but=frozenset()):
 
 
 def assert_tidy(results):
-    """Nothing but stored runs: no lease, no checkpoint, no temporary file."""
-    assert not (results / "leases").exists()
-    assert {path.suffix for path in results.rglob("*") if path.is_file()} <= {".parquet"}
+    """Nothing but stored runs, and what killed processes left of their leases: nobody trains, no
+    checkpoint, no temporary file."""
+    assert leases.running(results) == {}
+    files = [path for path in results.rglob("*") if path.is_file()]
+    assert {p.suffix for p in files if p.parent != results / leases.FOLDER} <= {".parquet"}
 
 
 # ------------------------------------------------------------ processes

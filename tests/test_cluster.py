@@ -4,12 +4,15 @@ import _thread
 import html
 import io
 import multiprocessing
+import re
+import signal
+import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from distributed import Client
 from distributed.utils import LoopRunner
 from sweeps import (
     Disturbed,
@@ -28,8 +31,6 @@ from test_streaming import write_tree
 from ncbook import store, sweep
 from ncbook.store import leases
 from ncbook.sweep import cluster, engine
-from ncbook.train import checkpoint_path
-from ncbook.train.checkpoint import DIGEST_BYTES
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +72,16 @@ def test_a_busy_machine_may_start_dasks_threads_late(monkeypatch, scheduler):
         sweep.scheduler_workers(scheduler)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux says which signals are blocked")
+def test_ctrl_c_never_reaches_the_worker_processes():
+    """Which get it from a terminal as the sweep does; the sweep ends them."""
+    with cluster.local(1) as client:
+        (status,) = client.run(Path("/proc/self/status").read_text).values()
+    (blocked,) = re.findall(r"^SigBlk:\s*(\w+)$", status, re.MULTILINE)
+    assert int(blocked, 16) & 1 << signal.SIGINT - 1
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, ())  # it reaches us
+
+
 def test_a_request_takes_the_schedulers_workers(tmp_path, scheduler):
     asked = sweep.check({"scheduler": scheduler, "results": tmp_path, "epochs": 2, "lrs": 0.01})
     assert (asked.scheduler, asked.workers, asked.device) == (scheduler, 2, "cpu")
@@ -97,7 +108,7 @@ def test_training_for_a_scheduler_ends_when_the_sweep_does(tmp_path, scheduler):
     """Ctrl-C: the chunks stop, and the workers stay."""
     with pytest.raises(KeyboardInterrupt):
         train_forever(tmp_path, scheduler, _thread.interrupt_main)
-    wait_until(lambda: not (tmp_path / "leases").exists())
+    wait_until(lambda: not leases.running(tmp_path))
     assert sweep.scheduler_workers(scheduler)[0] == 2
 
 
@@ -163,7 +174,7 @@ def alone(streamed, tmp_path_factory):
 @pytest.mark.parametrize("whose", ["our own", "a scheduler's"])
 def test_workers_stream_images(tmp_path, streamed, alone, scheduler, whose):
     """Those of a scheduler may have no processes, and read the images themselves."""
-    with Client(scheduler, set_as_default=False) as client:
+    with cluster.joined(scheduler) as client:
         daemons = client.run(lambda: multiprocessing.current_process().daemon)
         assert list(daemons.values()) == [True, True]
     place = {"workers": 2} if whose == "our own" else {"scheduler": scheduler}
@@ -184,10 +195,10 @@ def dies_after_two_epochs(part, *, results, **more):
 def epoch_of(config, results):
     """How far its checkpoint has come; 0 if it has none."""
     try:
-        content = checkpoint_path(config, results / engine.CHECKPOINTS).read_bytes()
+        content = engine._checkpoint(config, results).read_bytes()
     except FileNotFoundError:
         return 0
-    return torch.load(io.BytesIO(content[DIGEST_BYTES:]), weights_only=True)["epoch"]
+    return torch.load(io.BytesIO(content), weights_only=True)["epoch"]
 
 
 @pytest.mark.slow

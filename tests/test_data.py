@@ -739,7 +739,7 @@ def test_each_folder_counts_once_and_hidden_ones_never(folder, prefix, place, pu
         listing = listing_of(folder, prefix)
     assert paths_of(listing) == paths_of(clean)
     assert listing.listing == clean.listing
-    name = re.escape(f"{prefix}:{folder}: left out, as hidden, system or linked twice: 1 (train/")
+    name = re.escape(f"{prefix}:{folder}: left out, as hidden, system or linked: 1, such as train/")
     assert [bool(re.match(name, message)) for message in said] == [True]
 
 
@@ -752,18 +752,26 @@ def test_files_that_are_no_images_are_not_worth_a_word(folder):
     assert listing_of(folder).listing == clean.listing
 
 
-def test_links_to_images_that_lie_elsewhere_are_followed(folder, tmp_path_factory):
-    """To a file, and to a folder, whose own links end, too."""
+def test_links_to_images_are_followed_and_those_to_folders_left_out(folder, tmp_path_factory):
     elsewhere, one = tmp_path_factory.mktemp("elsewhere"), folder / "train" / "one"
     (elsewhere / "more").mkdir()
     (one / "0.jpg").rename(elsewhere / "0.jpg")
     (one / "1.png").rename(elsewhere / "more" / "1.png")
-    (elsewhere / "more" / "loop").symlink_to(elsewhere / "more")
     (one / "a.jpg").symlink_to(elsewhere / "0.jpg")
     (one / "b").symlink_to(elsewhere / "more")
-    with noticed(r": 1 \(train/one/b/loop\)"):
-        files = paths_of(listing_of(folder))[:4]
-    assert files == [str(one / name) for name in ("2.JPEG", "3.bmp", "a.jpg", "b/1.png")]
+    with noticed(": 1, such as train/one/b$"):
+        files = paths_of(listing_of(folder))[:3]
+    assert files == [str(one / name) for name in ("2.JPEG", "3.bmp", "a.jpg")]
+
+
+@pytest.mark.parametrize("place", ["train", "test", "train/one"])
+def test_the_folder_of_a_split_or_of_a_class_may_be_a_link(folder, tmp_path_factory, place):
+    clean = listing_of(folder)
+    elsewhere = (folder / place).rename(tmp_path_factory.mktemp("elsewhere") / "moved")
+    (folder / place).symlink_to(elsewhere)
+    listing = listing_of(folder)
+    assert paths_of(listing) == paths_of(clean)
+    assert listing.listing == clean.listing
 
 
 def test_a_link_into_another_class_or_into_the_test_images_is_left_out(folder):
@@ -774,17 +782,16 @@ def test_a_link_into_another_class_or_into_the_test_images_is_left_out(folder):
         (place / "0.jpg").rename(place / "deeper" / "0.jpg")
     (one / "a").symlink_to(two / "deeper")
     (one / "b").symlink_to(folder / "test" / "two" / "deeper")
-    with noticed(r": 2 \(train/one/a, train/one/b\)"):
+    with noticed(": 2, such as train/one/a$"):
         listing = listing_of(folder)
     assert str(two / "deeper" / "0.jpg") in paths_of(listing)
     assert len(listing.files["train"]) == clean
 
 
-@pytest.mark.parametrize("kind", ["FIFO", "loop"])
-def test_an_image_that_is_no_file_is_named(folder, kind):
+def test_an_image_that_links_to_itself_is_named(folder):
     path = folder / "train" / "one" / "x.png"
-    make_odd(path, kind)
-    with pytest.raises(ValueError, match=f"^{path}: (not a regular file|cannot be read)"):
+    make_odd(path, "loop")
+    with pytest.raises(OSError, match=f"'{path}'$"):
         data.load(f"folder:{folder}")
 
 
@@ -802,7 +809,7 @@ def test_a_file_that_may_not_be_read_is_named(folder, monkeypatch):
         return open(file, *mode)
 
     monkeypatch.setattr(imagenet, "open", refuse, raising=False)
-    with pytest.raises(ValueError, match=f"^{path}: cannot be read .Permission denied.$"):
+    with pytest.raises(PermissionError, match=f"'{path}'$"):
         data.fingerprint(f"folder:{folder}")
 
 
@@ -946,14 +953,6 @@ def test_inputs_are_normalised_pixels(folder):
     assert dataset.inputs(ours) is ours  # features pass as they are
 
 
-@pytest.mark.parametrize("channels", [1, 2, 4])
-def test_another_number_of_channels_is_refused(folder, channels):
-    dataset = data.load(f"folder:{folder}", image_size=8)
-    x = torch.zeros(5, channels, 8, 8, dtype=torch.uint8)
-    with pytest.raises(ValueError, match=f"images of {channels} channels, but mean and std of 3"):
-        dataset.inputs(x)
-
-
 # ------------------------------------------------------------ augmentation
 
 
@@ -991,12 +990,6 @@ def test_augmented_is_the_same_on_every_device(rng):
     )
     assert there.device.type == "cuda"
     assert torch.equal(there.cpu(), here)
-
-
-@pytest.mark.parametrize("x", [torch.zeros(2, 3, 8, 8), torch.zeros(3, 8, 8, dtype=torch.uint8)])
-def test_only_batches_of_pixels_can_be_augmented(x):
-    with pytest.raises(ValueError, match=r"only uint8 images \(N, C, H, W\) .* got torch\..* \("):
-        data.augmented(x, torch.Generator())
 
 
 def test_what_can_be_augmented():

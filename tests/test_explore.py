@@ -461,8 +461,7 @@ def test_of_many_runs_the_table_says_which_it_holds(table, monkeypatch):
     table._fill(table.rows)
     assert len(table.table.df) == len(table.rows) > 3
     assert "are in the table" not in table.count.value
-    monkeypatch.setattr(module, "ROWS", 3)
-    monkeypatch.setattr(module, "OF_MORE", 2)
+    monkeypatch.setattr(module, "ROWS", 2)
     table._fill(table.rows[:3])
     assert len(table.table.df) == 2
     assert "; 2 of least NC3 are in the table" in table.count.value

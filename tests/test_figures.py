@@ -101,11 +101,14 @@ def edges_of(band):
 ENDS = {f"{m}_init": 2.0 for m in METRICS} | dict.fromkeys(METRICS, 0.5)
 PLAIN = dict(dataset="digits", model="mlp", optimizer="sgd", lr=0.01, momentum=0.9, seed=0)
 PLAIN |= dict(weight_decay=0.05, epochs=200, status="ok", train_acc=1.0, test_acc=0.953) | ENDS
+PLAIN |= dict(schedule="step")
 
 
 def made_up(*changes):
-    """A frame of converged runs with round numbers, each with some changes."""
-    return pd.DataFrame([PLAIN | {"run_id": f"r{i}"} | c for i, c in enumerate(changes)])
+    """A frame of converged runs with round numbers, each with some changes; as a store gives it,
+    with all columns."""
+    plain = dict.fromkeys(store.RUN_COLUMNS) | PLAIN
+    return pd.DataFrame([plain | {"run_id": f"r{i}"} | c for i, c in enumerate(changes)])
 
 
 # ------------------------------------------------------------ which runs count
@@ -578,10 +581,7 @@ def test_runs_of_a_setting_have_it_and_the_defaults_of_all_else(mixed):
     assert len(figures.of_setting(mixed, **SETTING, lr=0.01, momentum=0.9)) == 17
 
 
-def test_a_null_or_a_missing_column_stands_for_the_default(mixed):
-    old = mixed.drop(columns=["schedule", "clip", "augment", "depth", "precision"])
-    assert len(figures.of_setting(old, **SETTING)) == 18
-    assert figures.of_setting(old, **SETTING, precision="bfloat16").empty
+def test_a_null_stands_for_the_default(mixed):
     nulls = mixed.assign(schedule=None)
     assert len(figures.of_setting(nulls, **SETTING)) == 18
     assert figures.of_setting(nulls, **SETTING, schedule="cosine").empty
@@ -744,10 +744,7 @@ def test_the_exact_law_is_silent_where_it_does_not_hold(sgd):
     assert list(sgd.index[figures.exact_law(sgd).isna()]) == [1, 2, 3]
 
 
-def test_the_exact_law_of_an_older_store_and_of_none(sgd, tmp_path):
-    steps = sgd[sgd["schedule"] == "step"]
-    older = steps.drop(columns=["schedule", "clip"])
-    assert figures.exact_law(older).equals(figures.exact_law(steps))
+def test_the_exact_law_of_no_runs(sgd, tmp_path):
     assert figures.exact_law(sgd.iloc[:0]).empty
     empty = store.load_runs(tmp_path)
     assert figures.exact_law(figures.of_setting(empty, dataset="digits", model="mlp")).empty
@@ -823,7 +820,7 @@ def test_parity_by_format_has_a_panel_a_format(tmp_path):
 def test_uniform_runs_have_one_optimizer():
     runs = made_up({}, {"head_optimizer": "adam"}, {"centred_head": True}, {"centred_head": False})
     assert figures.uniform(runs).index.tolist() == [0, 3]
-    assert len(figures.uniform(made_up({}, {}))) == 2  # of an older store
+    assert len(figures.uniform(made_up({}, {}))) == 2
     assert figures.head_optimizer(runs).tolist() == ["sgd", "adam", "sgd", "sgd"]
 
 

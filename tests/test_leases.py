@@ -1,19 +1,18 @@
 """Leases: who trains which run."""
 
-import json
+import errno
 import os
-import shutil
+import subprocess
+import sys
 import threading
-import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
-import psutil
 import pytest
-from sweeps import ids_of, small_grid, wait_until
+from sweeps import assert_tidy, ids_of, small_grid, wait_until
 
 from ncbook import store, sweep
 from ncbook.store import leases
@@ -21,22 +20,31 @@ from ncbook.sweep import engine
 from ncbook.sweep.tasks import Outcome
 
 
-def owner_in(results):
-    (owner,) = (results / "leases").glob("*.owner")
-    return owner
+def take(results, *ids):
+    return leases.taken(results, {run_id: {} for run_id in ids})
+
+
+def files_in(results):
+    return sorted(path.name for path in (results / leases.FOLDER).iterdir())
 
 
 def test_a_run_is_leased_once(tmp_path):
-    with leases.taken(tmp_path, ["a", "b"]) as ours:
+    with take(tmp_path, "a", "b") as ours:
         assert ours == ["a", "b"]
-        with leases.taken(tmp_path, ["b", "c"]) as others:
+        with take(tmp_path, "b", "c") as others:
             assert others == ["c"]
             assert leases.running(tmp_path).keys() == {"a", "b", "c"}
         assert leases.running(tmp_path).keys() == {"a", "b"}
-    assert list(tmp_path.iterdir()) == []
-    with pytest.raises(MemoryError), leases.taken(tmp_path, ["a"]):  # training fails
+    assert files_in(tmp_path) == []
+    with pytest.raises(MemoryError), take(tmp_path, "a"):  # training fails
         raise MemoryError
-    assert list(tmp_path.iterdir()) == []
+    assert files_in(tmp_path) == []
+
+
+def test_a_lease_says_what_is_trained(tmp_path):
+    configs = {"a": {"lr": 0.1, "clip": None}, "b": {"dataset": "folder:\udce9"}}
+    with leases.taken(tmp_path, configs):
+        assert leases.running(tmp_path) == configs
 
 
 def ask_at_once(results, ids):
@@ -45,7 +53,7 @@ def ask_at_once(results, ids):
 
     def ask(_):
         start.wait()
-        with leases.taken(results, ids) as ours:
+        with take(results, *ids) as ours:
             start.wait()  # hold until all have asked
             return ours
 
@@ -56,134 +64,164 @@ def ask_at_once(results, ids):
 def test_of_many_that_ask_at_once_one_gets_each_lease(tmp_path):
     ids = [str(i) for i in range(20)]
     assert ask_at_once(tmp_path, ids) == Counter(ids)
-    assert list(tmp_path.iterdir()) == []
+    assert files_in(tmp_path) == []
+
+
+def test_a_file_that_its_owner_removes_before_we_lock_it_is_no_lease(tmp_path, monkeypatch):
+    """The owner ends, and another begins, just after we have opened the owner's file."""
+    flock = leases.flock
+
+    def late(file, how):
+        monkeypatch.setattr(leases, "flock", flock)
+        owner.close()
+        successor.enter_context(take(tmp_path, "a"))
+        flock(file, how)
+
+    with ExitStack() as successor, ExitStack() as owner:
+        owner.enter_context(take(tmp_path, "a"))
+        monkeypatch.setattr(leases, "flock", late)
+        with take(tmp_path, "a") as ours:
+            assert ours == []
+        assert leases.running(tmp_path).keys() == {"a"}
+    assert files_in(tmp_path) == []
+
+
+def test_a_lease_is_held_until_its_file_is_gone(tmp_path, monkeypatch):
+    unlink, others = Path.unlink, []
+
+    def ask_first(path):
+        with take(tmp_path, "a") as ours:
+            others.append(ours)
+        unlink(path)
+
+    with take(tmp_path, "a"):
+        monkeypatch.setattr(Path, "unlink", ask_first)
+    assert others == [[]]
+
+
+HOLD = """
+import sys, time
+from ncbook.store import leases
+with leases.taken(sys.argv[1], dict.fromkeys("ab", {})):
+    print("taken", flush=True)
+    time.sleep(600)
+"""
 
 
 @pytest.fixture
 def dead_owner(tmp_path):
-    """A store in which a process died while it held the leases of ``a`` and ``b``."""
-    process = psutil.Popen(["true"])
-    dead = {"pid": process.pid, "started": process.create_time(), "host": leases._host()}
-    process.wait()
-    with pytest.MonkeyPatch.context() as there:
-        there.setattr(leases, "_this_process", lambda: dead)
-        with leases.taken(tmp_path / "before", ["a", "b"]):
-            return shutil.copytree(tmp_path / "before", tmp_path / "left")
+    """A store in which a process was killed while it held the leases of ``a`` and ``b``."""
+    command = [sys.executable, "-c", HOLD, str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "taken\n"
+        assert leases.running(tmp_path).keys() == {"a", "b"}
+        process.kill()
+    return tmp_path
 
 
 def test_leases_of_a_dead_process_are_free_at_once(dead_owner):
-    assert {path.name for path in (dead_owner / "leases").iterdir()} >= {"a.lock", "b.lock"}
-    assert leases.running(dead_owner).keys() == set()
-    with leases.taken(dead_owner, ["a", "b", "c"]) as ours:
+    assert files_in(dead_owner) == ["a.lock", "b.lock"]
+    assert leases.running(dead_owner) == {}
+    with take(dead_owner, "a", "b", "c") as ours:
         assert ours == ["a", "b", "c"]
         assert leases.running(dead_owner).keys() == {"a", "b", "c"}
-        with leases.taken(dead_owner, ["a"]) as others:
+        with take(dead_owner, "a") as others:
             assert others == []
+    assert files_in(dead_owner) == []
 
 
-def test_of_many_that_find_a_dead_owner_one_takes_over(dead_owner, monkeypatch):
-    """All eight find it dead before the first one acts."""
-    found, living_owner = threading.Barrier(8), leases._living_owner
-
-    def judged(path, now):
-        owner = living_owner(path, now)
-        if path.name == "a.lock":
-            found.wait()
-        return owner
-
-    monkeypatch.setattr(leases, "_living_owner", judged)
-    assert ask_at_once(dead_owner, ["a"]) == {"a": 1}
-    monkeypatch.undo()
-    assert ask_at_once(dead_owner, ["b"]) == {"b": 1}
+def test_of_many_that_find_a_dead_owner_one_takes_over(dead_owner):
+    assert ask_at_once(dead_owner, "ab") == {"a": 1, "b": 1}
 
 
-def test_what_a_dead_owner_left_can_be_cleared(dead_owner):
-    with leases.taken(dead_owner, ["living"]):
-        leases.clear_dead(dead_owner)
-        assert leases.running(dead_owner).keys() == {"living"}
-        assert len(list((dead_owner / "leases").iterdir())) == 2
-    leases.clear_dead(dead_owner)
-    assert not (dead_owner / "leases").exists()
+def test_whoever_looks_is_in_nobodys_way(dead_owner):
+    """Three look without end: whoever asks for a lease gets it, and nobody sees another look."""
+    over, seen = threading.Event(), set()
 
+    def look():
+        while not over.is_set():
+            seen.update(leases.running(dead_owner))
 
-def test_an_owner_on_another_host_lives_as_long_as_its_heart_beats(tmp_path, monkeypatch):
-    """If it was only slow, it does not take the lease from its successor."""
-    with ExitStack() as successor:
-        with leases.taken(tmp_path, ["a", "b"]):
-            monkeypatch.setattr(leases, "_host", lambda: "elsewhere")
-            assert leases.running(tmp_path).keys() == {"a", "b"}
-            long_ago = time.time() - leases.EXPIRY - 1
-            os.utime(owner_in(tmp_path), (long_ago, long_ago))
-            assert leases.running(tmp_path).keys() == set()
-            assert successor.enter_context(leases.taken(tmp_path, ["a"])) == ["a"]
-        assert leases.running(tmp_path).keys() == {"a"}
-    assert list(tmp_path.iterdir()) == []
+    def got():
+        with take(dead_owner, "a") as ours:
+            return ours
 
-
-def test_a_heart_beats(tmp_path, monkeypatch):
-    monkeypatch.setattr(leases, "HEARTBEAT", 0.05)
-    with leases.taken(tmp_path, ["a"]):
-        os.utime(owner_in(tmp_path), (1, 1))
-        wait_until(lambda: (tmp_path / "leases" / "a.lock").stat().st_mtime > 1)
+    with ThreadPoolExecutor(3) as pool:
+        for _ in range(3):
+            pool.submit(look)
+        try:
+            for _ in range(20):
+                wait_until(got)
+        finally:
+            over.set()
+    assert "b" not in seen
 
 
 # ------------------------------------------------------------ what is no lease
 
-
-def text(content):
-    return lambda path: path.write_bytes(content)
+NO_LEASES = {"{}": b"{}", "empty": b"", "binary": b"\xff\x00", "a list": b"[]"}
 
 
-def owner_with(**changes):
-    return lambda path: path.write_text(
-        json.dumps(leases._this_process() | {"runs": {"a": {}}} | changes)
-    )
+@pytest.mark.parametrize("content", NO_LEASES.values(), ids=NO_LEASES)
+def test_what_is_no_lease_keeps_nobody_from_training(tmp_path, content):
+    (tmp_path / "leases").mkdir()
+    (tmp_path / "leases" / "a.lock").write_bytes(content)
+    assert leases.running(tmp_path) == {}
+    with take(tmp_path, "a") as ours:
+        assert ours == ["a"]
+        assert leases.running(tmp_path) == {"a": {}}
+    assert files_in(tmp_path) == []
 
 
-def dated_2099(path):
-    owner_with(host="another")(path)
-    os.utime(path, (4_070_908_800, 4_070_908_800))
+def link_to_a_users_file(path):
+    mine = path.parents[2] / "mine"
+    mine.write_text("mine")
+    path.symlink_to(mine)
 
 
-NO_LEASES = {
-    "{}": text(b"{}"),
-    "empty": text(b""),
-    "binary": text(b"\xff\x00"),
-    "no host": text(b'{"pid": 1}'),
-    "a list": text(b"[]"),
+NO_FILES = {
+    "folder": os.mkdir,
     "pipe": os.mkfifo,
     "loop": lambda path: path.symlink_to(path),
-    "dated 2099": dated_2099,
-    "runs in a list": owner_with(host="another", runs=[{}]),
-    "a config that is none": owner_with(host="another", runs={"a": 1}),
-    "deep": text(b"[" * 100_000),
-    "words for numbers": owner_with(pid="one"),
-    "another process with its number": owner_with(started=psutil.Process().create_time() - 1000),
-    "impossible process": owner_with(pid=-5),
-    "large process": owner_with(pid=10**30),
-    "large time": owner_with(started=10**400),
+    "link": link_to_a_users_file,
 }
 
 
-@pytest.mark.parametrize("make", NO_LEASES.values(), ids=NO_LEASES)
-def test_what_is_no_lease_keeps_nobody_from_training(tmp_path, make):
-    (tmp_path / "leases").mkdir()
-    for name in ("a.lock", "b.owner"):
-        make(tmp_path / "leases" / name)
-    assert leases.running(tmp_path).keys() == set()
-    with leases.taken(tmp_path, ["a"]) as ours:
-        assert ours == ["a"]
-        assert leases.running(tmp_path).keys() == {"a"}
-    leases.clear_dead(tmp_path)
-    assert list(tmp_path.iterdir()) == []
+@pytest.mark.parametrize("make", NO_FILES.values(), ids=NO_FILES)
+def test_what_is_no_file_is_named_and_left_alone(tmp_path, make):
+    """A store may be a stranger's: nothing is written through a link, and a pipe blocks nobody."""
+    (config,) = small_grid()[:1]
+    results = tmp_path / "results"
+    path = results / "leases" / f"{sweep.run_id(config)}.lock"
+    path.parent.mkdir(parents=True)
+    make(path)
+    assert leases.running(results) == {}
+    with pytest.raises(sweep.SweepError, match=f"'{path}'$") as ended:
+        sweep.run([config], results, workers=1, progress=False)
+    assert "\n" not in str(ended.value)
+    assert os.path.lexists(path)
+    assert all(file.read_text() == "mine" for file in tmp_path.glob("mine"))
 
 
 @pytest.mark.parametrize("make", [Path.touch, os.mkfifo], ids=["file", "pipe"])
 def test_a_file_in_place_of_the_leases_is_one_line(tmp_path, make):
     make(tmp_path / "leases")
-    assert leases.running(tmp_path).keys() == set()
+    assert leases.running(tmp_path) == {}
     with pytest.raises(sweep.SweepError, match=f"File exists: '{tmp_path}/leases'"):
         sweep.run(small_grid()[:1], tmp_path, workers=1, progress=False)
+
+
+def test_where_nothing_can_be_locked_all_is_trained(tmp_path, monkeypatch):
+    """And nobody is said to be training."""
+
+    def refuse(file, how):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(leases, "flock", refuse)
+    with take(tmp_path, "a") as ours, take(tmp_path, "a") as others:
+        assert ours == others == ["a"]
+        assert leases.running(tmp_path) == {}
+    assert files_in(tmp_path) == []
 
 
 # ------------------------------------------------------------ sweeps that share a store
@@ -194,7 +232,7 @@ def test_a_chunk_leaves_out_what_others_train_or_have_stored(tmp_path):
     options = dict(results=tmp_path, lacking=partial(sweep.missing, results=tmp_path))
     options |= dict(device="cpu", advance=lambda runs: None)
     engine._train_chunk([done], **options)
-    with leases.taken(tmp_path, ids_of([theirs])):
+    with take(tmp_path, *ids_of([theirs])):
         outcome = engine._train_chunk([ours, theirs, done], **options)
     assert outcome == Outcome(trained=Counter(ok=1), stored=1, busy=[theirs])
     assert set(store.load_runs(tmp_path)["run_id"]) == ids_of([ours, done])
@@ -211,8 +249,8 @@ def test_a_sweep_waits_for_what_another_trains_and_takes_over_what_it_leaves(tmp
         wait_until(lambda: len(looks) >= before + 3 or reports)
         return not reports
 
-    with leases.taken(tmp_path, [sweep.run_id(left)]):
-        with leases.taken(tmp_path, [sweep.run_id(stored)]):
+    with take(tmp_path, sweep.run_id(left)):
+        with take(tmp_path, sweep.run_id(stored)):
             options = dict(workers=1, progress=False)
             thread = threading.Thread(
                 target=lambda: reports.append(sweep.run(configs, tmp_path, **options))
@@ -223,4 +261,4 @@ def test_a_sweep_waits_for_what_another_trains_and_takes_over_what_it_leaves(tmp
         assert is_still_waiting()
     thread.join()
     assert (reports[0].trained, reports[0].stored) == ({"ok": 1}, 1)
-    assert not (tmp_path / "leases").exists()
+    assert_tidy(tmp_path)

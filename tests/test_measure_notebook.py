@@ -140,7 +140,10 @@ def test_the_example_learns_and_is_reported(tmp_path):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("classes", r"the network of checkpoint '.*other\.pt' has 5 classes, and folder:"),
+        (
+            "classes",
+            r"checkpoint '.*other\.pt' is not of .*:resnet18 .* size mismatch for fc\.weight: ",
+        ),
         (
             "misspelt",
             r"unknown parameter 'chekpoint' \(did you mean 'checkpoint'\?\); valid: check",

@@ -625,20 +625,13 @@ def members(count=5):
     return features, labels[0], weight, bias, test_features
 
 
-@pytest.mark.parametrize("scale", metrics.SCALES)
-def test_members_together_equal_members_alone(scale):
+def test_members_together_equal_members_alone():
     features, labels, weight, bias, test_features = members()
-    together = member_metrics(features, labels, weight, bias, test_features, scale=scale)
+    together = member_metrics(features, labels, weight, bias, test_features)
     assert list(together) == ALL_KEYS
     for member in range(5):
-        alone = nc_metrics(
-            features[member],
-            labels,
-            weight[member],
-            bias[member],
-            test_features[member],
-            scale=scale,
-        )
+        of_member = weight[member], bias[member], test_features[member]
+        alone = nc_metrics(features[member], labels, *of_member)
         # the batched small products may sum in another order
         assert_close({key: value[member].item() for key, value in together.items()}, alone, 1e-12)
 
@@ -704,12 +697,11 @@ def stream_all(stream, features, labels, test_features, batch_size):
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 128, 5000])
-@pytest.mark.parametrize("scale", metrics.SCALES)
-def test_streaming_equals_one_shot(batch_size, scale):
+def test_streaming_equals_one_shot(batch_size):
     features, labels, weight, bias, test_features = map(torch.as_tensor, digits_case(np.float32))
     features, labels, test_features = features[:300], labels[:300], test_features[:100]
-    expected = nc_metrics(features, labels, weight, bias, test_features, scale=scale)
-    stream = StreamingNCMetrics(weight, bias, scale=scale)
+    expected = nc_metrics(features, labels, weight, bias, test_features)
+    stream = StreamingNCMetrics(weight, bias)
     for _ in range(2):  # the second time after a reset
         found = stream_all(stream, features, labels, test_features, batch_size)
         assert list(found) == ALL_KEYS
@@ -754,16 +746,6 @@ def test_streaming_measures_the_layer_it_was_given():
         with torch.no_grad():
             layer += 1  # it trains on
     assert_close(stream.compute(), nc_metrics(features, labels, weight), relative=1e-12)
-
-
-def test_streams_on_other_means_do_not_merge():
-    features, labels, weight, *_ = random_case(np.float64)
-    streams = StreamingNCMetrics(weight), StreamingNCMetrics(weight)
-    for stream, factor in zip(streams, (1, 2), strict=True):
-        feed(stream, factor * features, labels)
-        stream.next_pass()
-    with pytest.raises(ValueError, match="use other class means"):
-        streams[0].merge_state(streams[1])
 
 
 def stream_in_process(rank, folder, first=0):
@@ -811,12 +793,6 @@ def test_streaming_passes_in_the_wrong_order():
     stream.next_pass()
     with pytest.raises(ValueError, match=r"pass 3 .* is the last one"):
         stream.next_pass()
-
-
-def test_streaming_has_no_value_for_one_batch():
-    features, labels, weight, *_ = random_case(np.float64)
-    with pytest.raises(TypeError, match=r"call update\(\)"):
-        StreamingNCMetrics(weight)(features, labels)
 
 
 # ------------------------------------------------------------------ bad input
@@ -882,8 +858,6 @@ NOT_AN_ARRAY = {
     "ragged": (lambda _: [[1.0], [1.0, 2.0]], f"{NUMBERS} a value of type list$"),
     "objects": (lambda part: np.asarray(part).astype(str), f"{NUMBERS} a value of type ndarray$"),
     "layer": (lambda _: nn.Linear(40, 7), f"{NUMBERS} a value of type Linear"),
-    "masked": (lambda part: np.ma.masked_equal(part, np.max(part)), "has masked entries, which"),
-    "sparse": (lambda part: torch.as_tensor(part).to_sparse(), r"must be dense.*\.to_dense\(\)$"),
 }
 NAMES = ("features", "labels", "weight", "bias", "test_features")
 
@@ -905,7 +879,7 @@ ONE_BAD_ARGUMENT = {  # a public function, its arguments, and what it says of th
     "nc1, label -1": (([[1.0]] * 2, [-1, 0], [[1.0]] * 2), "labels must lie in.*-1"),
     "nc0": ((nn.Linear(2, 2),), "weight must be .* Linear; of a layer, pass layer.weight"),
     "gauge_share": ((None,), "weight must be .* got None"),
-    "etf_distance": ((torch.eye(2).to_sparse(),), "product must be dense"),
+    "etf_distance": ((None,), "product must be .* got None"),
     "singular_values": (("rows",), "rows must be .* str"),
     "nearest_mean_agreement": (([[1.0]], None, [[1.0]]), "weight must be .* None"),
 }
@@ -931,7 +905,7 @@ BAD_INPUT = {
     "bool labels": (1, lambda y: y > 3, "labels must be integers.*bool"),
     "large label": (1, poked(7, 4), r"labels must lie in \[0, 7\).*got 7 at sample 4"),
     "negative label": (1, poked(-1, 0), r"labels must lie in \[0, 7\).*got -1 at sample 0"),
-    "empty class": (1, lambda y: np.where(y == 3, 2, y), "no samples in labels for class 3 of 7"),
+    "empty class": (1, lambda y: np.where(y == 3, 2, y), r"1 of 7 classes, .* class 3$"),
     "one class": (2, lambda w: w[:1], "K >= 2 rows.*got 1"),
     "NaN in weight": (2, poked(math.nan, 0, 0), "weight hold NaN or inf"),
     "long bias": (3, lambda b: np.append(b, 1.0), "bias must have K = 7 entries, got 8"),
@@ -959,9 +933,9 @@ def test_bad_test_labels_are_named():
     assert nc_metrics(*arguments, test_labels=np.zeros(50, int)) == nc_metrics(*arguments)
 
 
-def test_many_empty_classes_are_listed_briefly():
+def test_of_many_empty_classes_the_first_is_named():
     features, labels, weight, *_ = random_case(np.float64, num_classes=12)
-    with pytest.raises(ValueError, match="class 1, 2, 3, 4, 5 and 6 more of 12"):
+    with pytest.raises(ValueError, match=r"for 11 of 12 classes, the first of them class 1$"):
         nc_metrics(features, labels * 0, weight)
 
 
@@ -970,10 +944,6 @@ def test_unknown_scale_is_named():
     message = "scale must be one of reported, text, got 'paper'"
     with pytest.raises(ValueError, match=message):
         nc_metrics(*arguments, scale="paper")
-    with pytest.raises(ValueError, match=message):
-        member_metrics(*members(), scale="paper")
-    with pytest.raises(ValueError, match=message):
-        StreamingNCMetrics(arguments[2], scale="paper")
 
 
 def test_streaming_checks_its_input_too():
@@ -984,7 +954,7 @@ def test_streaming_checks_its_input_too():
     with pytest.raises(ValueError, match="features must be p = 40 wide"):
         stream.update(features[:, :5], labels)
     feed(stream, features[labels != 3], labels[labels != 3])
-    with pytest.raises(ValueError, match="no samples in labels for class 3 of 7"):
+    with pytest.raises(ValueError, match=r"no samples in .* 1 of 7 classes, .* class 3$"):
         stream.next_pass()
 
 

@@ -136,7 +136,7 @@ def test_flags_and_names_are_read():
 
 def test_a_name_like_no_parameter_is_refused_without_a_hint():
     with pytest.raises(ValueError, match=r"^unknown parameter 'xyzzy'; valid: optimizer, dataset"):
-        parameters.check_name("xyzzy")
+        parameters.check_names(["# Parameters\nxyzzy = 1"])
 
 
 def test_a_bool_is_no_number():

@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 from scipy import optimize, special, stats
 
-from ncbook import store, sweep
+from ncbook import metrics, store, sweep
 from ncbook.store.tables import GAUGE
-from ncbook.train import METRIC_KEYS, RunConfig
+from ncbook.train import RunConfig
 
 PUBLISHED = Path(__file__).parents[1] / "book" / "results"
 MOST_BYTES, LEAST_RUNS = 40e6, 4_000
@@ -53,7 +53,7 @@ def test_each_run_has_its_epochs(runs):
 SAME_KIND = ("processor", "device", "torch_version")  # device: instruction set and threads
 LAST_BITS = 1e-9  # of float64: members are measured together
 START = 1e-4  # float32's rounding of the start, which no training has amplified
-INITIAL = [f"{key}_init" for key in METRIC_KEYS]
+INITIAL = [f"{key}_init" for key in metrics.KEYS]
 GAUGE_KEYS = [f"{key}{at}" for key in GAUGE for at in ("", "_init")]
 ENDS = ["nc0", "nc2", "nc2w", "nc3", "w_sv_mean", "m_sv_mean"]
 ROUNDING = 1e-5  # NC0 below it is rounding; added before logarithms are taken
@@ -126,7 +126,7 @@ def differences(new, old, spread):
     # Rows from before the gauge of W was measured do not have it.
     since = GAUGE_KEYS if old[GAUGE_KEYS].isna().all() else []
     if all(new[name] == old[name] and pd.notna(old[name]) for name in SAME_KIND):
-        return unequal(new, old, [k for k in METRIC_KEYS if k not in since], LAST_BITS)
+        return unequal(new, old, [k for k in metrics.KEYS if k not in since], LAST_BITS)
     new, old = (pd.DataFrame([row]).reset_index(drop=True) for row in (new, old))
     outside = spread.outside(new, old).iloc[0]
     initial = [k for k in INITIAL if k not in since]
@@ -236,5 +236,5 @@ def test_a_run_comes_out_again_here_alone_and_in_company(small, tmp_path, optimi
         sweep.run(configs, tmp_path / place, workers=1, progress=False)
         found.append(store.load_runs(tmp_path / place, run_id=sweep.run_id(mine)).iloc[0])
     alone, again, in_company = found
-    assert unequal(again, alone, [*METRIC_KEYS, *INITIAL], 0) == []
-    assert unequal(in_company, alone, [*METRIC_KEYS, *INITIAL], LAST_BITS) == []
+    assert unequal(again, alone, [*metrics.KEYS, *INITIAL], 0) == []
+    assert unequal(in_company, alone, [*metrics.KEYS, *INITIAL], LAST_BITS) == []

@@ -1,7 +1,6 @@
 """A sweep on a real SLURM, which the tests start and stop themselves: see ``slurm.py``."""
 
 import contextlib
-import json
 import os
 from collections import Counter, defaultdict
 from concurrent.futures import ThreadPoolExecutor
@@ -66,12 +65,14 @@ def job_states(ours):
 
 
 def in_training(results):
-    """By job: the runs that it trains now."""
+    """By job: the runs that it trains now, whose leases it holds open."""
     found = defaultdict(set)
-    for lock in (results / leases.FOLDER).glob(f"*{leases.LOCK}"):
-        with contextlib.suppress(FileNotFoundError):  # a chunk has just ended
-            process = psutil.Process(json.loads(lock.read_text())["pid"])
-            found[process.environ()["SLURM_JOB_ID"]].add(lock.stem)
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):  # another user's, or it has just ended
+            held = [Path(file.path) for file in process.open_files()]
+            runs = {path.stem for path in held if path.parent == results / leases.FOLDER}
+            if runs:
+                found[process.environ()["SLURM_JOB_ID"]] |= runs
     return found
 
 

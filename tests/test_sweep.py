@@ -19,7 +19,7 @@ from IPython.core.interactiveshell import InteractiveShell
 from sweeps import SMALL, assert_tidy, small_grid, stored_files, write_images
 from traitlets.config import Config
 
-from ncbook import data, store, sweep, train
+from ncbook import data, metrics, store, sweep, train
 from ncbook.cli import stored
 from ncbook.parameters import BY_NAME, FIELDS
 from ncbook.sweep import engine, machine
@@ -297,7 +297,7 @@ def test_what_is_stored_is_what_training_returns(tmp_path):
         records, history = train.train_members(configs, sweep.load_data(configs[0]))
     for c, record in zip(configs, records, strict=True):
         row = stored.loc[sweep.run_id(c)]
-        assert [row[k] for k in train.METRIC_KEYS] == [record[k] for k in train.METRIC_KEYS]
+        assert [row[k] for k in metrics.KEYS] == [record[k] for k in metrics.KEYS]
     rows = store.load_history(tmp_path, run_id=sweep.run_id(configs[5]))
     assert list(rows["nc1"]) == [row["nc1"] for row in history if row["member"] == 5]
 
@@ -411,7 +411,6 @@ def test_the_progress_bar_goes_to_stdout_and_ends_at_all_runs(tmp_path, capsys):
 def test_an_estimate_grows_with_the_work():
     few, many = (sweep.estimate_seconds(small_grid(epochs=e), "cpu", 1) for e in (100, 10_000))
     assert 0 < few < many
-    assert sweep.estimate_seconds([], "cpu", 1) == 0
 
 
 # ------------------------------------------------------------ a request, as a notebook makes it
@@ -602,6 +601,8 @@ def test_a_run_whose_row_cannot_be_true_is_trained_again_and_so_said(tmp_path):
     (config, *_) = small_grid()
     run([config], tmp_path)
     (row,) = store.load_runs(tmp_path).to_dict("records")
+    (file,) = stored_files(tmp_path)
+    file.unlink()
     store.write(tmp_path, [row | {"nc0": -1.0}])  # in its place
     name = sweep.run_id(config)
     said = f"1 run is to be trained again, with nc0 below 0: {name}"

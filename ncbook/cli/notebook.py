@@ -1,7 +1,7 @@
 """One execution of the sweep's notebook, in a process that ends when this one does.
 
 The process, which runs this module, is told what to execute by one line of JSON on its standard
-input; if that fails, it answers with one on its standard output.
+input; if that fails, it says why on its standard output.
 """
 
 import json
@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import psutil
 
@@ -24,14 +24,6 @@ SOURCE = Path(ncbook.__file__).parents[1] / "notebooks" / "sweep.ipynb"
 STOP_SECONDS = 5.0  # for a kernel to stop its chunks on the workers, before it is killed
 START_SECONDS = 300  # until a kernel counts as dead: a busy machine takes long to import torch
 DIED = "its kernel died (killed, or out of memory?)"
-HOPELESS = ("ParameterError", "ValueError")  # what a notebook would say again
-
-
-class Failure(NamedTuple):
-    """Why a notebook did not get to its end, in one line; and whether it would say so again."""
-
-    reason: str
-    hopeless: bool = False
 
 
 def execute(
@@ -39,10 +31,10 @@ def execute(
     output: Path,
     environment: Mapping[str, str],
     while_it_runs: Callable[[], None],
-) -> Failure | None:
+) -> str | None:
     """Execute the sweep's notebook, with more variables in its kernel's environment, and keep it in
-    ``output`` once it has ended. An exception of ``while_it_runs``, called each second, stops it,
-    and nothing is kept."""
+    ``output`` once it has ended; why it did not get to its end, if so. An exception of
+    ``while_it_runs``, called each second, stops it, and nothing is kept."""
     unfinished = output.with_name(f".{output.name}")
     with subprocess.Popen(
         [sys.executable, "-m", "ncbook.cli.notebook"],
@@ -67,9 +59,7 @@ def execute(
         answer = process.stdout.read()
     if unfinished.exists():
         unfinished.replace(output)
-    if answer:
-        return Failure(*json.loads(answer))
-    return Failure(DIED) if process.returncode else None
+    return answer or (DIED if process.returncode else None)
 
 
 def _stop(process: subprocess.Popen) -> None:
@@ -89,12 +79,11 @@ def main() -> None:
     """Execute the notebook that standard input asks for."""
     output, parameters = json.loads(sys.stdin.readline())
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    answers = os.fdopen(os.dup(sys.stdout.fileno()), "w")
+    answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", errors="backslashreplace")
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the kernel inherits it
     logging.disable()
-    if failure := _failure_of(output, parameters):
-        answers.write(json.dumps(failure))
-        answers.close()
+    answers.write(_failure_of(output, parameters))
+    answers.close()
 
 
 def _end_with_parent() -> None:
@@ -102,7 +91,7 @@ def _end_with_parent() -> None:
     os._exit(1)  # and the kernel with it
 
 
-def _failure_of(output: str, parameters: dict[str, Any]) -> Failure | None:
+def _failure_of(output: str, parameters: dict[str, Any]) -> str:
     import papermill
     from nbclient.exceptions import DeadKernelError
 
@@ -116,12 +105,12 @@ def _failure_of(output: str, parameters: dict[str, Any]) -> Failure | None:
             kernel_manager_class=kernel_class(),
         )
     except papermill.PapermillExecutionError as error:
-        return Failure(f"{error.ename}: {error.evalue}", error.ename in HOPELESS)
+        return f"{error.ename}: {error.evalue}"
     except DeadKernelError:
-        return Failure(DIED)
+        return DIED
     except Exception as error:
-        return Failure(f"{type(error).__name__}: {error}")
-    return None
+        return f"{type(error).__name__}: {error}"
+    return ""
 
 
 def kernel_class() -> type:

@@ -69,7 +69,7 @@ def label(names: Mapping[str, Any]) -> str:
     kind, colon, path = names["dataset"].partition(":")
     dataset = f"{kind}:{Path(path).name}" if colon else kind
     rate = f" {names['lr']:g}" if "lr" in names else ""
-    epochs = f", {names['epochs'] or '?'} epochs" if "epochs" in names else ""
+    epochs = f", {names['epochs']} epochs" if "epochs" in names else ""
     return text.line(f"{dataset} {names['model']} {names['optimizer']}{rate}{epochs}")
 
 

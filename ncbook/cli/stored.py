@@ -20,7 +20,6 @@ from ncbook.store import leases
 STATES = {"ok": "done", "diverged": "diverged", store.FAILED: "failed"}
 RUNNING, LEFT = "running", "left"
 BLOCK = (*NAMED, "epochs")
-UNKNOWN = "?"  # block of a run whose owner does not say what it is
 ENDINGS = (".parquet", ".csv")
 STATUS = Row("status", NAME, None, "status", valid=(*store.DONE, store.FAILED))
 
@@ -53,9 +52,9 @@ def status(options: Options, as_json: bool) -> None:
     else:
         found = _of_store(options, rows, running)
     counts: dict[tuple, dict[str, Any]] = {}
-    for *names, epochs, state in found.itertuples(index=False):
-        new = dict(zip(BLOCK, (*names, epochs or None), strict=True)) | dict.fromkeys(columns, 0)
-        counts.setdefault((*names, epochs), new)[state] += 1
+    for *names, state in found.itertuples(index=False):
+        new = dict(zip(BLOCK, names, strict=True)) | dict.fromkeys(columns, 0)
+        counts.setdefault(tuple(names), new)[state] += 1
     if counts or as_json:
         answer = {"results": str(results), "blocks": list(counts.values())}
         show.blocks(answer, columns, as_json)
@@ -80,14 +79,12 @@ def _of_grid(options: Options, rows: pd.DataFrame, running: Collection[str]) -> 
 
 
 def _of_store(options: Options, rows: pd.DataFrame, running: Mapping[str, Mapping]) -> pd.DataFrame:
-    """The same of the chosen runs that are stored or running, sorted; unknown epochs are 0."""
+    """The same of the chosen runs that are stored or running, sorted."""
     now = pd.DataFrame([config | {"state": RUNNING} for config in running.values()])
     found = pd.concat([rows.assign(state=rows["status"].map(STATES)).astype(object), now])
     for column, values in filters(options).items():
         found = found[found[column].isin(values)]
-    found = found[[*BLOCK, "state"]].astype({"epochs": object})
-    epochs = pd.to_numeric(found["epochs"], errors="coerce").fillna(0).astype(int)
-    return found.fillna(UNKNOWN).astype(str).assign(epochs=epochs).sort_values([*BLOCK])
+    return found[[*BLOCK, "state"]].fillna("?").sort_values([*BLOCK])
 
 
 def export(out: str, options: Options, status: str | None, force: bool) -> None:
@@ -97,7 +94,8 @@ def export(out: str, options: Options, status: str | None, force: bool) -> None:
     existing = [path for path in paths if os.path.lexists(path)]
     if existing and not force:
         raise ValueError(f"{existing[0]} is there already: --force replaces it")
-    count = store.export(paths, options["results"], **filters(options, status))
+    for path in paths:
+        count = store.export(path, options["results"], **filters(options, status))
     show.line(f"{count} runs in {paths[0]} and {paths[1].name}")
 
 

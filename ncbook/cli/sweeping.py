@@ -13,17 +13,16 @@ from typing import Any
 
 from tqdm import tqdm
 
-from ncbook import data, store, sweep, text
+from ncbook import store, sweep, text
 from ncbook.cli import blocks, notebook, show
 from ncbook.cli.blocks import Asked, Block
 from ncbook.cli.options import Options
 from ncbook.paths import expanded
-from ncbook.store import leases
 from ncbook.sweep import cluster
 from ncbook.sweep.engine import START_SECONDS
-from ncbook.train import RunConfig, check_listing
+from ncbook.train import RunConfig
 
-AGAIN = 3  # times that a notebook that failed is tried again
+AGAIN = 3  # times that a notebook whose kernel died is tried again
 NAME_LENGTH = 50  # characters, of up to four bytes: file systems take 255
 NOTEBOOK_SECONDS = 12.0  # a kernel that imports torch, and draws: measured on one core
 PLANNED = ("wanted", "stored", "to_train", "seconds")
@@ -98,9 +97,6 @@ def _sweep(asked: Asked, folder: Path) -> tuple[dict[Block, dict], str | None]:
                     bar.write(text.line(line), file=sys.stderr)
     except (OSError, sweep.SweepError) as error:
         return done, str(error)
-    finally:
-        with suppress(OSError):
-            leases.clear_dead(asked.results)
     return done, None
 
 
@@ -121,8 +117,8 @@ def _workers(asked: Asked, todo: Collection[list]) -> Iterator[tuple[dict, dict]
 
 
 def _train(block: Block, request: tuple[Any, ...], asked: Asked, bar: tqdm) -> dict[str, Any]:
-    """Execute the notebook for a block, again where it fails: it goes on from what is stored. An
-    error is that the store or the scheduler is gone, and all other blocks would fail, too."""
+    """Execute the notebook for a block, again if its kernel dies: it goes on from what is stored.
+    An error is that the store or the scheduler is gone, and all other blocks would fail, too."""
     began, ended = time.perf_counter(), bar.n
     before = asked.statuses(block)
 
@@ -138,18 +134,13 @@ def _train(block: Block, request: tuple[Any, ...], asked: Asked, bar: tqdm) -> d
         store.ensure_writable(asked.results)
         if asked.place.scheduler:
             sweep.scheduler_workers(asked.place.scheduler)
-        if failure.hopeless or tries > AGAIN:
+        if failure != notebook.DIED or tries > AGAIN:  # it would say the same again
             break
-        again = f"{block.label}: {failure.reason}; trying again ({tries} of {AGAIN})"
+        again = f"{block.label}: {failure}; trying again ({tries} of {AGAIN})"
         bar.write(text.line(again), file=sys.stderr)
     now = asked.statuses(block)
-    reason = failure and failure.reason
     if not failure and len(now) < len(block.runs):
-        reason = "the notebook ended, but they are not in the store"
-        try:
-            check_listing(block.config, data.fingerprint(block.config.dataset))
-        except ValueError as error:
-            reason = str(error)
+        failure = "the notebook ended, but they are not in the store (have the data changed?)"
     new = Counter(status for i, status in now.items() if i not in before)
     return {
         "wanted": len(block.runs),
@@ -161,7 +152,7 @@ def _train(block: Block, request: tuple[Any, ...], asked: Asked, bar: tqdm) -> d
         "seconds": time.perf_counter() - began,
         "tries": tries,
         "notebook": str(request[1]),
-        "error": reason and text.line(reason),
+        "error": failure and text.line(failure),
     }
 
 

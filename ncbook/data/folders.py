@@ -1,7 +1,6 @@
 """Folders of images, one for each class, listed without decoding an image."""
 
 import os
-import stat
 from pathlib import Path
 
 from ncbook.data.downloads import data_dir
@@ -61,44 +60,25 @@ def _class_names(folder: Path) -> tuple[str, ...]:
     return tuple(sorted(d.name for d in folder.iterdir() if d.is_dir() and not _is_hidden(d.name)))
 
 
-def images_of(
-    folder: Path, classes: tuple[str, ...], closed: list[Path]
-) -> tuple[list[Images], list[str]]:
+def images_of(folder: Path, classes: tuple[str, ...]) -> tuple[list[Images], list[str]]:
     """The images of each class at any depth, sorted by path; and the paths that were left out:
-    what is hidden, and links into the folders ``closed`` or a class's, to what these lie in, or to
-    folders that were entered already."""
+    what is hidden, and, inside a class's folder, links to folders, which may lead back."""
     left_out = [str(d) for d in folder.iterdir() if _is_hidden(d.name) and d.is_dir()]
-    tops = [os.path.join(folder, name) for name in classes]
-    listed = {os.path.realpath(path) for path in (*closed, *tops)}
-    entered = {*listed, *map(str, folder.resolve().parents)}
     images: list[Images] = [[] for _ in classes]
-    for top, of_class in zip(tops, images, strict=True):
-        for path, inner, names in os.walk(top, onerror=_fail, followlinks=True):
-            inner.sort()
-            for name in [*inner]:
-                place = os.path.realpath(os.path.join(path, name))
-                linked = os.path.islink(os.path.join(path, name))
-                twice = linked and any(Path(place).is_relative_to(one) for one in listed)
-                if _is_hidden(name) or place in entered or twice:
-                    left_out.append(os.path.join(path, name))
-                    inner.remove(name)
-                else:
-                    entered.add(place)
+    for top, of_class in zip(classes, images, strict=True):
+        for path, inner, names in os.walk(os.path.join(folder, top), onerror=_fail):
             files = [name for name in names if name.lower().endswith(IMAGE_SUFFIXES)]
-            left_out += [os.path.join(path, name) for name in files if _is_hidden(name)]
-            of_class += [_sized(os.path.join(path, name)) for name in files if not _is_hidden(name)]
+            linked = [name for name in inner if os.path.islink(os.path.join(path, name))]
+            out = {*linked, *filter(_is_hidden, (*inner, *files))}
+            left_out += [os.path.join(path, name) for name in out]
+            inner[:] = [name for name in inner if name not in out]
+            found = (os.path.join(path, name) for name in files if name not in out)
+            of_class += [(file, os.stat(file).st_size) for file in found]
     return [sorted(of_class) for of_class in images], left_out
 
 
 def _fail(error: OSError) -> None:
     raise error
-
-
-def _sized(path: str) -> tuple[str, int]:
-    status = os.stat(path)
-    if not stat.S_ISREG(status.st_mode):
-        raise ValueError(f"{path}: not a regular file, and so no image")
-    return path, status.st_size
 
 
 def _is_hidden(name: str) -> bool:

@@ -30,7 +30,6 @@ FINGERPRINT_DIGITS = 16  # hexadecimal
 # The fingerprint also hashes the first bytes of some files, since all uncompressed images of one
 # shape have the same size. That takes 20 ms from a disk's cache, however many files there are.
 SAMPLED_FILES, SAMPLED_BYTES = 256, 2**16
-NAMED = 3  # paths listed in a notice
 
 _log = logging.getLogger(__name__)
 
@@ -107,21 +106,14 @@ def _transforms(size: int) -> tuple[Callable[[Image.Image], torch.Tensor], ...]:
 def list_images(name: str, image_size: int = IMAGENET_SIZE) -> Streamed:
     """The images of a data set named ``PREFIX:PATH``, with a notice of those that are left out.
 
-    Raises ValueError as ``class_folders`` does, for a class without images, and for a file or
-    folder that cannot be read.
+    Raises ValueError as ``class_folders`` does, and for a class without images; an OSError for a
+    file or folder that cannot be read.
     """
-    try:
-        return _listed(name, image_size)
-    except OSError as error:
-        raise ValueError(f"{error.filename}: cannot be read ({error.strerror})") from None
-
-
-def _listed(name: str, image_size: int) -> Streamed:
     train, test, classes = class_folders(name)
     digest = hashlib.sha256("\0".join(classes).encode(errors="surrogateescape"))
     files, labels, left_out = {}, {}, []
     for split, folder in (("train", train), ("test", test)):
-        images, out = images_of(folder, classes, [train, test])
+        images, out = images_of(folder, classes)
         if [] in images:
             empty = classes[images.index([])]
             raise ValueError(f"{folder / empty}: there are no images of class {empty!r}")
@@ -139,9 +131,8 @@ def _listed(name: str, image_size: int) -> Streamed:
         with open(os.fsdecode(paths[i]), "rb") as file:
             digest.update(file.read(SAMPLED_BYTES))
     if left_out:
-        named = ", ".join(os.path.relpath(path, train.parent) for path in sorted(left_out)[:NAMED])
-        more = ", …" if len(left_out) > NAMED else ""
-        what = "hidden, system or linked twice"
-        _log.warning("%s: left out, as %s: %s (%s%s)", name, what, len(left_out), named, more)
+        first = os.path.relpath(min(left_out), train.parent)
+        said = "%s: left out, as hidden, system or linked: %s, such as %s"
+        _log.warning(said, name, len(left_out), first)
     fingerprint = digest.hexdigest()[:FINGERPRINT_DIGITS]
     return Streamed(name, classes, image_size, files, labels["train"], labels["test"], fingerprint)

@@ -12,8 +12,6 @@ from typing import Any
 import ipywidgets as widgets
 import numpy as np
 import pandas as pd
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
 from ncbook import figures, text
@@ -121,10 +119,7 @@ def drawn(figure: Figure, kind: str) -> bytes:
     """A figure as a file of this kind, ``png`` or ``svg``, at its own size."""
     data = BytesIO()
     with DRAWING:
-        if kind == "png":
-            FigureCanvasAgg(figure).print_png(data)  # ``savefig`` would draw it twice
-        else:
-            FigureCanvasSVG(figure).print_svg(data)
+        figure.savefig(data, format=kind, bbox_inches=figure.bbox_inches)
     return data.getvalue()
 
 

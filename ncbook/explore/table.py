@@ -26,9 +26,7 @@ LINEAR = ("momentum", "nc4", "gauge_share", *figures.ACCURACIES)
 PARALLEL = (*SETTINGS, *figures.MAIN, "gauge_share")
 LEAST = 1e-8  # on a logarithmic axis
 LINES, AT_ONCE = 200, 8  # in the parallel coordinates; runs compared
-# Of a store of so many runs all are in the table; of a larger one so many, since a thousand take
-# 0.1 s.
-ROWS, OF_MORE = 10_000, 1000
+ROWS = 10_000  # of the table, at most: a thousand take 0.1 s
 # Dots that fall into one of so many steps of both axes are drawn once; fewer steps where there are
 # more dots than a browser draws at once.
 STEPS, DOTS = (400, 200, 100, 50, 25), 3000
@@ -98,9 +96,8 @@ class TablePanel(controls.StorePanel):
         self._fill(self.rows[inside])
 
     def _fill(self, rows: pd.DataFrame) -> None:
-        most = ROWS if len(self.window.view.runs) <= ROWS else OF_MORE
         order = np.lexsort([rows["nc3"].to_numpy(float), ~rule.learned(rows)])
-        self.inside = rows.iloc[order[:most]]
+        self.inside = rows.iloc[order[:ROWS]]
         shown = named(self.inside).rename(columns=NUMBERS)
         places = [shown.pop(name) for name in WHERE]
         for place in reversed([place for place in places if place.nunique() > 1]):
@@ -108,9 +105,7 @@ class TablePanel(controls.StorePanel):
         with pd.option_context("display.float_format", "{:.3g}".format):
             self.table.update(shown, selected_rows=[], showIndex=False, maxBytes=0)
         self.lines.chart = parallel(self.inside, self.rows)
-        first = f"; {most:,} of least NC3 are in the table, those that learned first" * (
-            len(rows) > most
-        )
+        first = f"; {ROWS:,} of least NC3 are in the table" * (len(rows) > ROWS)
         drawn = f"; one in {-(-len(self.inside) // LINES)} has a line" * (len(rows) > LINES)
         lacking = " NaN: not stored with the run." * bool(shown.isna().any(axis=None))
         dotless = rows[[self.x.value, self.y.value]].isna().any(axis=1).sum()

@@ -50,10 +50,7 @@ class Training(threading.Thread):
 
     def __init__(self, configs: Mapping[str, RunConfig], on_change: Callable[[Self], Any]) -> None:
         super().__init__(daemon=True)
-        # Those that can train together lie next to each other.
-        shared = [*dict.fromkeys(config.shared() for config in configs.values())]
-        self.labels = sorted(configs, key=lambda label: shared.index(configs[label].shared()))
-        self.configs = [configs[label] for label in self.labels]
+        self.labels, self.configs = [*configs], [*configs.values()]
         self.parts = [list(part) for _, part in groupby(self.configs, RunConfig.shared)]
         self.epochs = len(self.parts) * self.configs[0].epochs
         self.history: list[dict] = []

@@ -115,12 +115,10 @@ def line_that_trains(runs: pd.DataFrame) -> str:
 
 
 def _prepared(runs: pd.DataFrame) -> pd.DataFrame:
-    """The runs whose settings are all known, with every column that the explorer reads."""
+    """The runs whose settings are all known."""
     if runs.empty:
         return runs
     runs = runs[runs["optimizer"].isin(figures.present(runs["optimizer"]))].dropna(subset=NEEDED)
-    wanted = ["coupled_share", *RECIPE, *MEASURES, "train_acc", "reason", "diverged_epoch"]
-    runs = runs.assign(**{name: float("nan") for name in wanted if name not in runs})
     by_name = {name: rule.coupled_share for name, rule in optim.OPTIMIZERS.items()}
     shares = runs["coupled_share"].astype(float)
     # Of a reader's own class the form of decay is not known; then the control is hidden.

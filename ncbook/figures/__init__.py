@@ -6,7 +6,6 @@ page shows. Everything public is here, too: ``figures.show_if_any`` and so on.
 """
 
 from ncbook.figures.display import (
-    folded,
     in_rows,
     say_left_out,
     show_if_any,
@@ -73,7 +72,6 @@ from ncbook.figures.words import (
     counted,
     counted_by_optimizer,
     describe_best,
-    measured,
     outcomes,
     shown,
     start_and_end,

@@ -68,16 +68,12 @@ def show_if_any(runs: pd.DataFrame, line: str, *shows: Callable[[pd.DataFrame], 
         display(page_form.get(type(made), lambda made: made)(made))
 
 
-def folded(lines: str, title: str = "The lines that train it") -> Markdown:
-    """Shell lines below a title; a page hides them until a reader opens it."""
-    code = f"```bash\n{lines.strip()}\n```"
-    return Markdown(f"<details><summary>{title}</summary>\n\n{code}\n\n</details>")
-
-
 def with_lines(runs: pd.DataFrame, lines: str, *shows: Callable[[pd.DataFrame], object]) -> None:
-    """``show_if_any``, and below it, folded, the lines that train the runs."""
+    """``show_if_any``, and below it the lines that train the runs, hidden until a reader opens
+    them."""
     show_if_any(runs, "", *shows)
-    display(folded(lines))
+    title, code = "The lines that train it", f"```bash\n{lines.strip()}\n```"
+    display(Markdown(f"<details><summary>{title}</summary>\n\n{code}\n\n</details>"))
 
 
 def side_by_side(*figures: Figure) -> HTML:

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from ncbook import data, models, optim, theory
-from ncbook.figures.style import MAIN, METRICS, present
+from ncbook.figures.style import MAIN, present
 from ncbook.metrics import rule
 from ncbook.train import SCHEDULES, RunConfig, learning_rate_factors
 
@@ -30,26 +30,23 @@ TRAINING_IMAGES |= {data.UFM: data.UFM_SAMPLES, "gaussians": 10_000}
 
 def of_setting(runs: pd.DataFrame, **setting: object) -> pd.DataFrame:
     """The runs with these settings, and with the defaults of ``RunConfig`` for all that is neither
-    named here nor swept (of ``FILLED_IN`` any value). Null, or a column that an older store lacks,
-    stands for the default. The result has the metrics' columns even if it is empty.
+    named here nor swept (of ``FILLED_IN`` any value). Null stands for the default.
 
-    >>> runs = pd.DataFrame({"dataset": ["digits", "mnist"], "epochs": [200, 200]})
-    >>> of_setting(runs, dataset="mnist")["dataset"].tolist()
-    ['mnist']
+    >>> runs = pd.DataFrame([vars(RunConfig(train_size=size)) for size in (100, 200)])
+    >>> of_setting(runs, train_size=200)["train_size"].tolist()
+    [200]
     """
     defaults = {f.name: f.default for f in fields(RunConfig) if f.name not in (*SWEPT, *FILLED_IN)}
     defaults["schedule"] = models.MODELS[setting.get("model", defaults["model"])].schedule
     kept = pd.Series(True, index=runs.index)
     for name, wanted in (defaults | setting).items():
-        column = _column(runs, name)
-        kept &= (column == wanted) | (column.isna() & (wanted == defaults.get(name)))
-    columns = (*SWEPT, *METRICS, *(f"{metric}_init" for metric in METRICS))
-    return runs[kept].assign(**{name: np.nan for name in columns if name not in runs})
+        kept &= (runs[name] == wanted) | (runs[name].isna() & (wanted == defaults.get(name)))
+    return runs[kept]
 
 
 def uniform(runs: pd.DataFrame) -> pd.DataFrame:
     """The runs whose last layer moves as the rest does: with the same optimizer, not centred."""
-    return runs[_column(runs, "head_optimizer").isna() & _column(runs, "centred_head").ne(True)]
+    return runs[runs["head_optimizer"].isna() & runs["centred_head"].ne(True)]
 
 
 def on_grid(runs: pd.DataFrame, grids: Mapping[str, Any]) -> pd.DataFrame:
@@ -110,14 +107,11 @@ def exact_law(runs: pd.DataFrame) -> pd.Series:
     It is a law of the last layer's optimizer: it holds under SGD, under Muon, Shampoo and SOAP with
     decoupled decay, and under any optimizer whose steps are centred over the classes.
 
-    >>> run = {"optimizer": "sgdw", "lr": 0.0679, "momentum": 0.9, "weight_decay": 5e-4}
-    >>> run |= {"dataset": "fashion_mnist", "train_size": None, "batch_size": 128, "epochs": 200}
-    >>> exact_law(pd.DataFrame([run | {"coupled_share": 0.0}])).round(4).item()  # as in Table 1
+    >>> config = RunConfig("sgdw", "fashion_mnist", lr=0.0679, weight_decay=5e-4)
+    >>> exact_law(pd.DataFrame([vars(config)])).round(4).item()  # as in Table 1
     0.3109
     """
     left = pd.Series(np.nan, index=runs.index)
-    if runs.empty:  # an empty store lacks the columns below
-        return left
     images = runs["train_size"].astype(float).fillna(runs["dataset"].map(TRAINING_IMAGES))
     runs = _last_layers(runs).assign(steps=np.ceil(images / runs["batch_size"].astype(float)))
     lawful = runs["lawful"] & runs["schedule"].isin(SCHEDULES) & runs["clip"].isna()
@@ -138,32 +132,24 @@ def products(runs: pd.DataFrame) -> pd.Series:
     """The number format of each run's update: that of Muon's, Shampoo's and SOAP's products, if it
     has one of its own, else that of the last layer, which is float32 or float64."""
     wide = runs["precision"].eq("float64").map({True: "float64", False: "float32"})
-    return _column(runs, "update_precision").fillna(wide)
+    return runs["update_precision"].fillna(wide)
 
 
 def head_optimizer(runs: pd.DataFrame) -> pd.Series:
     """The optimizer of each run's last layer."""
-    return _column(runs, "head_optimizer").fillna(runs["optimizer"])
-
-
-def _column(runs: pd.DataFrame, name: str) -> pd.Series:
-    """A column; nulls if an older store lacks it."""
-    return runs.get(name, pd.Series(None, index=runs.index, dtype=object))
+    return runs["head_optimizer"].fillna(runs["optimizer"])
 
 
 def _last_layers(runs: pd.DataFrame) -> pd.DataFrame:
     """The settings of each run's last layer in the place of the network's, and whether the law
-    holds for them. An older store lacks some columns, and has no mixtures."""
-    older = ("schedule", "clip", "centred_head", "head_optimizer", *HEAD_NUMBERS.values())
-    runs = runs.assign(**{name: np.nan for name in older if name not in runs})
-    own = runs["head_optimizer"].notna()
+    holds for them. Runs of a store that is older than the mixtures have no share."""
+    own, runs = runs["head_optimizer"].notna(), runs.copy()
     for name, head in {"optimizer": "head_optimizer", **HEAD_NUMBERS}.items():
         runs[name] = runs[name].where(~own, runs[head])
     named = {name: rule.coupled_share for name, rule in optim.OPTIMIZERS.items()}
     share = runs["optimizer"].map(named).astype(float).fillna(runs["coupled_share"].astype(float))
     centred = runs["centred_head"].eq(True)
     return runs.assign(
-        schedule=runs["schedule"].astype(object).fillna("step"),
         # Coupled decay is part of a step, whose part along the flat direction centring removes.
         weight_decay=runs["weight_decay"].astype(float) * (1 - share).where(centred, 1),
         coupled_share=share.where(~centred, 0.0),

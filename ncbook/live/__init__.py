@@ -26,7 +26,6 @@ CLASS_COUNTS = (3, 4, 5, 6, 7, 8, 10, 12, 15, 20, 30, 50, 70, 100)
 MOST_STEPS = 100_000  # all are computed at each move of a slider, in some 10 ms
 SETTING = ("weight_decay", "lr", "steps")  # what a stored run and the sliders must have in common
 RUN_COLUMNS = ("label", *SETTING, "step", "left")
-MOST_DOTTED = 4  # runs of one setting: as many as there are shapes of dots
 SHARES = tuple(n / 100 for n in range(101))
 MEAN_SPREAD, SAMPLE_SPREAD = 0.45, 0.3  # at the start; a row of the simplex has length 1
 SAMPLES = 8  # of a class
@@ -85,9 +84,6 @@ def law(
     The formulas of :func:`theory.row_sum_closed_form` (squared) and :func:`theory.theorem31_bound`
     for one constant learning rate. The arguments are where its sliders start: η in [1e-4, 0.5],
     β in [0, 0.99], λ in [0, 1], and whole steps from 10 to 100,000; others raise ValueError.
-
-    >>> [control.name for control in law(lr=0.0679, weight_decay=5e-4).controls]
-    ['weight_decay', 'lr', 'momentum', 'steps']
     """
     controls = (
         _control("weight_decay", "weight decay λ", weight_decay, (0, *_decades(1e-6, 1))),
@@ -116,9 +112,6 @@ def signgd(
     and :func:`theory.turning_points`, with the mean cross-entropy's gradient. The arguments are
     where its sliders start: a whole K from 3 (at 2 the decoupled row sum is 0) to 100, η in
     [1e-4, 0.1], λ in [0, 1], and whole steps from 10 to 100,000; others raise ValueError.
-
-    >>> [control.name for control in signgd(num_classes=4).controls]
-    ['num_classes', 'weight_decay', 'lr', 'steps']
     """
     controls = (
         _control("num_classes", "classes K", num_classes, CLASS_COUNTS, whole=True),
@@ -161,19 +154,14 @@ def balance(
         push: in [1e-6, 100], in units of NC0 at the start: of ξ_t the root mean square.
         steps: T in all epochs, a whole number from 10 to 100,000.
         epochs: E, at least 3; also of the runs.
-        runs: stored runs, as dots where the sliders are at their λ, η and T; a button takes them
-            there. A row is a run (its `label`) at a `step`, rising; the other columns are
-            `weight_decay`, `lr`, `steps` and `left`, NC0 over its start.
+        runs: stored runs, at most four of one setting, as dots where the sliders are at their λ, η
+            and T; a button takes them there. A row is a run (its `label`) at a `step`, rising; the
+            other columns are `weight_decay`, `lr`, `steps` and `left`, NC0 over its start.
 
     Raises:
-        ValueError: a value outside its range, a column missing, over four runs of one setting.
-
-    >>> [control.name for control in balance(push=0.1).controls]
-    ['weight_decay', 'lr', 'push', 'steps']
+        ValueError: a value outside its range.
     """
     runs = pd.DataFrame(columns=RUN_COLUMNS) if runs is None else runs
-    if missing := [name for name in RUN_COLUMNS if name not in runs]:
-        raise ValueError(f"runs must have the columns {', '.join(RUN_COLUMNS)}; missing: {missing}")
     decays, rates, counts = (0, *_decades(1e-3, 10)), _decades(1e-4, 0.1), _decades(10, MOST_STEPS)
     controls = (
         _control("weight_decay", "weight decay λ", weight_decay, decays, also=runs["weight_decay"]),
@@ -208,12 +196,8 @@ def _settings(runs: pd.DataFrame) -> list[dict[str, object]]:
         points = []
         for label, run in rows.groupby("label", sort=False):
             step = checks.counts("step", run["step"], at["steps"])
-            if np.any(np.diff(step) <= 0):
-                raise ValueError(f"step must rise within a run, got {step.tolist()} for {label!r}")
             left = _rounded(checks.real("left", run["left"], 0))
             points.append({"label": label, "step": step.astype(int).tolist(), "left": left})
-        if len(points) > MOST_DOTTED:
-            raise ValueError(f"runs must be at most {MOST_DOTTED} of a setting, got {len(points)}")
         settings.append({"at": at, "runs": points})
     return settings
 
@@ -225,9 +209,6 @@ def simplex(collapse: float = 0.0, shift: float = 0.0) -> LiveFigure:
     `collapse` of the tetrahedron. `shift` times one vector of length 1 is added to every row of W.
     The page computes NC0 to NC3 as :func:`metrics.nc_metrics` does. Both shares lie in [0, 1];
     others raise ValueError.
-
-    >>> sorted(set(simplex(collapse=0.5).data["labels"]))
-    [0, 1, 2, 3]
     """
     controls = (
         _control("collapse", "collapse", collapse, SHARES),
@@ -323,8 +304,6 @@ def _control(
     also: Iterable[float] = (),
 ) -> Control:
     """A slider over `stops`, and its first value and those in `also`, which are added to them."""
-    if np.ndim(value) != 0:
-        raise ValueError(f"{name} must be one number, got {value!r}")
     ends = stops[0], stops[-1], "[]"
     asked = [float(checks.real(name, value, *ends)), *checks.real(name, list(also), *ends).tolist()]
     asked = [checks.whole(name, number, 1) for number in asked] if whole else asked

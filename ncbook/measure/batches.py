@@ -31,17 +31,12 @@ def loader_of(name: str, given: Any, batch_size: int) -> Iterable:
     pair = isinstance(given, tuple | list) and len(given) == 2
     if pair and (hasattr(given[0], "dtype") or hasattr(given[0], "columns")):
         inputs, labels = (as_tensor(f"{name}'s {w}", x) for w, x in zip(PAIR, given, strict=True))
-        if not (inputs.ndim and labels.ndim):
-            raise ValueError(f"{name}: inputs and labels must have an axis of samples")
         if len(inputs) != len(labels):
             raise ValueError(f"{name}: {len(inputs)} inputs, but {len(labels)} labels")
         given = TensorDataset(inputs, labels)
-    of_samples = isinstance(given, IterableDataset) or (
-        hasattr(given, "__getitem__")
-        and hasattr(given, "__len__")
-        and not hasattr(given, "columns")
-    )
-    if of_samples and not isinstance(given, list | tuple | str | Mapping):
+    sized = hasattr(given, "__getitem__") and hasattr(given, "__len__")
+    other = isinstance(given, list | tuple | str | Mapping) or hasattr(given, "columns")
+    if isinstance(given, IterableDataset) or (sized and not other):
         return DataLoader(given, int(batch_size))
     if isinstance(given, Iterator | str | Mapping) or not isinstance(given, Iterable):
         raise ValueError(f"{name} must be {VALID}, got {type(given).__name__}")

@@ -80,7 +80,7 @@ class NCCallback:
         measured = measure(model, self._data, **self._settings)
         self.metrics = _with(self.metrics, pd.DataFrame([measured.metrics]), epoch)
         self.layers = _with(self.layers, measured.layers, epoch)
-        named = _named(measured.metrics)
+        named = {f"nc/{name}": value for name, value in measured.metrics.items()}
         if hasattr(self._logger, "add_scalar"):
             for name, value in named.items():
                 self._logger.add_scalar(name, value, epoch)
@@ -91,30 +91,27 @@ class NCCallback:
     # Lightning
 
     def on_train_start(self, trainer, pl_module) -> None:
-        """Measure epoch 0."""
         if trainer.global_step == 0:
             self._in_lightning(trainer, pl_module, 0)
 
     def on_train_epoch_end(self, trainer, pl_module) -> None:
-        """Measure the epoch that ends."""
         self._in_lightning(trainer, pl_module, trainer.current_epoch + 1)
 
     def _in_lightning(self, trainer, module: nn.Module, epoch: int) -> None:
         if trainer.is_global_zero and (metrics := self(module, epoch)):
+            named = {f"nc/{name}": value for name, value in {**metrics, "epoch": epoch}.items()}
             for logger in trainer.loggers:
-                logger.log_metrics(_named(metrics | {"epoch": epoch}), step=trainer.global_step)
+                logger.log_metrics(named, step=trainer.global_step)
 
     # transformers
 
     def on_train_begin(self, args, state, control, *, model: nn.Module, **kwargs) -> None:
-        """Measure epoch 0."""
         if state.is_world_process_zero and state.global_step == 0:
             self(model, 0)
 
     def on_epoch_end(self, args, state, control, *, model: nn.Module, **kwargs) -> None:
-        """Measure the epoch that ends; ``state.epoch`` of one that is cut short is a fraction."""
         if state.is_world_process_zero:
-            self(model, math.ceil(state.epoch))
+            self(model, math.ceil(state.epoch))  # of an epoch that is cut short, a fraction
 
     def __getattr__(self, name: str):
         """Every other hook of the two trainers, which call them all: nothing to do."""
@@ -129,8 +126,3 @@ def _with(rows: pd.DataFrame, found: pd.DataFrame, epoch: int) -> pd.DataFrame:
     others = rows[rows["epoch"] != epoch]
     every = pd.concat([others, found]) if len(others) else found
     return every.sort_values("epoch", kind="stable", ignore_index=True)
-
-
-def _named(metrics: dict[str, float]) -> dict[str, float]:
-    """As in a logger."""
-    return {f"nc/{name}": value for name, value in metrics.items()}

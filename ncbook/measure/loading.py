@@ -40,7 +40,7 @@ def load_model(
             ``MODULE.py`` in this folder. It is called with ``num_classes`` if it takes that.
         checkpoint: file that ``torch.save`` or safetensors has written, of a state dict alone or in
             a dict, with or without wrappers' prefixes. Nothing in it is executed. Empty: none.
-        num_classes: K; that of the checkpoint, if it has another. None: the builder's default.
+        num_classes: K. None: the builder's default.
         input_shape: of one input, for networks of this package and vision transformers.
         width, depth: of networks of this package, as for ``models.build``.
 
@@ -54,17 +54,9 @@ def load_model(
     """
     if num_classes is not None:
         check_whole("num_classes", num_classes, 1)
-    build = partial(_built, name, input_shape, width, depth)
-    model = build(num_classes)
+    model = _built(name, num_classes, input_shape, width, depth)
     if checkpoint:
         state = _renamed(read_checkpoint(checkpoint), model.state_dict())
-        classes = _other_classes(state, model.state_dict())
-        model = build(classes) if classes else model
-        for part, built in model.state_dict().items():
-            stored = state.get(part, built)
-            if stored.is_floating_point() != built.is_floating_point():
-                kinds = f"{part} is {stored.dtype}, and must be {built.dtype}"
-                raise ValueError(f"checkpoint {checkpoint!r} is not of {name} ({kinds})")
         try:
             model.load_state_dict(state)
         except RuntimeError as error:
@@ -88,14 +80,14 @@ def find(name: str) -> Callable[..., nn.Module]:
 
 def _built(
     name: str,
+    num_classes: int | None,
     input_shape: Sequence[int] | None,
     width: float,
     depth: int | None,
-    num_classes: int | None,
 ) -> nn.Module:
     build, theirs = find(name), name.startswith(TORCHVISION)
     given: dict[str, Any] = {}
-    if num_classes and (theirs or _takes_classes(build)):
+    if num_classes and (theirs or "num_classes" in inspect.signature(build).parameters):
         given["num_classes"] = num_classes
     if name in NAMES:
         given |= dict(width=width, depth=depth, input_shape=input_shape)
@@ -111,13 +103,6 @@ def _built(
     except (Exception, SystemExit) as error:  # a reader's function may raise anything
         why = text.line(f"{type(error).__name__}: {error}".partition(STACK)[0])
         raise ValueError(f"model {name!r} cannot be built ({why})") from None
-
-
-def _takes_classes(build: Callable) -> bool:
-    try:
-        return "num_classes" in inspect.signature(build).parameters
-    except ValueError:  # of a builtin, nothing is known
-        return False
 
 
 def read_checkpoint(path: str) -> dict[str, Tensor]:
@@ -167,13 +152,3 @@ def _renamed(state: dict[str, Tensor], expected: dict[str, Tensor]) -> dict[str,
     found = (name for name in state if f".{name}".endswith(f".{first}"))
     start = next(found, first).removesuffix(first)
     return {name.removeprefix(start): t for name, t in state.items() if name.startswith(start)}
-
-
-def _other_classes(state: dict[str, Tensor], expected: dict[str, Tensor]) -> int | None:
-    """K of the checkpoint if the network differs from it in that alone, in a weight at least; else
-    None."""
-    pairs = [(state[k].shape, expected[k].shape) for k in state.keys() & expected.keys()]
-    pairs = [(x, y) for x, y in pairs if x != y]
-    counts = {x[:1] if x[1:] == y[1:] else () for x, y in pairs}
-    alone = len(counts) == 1 and any(len(x) > 1 for x, _ in pairs)
-    return next(iter(counts.pop()), None) if alone else None

@@ -1,13 +1,11 @@
 """``measure``: two passes over the training data, and one over the test data."""
 
-import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor, nn
@@ -65,9 +63,9 @@ def measure(
 
     The same numbers as ``nc_metrics`` of the last layer's inputs, in two walks through the data,
     with memory that does not grow with them. The network is in evaluation mode meanwhile, runs
-    uncompiled and without gradients. Afterwards it is as before, as are the states of the random
-    number generators: of torch (on the CPU and the model's GPUs), NumPy, Python, the loaders.
-    Nothing is shared between processes: each measures what it is given.
+    uncompiled and without gradients. Afterwards it is as before, as are torch's random number
+    generators (of the CPU, the model's GPUs and the loaders). Nothing is shared between processes:
+    each measures what it is given.
 
     Args:
         model: any network whose logits, (N, K), are those of a linear layer.
@@ -113,15 +111,6 @@ def check_settings(
         raise ValueError(f"layers must be a list of names, got {layers!r}")
 
 
-def refusal(inputs: Any, error: Exception) -> ValueError:
-    """What to say of inputs (a tensor, or sequences and mappings of what a batch has) that a
-    network did not take."""
-    said = text.line(f"{type(error).__name__}: {error}", 300)
-    shape = tuple(of_model.tensors(inputs)[0].shape[1:])
-    what = f"inputs of shape {shape}" if shape else "these inputs"
-    return ValueError(f"the network cannot take {what} ({said})")
-
-
 def _plain(model: nn.Module) -> nn.Module:
     """The network inside DataParallel, DistributedDataParallel and torch.compile."""
     if isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
@@ -145,13 +134,9 @@ def _undisturbed(model: nn.Module, loaders: Sequence[Iterable]) -> Iterator[None
     """Evaluation mode, no gradients, nothing compiled (which would not run hooks); then modes and
     random number generators are as before."""
     modes = {module: module.training for module in model.modules()}
-    batchers = [getattr(loader, "batch_sampler", None) for loader in loaders]
-    samplers = [getattr(owner, "sampler", None) for owner in (*loaders, *batchers)]
-    owners = [*loaders, *batchers, *samplers]
+    owners = [*loaders, *(getattr(loader, "sampler", None) for loader in loaders)]
     found = {getattr(owner, "generator", None) for owner in owners}
-    states = [(g.set_state, g.get_state()) for g in found if isinstance(g, torch.Generator)]
-    states.append((random.setstate, random.getstate()))
-    states.append((np.random.set_state, np.random.get_state()))  # noqa: NPY002 (transforms use it)
+    states = [(g, g.get_state()) for g in found if isinstance(g, torch.Generator)]
     gpus = {weight.device for weight in model.parameters() if weight.is_cuda}
     kept = torch.random.fork_rng(gpus, device_type="cuda")
     with kept, torch.no_grad(), torch.compiler.set_stance("force_eager"):
@@ -161,8 +146,8 @@ def _undisturbed(model: nn.Module, loaders: Sequence[Iterable]) -> Iterator[None
         finally:
             for module, mode in modes.items():
                 module.training = mode
-            for restore, state in states:
-                restore(state)
+            for generator, state in states:
+                generator.set_state(state)
 
 
 class _Walker:
@@ -210,10 +195,11 @@ class _Walker:
         )
         try:
             return self.model(*given, **named)
-        except torch.OutOfMemoryError:
-            raise
         except REFUSALS as error:  # such as of sizes that do not fit
-            raise refusal([given, named], error) from error
+            said = text.line(f"{type(error).__name__}: {error}", 300)
+            shape = tuple(of_model.tensors([given, named])[0].shape[1:])
+            what = f"inputs of shape {shape}" if shape else "these inputs"
+            raise ValueError(f"the network cannot take {what} ({said})") from error
 
     def walk(self, stage: int, batches: Iterable) -> None:
         """One pass over the data."""
@@ -229,9 +215,10 @@ class _Walker:
                 samples = weight.new_empty((*labels.shape[:1], 1))
                 self.labels = checked_labels(labels, samples, len(weight), kind)
                 self.heard = set()
-                self._count(self._run(inputs))
+                self._run(inputs)
                 if missing := [name for name in self.of_layers if name not in self.heard]:
                     raise ValueError(f"layer {missing[0]} does not run in a forward pass")
+                self._count()
         if not self.sums[stage, -1]:
             again = "" if stage == 2 else " when it is walked through again"
             raise ValueError(f"{kind}data has no batch{again}")
@@ -250,13 +237,9 @@ class _Walker:
             given = float_tensor(f"the features of layer {name}", given)
         self.of_layers[name].update(given, self.labels)
 
-    def _count(self, output: Any) -> None:
-        """Loss and correct samples by the network's own output, if the head's is not among it."""
-        found = [t for t in of_model.tensors(output) if t.shape == self.logits.shape]
-        own = len(found) != 1 or found[0] is self.logits
-        logits = (self.logits if own else found[0]).double()
-        if logits.min() >= 0 and (logits.sum(1) - 1).abs().max() < 1e-3:  # probabilities
-            logits = logits.log()
+    def _count(self) -> None:
+        """Loss and correct samples, by the output of the last layer."""
+        logits = self.logits.double()
         loss = nn.functional.cross_entropy(logits, self.labels, reduction="sum")
         correct = (logits.argmax(1) == self.labels).sum()
         found = [loss.item(), correct.item(), len(self.labels)]

@@ -6,12 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
 
 from ncbook import data, models, parameters, text
 from ncbook.measure.batches import NORMALISATIONS, batches, load_data
 from ncbook.measure.loading import NAMES, TORCHVISION, VALID, find, load_model, read_checkpoint
-from ncbook.measure.measuring import Measured, measure, refusal
+from ncbook.measure.measuring import Measured, measure
 from ncbook.models.layers import TOKENS
 from ncbook.parameters import FROM_1, NAME, WHOLE, ParameterError, Row
 
@@ -55,10 +54,7 @@ def asked(namespace: Mapping[str, Any]) -> dict[str, Any]:
     for name in ("checkpoint", "dataset"):
         if given[name] and not given["model"]:
             raise ValueError(f"{name} is {given[name]!r}, but model is empty; valid: {VALID}")
-    for name, row in PARAMETERS.items():
-        given[name] = row.default if given[name] is None else given[name]
-        row.check(given[name])
-    return given
+    return {k: PARAMETERS[k].default if value is None else value for k, value in given.items()}
 
 
 @_as_one_line()
@@ -69,47 +65,24 @@ def report(given: Mapping[str, Any]) -> tuple[Measured, str, tuple[str, ...]]:
         What was found; what was measured, in Markdown; the names of the classes.
 
     Raises:
-        ParameterError: one line, as of ``load_model``, ``data.load`` and ``measure``; or that the
-            network does not take the data, or has another number of classes.
+        ParameterError: one line, as of ``load_model``, ``data.load`` and ``measure``.
     """
     name, checkpoint = given["model"], given["checkpoint"] or ""
     find(name)  # this, and whether the file can be read, before minutes of decoding
     if checkpoint:
         read_checkpoint(checkpoint)
     device = parameters.device_named(given["device"], torch.cuda.device_count())
-    size = models.image_size(name) if name in NAMES else None
+    size = models.MODELS[name].image_size if name in NAMES else None
     size = given["image_size"] or (IMAGENET_SIDE if name.startswith(TORCHVISION) else size)
     dataset = load_data(given["dataset"], size, given["train_size"], given["normalise"])
-    if given["train_size"] and len(dataset.train_y.unique()) < dataset.num_classes:
-        left_out = f"leaves classes of {dataset.name} without a training sample"
-        raise ValueError(f"train_size {given['train_size']} {left_out}")
     few, _ = next(iter(batches(dataset, "train", 2, size)))
     settings = dict(input_shape=few.shape[1:], width=given["width"], depth=given["depth"])
     model = load_model(name, checkpoint, dataset.num_classes, **settings).to(device)
     few, _ = next(iter(batches(dataset, "train", 2, size, model)))
-    _try(model, dataset, few, checkpoint)
     train, test = (batches(dataset, s, given["batch_size"], size, model) for s in ("train", "test"))
     how = dict(head=given["head"], layers=given["layers"] or None, tokens=given["tokens"])
     measured = measure(model, train, test_data=test, progress=False, **how)
     return measured, _about(given, dataset, few.shape[1:]), dataset.class_names
-
-
-def _try(
-    model: nn.Module, dataset: data.Dataset | data.Streamed, inputs: Tensor, checkpoint: str
-) -> None:
-    """Pass two samples through: whether the network takes them, and has as many classes."""
-    try:
-        with torch.no_grad():
-            found = model(inputs.to(next(model.parameters(), inputs)))
-    except Exception as error:  # a reader's network may raise anything
-        raise refusal(inputs, error) from None
-    known = dataset.num_classes
-    if isinstance(found, Tensor) and found.shape[-1] != known:  # of others the head tells
-        of = f" of checkpoint {checkpoint!r}" if checkpoint else ""
-        raise ValueError(
-            f"the network{of} has {found.shape[-1]} classes, and {dataset.name} has {known}; they "
-            "must agree"
-        )
 
 
 def _about(

@@ -21,11 +21,6 @@ def blocks(features: Tensor) -> Iterator[tuple[int, slice, Tensor]]:
             yield member, rows, samples[rows]
 
 
-def work_dtype(features: Tensor) -> torch.dtype:
-    """float32 for half precisions and float32, float64 for float64."""
-    return torch.promote_types(features.dtype, torch.float32)
-
-
 @tensor_function
 def class_means(features: Tensor, labels: Tensor, num_classes: int) -> Tensor:
     """mu_k = mean of the features (..., N, p) whose labels (N,), shared by all members, are k.
@@ -98,7 +93,7 @@ def residual_scatter(
     by_class, total = scatter.view(-1, scatter.shape[-1]), whitened.view(-1)
     means, duals = (part.reshape(-1, *part.shape[-2:]) for part in (means, duals))
     # Subtracting the rounded mean from a feature near it is exact; then the mean's other digits.
-    dtype = work_dtype(features)
+    dtype = torch.promote_types(features.dtype, torch.float32)  # float64 stays
     rounded, duals = means.to(dtype), duals.to(dtype)
     remainders = (means - rounded).to(dtype)
     for member, rows, block in blocks(features):
@@ -174,7 +169,8 @@ def count_agreements(
 ) -> Tensor:
     """On how many samples the two classifiers of `nearest_mean_agreement` agree, (...,)."""
     _check_members(features, means)
-    dtype, shape, num_classes = work_dtype(features), means.shape[:-2], means.shape[-2]
+    dtype = torch.promote_types(features.dtype, torch.float32)
+    shape, num_classes = means.shape[:-2], means.shape[-2]
     means = means.reshape(-1, *means.shape[-2:])
     centre = means.mean(-2).to(dtype)  # rounded: everything is measured from here
     offsets = means - centre[:, None, :].double()

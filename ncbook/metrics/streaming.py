@@ -1,7 +1,6 @@
 """The same metrics for features that don't fit memory."""
 
 import torch
-from torch import Tensor
 from torchmetrics import Metric
 
 from ncbook.metrics import checks
@@ -13,7 +12,7 @@ from ncbook.metrics.features import (
     dual_means,
     residual_scatter,
 )
-from ncbook.metrics.together import check_scale, metrics_of_sums
+from ncbook.metrics.together import metrics_of_sums
 
 
 class StreamingNCMetrics(Metric):
@@ -36,20 +35,17 @@ class StreamingNCMetrics(Metric):
     one (`merge_state`), call its `next_pass`, give each worker a `clone` of it for its share of
     passes 2 and 3, and merge these.
 
-    Of W (K, p), b (K,) or None, a scale as of `nc_metrics`, and `torchmetrics.Metric`'s own
-    settings. Raises ValueError as `nc_metrics`, and when passes come in the wrong order or differ
-    in samples.
+    Of W (K, p), b (K,) or None, and `torchmetrics.Metric`'s own settings. Raises ValueError as
+    `nc_metrics`, and when passes come in the wrong order or differ in samples.
     """
 
     full_state_update = False
-    is_differentiable = False
     passes = ("1 (class means)", "2 (scatter about them)", "3 (test features)")
 
     @checks.measuring
-    def __init__(self, weight, bias=None, *, scale: str = "reported", **kwargs) -> None:
+    def __init__(self, weight, bias=None, **kwargs) -> None:
         super().__init__(**kwargs)
-        check_scale(scale)
-        self.scale, self.stage = scale, 0
+        self.stage = 0
         weight, bias = checks.checked_layer(weight, bias)
         # copies: a live layer may train on before compute()
         weight, bias = weight.detach().clone(), None if bias is None else bias.detach().clone()
@@ -62,7 +58,7 @@ class StreamingNCMetrics(Metric):
         fixed = {"means": (num_classes, width), "duals": (width, num_classes)}  # after pass 1
         fixed |= {"expected": (num_classes,)}
         for name, shape in (sums | fixed).items():
-            reduce = _the_same if name in fixed else "sum"
+            reduce = "max" if name in fixed else "sum"  # all processes have the same
             self.add_state(name, torch.zeros(shape, dtype=torch.float64), dist_reduce_fx=reduce)
 
     @checks.measuring
@@ -114,7 +110,7 @@ class StreamingNCMetrics(Metric):
             )
         nc4 = self.agreements / self.tested if self.tested > 0 else None
         sums = self.seen, self.scatter, self.whitened, nc4
-        metrics = metrics_of_sums(self.weight, centred_means(self.means), *sums, self.scale)
+        metrics = metrics_of_sums(self.weight, centred_means(self.means), *sums)
         return {name: value.item() for name, value in metrics.items()}
 
     @checks.measuring
@@ -122,16 +118,3 @@ class StreamingNCMetrics(Metric):
         """Forget everything but the weight and the bias: back to pass 1."""
         super().reset()
         self.stage = 0
-
-    def forward(self, *args, **kwargs):
-        """Not offered: one batch alone has no metrics. Use `update`."""
-        raise TypeError(
-            "StreamingNCMetrics has no value for one batch: call update(), not the object"
-        )
-
-
-def _the_same(states: Tensor) -> Tensor:
-    """Reduce a state that all processes must have in common, (processes, ...)."""
-    if not all(torch.equal(state, states[0]) for state in states[1:]):
-        raise ValueError("streams can't be merged: their second passes use other class means")
-    return states[0]

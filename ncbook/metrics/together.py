@@ -59,7 +59,8 @@ def nc_metrics(
     >>> round(found.pop("w_norm"), 12), max(found.values()) < 1e-12
     (2.0, True)
     """
-    check_scale(scale)
+    if scale not in SCALES:
+        raise ValueError(f"scale must be one of {', '.join(SCALES)}, got {scale!r}")
     features = checks.float_tensor("features", features)
     weight, bias = checks.checked_layer(weight, bias, features.device)
     features, labels = checks.checked_samples(features, checks.as_tensor("labels", labels), weight)
@@ -69,8 +70,15 @@ def nc_metrics(
     elif test_labels is not None:
         raise ValueError("test_labels came without test_features")
     bias, test_features = (None if x is None else x[None] for x in (bias, test_features))
-    metrics = member_metrics(features[None], labels, weight[None], bias, test_features, scale=scale)
-    return {name: value.item() for name, value in metrics.items()}
+    metrics = member_metrics(features[None], labels, weight[None], bias, test_features)
+    found = {name: value.item() for name, value in metrics.items()}
+    return found if scale == "reported" else _as_in_the_text(found, *weight.shape)
+
+
+def _as_in_the_text(found: dict[str, float], num_classes: int, width: int) -> dict[str, float]:
+    divisors = {"nc0": num_classes, "nc3": num_classes * width}
+    divisors |= dict.fromkeys(("nc2", "nc2w", "nc2m"), num_classes**2)
+    return {k: value / divisors.get(k.removesuffix("_centred"), 1) for k, value in found.items()}
 
 
 @checks.measuring
@@ -82,17 +90,14 @@ def member_metrics(
     test_features: Tensor | None = None,
     *,
     means: Tensor | None = None,
-    scale: str = "reported",
 ) -> dict[str, Tensor]:
     """All metrics of M members at once; unchecked, for use while training. See `nc_metrics`.
 
     The members share labels (N,), in which each class must occur; all else has a leading axis M,
     and features are of evaluation mode; their class means (M, K, p) are computed if they are not
-    given. Returns float64 Tensors (M,). A member with NaN or inf gets
-    NaN or inf in what depends on it; the others are untouched. Raises ValueError for an unknown
-    scale.
+    given. Returns float64 Tensors (M,). A member with NaN or inf gets NaN or inf in what depends on
+    it; the others are untouched.
     """
-    check_scale(scale)
     counts = class_counts(labels, weight.shape[-2])
     if means is None:
         means = unchecked_means(features, labels, len(counts))
@@ -101,7 +106,7 @@ def member_metrics(
     nc4 = None
     if test_features is not None:
         nc4 = nearest_mean_agreement(test_features, weight, means, bias)
-    return metrics_of_sums(weight, centred, counts, *sums, nc4, scale)
+    return metrics_of_sums(weight, centred, counts, *sums, nc4)
 
 
 def metrics_of_sums(
@@ -111,14 +116,12 @@ def metrics_of_sums(
     scatter: Tensor,
     whitened: Tensor,
     nc4: Tensor | None,
-    scale: str,
 ) -> dict[str, Tensor]:
     """All metrics of W and M (..., K, p), of the samples in each class (K,), and of the sums of
     `residual_scatter`; in the order of KEYS, nc4 if there is one."""
     weight = weight.double()
-    num_classes, width = weight.shape[-2:]
     w, m, w_c = map(geometry.unit_norm, (weight, centred, geometry.without_gauge(weight)))
-    between = centred.square().sum((-2, -1)) / num_classes
+    between = centred.square().sum((-2, -1)) / weight.shape[-2]
     metrics = {
         "nc0": geometry.nc0(weight),
         "nc1": whitened / counts.sum(),
@@ -139,18 +142,4 @@ def metrics_of_sums(
         "nc2m_centred": geometry.etf_distance(w_c @ m.mT),
         "nc3_centred": geometry.self_duality(w_c, m),
     }
-    divisors = {"nc0": num_classes, "nc3": num_classes * width}
-    divisors |= dict.fromkeys(("nc2", "nc2w", "nc2m"), num_classes**2)
-    if scale == "text":
-        metrics |= {
-            name: value / divisors[name.removesuffix("_centred")]
-            for name, value in metrics.items()
-            if name.removesuffix("_centred") in divisors
-        }
     return {name: value for name, value in metrics.items() if value is not None}
-
-
-def check_scale(scale: str) -> None:
-    """Raise ``ValueError`` unless ``scale`` is one of SCALES."""
-    if scale not in SCALES:
-        raise ValueError(f"scale must be one of {', '.join(SCALES)}, got {scale!r}")

@@ -10,5 +10,4 @@ from ncbook.models.networks import (
     build,
     check_depth,
     decayed,
-    image_size,
 )

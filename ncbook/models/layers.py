@@ -177,22 +177,13 @@ def pooled(
     tokens: str = "mean",
     second: bool = False,
 ) -> Tensor:
-    """A layer's output as features (N, p), at least float32: all axes but samples and channels are
-    averaged.
+    """A layer's output (N, ...) as features (N, p), at least float32: all axes but samples and
+    channels are averaged; of tokens (N, T, D) the first alone if ``tokens`` is ``class``.
 
-    Channels are the second axis or the last: the one that is as long as the first width that fits
-    just one of them; in doubt, the second of images (N, C, H, W) and the last of tokens (N, T, D).
-
-    Args:
-        layer: its name, for the messages.
-        output: (N, ...); or (T, N, D), tokens first.
-        samples: N.
-        widths: see ``channel_widths``.
-        tokens: ``mean``, padding included, or ``class``: of tokens, the first one alone.
-        second: whether tokens come first; else only where that is the one way that fits.
-
-    Raises:
-        ValueError: an output without samples or channels, or not of floating point.
+    Channels are the second axis or the last: the one that is as long as the first of the ``widths``
+    (see ``channel_widths``) that fits just one of them; in doubt, the second of images (N, C, H, W)
+    and the last of tokens. Tokens come before samples, (T, N, D), if ``second``, or where only that
+    fits. Raises ValueError for an output without samples or channels, or not of floating point.
     """
     if output.is_nested:  # of a transformer in evaluation mode, without its padding
         output = torch.stack([one[0] if tokens == "class" else one.mean(0) for one in output])

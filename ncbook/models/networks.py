@@ -256,23 +256,12 @@ MODELS = {
 DIGITS_SIDE = 8  # of the embedded default data
 
 
-def _model(name: str) -> Model:
-    if name not in MODELS:
-        raise ValueError(f"unknown model {name!r}; valid: {', '.join(MODELS)}")
-    return MODELS[name]
-
-
 def check_depth(name: str, depth: int | None) -> None:
     """Raise ``ValueError`` unless ``depth`` is None, or in range and not fixed by the name."""
     if depth is not None and MODELS[name].depth is None:
         valid = ", ".join(n for n, model in MODELS.items() if model.depth)
         raise ValueError(f"the depth of {name} is fixed, got {depth!r}; it can be set for: {valid}")
     FIELDS["depth"].check(depth)
-
-
-def image_size(name: str) -> int | None:
-    """Side to which the network's images are resized; None for no resizing."""
-    return _model(name).image_size
 
 
 def _check_input(name: str, shape: tuple[int, ...]) -> None:
@@ -288,7 +277,6 @@ def build(
     num_classes: int = 10,
     in_channels: int = 1,
     width: float = 1.0,
-    *,
     depth: int | None = None,
     input_shape: Sequence[int] | None = None,
 ) -> Classifier:
@@ -309,7 +297,9 @@ def build(
     >>> build("resnet9", width=1 / 8).fc
     Linear(in_features=64, out_features=10, bias=True)
     """
-    model = _model(name)
+    if name not in MODELS:
+        raise ValueError(f"unknown model {name!r}; valid: {', '.join(MODELS)}")
+    model = MODELS[name]
     if num_classes < 2:
         raise ValueError(f"num_classes must be at least 2, got {num_classes}")
     FIELDS["width"].check(width)

@@ -46,11 +46,6 @@ def orthogonalised(matrix: Tensor, dtype: torch.dtype | None = None) -> Tensor:
     return (x.mT if tall else x).to(matrix.dtype)
 
 
-def start_muon(matrix: Tensor) -> Slots:
-    """(m,)."""
-    return (torch.zeros_like(matrix),)
-
-
 def muon(grad: Tensor, slots: Slots, f, dtype: torch.dtype | None) -> Tensor:
     """m <- beta m + (1 - beta) G;  D = orthogonalised(beta m + (1 - beta) G) √max(1, rows/columns).
 
@@ -97,14 +92,9 @@ def refresh_shampoo(slots: Slots, first: bool) -> None:
     """The roots (L + eps I)^(-1/4) and (R + eps I)^(-1/4)."""
     _, *squares, left_root, right_root = slots
     for square, root in zip(squares, (left_root, right_root), strict=True):
-        values, vectors = _eigenvectors(square)
+        values, vectors = torch.linalg.eigh(_for_lapack(square))
         powers = (values.clamp(min=0) + SHAMPOO_EPS) ** -0.25
         root.copy_((vectors * powers.unsqueeze(-2)) @ vectors.mT)
-
-
-def _eigenvectors(square: Tensor) -> tuple[Tensor, Tensor]:
-    """Ascending eigenvalues, and eigenvectors."""
-    return torch.linalg.eigh(_for_lapack(square))
 
 
 def _for_lapack(matrix: Tensor) -> Tensor:
@@ -153,23 +143,20 @@ def refresh_soap(slots: Slots, first: bool) -> None:
     which sorts them by their eigenvalues; m and s move to the new basis."""
     mean, square, left, right, left_basis, right_basis, _ = slots
     if first:
-        left_basis.copy_(_eigenvectors(left)[1].flip(-1))
-        right_basis.copy_(_eigenvectors(right)[1].flip(-1))
+        left_basis.copy_(torch.linalg.eigh(_for_lapack(left))[1].flip(-1))
+        right_basis.copy_(torch.linalg.eigh(_for_lapack(right))[1].flip(-1))
         return
     whole = left_basis @ mean @ right_basis.mT
     rows, columns = _turn_basis(left, left_basis), _turn_basis(right, right_basis)
     mean.copy_(left_basis.mT @ whole @ right_basis)
-    square.copy_(
-        square.gather(-2, rows.unsqueeze(-1).expand_as(square)).gather(
-            -1, columns.unsqueeze(-2).expand_as(square)
-        )
-    )
+    by_rows = square.take_along_dim(rows.unsqueeze(-1), -2)
+    square.copy_(by_rows.take_along_dim(columns.unsqueeze(-2), -1))
 
 
 def _turn_basis(square: Tensor, basis: Tensor) -> Tensor:
     """Improve a basis in place; the order in which its old vectors stand now, (..., n)."""
     product = square @ basis
     order = (basis * product).sum(-2).argsort(-1, descending=True)
-    ordered = product.gather(-1, order.unsqueeze(-2).expand_as(product))
+    ordered = product.take_along_dim(order.unsqueeze(-2), -1)
     basis.copy_(torch.linalg.qr(_for_lapack(ordered))[0])
     return order

@@ -85,10 +85,7 @@ def takes(name: str) -> set[str]:
 def build(
     name: str, params: Iterable[Any], lr: float, momentum: float, weight_decay: float
 ) -> torch.optim.Optimizer:
-    """An instance of the class.
-
-    Args:
-        params: parameters, or parameter groups.
+    """An instance of the class, for parameters or parameter groups.
 
     Raises:
         ValueError: the class takes no momentum or no weight decay, and one is given.
@@ -109,12 +106,16 @@ def _options(name: str, momentum: float, weight_decay: float) -> dict[str, Any]:
     return {k: v for k, v in options.items() if k in _parameters(found)}
 
 
-@cache
-def _try_step(found: type, name: str, lr: float, momentum: float, weight_decay: float) -> None:
+def check(name: str, lr: float, momentum: float, weight_decay: float) -> None:
+    """Make one step with the class, on a matrix and a vector.
+
+    Raises:
+        ValueError: the class cannot be loaded, made with these numbers, or moved by ``step()``.
+    """
     params = [nn.Parameter(torch.ones(shape)) for shape in TRIED]
     for param in params:
         param.grad = torch.linspace(-1, 1, param.numel()).view_as(param)
-    options = _options(name, momentum, weight_decay)
+    found, options = load_class(name), _options(name, momentum, weight_decay)
     try:
         found(params, lr=lr, **options).step()
         for param, shape in zip(params, TRIED, strict=True):
@@ -126,12 +127,3 @@ def _try_step(found: type, name: str, lr: float, momentum: float, weight_decay: 
             f"{name} cannot train a matrix and a vector ({said}); valid: a class that is made as "
             "CLASS(params, lr=...) and moved by step()"
         ) from None
-
-
-def check(name: str, lr: float, momentum: float, weight_decay: float) -> None:
-    """Make one step with the class, on a matrix and a vector.
-
-    Raises:
-        ValueError: the class cannot be loaded, made with these numbers, or moved by ``step()``.
-    """
-    _try_step(load_class(name), name, lr, momentum, weight_decay)

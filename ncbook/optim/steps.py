@@ -33,7 +33,7 @@ class Matrix(NamedTuple):
 
 
 MATRICES = {
-    "muon": Matrix(matrices.start_muon, matrices.muon),
+    "muon": Matrix(lambda matrix: (torch.zeros_like(matrix),), matrices.muon),
     "shampoo": Matrix(matrices.start_shampoo, matrices.shampoo, matrices.refresh_shampoo),
     "soap": Matrix(matrices.start_soap, matrices.soap, matrices.refresh_soap),
 }
@@ -93,13 +93,7 @@ def direction_of(direction: str, param: Tensor, lead: int) -> str:
 
 
 def init_state(direction: str, params: Mapping[str, Tensor], lead: int = 1) -> dict[str, Slots]:
-    """Zero slots for each parameter.
-
-    Args:
-        direction: see ``update``.
-        params: each of shape (M, ...), or of any shape with ``lead`` 0.
-        lead: how many axes of members the parameters have, 1 or 0.
-    """
+    """Zero slots for each parameter, of shape (M, ...), or of any shape with ``lead`` 0."""
     state = {}
     for name, param in params.items():
         own = direction_of(direction, param, lead)
@@ -161,13 +155,8 @@ def refresh(
     lead: int = 1,
 ) -> None:
     """Renew, in place and where it is time to, what Shampoo and SOAP use for the next steps; not
-    part of a compiled step.
-
-    Args:
-        direction, params, state: as in ``update``.
-        step: the number of the step that was taken last, from 1.
-        lead: see ``init_state``.
-    """
+    part of a compiled step. ``step`` is the number of the step that was taken last, from 1; the
+    others are as in ``update`` and ``init_state``."""
     renew = MATRICES[direction].refresh if direction in MATRICES else None
     if renew is None or (step - 1) % matrices.REFRESH_EVERY:
         return

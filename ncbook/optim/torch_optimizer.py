@@ -20,8 +20,7 @@ class Optimizer(torch.optim.Optimizer):
     and, for the ``_mixed`` names, coupled_share. Under Muon, Shampoo and SOAP, vectors move by Adam
     with ``vector_lr``, by default lr, and ``update_precision`` is that of the products, such as
     ``"bfloat16"``, by default the parameters'. With ``centred`` each direction is centred over the
-    first axis: in a last layer, over the classes. A complex parameter is two real ones, as in
-    torch's Adam. Sparse gradients are refused.
+    first axis: in a last layer, over the classes.
 
     >>> layer = torch.nn.Linear(2, 2)
     >>> optimizer = Optimizer(layer.parameters(), "adamw", lr=1e-3, weight_decay=0.5)
@@ -45,7 +44,6 @@ class Optimizer(torch.optim.Optimizer):
         defaults |= {"coupled_share": coupled_share, "vector_lr": vector_lr}
         # The rule's name is one of the defaults so that torch copies, pickles and saves it.
         defaults |= {"update_precision": update_precision, "centred": centred, "rule": name}
-        _check_group(defaults, name)
         super().__init__(params, defaults)
 
     @property
@@ -74,12 +72,6 @@ class Optimizer(torch.optim.Optimizer):
         """One step; returns the closure's loss if there is a closure."""
         with torch.enable_grad():
             loss = closure() if closure is not None else None
-        for param in [p for group in self.param_groups for p in group["params"]]:
-            if param.grad is not None and param.grad.layout != torch.strided:
-                raise RuntimeError(
-                    f"{self.name} needs dense gradients, but that of a parameter of shape "
-                    f"{tuple(param.shape)} is sparse"
-                )
         for group in self.param_groups:
             factors = cache(partial(self._factors, group))
             for param in group["params"]:
@@ -96,9 +88,7 @@ class Optimizer(torch.optim.Optimizer):
     def _step_one(
         self, param: Tensor, factors: Callable[[int], Factors], group: Mapping[str, Any]
     ) -> None:
-        state, grad = self.state[param], param.grad
-        if param.is_complex():
-            param, grad = torch.view_as_real(param), torch.view_as_real(grad)
+        state = self.state[param]
         if not state:
             state["step"] = 0
             state["slots"] = init_state(self.direction, {"p": param}, lead=0)["p"]
@@ -106,7 +96,7 @@ class Optimizer(torch.optim.Optimizer):
         named, slots, numbers = {"p": param}, {"p": state["slots"]}, factors(state["step"])
         precision = group["update_precision"] and getattr(torch, group["update_precision"])
         centred = named if group["centred"] else ()
-        update(self.direction, named, {"p": grad}, slots, numbers, None, precision, centred)
+        update(self.direction, named, {"p": param.grad}, slots, numbers, None, precision, centred)
         refresh(self.direction, named, slots, state["step"], lead=0)
 
 

@@ -19,17 +19,7 @@ PRINTED_NC0 = {"sgd": 2.14e-4, "sgdw": 0.55, "adam": 0.34, "signum": 0.78}
 
 def line(*optimizers: str, **options: object) -> str:
     """The shell lines that train some optimizers at Table 1's momentum and learning rates, on the
-    digits if no option says otherwise.
-
-    >>> print(line("sgd", weight_decays=0.0005))
-    for optimizer in sgd; do
-        papermill notebooks/sweep.ipynb out.ipynb -p optimizer $optimizer \\
-            -p seeds "[0, 1, 2, 3, 4]" \\
-            -p weight_decays 0.0005 \\
-            -p momenta 0.9 \\
-            -p lrs 0.0679
-    done
-    """
+    digits if no option says otherwise (see ``six_grids.line``)."""
     given = options | {"momenta": MOMENTUM}
     rates = dict.fromkeys(RATES[name] for name in optimizers)
     lines = [

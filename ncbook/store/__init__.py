@@ -1,10 +1,10 @@
 """Run records in and out of a folder of Parquet files.
 
-``results/runs/<key>.parquet`` holds one row a run, for the runs that were written together; the key
-is a hash of their ids. Its column ``history`` is a list of structs, one for each logged epoch, and
-``layers``, if these were measured, one for each logged epoch and layer. A file appears whole, by a
-rename, and is never changed in place, so writers need no lock. Small files are slow to read:
-``compact`` merges them into larger ones, which appear before they are removed.
+``results/runs/*.parquet`` hold one row a run, for the runs that were written together. The column
+``history`` is a list of structs, one for each logged epoch, and ``layers``, if these were measured,
+one for each logged epoch and layer. A file appears whole, by a rename, under a name of its own, and
+is never changed, so writers need no lock. Small files are slow to read: ``compact`` merges them
+into larger ones, which appear before they are removed.
 """
 
 from ncbook.paths import RESULTS_VARIABLE, results_dir

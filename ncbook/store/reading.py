@@ -1,9 +1,7 @@
 """Frames of the runs that are stored and of their epochs, and which runs are stored."""
 
-import os
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import ExitStack, suppress
-from errno import EISDIR
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -16,7 +14,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from ncbook import text
-from ncbook.files import appear, flush, staged
+from ncbook.files import new_file
 from ncbook.parameters import plain
 from ncbook.paths import expanded, results_dir
 from ncbook.store import tables
@@ -87,23 +85,19 @@ def _write_csv(table: pa.Table, file: BinaryIO) -> None:
 WRITERS = {".parquet": partial(pq.write_table, compression="zstd"), ".csv": _write_csv}
 
 
-def export(
-    path: str | Path | Sequence[Path], results: str | Path | None = None, **filters: Any
-) -> int:
-    """Write what ``load_runs`` has to a file that ends in ``.parquet`` or ``.csv``, or to several
-    of one folder, which is made; the number of runs. None appears before all are written. In a CSV
-    file an apostrophe keeps a text that begins with one of ``= + - @ '``, a tab or a break from
-    being a formula.
+def export(path: str | Path, results: str | Path | None = None, **filters: Any) -> int:
+    """Write what ``load_runs`` has to a file that ends in ``.parquet`` or ``.csv``, whose folder is
+    made; the number of runs. In a CSV file an apostrophe keeps a text that begins with one of ``= +
+    - @ '``, a tab or a break from being a formula.
 
     Raises:
         ValueError: another suffix, a filter that names no column, or nothing that passes.
         OSError: the file cannot be written.
     """
-    paths = [expanded(one, "file") for one in ([path] if isinstance(path, str | Path) else path)]
-    for path in paths:
-        if path.suffix.lower() not in WRITERS:
-            ends = " or ".join(WRITERS)
-            raise ValueError(f"the file to export to must end in {ends}, not {path}")
+    path = expanded(path, "file")
+    if path.suffix.lower() not in WRITERS:
+        ends = " or ".join(WRITERS)
+        raise ValueError(f"the file to export to must end in {ends}, not {path}")
     table = consistently(results, partial(_choose_runs, filters)).drop([FILE])
     if not len(table):
         asked = ", ".join(f"{name}={value!r}" for name, value in filters.items())
@@ -111,15 +105,8 @@ def export(
     try:
         with suppress(FileExistsError):
             path.parent.mkdir(parents=True)
-        with ExitStack() as stack:
-            files = {path: stack.enter_context(staged(path)) for path in paths}
-            for path, file in files.items():
-                if path.is_dir():
-                    raise IsADirectoryError(EISDIR, os.strerror(EISDIR))
-                WRITERS[path.suffix.lower()](table, file)
-                flush(file)
-            for path, file in files.items():
-                appear(file, path)
+        with new_file(path) as file:
+            WRITERS[path.suffix.lower()](table, file)
     except OSError as error:
         raise OSError(f"{path} cannot be written ({error.strerror or error})") from error
     return len(table)

@@ -1,7 +1,6 @@
 """What a store is made of: ids of runs, columns, and files that hold tables of runs and epochs."""
 
 import contextlib
-import errno
 import hashlib
 import json
 import logging
@@ -56,10 +55,8 @@ NESTED = {HISTORY: HISTORY_COLUMNS, LAYERS: LAYER_COLUMNS}
 SETTINGS = ("dataset", "model", "optimizer", "lr", "momentum", "weight_decay", "seed")
 FILE = "__file"  # the column of a table from several files that says where a row is from
 NO_EPOCHS = pa.table({"run_id": pa.array([], TEXT)})
-# What reading a damaged file raises, and what says nothing of the file.
+# What reading a damaged file raises.
 UNREADABLE = (OSError, ValueError, LookupError, TypeError, AttributeError, pa.ArrowException)
-NOT_NOW = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EACCES, errno.EPERM, errno.EIO}
-NOT_NOW |= {errno.ESTALE, errno.ETIMEDOUT}
 
 
 class ResultsFolderError(OSError):
@@ -117,21 +114,11 @@ def read_each(
         except FileNotFoundError:
             raise
         except UNREADABLE as error:
-            if isinstance(error, MemoryError) or getattr(error, "errno", None) in NOT_NOW:
+            # An error with a number is the system's, and says nothing of the file.
+            if isinstance(error, MemoryError) or getattr(error, "errno", None):
                 raise ResultsFolderError(text.line(f"{path} cannot be read: {error}")) from error
             on_damage(path)
-    try:
-        return pa.concat_tables(tables, promote_options="permissive")
-    except pa.ArrowException:  # a user's own column, of several kinds: such columns become texts
-        return pa.concat_tables(map(_as_text, tables), promote_options="permissive")
-
-
-def _as_text(table: pa.Table) -> pa.Table:
-    for place, name in enumerate(table.column_names):
-        if name not in {*RUN_COLUMNS, *LAYER_COLUMNS, *NESTED, FILE}:
-            texts = [value if value is None else str(value) for value in table[name].to_pylist()]
-            table = table.set_column(place, name, pa.array(texts, TEXT))
-    return table
+    return pa.concat_tables(tables, promote_options="permissive")
 
 
 def padded(table: pa.Table, columns: Mapping[str, pa.DataType]) -> pa.Table:

@@ -1,29 +1,22 @@
 """Records to files of a store, and a store in order: few large files, and no damaged ones."""
 
-import os
+import tempfile
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ncbook import text
-from ncbook.files import appear, flush, staged, sync_folder
+from ncbook.files import flush, new_file
 from ncbook.parameters import plain
 from ncbook.paths import results_dir
 from ncbook.store import reading, tables
-from ncbook.store.tables import (
-    DONE,
-    FILE,
-    RUN_COLUMNS,
-    ResultsFolderError,
-    list_files,
-    read_each,
-)
+from ncbook.store.tables import FILE, ResultsFolderError, list_files, read_each
 
-STALE_SECONDS = 3600.0  # a temporary file so old has no living writer: one writes for seconds
 SMALL_FILES = 128  # so many, some 30 kB each, are read in about 0.3 s
 MOST_FILES = 1024  # that are merged at once, in some 200 MB
 LARGE_BYTES = 8 * 2**20  # some 1,500 runs with 20 epochs each: such a file stays as it is
@@ -33,18 +26,12 @@ Records = Sequence[Mapping[str, Any]]
 
 @contextmanager
 def _refusals_named(root: Path) -> Iterator[None]:
-    """What the file system refuses in this block, in one line that names the results folder; and a
-    folder whose name is no UTF-8, since tables that name their files could not be read."""
-    try:
-        str(root).encode()
-    except UnicodeEncodeError:
-        why = "has a name that is not UTF-8: choose another"
-        raise ResultsFolderError(text.line(f"the results folder {root} {why}")) from None
+    """What the file system refuses in this block, in one line that names the results folder."""
     try:
         yield
+    except ResultsFolderError:
+        raise
     except OSError as error:
-        if isinstance(error, ResultsFolderError):
-            raise
         why = error.strerror or error
         raise ResultsFolderError(f"the results folder {root} cannot be written ({why})") from error
 
@@ -86,52 +73,31 @@ def _table(records: Records) -> pa.Table:
 
 
 def _put(root: Path, table: pa.Table) -> Path:
-    """Store runs, with what is nested in them, as one file, which appears whole."""
-    columns = {name: RUN_COLUMNS[name] for name in ("run_id", "status", "measured_layers")}
-    rows = tables.padded(table, columns).select([*columns]).to_pylist()
-    # Its name is also of which runs are done and have layers: so neither a failure nor a merge of
-    # older files replaces a file that has more.
-    done = {row["run_id"]: row["status"] in DONE for row in rows}
-    with_layers = {f"{row['run_id']} layers": True for row in rows if row["measured_layers"]}
-    name = tables.run_id(done | with_layers)
-    path = root / "runs" / f"{name}.parquet"
+    """Store runs, with what is nested in them, as a new file, which appears whole. No file is ever
+    replaced, so whatever others write or merge meanwhile, nothing is lost."""
+    path = root / "runs" / f"{uuid.uuid4().hex}.parquet"
     # Without statistics and dictionaries a small file opens in half the time; with zstd, none is
     # larger for it.
     options = dict(write_statistics=False, store_schema=False, use_dictionary=False)
     with _refusals_named(root):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with staged(path) as file:
+        with new_file(path) as file:
             pq.write_table(table, file, compression="zstd", **options)
-            flush(file)
-            appear(file, path)
     return path
 
 
 def ensure_writable(results: str | Path | None = None) -> Path:
-    """Make the results folder, check that it can be written, and return it; remove temporary files
-    of crashed writers.
+    """Make the results folder, check that it can be written, and return it.
 
     Raises:
-        ResultsFolderError: it cannot be made or written; what had been made is removed again.
+        ResultsFolderError: it cannot be made or written.
     """
     folder = (root := results_dir(results)) / "runs"
-    new = [path for path in (folder, *folder.parents) if not path.exists()]
     with _refusals_named(root):
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            with staged(folder / "probe") as file:
-                file.write(b"probe")
-                flush(file)
-                now = os.fstat(file.fileno()).st_mtime  # by the file system's clock
-        except OSError:
-            with suppress(OSError):
-                for path in new:
-                    path.rmdir()
-            raise
-        for path in folder.glob(".*.tmp"):
-            with suppress(OSError):
-                if now - path.lstat().st_mtime > STALE_SECONDS:
-                    path.unlink()
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(b"probe")
+            flush(file)
     return root
 
 
@@ -164,28 +130,23 @@ def compact(results: str | Path | None = None, at_least: int = SMALL_FILES) -> i
         ResultsFolderError: the disk refused; the store holds what it held.
     """
     root, merged = results_dir(results), 0
-    if (root / "runs").is_dir():
-        ensure_writable(root)
-        # Another process is compacting, or a user's own column of epochs is of several kinds.
-        with _refusals_named(root), suppress(FileNotFoundError, pa.ArrowException):
-            small = [path for path in list_files(root) if path.lstat().st_size < LARGE_BYTES]
-            for first in range(0, len(small) if len(small) >= at_least else 0, MOST_FILES):
-                merged += _merge_files(root, small[first : first + MOST_FILES])
+    # Another process is compacting, or a user's own column of epochs is of several kinds.
+    with _refusals_named(root), suppress(FileNotFoundError, pa.ArrowException):
+        small = [path for path in list_files(root) if path.lstat().st_size < LARGE_BYTES]
+        for first in range(0, len(small) if len(small) >= at_least else 0, MOST_FILES):
+            merged += _merge_files(root, small[first : first + MOST_FILES])
     return merged
 
 
 def _merge_files(root: Path, group: list[Path]) -> int:
     """Write the runs of these files, each once, to one file; then remove them."""
-    damaged: dict[Path, None] = {}
-    table = read_each(group, tables.read_whole, damaged.setdefault)
-    for path in damaged:
-        tables.warn_of_damage(path, "not compacted")
-    files = [path for path in group if path not in damaged]
+    kept = partial(tables.warn_of_damage, consequence="not compacted")
+    table = read_each(group, tables.read_whole, kept)
+    files = table[FILE].unique().to_pylist()
     if len(files) < 2:
         return 0
     best = pa.array(reading.best_rows(reading.judged(table)))
-    target = _put(root, table.filter(best).drop([FILE]))
-    for path in set(files) - {target}:
-        path.unlink(missing_ok=True)
-    sync_folder(root / "runs")
+    _put(root, table.filter(best).drop([FILE]))
+    for file in files:
+        Path(file).unlink(missing_ok=True)
     return len(files)

@@ -89,7 +89,7 @@ def _event_loop() -> Iterator:
 
     for _ in range(STARTS):
         runner = LoopRunner()
-        with suppress(AssertionError):
+        with suppress(AssertionError), _interrupts_blocked():
             runner.start()
             break
     else:

@@ -27,7 +27,6 @@ START_SECONDS = 15.0  # workers that import torch, and compile
 # 0.39 for 9, 0.40 for 18, 0.39 for 27; 9 give two workers six chunks each of the paper's grid.
 CHUNK = 9
 POLL_SECONDS = 1.0  # between looks at what another sweep on the same store is training
-CHECKPOINTS = "checkpoints"  # folder in the store, for streamed runs
 
 
 def run_id(config: RunConfig) -> str:
@@ -102,7 +101,7 @@ def load_data(config: RunConfig, device: str = "cpu") -> data.Dataset | data.Str
     """The tensors that a run trains on; kept, since a worker trains many chunks of one sweep."""
     seed = 0 if config.train_size is None else config.seed  # only draws the subset
     options = {"train_size": config.train_size, "seed": seed, "device": device}
-    options["image_size"] = models.image_size(config.model)
+    options["image_size"] = models.MODELS[config.model].image_size
     return _load_data(config.dataset, config.data_listing, **options)
 
 
@@ -145,8 +144,6 @@ def estimate_seconds(
 ) -> float:
     """About how long ``run`` would take: a few steps of one chunk, timed, on one of the scheduler's
     workers if there is one, and multiplied."""
-    if not configs:
-        return 0.0
     if scheduler:
         with cluster.joined(scheduler) as client:
             arguments = (configs, device.partition(":")[0], workers)
@@ -239,10 +236,7 @@ def run(
         if isinstance(error, OSError) and error.filename is None:  # a full disk names no file
             what += f": {results}"
         raise SweepError(what) from None
-    finally:
-        with suppress(OSError):  # a disk that refuses this fails no sweep
-            leases.clear_dead(results)
-    with suppress(OSError):
+    with suppress(OSError):  # a disk that refuses this fails no sweep
         store.compact(results)
     return Report(len(configs) - trained.total(), trained, time.perf_counter() - began)
 
@@ -275,17 +269,13 @@ def _outcomes(
     lacking: Callable,
     advance: Advance,
 ) -> Iterator[Outcome]:
-    """All outcomes; then wait for what other processes are training, and train what they leave:
-    what they left twice alone, and what they left more than ``TRIES`` times no more."""
-    left: Counter = Counter()
+    """All outcomes; then wait for what other processes are training, and train what they leave."""
     while todo:
         busy: list[RunConfig] = []
-        parts = chunks([config for config in todo if left[run_id(config)] < 2], at_once)
-        parts += [[config] for config in todo if left[run_id(config)] >= 2]
-        for outcome in train_parts(parts, advance):
+        for outcome in train_parts(chunks(todo, at_once), advance):
             busy += outcome.busy
             if outcome.fatal:
-                _give_up(outcome, results, tasks.DIED)
+                _give_up(outcome, results)
             advance(outcome.stored)
             yield outcome
         todo = lacking(busy)
@@ -293,16 +283,11 @@ def _outcomes(
             time.sleep(POLL_SECONDS)
             todo = lacking(busy)
         advance(len(busy) - len(todo))
-        left.update(_by_id(todo).keys() - leases.running(results).keys())
-        if lost := [config for config in todo if left[run_id(config)] > tasks.TRIES]:
-            _give_up(outcome := tasks.Outcome(fatal=lost), results, tasks.LEFT)
-            yield outcome
-            todo = lacking(todo)
 
 
-def _give_up(outcome: Outcome, results: Path, reason: str) -> None:
+def _give_up(outcome: Outcome, results: Path) -> None:
     """Store the runs of an outcome that are fatal as failed."""
-    given_up = {"status": store.FAILED, "reason": reason}
+    given_up = {"status": store.FAILED, "reason": tasks.DIED}
     records = [{"run_id": run_id(c)} | asdict(c) | given_up for c in outcome.fatal]
     store.write(results, records)
     outcome.trained[store.FAILED] += len(records)
@@ -320,7 +305,7 @@ def _train_chunk(
 ) -> Outcome:
     """Train and store those of a chunk's runs that nobody else is training or has stored."""
     wanted = _by_id(part)
-    with leases.taken(results, wanted, {i: asdict(c) for i, c in wanted.items()}) as ids:
+    with leases.taken(results, {i: asdict(c) for i, c in wanted.items()}) as ids:
         mine = _by_id(lacking([wanted[i] for i in ids]))
         busy = [config for i, config in wanted.items() if i not in ids]
         outcome = Outcome(stored=len(ids) - len(mine), busy=busy)
@@ -336,8 +321,13 @@ def _train_chunk(
             store.write(results, runs, history, layers)
             outcome.trained.update(run["status"] for run in runs)
             for config in mine.values():  # only streamed runs have one
-                train.remove_checkpoint(config, results / CHECKPOINTS)
+                _checkpoint(config, results).unlink(missing_ok=True)
     return outcome
+
+
+def _checkpoint(config: RunConfig, results: Path) -> Path:
+    """Of a streamed run that has not ended."""
+    return results / "checkpoints" / f"{run_id(config)}.checkpoint"
 
 
 def _train(
@@ -350,7 +340,5 @@ def _train(
     # may not be allowed to start processes: it decodes its images itself.
     alone = multiprocessing.current_process().daemon
     place = {"devices": 1, "loaders": 0} if alone else {"devices": gpu_count(device)}
-    place |= {"device": device, "checkpoints": results / CHECKPOINTS}
-    records = train.train_streaming(part[0], dataset, **place, **options)
-    train.check_listing(part[0], data.fingerprint(part[0].dataset))  # read while it trained
-    return records
+    place |= {"device": device, "checkpoint": _checkpoint(part[0], results)}
+    return train.train_streaming(part[0], dataset, **place, **options)

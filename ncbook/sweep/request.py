@@ -66,7 +66,7 @@ def read(namespace: Mapping[str, Any]) -> Request:
     Raises:
         ValueError, SweepError: as of ``check``.
     """
-    given = parameters.read(namespace)
+    given = {name: row.read(namespace.get(name)) for name, row in BY_NAME.items()}
     of_run = {row.name if row.many else field: given[row.name] for field, row in OF_RUN.items()}
     configs = grid(**{"optimizer": OPTIMIZER} | {k: v for k, v in of_run.items() if v is not None})
     logged_epochs(given["log_epochs"], configs[0].epochs)  # or an error

@@ -31,7 +31,6 @@ REPORT_SECONDS = 0.5  # between a worker's reports on the progress of its chunk
 GONE_SECONDS = 300.0  # without workers; one of our own is back within a minute, or never
 GO_ON = "what was trained is stored: begin again, and it goes on"
 DIED = f"its worker process died {TRIES} times while training it alone (out of memory?)"
-LEFT = f"other processes began it more than {TRIES} times and left it (out of memory?)"
 
 
 @dataclass

@@ -6,12 +6,8 @@ driven linear system:
     u ← (1 − η_t λ) u − η_t ℓ_t,   the leak ℓ_t = 1ᵀD_t,   so with ρ(T, s) = Π_{s<r≤T} (1 − η_r λ)
     u_T = ρ(T, 0) u_0 − Σ_s k_s ℓ_s,   k_s = η_s ρ(T, s),   Σ_s k_s = (1 − ρ(T, 0)) / λ.
 
-*The gauge is a passenger.* Let every direction be a function of the gradients alone (Adam, sign,
-Lion, Muon …). Then training from W₀ + 1cᵀ has the same gradients, hidden layers and predictions as
-training from W₀, at every step, and W differs by ρ(t, 0) 1cᵀ. Proof by induction: the loss ignores
-1cᵀ, so the gradients agree, so do the directions, and (1 − ηλ) scales the difference. So ℓ_t never
-depends on u. Under coupled decay λW is part of what a direction sees, and the statement fails; it
-fails for directions that depend on ‖W‖, too, such as LAMB's.
+If every direction is a function of the gradients alone, ℓ_t never depends on u (the chapter on
+leaks proves it).
 """
 
 from typing import NamedTuple
@@ -21,7 +17,7 @@ from numpy.typing import ArrayLike
 
 from ncbook.theory import checks
 from ncbook.theory.sgd import FLOAT32_ROUNDING
-from ncbook.theory.symmetry import NEWTON_SCHULZ, NEWTON_SCHULZ_GAIN
+from ncbook.theory.symmetry import NEWTON_SCHULZ, NEWTON_SCHULZ_GAIN, weights
 
 # Root mean square of the error of rounding over that of the numbers; bfloat16 has 16 bits less.
 ROUNDING = {"float32": FLOAT32_ROUNDING, "bfloat16": FLOAT32_ROUNDING * 2**16}
@@ -42,23 +38,6 @@ class Leaks(NamedTuple):
     mean: float
     spread: float
     memory: float
-
-
-def weights(lrs: ArrayLike, weight_decay: float) -> tuple[np.ndarray, float]:
-    """k_s = η_s ρ(T, s), (T,), and ρ(T, 0): the weights of all leaks, and of u_0, in u_T.
-
-    Args:
-        lrs: η_t of every step, (T,).
-        weight_decay: λ ≥ 0, decoupled.
-
-    >>> k, kept = weights([0.1, 0.1], 1.0)
-    >>> k.round(3).tolist(), round(kept, 3)
-    ([0.09, 0.1], 0.81)
-    """
-    rates = np.atleast_1d(checks.real("lrs", lrs, 0))
-    kept = 1 - rates * checks.real("weight_decay", weight_decay, 0)
-    after = np.append(np.cumprod(kept[::-1])[::-1], 1.0)  # ρ(T, s − 1) at s − 1
-    return rates * after[1:], float(after[0])
 
 
 def leaks_of(row_sums: ArrayLike, lrs: ArrayLike, weight_decay: float) -> np.ndarray:

@@ -38,7 +38,6 @@ def row_sum_ratio(
     epochs: int,
     decoupled: ArrayLike = False,
     milestones: Sequence[float] = (1 / 3, 2 / 3),
-    gamma: float = 0.1,
 ) -> float | np.ndarray:
     """NC0 at the end of training over NC0 at the start, |u_T| / |u_0|, under SGD or SGDW.
 
@@ -49,8 +48,7 @@ def row_sum_ratio(
         steps_per_epoch: minibatches an epoch, a last smaller one included (60,000 / 128 → 469).
         epochs: epochs in all.
         decoupled: False for SGD, True for SGDW, or the share of λ that is decoupled, in [0, 1].
-        milestones: the learning rate is multiplied by `gamma` from epoch ⌊m · epochs⌋ on, for each.
-        gamma: that factor; the momentum buffer carries across the drop.
+        milestones: η is divided by ten from epoch ⌊m · epochs⌋ on, for each; the momentum stays.
 
     Returns:
         The ratio, a float if all parameters are; `inf` where it overflows (unstable η).
@@ -63,7 +61,7 @@ def row_sum_ratio(
         0.3109
     """
     length = steps_per_epoch, epochs
-    rest = momentum, weight_decay, *length, decoupled, milestones, gamma
+    rest = momentum, weight_decay, *length, decoupled, milestones
     return abs(row_sum_trajectory(_whole_steps(*length), lr, *rest))
 
 
@@ -76,7 +74,6 @@ def row_sum_trajectory(
     epochs: int,
     decoupled: ArrayLike = False,
     milestones: Sequence[float] = (1 / 3, 2 / 3),
-    gamma: float = 0.1,
 ) -> float | np.ndarray:
     """u_t / u_0 after each of `steps` updates, signed: the same factor for every coordinate of u.
 
@@ -85,16 +82,11 @@ def row_sum_trajectory(
 
     Returns:
         Shape (parameters' common shape) + (shape of steps); a float if both are scalars.
-
-    Example:
-        >>> epoch_ends = np.arange(0, 201) * 469
-        >>> row_sum_trajectory(epoch_ends, 0.01, 0.9, 5e-4, 469, 200).shape
-        (201,)
     """
     t = checks.counts("steps", steps, _whole_steps(steps_per_epoch, epochs))
     settings = np.broadcast_arrays(*_dimensionless(lr, momentum, weight_decay, decoupled))
     settings = [x.reshape(x.shape + (1,) * t.ndim) for x in settings]
-    return _through_phases(t, *settings, _phases(steps_per_epoch, epochs, milestones, gamma))
+    return _through_phases(t, *settings, _phases(steps_per_epoch, epochs, milestones))
 
 
 def row_sum_closed_form(
@@ -168,7 +160,6 @@ def rounding_floor(
     epochs: int,
     decoupled: ArrayLike = False,
     milestones: Sequence[float] = (1 / 3, 2 / 3),
-    gamma: float = 0.1,
 ) -> float | np.ndarray:
     """An estimate of NC0/‖W‖_F that float32 rounding leaves where the law predicts zero.
 
@@ -189,7 +180,7 @@ def rounding_floor(
     kick[..., 0, 0] = FLOAT32_ROUNDING**2 * np.where(y > 0, 2, 1)
     covariance = np.zeros_like(kick)
     with np.errstate(over="ignore", invalid="ignore"):
-        for _, length, factor in _phases(steps_per_epoch, epochs, milestones, gamma):
+        for _, length, factor in _phases(steps_per_epoch, epochs, milestones):
             c, y = c * factor, y * factor
             step = _step(beta, c, y)
             carried = covariance * np.array([[1, factor], [factor, factor**2]])
@@ -253,14 +244,13 @@ def _dimensionless(lr, momentum, weight_decay, decoupled):
     return beta, eta_lambda * (1 - share), eta_lambda * share
 
 
-def _phases(steps_per_epoch, epochs, milestones, gamma) -> list[tuple[int, int, float]]:
+def _phases(steps_per_epoch, epochs, milestones) -> list[tuple[int, int, float]]:
     """(first step, number of steps, factor on the previous learning rate) of each phase."""
     checks.real("milestones", tuple(milestones), 0)
-    checks.real("gamma", gamma, 0, ends="()")
     drops = (min(floor(m * epochs), epochs) * steps_per_epoch for m in sorted(milestones))
     starts = [0, *drops]
     ends = [*starts[1:], epochs * steps_per_epoch]
-    factors = [1.0] + [gamma] * len(milestones)
+    factors = [1.0] + [0.1] * len(milestones)
     return [(a, b - a, factor) for a, b, factor in zip(starts, ends, factors, strict=True)]
 
 

@@ -114,8 +114,6 @@ def simulate_signgd_matrix(
     Signs are right up to logit gaps of 745, where the softmax underflows.
     """
     W = checks.real("weight", weight, -np.inf, ends="()").copy()
-    if W.ndim != 2 or W.shape[0] != W.shape[1]:
-        raise ValueError(f"weight must be a square matrix, got shape {W.shape}")
     _checked(len(W), lr, weight_decay)
     row_sums = [W.sum(axis=0)]
     for _ in range(checks.whole("steps", steps, 1)):

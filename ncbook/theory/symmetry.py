@@ -3,16 +3,10 @@
 Adding one vector c to every row of W changes no probability, so the gradient of cross-entropy has
 zero column sums, 1ᵀG = 0 (Lemma E.4). With the reflection Q = I − 2·11ᵀ/K this reads QG = G.
 
-*Reflection principle.* Let an optimizer make of the gradients G₁ … G_t a direction D_t, which may
-depend on W through functions that do not change when Q is applied to W (norms, for instance). If it
-is equivariant, D_t(QG₁, …, QG_t) = Q D_t(G₁, …, G_t), then QG_s = G_s gives D_t = Q D_t, that is
-1ᵀD_t = 0. Under decoupled decay the row sum u = Wᵀ1 then obeys u ← (1 − ηλ)u exactly, for every
-network, data set and minibatch: the law of SGDW holds for all such optimizers.
-
-Every function of the singular values and vectors of G is equivariant under any orthogonal Q: SGD,
-momentum, clipping by norm, Muon. A continuous f of single entries is not, unless it is linear, for
-K ≥ 3, as f(x) + f(y) + f(−x − y) = 0 makes f additive: Adam, sign, Lion leak. (For K = 2 odd ones
-are: Q then exchanges the two rows and their signs.)
+*Reflection principle.* If an optimizer's directions are equivariant, D_t(QG₁, …, QG_t) =
+Q D_t(G₁, …, G_t), then QG_s = G_s gives 1ᵀD_t = 0, and under decoupled decay the row sum u = Wᵀ1
+obeys u ← (1 − ηλ)u exactly: the law of SGDW. SGD and Muon are equivariant; Adam, sign and Lion are
+not. The chapter on the symmetry has the proofs.
 """
 
 from collections.abc import Callable, Iterable
@@ -72,10 +66,7 @@ class Equivariance:
     leak: float
 
 
-def equivariance(
-    make: MakeOptimizer,
-    shape: tuple[int, int] = (10, 16),
-) -> Equivariance:
+def equivariance(make: MakeOptimizer, shape: tuple[int, int] = (10, 16)) -> Equivariance:
     """Whether an optimizer is equivariant under Q, tried on random gradients in float64.
 
     Args:
@@ -91,8 +82,6 @@ def equivariance(
     >>> equivariance(lambda params: torch.optim.Adam(params, lr=0.1)).leak > 0.01
     True
     """
-    if len(shape) != 2:
-        raise ValueError(f"shape must be (classes, features), got {shape}")
     classes, _ = checks.whole("classes", shape[0], 2), checks.whole("features", shape[1], 1)
     generator = torch.Generator().manual_seed(0)
     numbers = torch.randn(1 + TRIED, *shape, generator=generator, dtype=torch.float64)
@@ -119,31 +108,43 @@ def _trained(make: MakeOptimizer, start: Tensor, gradients: Iterable[Tensor]) ->
     return weight.detach()
 
 
+def weights(lrs: ArrayLike, weight_decay: float) -> tuple[np.ndarray, float]:
+    """k_s = η_s ρ(T, s), (T,), and ρ(T, 0), where ρ(T, s) = Π_{s<r≤T} (1 − η_r λ): the weights of
+    all leaks, and of u_0, in u_T.
+
+    Args:
+        lrs: η_t of every step, (T,).
+        weight_decay: λ ≥ 0, decoupled.
+
+    >>> k, kept = weights([0.1, 0.1], 1.0)
+    >>> k.round(3).tolist(), round(kept, 3)
+    ([0.09, 0.1], 0.81)
+    """
+    rates = np.atleast_1d(checks.real("lrs", lrs, 0))
+    kept = 1 - rates * checks.real("weight_decay", weight_decay, 0)
+    after = np.append(np.cumprod(kept[::-1])[::-1], 1.0)  # ρ(T, s − 1) at s − 1
+    return rates * after[1:], float(after[0])
+
+
 def noise_floor(
     lrs: ArrayLike,
     weight_decay: float,
     noise: ArrayLike,
     start: float = 0.0,
     memory: ArrayLike = 1.0,
-    mean: ArrayLike = 0.0,
-    stored: ArrayLike = 0.0,
 ) -> float:
     """Root mean square of ‖u‖ after decoupled decay with noise, u ← (1 − η_t λ)u − η_t ξ_t.
 
     With independent ξ_t of mean 0 and E‖ξ‖² = noise², E‖u‖² ← (1 − η_t λ)² E‖u‖² + η_t² noise². At
     a constant η it tends to noise · √(η/(λ(2 − ηλ))), about noise · √(η/(2λ)). Correlations that
-    last much shorter than 1/(ηλ) multiply noise² by the memory; a mean ξ̄ adds the square of
-    ‖ξ̄‖ Σ_s η_s Π_{r>s} (1 − η_r λ), which tends to ‖ξ̄‖/λ.
+    last much shorter than 1/(ηλ) multiply noise² by the memory.
 
     Args:
-        lrs: η_t of every step, (T,).
-        weight_decay: λ ≥ 0.
-        noise: root mean square of ‖ξ − ξ̄‖, ≥ 0: what rounding leaves of 1ᵀD where D should have
-            none; this and the next are numbers, or one a step.
+        lrs, weight_decay: as in :func:`weights`.
+        noise: root mean square of ‖ξ‖, ≥ 0: what rounding leaves of 1ᵀD where D should have none;
+            this and the memory are numbers, or one a step.
         start: ‖u‖ before the first step.
         memory: 1 + 2 Σ_k corr(ξ_t, ξ_{t+k}) ≥ 0.
-        mean: ‖ξ̄‖ ≥ 0, of a direction that does not change.
-        stored: root mean square error of u from storing W, a step: √2 · 2.3e-8 ‖W‖_F in float32.
 
     Raises:
         ValueError: an argument outside its range.
@@ -151,10 +152,6 @@ def noise_floor(
     >>> round(noise_floor([0.01] * 5000, 1.0, 0.1) / (0.1 * (0.01 / 2) ** 0.5), 2)
     1.0
     """
-    lrs = np.atleast_1d(checks.real("lrs", lrs, 0))
-    decay = checks.real("weight_decay", weight_decay, 0)
-    after = np.append(np.cumprod((1 - lrs * decay)[::-1])[::-1], 1.0)
-    kicks = lrs**2 * checks.real("noise", noise, 0) ** 2 * checks.real("memory", memory, 0)
-    square = (after[1:] ** 2 * (kicks + checks.real("stored", stored, 0) ** 2)).sum()
-    drift = (after[1:] * lrs * checks.real("mean", mean, 0)).sum()
-    return float(np.sqrt((after[0] * checks.real("start", start, 0)) ** 2 + square + drift**2))
+    k, kept = weights(lrs, weight_decay)
+    kicks = k**2 * checks.real("noise", noise, 0) ** 2 * checks.real("memory", memory, 0)
+    return float(np.sqrt((kept * checks.real("start", start, 0)) ** 2 + kicks.sum()))

@@ -41,9 +41,7 @@ def project_invariant(state: State) -> State:
     """Π_S Z, the nearest point of the invariant subspace in ‖Z‖_E² = ‖H‖² + ‖W‖² + ‖b‖².
 
     S = {(H, W, b): H = W ⊗ 1_n / √n, Wᵀ1 = 0, b ∈ span(1)}. Gradient descent that starts in S
-    stays there: on S, E = F ⊗ 1_n with F = W Wᵀ/√n + b1ᵀ − I symmetric and F1 ∈ span(1), so
-    ∇_H = F W ⊗ 1_n, ∇_W = √n F W and ∇_b = n F 1 stand in the same relations. On S the risk splits:
-    R_e = n/2 (‖W Wᵀ/√n − (I − J/K)‖² + (1ᵀb − 1)²).
+    stays there, and R_e = n/2 (‖W Wᵀ/√n − (I − J/K)‖² + (1ᵀb − 1)²).
     """
     K, n = len(state.W), len(state.H) // len(state.W)
     means = state.H.reshape(K, n, -1).mean(axis=1)

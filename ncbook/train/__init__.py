@@ -10,7 +10,6 @@ What it costs next to the plain loop: ``benchmarks/sweep_vs_loop.py``, ``benchma
 """
 
 from ncbook.parameters import SCHEDULES, check_whole
-from ncbook.train.checkpoint import checkpoint_path, remove_checkpoint
 from ncbook.train.config import (
     RunConfig,
     check_listing,
@@ -20,7 +19,6 @@ from ncbook.train.config import (
     learning_rate_factors,
 )
 from ncbook.train.loop import (
-    METRIC_KEYS,
     prepare_step,
     repays_compiling,
     step_seconds,

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from ncbook import models, optim, paths
-from ncbook.files import appear, flush, staged
+from ncbook.files import new_file
 
 LOG = logging.getLogger(__name__)
 CACHE = "TORCHINDUCTOR_CACHE_DIR"
@@ -80,10 +80,8 @@ class Compiled:
             try:
                 content = Path(_compile(self.function, arguments, self.sizes)).read_bytes()
                 path = prepare_cache() / f"{name}-{hashlib.sha256(content).hexdigest()}.so"
-                with staged(path) as file:
+                with new_file(path) as file:
                     file.write(content)
-                    flush(file)
-                    appear(file, path)
                 run = _load(name)
             except Exception as error:  # Dynamo, Inductor and the C++ compiler have many kinds
                 LOG.warning("%s: %s", UNCOMPILED, str(error).partition("\n")[0])
@@ -135,7 +133,11 @@ def _compile(function: Callable, arguments: tuple, sizes: Sequence[Size]) -> str
 
     from torch.fx.experimental.proxy_tensor import make_fx
 
-    _quieten_torch()
+    if not torch.cuda.is_available():
+        # Where Triton is installed, torch imports and hashes all of it, 1.7 s.
+        sys.modules.setdefault("triton", None)
+        for name in UNWANTED:
+            logging.getLogger(name).setLevel(logging.ERROR)
     example = _example(arguments, sizes)
     flat, spec = pytree.tree_flatten(example)
     dynamic = tuple(
@@ -198,7 +200,6 @@ def _cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
 
 def compile_or_warn(function: Callable) -> Callable:
     """``torch.compile``; where the compiler fails, a warning says so, and nothing is compiled."""
-    _quieten_torch()
     limit = torch._dynamo.config.recompile_limit
     torch._dynamo.config.recompile_limit = max(RECOMPILE_LIMIT, limit)
     chosen = [torch.compile(function)]
@@ -212,15 +213,6 @@ def compile_or_warn(function: Callable) -> Callable:
             return function(*arguments)
 
     return run
-
-
-def _quieten_torch() -> None:
-    """Keep torch from looking for a GPU's compiler on a machine that has no GPU."""
-    if not torch.cuda.is_available():
-        # Where Triton is installed, torch imports and hashes all of it, 1.7 s.
-        sys.modules.setdefault("triton", None)
-        for name in UNWANTED:
-            logging.getLogger(name).setLevel(logging.ERROR)
 
 
 def prepare_cache() -> Path:

@@ -128,8 +128,7 @@ class _Config:
 
     @property
     def directions(self) -> tuple[str, ...]:
-        """Such as ``sgd``, see ``optim.Rule``: of the network, and of the last layer if it has its
-        own."""
+        """Such as ``sgd``, see ``optim.Rule``: of each of ``optimizers``."""
         return tuple(optim.rule(name).direction for name in self.optimizers)
 
     def shared(self) -> tuple:
@@ -148,10 +147,8 @@ RunConfig = make_dataclass(
 
 
 def check_samples(config: RunConfig, dataset: data.Dataset) -> None:
-    """Raise ``ValueError`` where a class has no training sample, or an epoch's last batch would be
-    one sample alone, of which batch norm has no variance; or where these are other images than
-    those that the run is named after, or its own optimizer's file has changed, or another process
-    finds another file."""
+    """Raise ``ValueError`` where the run cannot train on these samples, or where its images or its
+    own optimizer's file are no longer those that it is named after."""
     check_listing(config, dataset.listing)
     own = [name for name in config.optimizers if optim.is_own(name)]
     if config.class_file != optim.own.fingerprint(own):

@@ -98,7 +98,8 @@ class Meter:
         weight, samples = net.fc.weight, sum(map(len, self.shares["train"]))
         size = samples * net.fc.in_features
         with tempfile.NamedTemporaryFile(prefix="ncbook-features-") as file:
-            os.posix_fallocate(file.fileno(), 0, size * weight.element_size())
+            if hasattr(os, "posix_fallocate"):  # macOS lacks it
+                os.posix_fallocate(file.fileno(), 0, size * weight.element_size())
             flat = torch.from_file(file.name, shared=True, size=size, dtype=weight.dtype)
         self.kept = flat.view(samples, -1).split([len(rows) for rows in self.shares["train"]])
 

@@ -1,7 +1,4 @@
-"""Train a chunk of members and measure them while they train.
-
-A member whose numbers are no longer finite has diverged: it is frozen at the end of that epoch.
-"""
+"""Train a chunk of members and measure them while they train."""
 
 from __future__ import annotations
 
@@ -13,7 +10,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from ncbook import data, metrics, models
+from ncbook import data, models
 from ncbook.data import Dataset
 from ncbook.train.compiled import can_compile, prepare_cache
 from ncbook.train.config import RunConfig, check_samples, learning_rate_factors
@@ -29,7 +26,6 @@ from ncbook.train.measure import (
 from ncbook.train.moves import Moves, instances, member_numbers, step_factors
 from ncbook.train.step import Members, make_step, member
 
-METRIC_KEYS = metrics.KEYS
 # Steps of a run from which compiling pays, in a chunk of nine. How many members there are must not
 # matter: compiled code rounds differently, and a run must not depend on its company.
 COMPILE_FROM = 1_700
@@ -75,7 +71,7 @@ def train_members(
         ``diverged_epoch``, each of ``MEASURED`` at the end, each NC metric at the start as
         ``nc0_init`` and so on, ``wall_time_s`` (its share of the chunk's); and ``history``, one
         record a member and logged epoch. A member whose parameters stop being finite is frozen
-        there and touches no other; its numbers at the end are NaN.
+        at the end of that epoch and touches no other; its numbers at the end are NaN.
 
     Raises:
         ValueError: for members that cannot share a chunk, a log epoch outside the training, a
@@ -138,11 +134,7 @@ def repays_compiling(
     config: RunConfig, dataset: Dataset | data.Streamed, device: str | None = None
 ) -> bool:
     """Whether the work is long enough to compile for, and it can be done; a warning says why not.
-
-    Args:
-        config, dataset: a run, and what it trains on.
-        device: that is to train it, where the data are not there yet.
-    """
+    ``device`` is to train it, where the data are not there yet."""
     prepare_cache()
     if isinstance(dataset, data.Streamed):
         return False
@@ -263,16 +255,16 @@ class _Chunk:
 
 
 def _architecture(config: RunConfig, dataset: Dataset | data.Streamed) -> tuple:
-    """What decides a network's shape: name, classes, input, width, depth."""
+    """What decides a network's shape: the arguments of ``models.build``."""
     shape = tuple(dataset.input_shape)
-    return config.model, dataset.num_classes, shape, config.width, config.depth
+    return config.model, dataset.num_classes, shape[0], config.width, config.depth, shape
 
 
 def initial_network(config: RunConfig, dataset: Dataset | data.Streamed) -> models.Classifier:
     """The run's initialisation: from its seed alone, whatever else drew random numbers."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(config.seed)  # and not the GPUs'
-        return _build(*_architecture(config, dataset))
+        return models.build(*_architecture(config, dataset))
 
 
 def minibatches(
@@ -283,14 +275,8 @@ def minibatches(
     return batches, learning_rate_factors(config.schedule, epoch, len(batches), config.epochs)
 
 
-def _build(
-    model: str, num_classes: int, shape: tuple[int, ...], width: float, depth: int | None
-) -> models.Classifier:
-    return models.build(model, num_classes, shape[0], width, depth=depth, input_shape=shape)
-
-
 @lru_cache(maxsize=32)
 def _template(architecture: tuple, train: bool) -> models.Classifier:
     """The module that members' tensors are put into, without tensors of its own."""
     with torch.device("meta"):
-        return _build(*architecture).train(train)
+        return models.build(*architecture).train(train)

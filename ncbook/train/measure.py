@@ -141,11 +141,7 @@ def layer_records(
     net: Classifier, dataset: Dataset, params: Named, buffers: Named, names: Sequence[str]
 ) -> list[dict]:
     """A record for each layer of one member, as in ``ncbook.measure.Measured.layers``: of what it
-    puts out, and of the last layer's input.
-
-    Two forward passes over the training set, one over the test set; what a layer puts out is held
-    for one batch alone. ``net`` is in evaluation mode.
-    """
+    puts out, and of the last layer's input. ``net`` is in evaluation mode."""
     # Copies, aligned alike whatever the member's place in its chunk: same bits.
     tensors = {k: t.clone() for k, t in (params | buffers).items()}
     streams = {name: metrics.LayerStream(net.fc.out_features) for name in names}

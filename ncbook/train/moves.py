@@ -147,10 +147,8 @@ class Instance:
             for view in self.params.values():
                 view.fill_(torch.nan)
             return
-        for name, view in self.params.items():
-            moved = self.own[name].detach()
-            if moved.data_ptr() != view.data_ptr():  # a copy, or the class has replaced it
-                view.copy_(moved)
+        for name, view in self.params.items():  # the class may have replaced a tensor
+            view.copy_(self.own[name].detach())
 
 
 def instances(

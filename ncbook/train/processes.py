@@ -11,11 +11,11 @@ from typing import Any
 import torch
 from torch import multiprocessing as mp
 
+from ncbook.train.loop import OnEpoch
+
 POLL_SECONDS = 0.1
 # Nothing of a run can be reached over the network: the processes meet in a file, and talk here.
 LOOPBACK = "lo0" if sys.platform == "darwin" else "lo"
-
-OnEpoch = Callable[[int, int], None]
 
 
 def in_processes(work: Callable[[Any, OnEpoch], Any], run: Any, on_epoch: OnEpoch) -> Any:

@@ -9,19 +9,19 @@ process's running statistics are the run's.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
+from dask.system import CPU_COUNT
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from ncbook import data, models, optim
 from ncbook.parameters import check_whole, device_named
-from ncbook.train.checkpoint import checkpoint_path, load_checkpoint, save_checkpoint
+from ncbook.train.checkpoint import load_checkpoint, save_checkpoint
 from ncbook.train.config import RunConfig, check_samples
 from ncbook.train.context import training
 from ncbook.train.feed import Feed, Meter
@@ -42,7 +42,7 @@ def train_streaming(
     dataset: data.Streamed,
     *,
     log_epochs: Sequence[int] | None = None,
-    checkpoints: str | Path | None = None,
+    checkpoint: Path | None = None,
     device: str = "cpu",
     devices: int = 1,
     loaders: int | None = None,
@@ -58,10 +58,9 @@ def train_streaming(
         config: the run.
         dataset: its images, from ``data.load("imagenet:PATH")``.
         log_epochs: epochs to measure at; see ``train_members``.
-        checkpoints: folder for the run's checkpoint, one an epoch; None writes none. The run goes
+        checkpoint: this run's own file, written after each epoch; None writes none. The run goes
             on from it: on a CPU the result is, to the bit, that of a run that was not interrupted.
-            It stays there when the run is done, in case its records cannot be stored; then call
-            ``remove_checkpoint``.
+            Delete it once the records are stored.
         device: ``cpu``, ``cuda`` or ``cuda:N``.
         devices: how many GPUs, or processes on the CPU, share each minibatch.
         loaders: processes a device that decode images; 0 decodes in the training process. By
@@ -81,14 +80,12 @@ def train_streaming(
     """
     _check(config, dataset, device, devices)
     logged = frozenset(logged_epochs(log_epochs, config.epochs))
-    path = None
-    if checkpoints is not None:
-        path = checkpoint_path(config, checkpoints)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        load_checkpoint(path)  # sets aside, once, what the run cannot go on from
+    if checkpoint is not None:
+        checkpoint.parent.mkdir(parents=True, exist_ok=True)
+        load_checkpoint(checkpoint)  # sets aside, once, what the run cannot go on from
     if loaders is None:
-        loaders = max(1, len(os.sched_getaffinity(0)) // devices)
-    run = _Run(config, dataset, logged, path, device, devices, loaders, deterministic)
+        loaders = max(1, CPU_COUNT // devices)
+    run = _Run(config, dataset, logged, checkpoint, device, devices, loaders, deterministic)
     on_epoch = on_epoch or (lambda epoch, members: None)
     return _train(run, on_epoch) if devices == 1 else in_processes(_train, run, on_epoch)
 
@@ -102,7 +99,7 @@ def stream_step_seconds(config: RunConfig, dataset: data.Streamed, device: str =
     batch = torch.arange(min(config.batch_size, len(dataset.train_y)))
     began = time.perf_counter()
     (x,) = run.feed.batches("train", [batch])
-    decoding = (time.perf_counter() - began) / len(os.sched_getaffinity(0))
+    decoding = (time.perf_counter() - began) / CPU_COUNT
     y = dataset.train_y[batch].to(run.place)
     run.step(x, y, len(batch))
     began = time.perf_counter()

@@ -7,14 +7,8 @@ import pandas as pd
 
 from ncbook import text
 
-NETWORKS = {
-    "mlp": "MLP",
-    "ufm": "free features",
-    "resnet9": "ResNet9",
-    "vgg9": "VGG9",
-    "vit": "ViT",
-}
-NETWORKS |= {"resnet50": "ResNet50"}
+NETWORKS = {"mlp": "MLP", "ufm": "free features", "resnet9": "ResNet9", "vgg9": "VGG9"}
+NETWORKS |= {"vit": "ViT", "resnet50": "ResNet50"}
 DATA = {"mnist": "MNIST", "fashion_mnist": "Fashion-MNIST", "cifar10": "CIFAR-10"}
 DATA |= {"folder:cifar10-jpeg": "CIFAR-10 (JPEG)", "ufm": ""}
 
@@ -23,7 +17,7 @@ def lines(runs: pd.DataFrame) -> list[str]:
     """A line for each network and data set among some runs; no line for no runs.
 
     >>> runs = {"model": "vgg9", "dataset": "mnist", "epochs": 50, "seed": [0, 1, 2]}
-    >>> lines(pd.DataFrame(runs | {"width": 1 / 8, "train_size": 2000}))
+    >>> lines(pd.DataFrame(runs | {"width": 1 / 8, "train_size": 2000, "depth": None}))
     ['VGG9 of width 1/8, MNIST (2,000 images), 50 epochs, seeds 0 to 2, n = 3']
     """
     if runs.empty:
@@ -52,9 +46,8 @@ def _named(known: dict[str, str], name: str) -> str:
 
 
 def _values(runs: pd.DataFrame, column: str, default: float | None = None) -> list[float]:
-    """The values of a column that are not its default; none if an older store lacks it."""
-    stored = runs[column].dropna().unique() if column in runs else []
-    return sorted(float(value) for value in stored if value != default)
+    """The values of a column that are not its default."""
+    return sorted(float(value) for value in runs[column].dropna().unique() if value != default)
 
 
 def _seeds(runs: pd.DataFrame) -> str:
