@@ -165,8 +165,7 @@ figures.show_if_any(best, "", draw_best)
 # %% [markdown]
 # *Circle: NC3. Dot: NC3 of the weight centred over the classes. Pale bars, above the row for NC3 and below it for the
 # other: from the least to the largest seed; without one there is one seed. At the right: the share of ‖W‖ that is
-# gauge, in the median. A row without a dot is of runs stored before the gauge was; a missing row has no run that
-# learned.*
+# gauge, in the median. A missing row has no run that learned.*
 
 
 # %% tags=["hide-input"]
@@ -334,6 +333,9 @@ def show_fits(runs):
 figures.show_if_any(good, "", show_fits)
 
 # %% [markdown]
+# On the ResNet9 and CIFAR-10 (JPEG) one run decides: SGDW at the strongest decay, with by far the least NC0 and the
+# greatest NC1. Without it NC0 explains NC3 best there, too ({doc}`../book/claims`, Figures 26–28).
+#
 # How much NC0 says about collapse, {doc}`diagnostic` discusses.
 #
 # ## Ten times as long

@@ -417,9 +417,9 @@ figures.in_rows(left, right)
 # rates 0.1, 0.3, 0.5 and 1, weight decay from 0 to 0.05, with Adam, AdamW and "SGDMW", which we read as SGD with
 # momentum and weight decay.
 #
-# **Ours has N = 1,000 samples, not 10,000.** We take five weight decays, and 500 steps on the full batch (D.4.2 gives
-# neither steps nor batch size), with the learning rate divided by ten after one and two thirds of them. Features
-# start from N(0, 1).
+# **Ours has N = 1,000 samples, not 10,000.** We take five weight decays, three seeds, and 500 steps on the full batch
+# (D.4.2 gives neither steps nor batch size), with the learning rate divided by ten after one and two thirds of them.
+# Features start from N(0, 1).
 
 # %%
 N, K, p = 1000, 10, 512
@@ -432,8 +432,8 @@ runs = figures.on_grid(runs, GRIDS)
 perfect = runs[runs["train_acc"] == 1]  # the paper's filter
 
 # %% [markdown]
-# Figure 15, re-made: mean and standard deviation over the learning rates. (Our lines take five minutes on two CPU
-# cores. Without `train_size`, and with `-p batch_size 10000`, they train the paper's N.)
+# Figure 15, re-made: mean and standard deviation over the learning rates and seeds. (Our lines take fifteen minutes on
+# two CPU cores. Without `train_size`, and with `-p batch_size 10000`, they train the paper's N.)
 
 # %%
 FOUR = ("nc0", "nc3", "nc1", "nc2")
@@ -535,7 +535,7 @@ def tell_optimum(runs):
     met = off.index[off < 1e-4]
     return (
         f"At λ′ = {met[0]:g} and {met[1]:g} Adam meets the closed form to {off[met].max():.0e} at "
-        f"every learning rate. At {decays[0]:g} it is up to {off[decays[0]]:.0%} off: 500 steps "
+        f"every learning rate and seed. At {decays[0]:g} it is up to {off[decays[0]]:.0%} off: 500 steps "
         f"are not enough. The threshold is λ′ = {threshold:g}. The decay {decays[-1]:g} lies "
         f"beyond, and all {len(dead)} runs of Adam and SGD there shrink to zero: they end with "
         f"singular values of W between {dead['w_sv_mean'].min():.0e} and "
@@ -604,19 +604,23 @@ figures.show_if_any(whole, "", draw_all)
 ghosts = dead[dead["train_acc"] == 1]
 coupled = perfect[perfect["optimizer"] != "adamw"]
 if len(whole):
-    assert (coupled["weight_decay"] > threshold).sum() == len(ghosts) == 1
+    assert (coupled["weight_decay"] > threshold).sum() == len(ghosts) > 0
 
 
 # %% tags=["hide-input"]
 def tell_ghosts(dead):
     """Who passes the filter, though it shrinks to nothing."""
-    ghost, worst = ghosts.iloc[0], dead.loc[dead["train_acc"].idxmin()]
+    (ghost,) = ghosts.groupby(POINT).groups  # one setting, at each seed
+    most, worst = (
+        ghosts.max(numeric_only=True),
+        dead.loc[dead["train_acc"].idxmin()],
+    )
     return (
-        f"{len(ghosts)} of the {len(dead)} has 100 % training accuracy and so passes the paper's "
-        f"filter: {figures.LABELS[ghost.optimizer]} with learning rate {ghost.lr:g} at "
-        f"λ′ = {ghost.weight_decay:g}. It is SGD's last point in the figure. Its NC0 of "
-        f"{ghost.nc0:.0e} and NC3 of {ghost.nc3:.1g} look like collapse, at singular values of W of "
-        f"{ghost.w_sv_mean:.0e}. Another, with learning rate {worst.lr:g}, has "
+        f"{len(ghosts)} of the {len(dead)} have 100 % training accuracy and so pass the paper's "
+        f"filter: {figures.LABELS[ghost[0]]} with learning rate {ghost[1]:g} at λ′ = {ghost[2]:g}, "
+        f"whatever the seed. They are SGD's last point in the figure. Their NC0 of at most "
+        f"{most.nc0:.0e} and NC3 of at most {most.nc3:.1g} look like collapse, at singular values of "
+        f"W of at most {most.w_sv_mean:.0e}. Another run, with learning rate {worst.lr:g}, has "
         f"{worst.train_acc:.1%} accuracy, far below chance, and NC3 = {worst.nc3:.2f}, of at most "
         f"2: W and H swing through zero out of step, and W points away from the class means. "
         f"Neither says anything about neural collapse. A filter on the loss would catch both."
@@ -676,7 +680,7 @@ def tell_sgd(sgd):
         f"500 steps leave {slow.nc0 / slow.nc0_init:.0%} of NC0; to leave 1 % takes "
         f"{np.log(100) / rate:,.0f} steps at that learning rate. The {len(done)} runs below the "
         f"threshold in which NC0 had time to fall below 1 % (λ′ = {done.weight_decay.iloc[0]:g}, "
-        f"learning rates {' and '.join(f'{lr:g}' for lr in done.lr)}) are at the closed form, to "
+        f"learning rates {' and '.join(f'{lr:g}' for lr in sorted({*done.lr}))}) are at the closed form, to "
         f"{deviation.max():.0e} in W."
     )
 
@@ -688,7 +692,7 @@ figures.show_if_any(sgd, claims.UFM_LINES, tell_sgd)
 #
 # The paper's conclusion from Figure 15: for AdamW the metrics, "in particular NC0 and NC3 remain at
 # least one magnitude of order larger than the same metrics for Adam and SGDMW". Medians over the
-# learning rates, of the runs with 100 % training accuracy and a loss below half of log K, so that
+# learning rates and seeds, of the runs with 100 % training accuracy and a loss below half of log K, so that
 # the dying ones are out:
 
 # %% tags=["hide-input"]
@@ -770,7 +774,7 @@ figures.show_if_any(alive, "", *verdicts)
 # NC0 and NC1 vanish at *every* critical point; NC2 tells them apart. (By {eq}`ufm-gradient` $R^\top RW = \lambda^2W$
 # there. If NC2 is zero, $W$ has rank $K-1$, so $R^\top R = \lambda^2P$ and $\sigma = \lambda$: it is the minimum.)
 #
-# **Measured** (60 runs, N = 1,000): given enough decay, Adam goes where the closed form says; AdamW does not, at any of our
+# **Measured** (180 runs, N = 1,000): given enough decay, Adam goes where the closed form says; AdamW does not, at any of our
 # settings. SGD's place in between is one of training time, which the row-sum law predicts. Beyond
 # $\lambda' = 1/(K\sqrt n)$ coupled decay kills the model, and scale-free metrics do not notice.
 #

@@ -581,6 +581,12 @@ def test_runs_of_a_setting_have_it_and_the_defaults_of_all_else(mixed):
     assert len(figures.of_setting(mixed, **SETTING, lr=0.01, momentum=0.9)) == 17
 
 
+def test_what_a_config_fills_in_itself_is_no_setting(mixed):
+    """Such as the fingerprint of a folder's images, which nobody writes down."""
+    images = mixed.assign(dataset="folder:images", data_listing=["a1", "b2"] * 9)
+    assert len(figures.of_setting(images, **SETTING | {"dataset": "folder:images"})) == 18
+
+
 def test_a_null_stands_for_the_default(mixed):
     nulls = mixed.assign(schedule=None)
     assert len(figures.of_setting(nulls, **SETTING)) == 18

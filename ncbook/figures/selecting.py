@@ -15,7 +15,7 @@ from ncbook.train import SCHEDULES, RunConfig, learning_rate_factors
 
 CONVERGED = rule.LEARNED
 SWEPT = ("optimizer", "lr", "momentum", "weight_decay", "coupled_share", "seed")
-FILLED_IN = ("vector_lr", "class_file")  # by RunConfig, where an optimizer needs it
+FILLED_IN = ("vector_lr", "class_file", "data_listing")  # by RunConfig, where it is needed
 # The optimizers that the exact law holds for, if they move the last layer.
 LAWFUL = tuple(
     name

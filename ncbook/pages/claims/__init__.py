@@ -59,7 +59,7 @@ their verdicts are those that the published runs gave. To train the runs:"""
 UFM_LINES = """for optimizer in sgd adam adamw; do
     papermill notebooks/sweep.ipynb out.ipynb -p optimizer $optimizer -p dataset ufm -p model ufm \\
         -p lrs "[0.1, 0.3, 0.5, 1.0]" -p weight_decays "[0, 5e-5, 5e-4, 5e-3, 0.05]" \\
-        -p momenta 0.9 -p epochs 500 -p batch_size 1000 -p train_size 1000
+        -p momenta 0.9 -p epochs 500 -p batch_size 1000 -p train_size 1000 -p seeds "[0, 1, 2]"
 done"""
 
 

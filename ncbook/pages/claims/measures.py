@@ -87,7 +87,7 @@ def read_rows(results: str | Path | None = None) -> Rows:
     """The rows that the measures need, from a results folder (see ``store.results_dir``)."""
     stored = six_grids.stored(results)
     runs = six_grids.complete(stored)
-    ufm = store.load_runs(results, dataset=data.UFM, seed=0)
+    ufm = store.load_runs(results, dataset=data.UFM)
     samples = ufm["train_size"].fillna(data.UFM_SAMPLES)
     present = {*runs["optimizer"], *ufm["dataset"]}
     small = store.load_runs(results, dataset="digits", model="mlp", epochs=EPOCHS, status="ok")
@@ -348,11 +348,12 @@ def symmetry(rows: Rows) -> Numbers:
 
 
 def ufm_orders(rows: Rows) -> Numbers:
-    """Medians over the learning rates, AdamW over Adam and over SGD, at the largest λ at which all
-    converged and at 5e-4: NC0 and NC3. And the λ = 1/(K√n) beyond which the mean loss is least at
-    W = H = 0, here and with the paper's N."""
+    """Medians over the learning rates and seeds, AdamW over Adam and over SGD, at the largest λ at
+    which all converged and at 5e-4: NC0 and NC3. And the λ = 1/(K√n) beyond which the mean loss is
+    least at W = H = 0, here and with the paper's N."""
     groups = figures.converged(rows.ufm).groupby(["weight_decay", "optimizer"])
-    whole = groups.size().unstack().eq(rows.ufm["lr"].nunique()).all(axis=1)
+    of_each = rows.ufm.groupby(["lr", "seed"]).ngroups
+    whole = groups.size().unstack().eq(of_each).all(axis=1)
     middle, samples = groups[["nc0", "nc3"]].median(), int(rows.ufm["train_size"].max())
     found = {"decay": whole[whole].index.max(), "n": len(rows.ufm), "samples": samples}
     for name, N in (("threshold", samples), ("papers_threshold", data.UFM_SAMPLES)):
