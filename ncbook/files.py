@@ -1,6 +1,7 @@
 """Files that appear whole: what the store and training share."""
 
 import contextlib
+import errno
 import os
 import uuid
 from collections.abc import Iterator
@@ -37,9 +38,12 @@ def appear(file: BinaryIO, path: Path) -> None:
 def sync_folder(folder: Path) -> None:
     """Names onto the disk; where a file system refuses that of folders, it syncs when it likes: a
     rename is whole there, too."""
-    with contextlib.suppress(OSError):
+    try:
         descriptor = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+    except OSError as error:
+        if error.errno in (errno.EIO, errno.ENOSPC):
+            raise

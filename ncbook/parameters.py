@@ -11,6 +11,7 @@ import difflib
 import math
 import os
 import re
+import sys
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -154,7 +155,8 @@ class Row:
         respect; what is no number stays as it is, for ``check`` to refuse."""
         value = plain(value)
         if self.kind == NUMBER and is_number(value):
-            return float(value) + 0.0  # 0.0 for -0.0
+            # 0.0 for -0.0; an int may be too large for a float.
+            return math.inf if abs(value) > sys.float_info.max else float(value) + 0.0
         return int(value) if self.kind == WHOLE and is_number(value, Integral) else value
 
     def check(self, value: Any) -> None:

@@ -189,7 +189,7 @@ def tell_gaps(runs):
     )
     if len(centred):
         words += (
-            f" Without the gauge, where it is stored, it is {(centred > 1).sum()} of {len(centred)} pairs, and "
+            f" Without the gauge it is {(centred > 1).sum()} of {len(centred)} pairs, and "
             f"{centred.min():.2g} to {centred.max():.2g} times as much."
         )
     return words

@@ -1,6 +1,7 @@
 """What tests of sweeps share: small grids, other processes, and the comparison of stores."""
 
 import contextlib
+import errno
 import itertools
 import os
 import signal
@@ -80,6 +81,15 @@ def assert_tidy(results):
 
 
 # ------------------------------------------------------------ processes
+
+
+def without_locks(monkeypatch):
+    """As on some network file systems."""
+
+    def refuse(file, how):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(leases, "flock", refuse)
 
 
 def wait_until(condition, seconds=SECONDS):

@@ -12,6 +12,7 @@ import subprocess
 import sys
 from contextlib import nullcontext
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import nbformat
@@ -703,24 +704,27 @@ def test_a_sweep_ends_with_a_table_and_says_where_all_is(notebooks, tmp_path):
     assert call("sweep", *GRID)[0].splitlines()[-1] == f"Runs: {results}"
 
 
-def test_a_kernel_that_always_dies_is_reported_and_the_rest_completes(tmp_path, notebooks):
-    notebooks.answers += [train_one_and_fail] * 4
+@pytest.mark.parametrize("reason", [notebook.DIED, "SweepError: begin again, and it goes on"])
+def test_a_notebook_that_always_fails_is_reported_and_the_rest_completes(
+    tmp_path, notebooks, reason
+):
+    notebooks.answers += [partial(train_one_and_fail, reason=reason)] * 4
     report, error = report_of(*GRID, "--notebooks", "kept", code=1)
     assert [(b["tries"], b["trained"], b["left"]) for b in report] == [(4, 1, 1)] + [(1, 2, 0)] * 3
     path = report[0]["notebook"]
     assert Path(path).parent == tmp_path / "kept"
     assert error.count("trying again") == 3
     assert (
-        "[1/4] digits mlp sgd 0.01: failed at try 4, 1 of 2 runs are left: "
-        f"{notebook.DIED}; see {path}"
+        f"[1/4] digits mlp sgd 0.01: failed at try 4, 1 of 2 runs are left: {reason}; see {path}"
     ) in error.splitlines()
 
 
-def test_what_a_notebook_would_say_again_is_not_tried_again(notebooks):
-    notebooks.answers.append(lambda r: train_one_and_fail(r, "ValueError: no"))
+@pytest.mark.parametrize("name", ["ValueError", "ParameterError"])
+def test_what_a_notebook_would_say_again_is_not_tried_again(notebooks, name):
+    notebooks.answers.append(lambda r: train_one_and_fail(r, f"{name}: no"))
     report, error = report_of(*GRID, code=1)
     assert [b["tries"] for b in report] == [1, 1, 1, 1]
-    assert "failed at try 1, 1 of 2 runs are left: ValueError: no; see" in error
+    assert f"failed at try 1, 1 of 2 runs are left: {name}: no; see" in error
 
 
 def test_the_table_counts_what_a_failed_notebook_left(notebooks):

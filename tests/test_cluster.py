@@ -31,6 +31,7 @@ from test_streaming import write_tree
 from ncbook import store, sweep
 from ncbook.store import leases
 from ncbook.sweep import cluster, engine
+from ncbook.train.checkpoint import DIGEST_BYTES
 
 
 @pytest.fixture(scope="module")
@@ -198,7 +199,7 @@ def epoch_of(config, results):
         content = engine._checkpoint(config, results).read_bytes()
     except FileNotFoundError:
         return 0
-    return torch.load(io.BytesIO(content), weights_only=True)["epoch"]
+    return torch.load(io.BytesIO(content[DIGEST_BYTES:]), weights_only=True)["epoch"]
 
 
 @pytest.mark.slow

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from sweeps import assert_tidy, ids_of, small_grid, wait_until
+from sweeps import assert_tidy, ids_of, small_grid, wait_until, without_locks
 
 from ncbook import store, sweep
 from ncbook.store import leases
@@ -211,13 +211,29 @@ def test_a_file_in_place_of_the_leases_is_one_line(tmp_path, make):
         sweep.run(small_grid()[:1], tmp_path, workers=1, progress=False)
 
 
+def test_another_users_lease_is_respected_and_taken_when_it_is_left(tmp_path, monkeypatch):
+    """Whose file we may only read."""
+    opened = leases._opened
+
+    def refuse_to_write(path, mode):
+        if mode == "a":
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return opened(path, mode)
+
+    with leases.taken(tmp_path, {"a": {"lr": 0.1}}):
+        monkeypatch.setattr(leases, "_opened", refuse_to_write)
+        with take(tmp_path, "a") as ours:
+            assert ours == []
+    left = tmp_path / leases.FOLDER / "a.lock"
+    left.write_text('{"lr": 0.1}')
+    with take(tmp_path, "a") as ours:
+        assert ours == ["a"]
+        assert leases.running(tmp_path) == {"a": {"lr": 0.1}}
+
+
 def test_where_nothing_can_be_locked_all_is_trained(tmp_path, monkeypatch):
     """And nobody is said to be training."""
-
-    def refuse(file, how):
-        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
-
-    monkeypatch.setattr(leases, "flock", refuse)
+    without_locks(monkeypatch)
     with take(tmp_path, "a") as ours, take(tmp_path, "a") as others:
         assert ours == others == ["a"]
         assert leases.running(tmp_path) == {}

@@ -1,6 +1,7 @@
 """A callback measures the network that trains, and the training does not notice."""
 
 import json
+import random
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -123,7 +124,7 @@ def test_the_training_does_not_notice(train):
     assert all(module.training for module in model.modules())
 
 
-@pytest.mark.parametrize("owner", ["loader", "sampler"])
+@pytest.mark.parametrize("owner", ["loader", "sampler", "batch_sampler"])
 def test_the_training_loader_may_be_measured(train, owner):
     """Its own generator, which orders the batches, is where it was, too."""
 
@@ -138,6 +139,28 @@ def test_the_training_loader_may_be_measured(train, owner):
 
     measured = loader()
     assert same_weights(fit(measured, NCCallback(measured))[0], fit(loader())[0])
+
+
+def test_generators_of_transforms_are_restored(train):
+    class Noisy(torch.utils.data.Dataset):
+        def __len__(self):
+            return len(train)
+
+        def __getitem__(self, index):
+            inputs, label = train[index]
+            noise = random.random() + np.random.rand() + torch.rand(()).item()  # noqa: NPY002
+            return inputs + 0.01 * noise, label
+
+    def drawn(callback):
+        random.seed(1)
+        np.random.seed(1)  # noqa: NPY002
+        torch.manual_seed(1)
+        if callback:
+            callback(model, 0)
+        return random.random(), np.random.rand(), torch.rand(()).item()  # noqa: NPY002
+
+    model = network()
+    assert drawn(NCCallback(Noisy())) == drawn(None)
 
 
 def test_modes_are_restored(train):

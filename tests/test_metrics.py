@@ -858,6 +858,7 @@ NOT_AN_ARRAY = {
     "ragged": (lambda _: [[1.0], [1.0, 2.0]], f"{NUMBERS} a value of type list$"),
     "objects": (lambda part: np.asarray(part).astype(str), f"{NUMBERS} a value of type ndarray$"),
     "layer": (lambda _: nn.Linear(40, 7), f"{NUMBERS} a value of type Linear"),
+    "masked": (lambda part: np.ma.masked_equal(part, np.max(part)), "has masked entries, which"),
 }
 NAMES = ("features", "labels", "weight", "bias", "test_features")
 

@@ -186,7 +186,7 @@ def test_a_decay_mask_leaves_a_parameter_undecayed():
 
 def one_param(dtype=torch.float64):
     values = torch.linspace(-1, 1, 12, dtype=torch.float64).reshape(3, 4)
-    return nn.Parameter(values.to(dtype))
+    return nn.Parameter((values + 1j * values.flip(0) if dtype.is_complex else values).to(dtype))
 
 
 def steps(optimizer, count, first=0):
@@ -196,6 +196,8 @@ def steps(optimizer, count, first=0):
         param.grad = torch.randn(
             param.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(t)
         ).to(param.dtype)
+        if param.is_complex():
+            param.grad = param.grad * (1 - 2j)
         optimizer.step()
     return param.detach()
 
@@ -214,7 +216,7 @@ COPIES = {
 }
 
 
-DTYPES = [torch.float16, torch.bfloat16]
+DTYPES = [torch.float16, torch.bfloat16, torch.complex128]
 COPIED = [(name, way, torch.float64) for name in optim.OPTIMIZERS for way in COPIES]
 COPIED += [("adam", way, dtype) for way in COPIES for dtype in DTYPES]
 
@@ -235,6 +237,13 @@ def test_a_copy_goes_on_as_the_original(name, way, dtype):
 @pytest.mark.parametrize("name", optim.OPTIMIZERS)
 def test_every_rule_takes_numbers_of_16_bits(name):
     assert steps(make([one_param(torch.bfloat16)], name), 12).isfinite().all()
+
+
+@pytest.mark.parametrize("name", ["sgd", "adam", "adamw"])
+def test_complex_parameters_equal_those_of_torch(name):
+    ours = steps(make([one_param(torch.complex128)], name), 5)
+    theirs = steps(COUNTERPARTS[name]([one_param(torch.complex128)], MOMENTUM), 5)
+    torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-14)
 
 
 @pytest.mark.parametrize("name", optim.OPTIMIZERS)

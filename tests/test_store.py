@@ -16,9 +16,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from conftest import noticed
+from sweeps import without_locks
 
 from ncbook import metrics, store
-from ncbook.store import reading, tables, writing
+from ncbook.store import leases, reading, tables, writing
 
 SETTINGS = dict(dataset="digits", model="mlp", optimizer="adam", lr=0.001, momentum=0.9)
 SETTINGS |= dict(weight_decay=0.0, seed=0, epochs=200)
@@ -387,7 +388,10 @@ def test_a_file_system_that_cannot_sync_folders(tmp_path, monkeypatch, code):
             write_one(tmp_path, name)
         assert store.compact(tmp_path, at_least=2) == 2
         store.export(tmp_path / "out.csv", tmp_path)
-    assert store.statuses(tmp_path).keys() == {"a", "b"}
+    # A disk that breaks is an error.
+    with no_folder_sync(monkeypatch, errno.EIO), pytest.raises(OSError, match="Input/output error"):
+        write_one(tmp_path, "c")
+    assert store.statuses(tmp_path).keys() == {"a", "b", "c"}
     assert not leftovers(tmp_path / "runs")
 
 
@@ -755,7 +759,9 @@ def test_a_compaction_after_a_killed_one_does_not_keep_runs_twice(small_files, m
 
 @pytest.mark.parametrize("after", [False, True])
 def test_two_compactions_at_once(small_files, monkeypatch, after):
-    """The second runs as a whole inside the first: before its first file appears, or after that."""
+    """Where nothing can be locked, the second runs as a whole inside the first: before its first
+    file appears, or after that."""
+    without_locks(monkeypatch)
     monkeypatch.setattr(writing, "MOST_FILES", 5)
     before, real, seconds = contents(small_files), writing._put, []
 
@@ -792,6 +798,7 @@ def test_a_merge_of_older_files_takes_no_layers_away(tmp_path, monkeypatch):
 
     for name in ("a", "b", "c"):
         write_one(tmp_path, name)
+    without_locks(monkeypatch)
     monkeypatch.setattr(writing, "_put", put)
     for _ in range(2):
         store.compact(tmp_path, at_least=2)
@@ -881,6 +888,27 @@ for i in itertools.count():
     if i % 5 == 4:
         store.compact(sys.argv[1], at_least=4)
 """
+
+
+def test_only_old_temporary_files_are_removed(tmp_path):
+    for folder in (write_one(tmp_path, "a").parent, tmp_path / "checkpoints"):
+        folder.mkdir(exist_ok=True)
+        new, old = (folder / f".{n}.tmp" for n in ("new.1", "old.1"))
+        new.touch()
+        old.touch()
+        os.utime(old, (0, 0))
+        store.ensure_writable(tmp_path)
+        assert (new.exists(), old.exists()) == (True, False)
+
+
+def test_of_two_compactions_at_once_one_does_the_work(small_files):
+    """Two would leave each run in two large files."""
+    before = contents(small_files)
+    with leases.alone(small_files / "runs") as ours:
+        assert ours
+        assert store.compact(small_files, at_least=2) == 0
+    assert store.compact(small_files, at_least=2) > 0
+    assert_same(contents(small_files), before)
 
 
 @pytest.mark.parametrize("generations", [1, pytest.param(4, marks=pytest.mark.slow)])
@@ -988,6 +1016,14 @@ def test_an_export_that_the_disk_refuses_leaves_the_old_file(grid, tmp_path, mon
         store.export(path, grid, optimizer="adam")
     assert path.read_bytes() == before
     assert not [p for p in tmp_path.iterdir() if p.suffix == ".tmp"]
+
+
+def test_a_users_own_column_of_text_and_numbers_is_one_line(tmp_path):
+    for i, note in enumerate(["good", 0.5]):
+        store.write(tmp_path, [{"run_id": str(i), "status": "failed", "reason": "", "note": note}])
+    with pytest.raises(store.ResultsFolderError, match=r"do not fit together: .*note") as refused:
+        store.load_runs(tmp_path)
+    assert "\n" not in str(refused.value)
 
 
 def test_a_users_own_column_may_be_of_several_kinds_of_numbers(tmp_path):

@@ -468,10 +468,11 @@ def test_a_readers_own_class_goes_on_from_its_checkpoint(tree, tmp_path):
 
 
 def test_a_damaged_checkpoint_is_set_aside(tree, tmp_path):
-    """Cut in half; other damage is in test_train.py."""
+    """By one flipped bit; other damage is in test_train.py."""
     clean, _ = train(tree, options={"checkpoint": tmp_path / "run"}, epochs=1)
     path = tmp_path / "run"
-    spoilt = path.read_bytes()[: path.stat().st_size // 2]
+    spoilt = bytearray(path.read_bytes())
+    spoilt[len(spoilt) // 2] ^= 1
     path.write_bytes(spoilt)
     with noticed(r"is damaged: set aside as .*, the run starts from its first epoch"):
         record, _ = train(tree, options={"checkpoint": tmp_path / "run"}, epochs=1)
@@ -493,6 +494,22 @@ def test_a_folder_that_changed_since_the_run_was_asked_for_is_named(own_tree):
     stream(own_tree).path("train", 3).unlink()
     with pytest.raises(ValueError, match=f"^imagenet:{own_tree} has changed: "):
         train_streaming(c, stream(own_tree), loaders=0)
+
+
+def test_a_folder_that_changes_while_it_is_trained_on_is_named(own_tree, tmp_path, monkeypatch):
+    """By a file that is replaced by another image, which training itself cannot see."""
+    real = streaming._Run._train_epoch
+
+    def replace_and_train(run):
+        path = stream(own_tree).path("train", 3)
+        path.write_bytes(stream(own_tree).path("train", 20).read_bytes())
+        real(run)
+
+    monkeypatch.setattr(streaming._Run, "_train_epoch", replace_and_train)
+    c = config(own_tree, epochs=1)
+    with pytest.raises(ValueError, match=f"^imagenet:{own_tree} has changed: "):
+        sweep.run([c], tmp_path / "results", workers=1, progress=False)
+    assert store.load_runs(tmp_path / "results").empty
 
 
 # ------------------------------------------------------------ bad input

@@ -582,7 +582,8 @@ def settings():
 
 
 @pytest.mark.parametrize("fails", [False, True])
-def test_settings_hold_while_training_and_are_then_as_before(fails):
+@pytest.mark.parametrize("flushed_before", [False, True])
+def test_settings_hold_while_training_and_are_then_as_before(flushed_before, fails):
     seen = []
 
     def look(epoch, members):
@@ -590,11 +591,16 @@ def test_settings_hold_while_training_and_are_then_as_before(fails):
         if fails:
             raise KeyboardInterrupt
 
-    assert settings() == (False, False, False)
-    with pytest.raises(KeyboardInterrupt) if fails else nullcontext():
-        train_members([config(epochs=1)], digits(), deterministic=True, on_epoch=look)
-    assert seen == [(True, True, True)]
-    assert settings() == (False, False, False)
+    torch.set_flush_denormal(flushed_before)
+    try:
+        before = settings()
+        assert before == (False, flushed_before, False)
+        with pytest.raises(KeyboardInterrupt) if fails else nullcontext():
+            train_members([config(epochs=1)], digits(), deterministic=True, on_epoch=look)
+        assert seen == [(True, True, True)]
+        assert settings() == before
+    finally:
+        torch.set_flush_denormal(False)
 
 
 @contextmanager
@@ -890,6 +896,7 @@ AS_UFM = {"dataset": "ufm", "model": "ufm"}
         ({"width": 0.001}, "width must be a finite number of at least 0.015625, got 0.001"),
         ({"width": "1"}, "width must be a .*number .*, got '1'"),
         ({"width": math.inf}, "width must be a .*number .*, got inf"),
+        ({"lr": 10**400}, "lr must be a finite number > 0, got inf"),  # that no float holds
         ({"depth": 0}, "depth must be a whole number of at least 1, got 0"),
         ({"depth": 10**8}, "depth must be at most 1000, got 100000000"),
         ({"clip": 0}, "clip must be a finite number > 0, or None, got 0.0"),
@@ -939,7 +946,7 @@ def test_whole_numbers_are_exact_up_to_64_bits(field):
 
 # ------------------------------------------------------------ checkpoints
 
-NO_CHECKPOINTS = {"empty": b"", "foreign": b"nothing"}
+NO_CHECKPOINTS = {"empty": b"", "foreign": b"nothing", "short": b"x" * 31}
 
 
 @pytest.mark.parametrize("content", NO_CHECKPOINTS.values(), ids=NO_CHECKPOINTS)
@@ -949,6 +956,20 @@ def test_what_is_no_checkpoint_is_set_aside(tmp_path, content):
     with noticed(f"^{path} is damaged: set aside as .*aside, the run"):
         assert checkpoint.load_checkpoint(path) is None
     assert not path.exists()
+
+
+def test_a_checkpoint_that_cannot_be_read_now_stays_where_it_is(tmp_path, monkeypatch):
+    path = tmp_path / "run"
+    checkpoint.save_checkpoint(path, {"epoch": 1})
+
+    def refuse(*_):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with monkeypatch.context() as disk:
+        disk.setattr(checkpoint.Path, "read_bytes", refuse)
+        with pytest.raises(OSError, match="Input/output error"):
+            checkpoint.load_checkpoint(path)
+    assert checkpoint.load_checkpoint(path) == {"epoch": 1}
 
 
 def test_a_checkpoint_is_written_where_folders_cannot_be_synced(tmp_path, monkeypatch):

@@ -24,6 +24,7 @@ SOURCE = Path(ncbook.__file__).parents[1] / "notebooks" / "sweep.ipynb"
 STOP_SECONDS = 5.0  # for a kernel to stop its chunks on the workers, before it is killed
 START_SECONDS = 300  # until a kernel counts as dead: a busy machine takes long to import torch
 DIED = "its kernel died (killed, or out of memory?)"
+HOPELESS = ("ParameterError:", "ValueError:")  # what a notebook would say again
 
 
 def execute(

@@ -22,7 +22,7 @@ from ncbook.sweep import cluster
 from ncbook.sweep.engine import START_SECONDS
 from ncbook.train import RunConfig
 
-AGAIN = 3  # times that a notebook whose kernel died is tried again
+AGAIN = 3  # times that a notebook that failed is tried again
 NAME_LENGTH = 50  # characters, of up to four bytes: file systems take 255
 NOTEBOOK_SECONDS = 12.0  # a kernel that imports torch, and draws: measured on one core
 PLANNED = ("wanted", "stored", "to_train", "seconds")
@@ -40,7 +40,7 @@ def train_blocks(options: Options, notebooks: str | None, as_json: bool) -> bool
 
     Raises:
         ValueError, OSError, data.DataNotFoundError, sweep.SweepError: what was asked for cannot be
-            trained; nothing was trained or made.
+            trained; nothing was trained.
         KeyboardInterrupt: a stop; nothing that ended is lost, and all processes have ended.
     """
     asked = blocks.read(options)
@@ -117,8 +117,8 @@ def _workers(asked: Asked, todo: Collection[list]) -> Iterator[tuple[dict, dict]
 
 
 def _train(block: Block, request: tuple[Any, ...], asked: Asked, bar: tqdm) -> dict[str, Any]:
-    """Execute the notebook for a block, again if its kernel dies: it goes on from what is stored.
-    An error is that the store or the scheduler is gone, and all other blocks would fail, too."""
+    """Execute the notebook for a block, again where it fails: it goes on from what is stored. An
+    error is that the store or the scheduler is gone, and all other blocks would fail, too."""
     began, ended = time.perf_counter(), bar.n
     before = asked.statuses(block)
 
@@ -134,7 +134,7 @@ def _train(block: Block, request: tuple[Any, ...], asked: Asked, bar: tqdm) -> d
         store.ensure_writable(asked.results)
         if asked.place.scheduler:
             sweep.scheduler_workers(asked.place.scheduler)
-        if failure != notebook.DIED or tries > AGAIN:  # it would say the same again
+        if failure.startswith(notebook.HOPELESS) or tries > AGAIN:
             break
         again = f"{block.label}: {failure}; trying again ({tries} of {AGAIN})"
         bar.write(text.line(again), file=sys.stderr)

@@ -98,6 +98,7 @@ def load(
 
     Raises:
         ValueError: a name, size or folder that cannot be used.
+        OSError: a file or folder of images that cannot be read.
         DataNotFoundError: files that are damaged, or missing and cannot be downloaded.
 
     Example:

@@ -1,11 +1,13 @@
 """``measure``: two passes over the training data, and one over the test data."""
 
+import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor, nn
@@ -63,9 +65,9 @@ def measure(
 
     The same numbers as ``nc_metrics`` of the last layer's inputs, in two walks through the data,
     with memory that does not grow with them. The network is in evaluation mode meanwhile, runs
-    uncompiled and without gradients. Afterwards it is as before, as are torch's random number
-    generators (of the CPU, the model's GPUs and the loaders). Nothing is shared between processes:
-    each measures what it is given.
+    uncompiled and without gradients. Afterwards it is as before, as are the states of the random
+    number generators: of torch (on the CPU and the model's GPUs), NumPy, Python, the loaders.
+    Nothing is shared between processes: each measures what it is given.
 
     Args:
         model: any network whose logits, (N, K), are those of a linear layer.
@@ -134,9 +136,12 @@ def _undisturbed(model: nn.Module, loaders: Sequence[Iterable]) -> Iterator[None
     """Evaluation mode, no gradients, nothing compiled (which would not run hooks); then modes and
     random number generators are as before."""
     modes = {module: module.training for module in model.modules()}
-    owners = [*loaders, *(getattr(loader, "sampler", None) for loader in loaders)]
+    owners = [*loaders, *(getattr(loader, "batch_sampler", None) for loader in loaders)]
+    owners += [getattr(owner, "sampler", None) for owner in owners]
     found = {getattr(owner, "generator", None) for owner in owners}
-    states = [(g, g.get_state()) for g in found if isinstance(g, torch.Generator)]
+    states = [(g.set_state, g.get_state()) for g in found if isinstance(g, torch.Generator)]
+    states.append((random.setstate, random.getstate()))
+    states.append((np.random.set_state, np.random.get_state()))  # noqa: NPY002 (transforms use it)
     gpus = {weight.device for weight in model.parameters() if weight.is_cuda}
     kept = torch.random.fork_rng(gpus, device_type="cuda")
     with kept, torch.no_grad(), torch.compiler.set_stance("force_eager"):
@@ -146,8 +151,8 @@ def _undisturbed(model: nn.Module, loaders: Sequence[Iterable]) -> Iterator[None
         finally:
             for module, mode in modes.items():
                 module.training = mode
-            for generator, state in states:
-                generator.set_state(state)
+            for restore, state in states:
+                restore(state)
 
 
 class _Walker:

@@ -120,6 +120,8 @@ def as_tensor(name: str, values, device=None) -> Tensor:
 
 
 def _from_numpy(name: str, values) -> Tensor:
+    if np.ma.is_masked(values):
+        raise ValueError(f"{name} has masked entries, which would count: leave them out")
     try:
         array = values.to_numpy() if hasattr(values, "to_numpy") else np.asarray(values)
         # torch knows no foreign byte order and no negative stride

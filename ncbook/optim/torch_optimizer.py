@@ -20,7 +20,8 @@ class Optimizer(torch.optim.Optimizer):
     and, for the ``_mixed`` names, coupled_share. Under Muon, Shampoo and SOAP, vectors move by Adam
     with ``vector_lr``, by default lr, and ``update_precision`` is that of the products, such as
     ``"bfloat16"``, by default the parameters'. With ``centred`` each direction is centred over the
-    first axis: in a last layer, over the classes.
+    first axis: in a last layer, over the classes. A complex parameter is two real ones, as in
+    torch's Adam.
 
     >>> layer = torch.nn.Linear(2, 2)
     >>> optimizer = Optimizer(layer.parameters(), "adamw", lr=1e-3, weight_decay=0.5)
@@ -88,7 +89,9 @@ class Optimizer(torch.optim.Optimizer):
     def _step_one(
         self, param: Tensor, factors: Callable[[int], Factors], group: Mapping[str, Any]
     ) -> None:
-        state = self.state[param]
+        state, grad = self.state[param], param.grad
+        if param.is_complex():
+            param, grad = torch.view_as_real(param), torch.view_as_real(grad)
         if not state:
             state["step"] = 0
             state["slots"] = init_state(self.direction, {"p": param}, lead=0)["p"]
@@ -96,7 +99,7 @@ class Optimizer(torch.optim.Optimizer):
         named, slots, numbers = {"p": param}, {"p": state["slots"]}, factors(state["step"])
         precision = group["update_precision"] and getattr(torch, group["update_precision"])
         centred = named if group["centred"] else ()
-        update(self.direction, named, {"p": param.grad}, slots, numbers, None, precision, centred)
+        update(self.direction, named, {"p": grad}, slots, numbers, None, precision, centred)
         refresh(self.direction, named, slots, state["step"], lead=0)
 
 

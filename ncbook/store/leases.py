@@ -45,9 +45,14 @@ def running(results: str | Path | None) -> dict[str, dict]:
 @contextmanager
 def _lease(path: Path, config: Mapping[str, Any]) -> Iterator[bool]:
     """Whether the lease is ours for this block."""
-    with _opened(path, "a") as file:
+    try:
+        opened = _opened(path, "a")
+    except PermissionError:  # another user's; it says the same
+        opened = _opened(path, "r")
+    with opened as file:
         # A file that its owner has removed since we opened it is no lease.
-        if ours := _locked(file, LOCK_EX) and os.fstat(file.fileno()).st_nlink > 0:
+        ours = _locked(file, LOCK_EX) and os.fstat(file.fileno()).st_nlink > 0
+        if ours and file.writable():
             file.truncate(0)  # what a dead owner left
             file.write(json.dumps(config))
             file.flush()
@@ -65,11 +70,21 @@ def _opened(path: Path, mode: str) -> TextIO:
     return open(path, mode, opener=lambda name, how: os.open(name, how | flags, 0o666))
 
 
-def _locked(file: TextIO, how: int) -> bool:
+@contextmanager
+def alone(folder: Path) -> Iterator[bool]:
+    """Whether nobody else has this folder in such a block."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        yield _locked(descriptor, LOCK_EX)
+    finally:
+        os.close(descriptor)
+
+
+def _locked(file: TextIO | int, how: int) -> bool:
     """Lock a file until it is closed; False if another has locked it. A file system without locks
     knows of no other."""
     try:
         flock(file, how | LOCK_NB)
-    except OSError as error:
-        return not isinstance(error, BlockingIOError)
+    except OSError as error:  # which of the two it is depends on the file system
+        return not isinstance(error, BlockingIOError | PermissionError)
     return True

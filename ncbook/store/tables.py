@@ -118,7 +118,11 @@ def read_each(
             if isinstance(error, MemoryError) or getattr(error, "errno", None):
                 raise ResultsFolderError(text.line(f"{path} cannot be read: {error}")) from error
             on_damage(path)
-    return pa.concat_tables(tables, promote_options="permissive")
+    try:
+        return pa.concat_tables(tables, promote_options="permissive")
+    except pa.ArrowException as error:  # a user's own column, of several kinds
+        what = f"the files of {path.parent} do not fit together: {error}"
+        raise ResultsFolderError(text.line(what)) from error
 
 
 def padded(table: pa.Table, columns: Mapping[str, pa.DataType]) -> pa.Table:

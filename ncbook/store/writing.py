@@ -1,5 +1,6 @@
 """Records to files of a store, and a store in order: few large files, and no damaged ones."""
 
+import os
 import tempfile
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,9 +15,10 @@ import pyarrow.parquet as pq
 from ncbook.files import flush, new_file
 from ncbook.parameters import plain
 from ncbook.paths import results_dir
-from ncbook.store import reading, tables
+from ncbook.store import leases, reading, tables
 from ncbook.store.tables import FILE, ResultsFolderError, list_files, read_each
 
+STALE_SECONDS = 3600.0  # a temporary file so old has no living writer: one writes for seconds
 SMALL_FILES = 128  # so many, some 30 kB each, are read in about 0.3 s
 MOST_FILES = 1024  # that are merged at once, in some 200 MB
 LARGE_BYTES = 8 * 2**20  # some 1,500 runs with 20 epochs each: such a file stays as it is
@@ -49,7 +51,7 @@ def write(
 
     Raises:
         ValueError: no runs, one id twice, or a column of mixed types.
-        ResultsFolderError: the disk refused; nothing is left behind.
+        ResultsFolderError: the disk refused; no file is left behind.
     """
     ids = [record["run_id"] for record in runs]
     if not ids or len(set(ids)) < len(ids):
@@ -87,7 +89,8 @@ def _put(root: Path, table: pa.Table) -> Path:
 
 
 def ensure_writable(results: str | Path | None = None) -> Path:
-    """Make the results folder, check that it can be written, and return it.
+    """Make the results folder, check that it can be written, and return it; remove temporary files
+    of crashed writers.
 
     Raises:
         ResultsFolderError: it cannot be made or written.
@@ -98,6 +101,11 @@ def ensure_writable(results: str | Path | None = None) -> Path:
         with tempfile.TemporaryFile(dir=folder) as file:
             file.write(b"probe")
             flush(file)
+            now = os.fstat(file.fileno()).st_mtime  # by the file system's clock
+        for path in root.glob("*/.*.tmp"):  # of runs and of checkpoints
+            with suppress(OSError):
+                if now - path.lstat().st_mtime > STALE_SECONDS:
+                    path.unlink()
     return root
 
 
@@ -130,10 +138,10 @@ def compact(results: str | Path | None = None, at_least: int = SMALL_FILES) -> i
         ResultsFolderError: the disk refused; the store holds what it held.
     """
     root, merged = results_dir(results), 0
-    # Another process is compacting, or a user's own column of epochs is of several kinds.
-    with _refusals_named(root), suppress(FileNotFoundError, pa.ArrowException):
+    # There is nothing yet, or another process has just compacted or set something aside.
+    with _refusals_named(root), suppress(FileNotFoundError), leases.alone(root / "runs") as ours:
         small = [path for path in list_files(root) if path.lstat().st_size < LARGE_BYTES]
-        for first in range(0, len(small) if len(small) >= at_least else 0, MOST_FILES):
+        for first in range(0, len(small) if ours and len(small) >= at_least else 0, MOST_FILES):
             merged += _merge_files(root, small[first : first + MOST_FILES])
     return merged
 

@@ -278,6 +278,8 @@ def _outcomes(
                 _give_up(outcome, results)
             advance(outcome.stored)
             yield outcome
+        if busy:
+            time.sleep(POLL_SECONDS)
         todo = lacking(busy)
         while todo and _by_id(todo).keys() <= leases.running(results).keys():
             time.sleep(POLL_SECONDS)
@@ -341,4 +343,6 @@ def _train(
     alone = multiprocessing.current_process().daemon
     place = {"devices": 1, "loaders": 0} if alone else {"devices": gpu_count(device)}
     place |= {"device": device, "checkpoint": _checkpoint(part[0], results)}
-    return train.train_streaming(part[0], dataset, **place, **options)
+    records = train.train_streaming(part[0], dataset, **place, **options)
+    train.check_listing(part[0], data.fingerprint(part[0].dataset))  # read while it trained
+    return records

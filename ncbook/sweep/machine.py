@@ -12,6 +12,7 @@ import torch
 from ncbook import __version__, models
 from ncbook.data import Dataset, Streamed
 from ncbook.train import RunConfig
+from ncbook.train.loop import architecture
 from ncbook.train.moves import Moves
 
 GIB = 2**30
@@ -33,11 +34,9 @@ def check_memory(
     worker the data set, and parameters, gradients and moving averages of ``members`` networks.
     If activations, which are hard to predict, do not fit, ``train_members`` says so."""
     together = members if models.MODELS[config.model].together else 1
-    shape = tuple(dataset.input_shape)
-    size = (config.model, dataset.num_classes, shape[0], config.width)
     with torch.device("meta"):
         try:
-            net = models.build(*size, depth=config.depth, input_shape=shape)
+            net = models.build(*architecture(config, dataset))
         except (RuntimeError, TypeError):  # torch cannot even count so many bytes
             raise ValueError(f"width {config.width:g} is too large for any memory") from None
         params = dict(net.named_parameters())

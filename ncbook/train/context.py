@@ -27,7 +27,8 @@ def training(config: RunConfig, members: int, deterministic: bool) -> Iterator[N
     """``heap_kept``, garbage collected seldom and, if wanted, deterministic algorithms. Numbers
     below 1e-38 count as zero: a CPU can be many times slower with them, and strong weight decay can
     make whole networks of them. The caller's autocast, inference mode and default dtype are off."""
-    collected = gc.get_threshold()
+    tiny = torch.full((1,), torch.finfo(torch.float32).tiny, dtype=torch.float32)
+    flushed, collected = (tiny / 2).item() == 0, gc.get_threshold()
     repeatable = torch.are_deterministic_algorithms_enabled()
     warned = torch.is_deterministic_algorithms_warn_only_enabled()
     with heap_kept(), torch.inference_mode(False), without_autocast(), ExitStack() as stack:
@@ -35,7 +36,7 @@ def training(config: RunConfig, members: int, deterministic: bool) -> Iterator[N
         torch.set_default_dtype(torch.float32)
         stack.callback(gc.set_threshold, *collected)
         gc.set_threshold(max(COLLECT_AFTER, collected[0]), *collected[1:])
-        stack.callback(torch.set_flush_denormal, False)  # torch's default
+        stack.callback(torch.set_flush_denormal, flushed)
         torch.set_flush_denormal(True)
         if deterministic:
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # torch asks for it

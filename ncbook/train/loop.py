@@ -146,7 +146,7 @@ def _is_long(config: RunConfig, dataset: Dataset) -> bool:
     steps = config.epochs * -(-len(dataset.train_y) // config.batch_size)
     if models.MODELS[config.model].together:
         return steps >= COMPILE_FROM
-    net = _template(_architecture(config, dataset), train=False)
+    net = _template(architecture(config, dataset), train=False)
     return steps * sum(p.numel() for p in net.parameters()) >= COMPILE_FROM_UPDATES
 
 
@@ -172,7 +172,7 @@ class _Chunk:
         dtype = torch.float64 if config.precision == "float64" else torch.float32
         net = initial_network(config, dataset).to(device, dtype)
         self.members = Members.start(net, len(configs), self.moves)
-        kind, place = _architecture(config, dataset), device.type if compiled else None
+        kind, place = architecture(config, dataset), device.type if compiled else None
         self.net = _template(kind, train=False)  # measured with
         together = models.MODELS[config.model].together
         trained = _template(kind, train=True)
@@ -254,7 +254,7 @@ class _Chunk:
             self.layers[i] += [{"epoch": epoch} | record for record in records]
 
 
-def _architecture(config: RunConfig, dataset: Dataset | data.Streamed) -> tuple:
+def architecture(config: RunConfig, dataset: Dataset | data.Streamed) -> tuple:
     """What decides a network's shape: the arguments of ``models.build``."""
     shape = tuple(dataset.input_shape)
     return config.model, dataset.num_classes, shape[0], config.width, config.depth, shape
@@ -264,7 +264,7 @@ def initial_network(config: RunConfig, dataset: Dataset | data.Streamed) -> mode
     """The run's initialisation: from its seed alone, whatever else drew random numbers."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(config.seed)  # and not the GPUs'
-        return models.build(*_architecture(config, dataset))
+        return models.build(*architecture(config, dataset))
 
 
 def minibatches(
