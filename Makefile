@@ -1,7 +1,7 @@
 # make sweep     set up, then train the paper's grid of one optimizer (OPTIMIZER=adamw) and draw it
 # make test      set up, then run the tests, but for the slow ones
 # make test-all  the same, and the slow ones: twenty kills, SLURM, browsers, JupyterLab
-# make book      build the book from the published results, without training
+# make book      build the book from the published results, without training those anew
 # make serve     open the built book in a browser
 # make pdf       the book as one PDF, printed by Chromium
 # make lab       open the explorer, and your own copies of all notebooks in lab/, in JupyterLab

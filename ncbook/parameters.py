@@ -259,14 +259,15 @@ SCHEDULES = ("step", "cosine", "constant")
 FROM_0, FROM_1, FROM_2 = (range(least, LARGEST_WHOLE + 1) for least in range(3))
 DEPTHS = range(1, 1001)  # each layer is a module of its own, and takes time to build
 OWN = {"many": True, "shared": False}  # an axis along which the runs of a chunk may differ
-PAPERS = "the paper's"
+PAPERS = "the paper's, or ours"
 ALL = "all samples"
 SHARES = "0, 0.1, ..., 1"
-MOMENTA = "0, 0.5, 0.7, 0.9, 0.95, 0.98"
+MOMENTA = "0, 0.5, 0.7, 0.9, 0.95, 0.98; beyond its six 0.9"
 STEP = "`step`; for a vit `cosine`"
 OF_VECTORS = "learning rate of vectors (Muon, Shampoo, SOAP)"
 OF_PRODUCTS = "format of products (Muon, Shampoo, SOAP)"
 OWN_FORMAT = "that of the weights"
+OF_HEADS = "last layer's optimizer (needed by the next three)"
 OF_DECAY = "last layer's weight decay"
 OFF = {"default": False, "before": False}
 OF_HEAD = {"empty": "as the rest", "before": None}
@@ -295,7 +296,7 @@ TABLE = (
     Row("clip", NUMBER, TRAINING, "largest gradient norm", None, POSITIVE, "no limit", before=None),
     Row("vector_lr", NUMBER, TRAINING, OF_VECTORS, None, POSITIVE, "0.001", before=None),
     Row("update_precision", NAME, TRAINING, OF_PRODUCTS, None, PRECISIONS, OWN_FORMAT, before=None),
-    Row("head_optimizer", NAME, TRAINING, "last layer's optimizer", None, OPTIMIZERS, **OF_HEAD),
+    Row("head_optimizer", NAME, TRAINING, OF_HEADS, None, OPTIMIZERS, **OF_HEAD),
     Row("head_lr", NUMBER, TRAINING, "last layer's learning rate", None, POSITIVE, **OWN_OF_HEAD),
     Row("head_momentum", NUMBER, TRAINING, "last layer's momentum", None, FACTOR, **OWN_OF_HEAD),
     Row("head_weight_decay", NUMBER, TRAINING, OF_DECAY, None, NOT_NEGATIVE, **OWN_OF_HEAD),

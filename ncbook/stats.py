@@ -5,6 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from ncbook.parameters import FIELDS
+
 CONFIDENCE = 0.95  # of all intervals
 LEAST_POINTS = 3  # a line through two has no error to estimate
 ALL = "all"
@@ -24,7 +26,8 @@ def intervals(
         rows: one row a run, from ``store.load_runs``; or one a run and epoch, with ``epoch`` in
             ``by``.
         metrics: names of columns.
-        by: columns that identify a point; by default those of ``POINT`` that ``rows`` has.
+        by: columns that identify a point; by default those of ``POINT`` that ``rows`` has, and
+            whatever else of a config, but for the seed, differs between the rows.
 
     Returns:
         One row a point and metric, with ``by``, ``metric``, ``n``, ``mean``, ``std``, ``low``,
@@ -35,7 +38,7 @@ def intervals(
     >>> intervals(rows, "nc0")[["n", "mean", "low", "high"]].round(2).values.tolist()
     [[3.0, 2.0, -0.48, 4.48]]
     """
-    by = [name for name in POINT if name in rows] if by is None else list(by)
+    by = _what_differs(rows) if by is None else list(by)
     from scipy.special import stdtrit  # here, because it takes most of a second
 
     tall = rows.melt(id_vars=by, value_vars=metrics, var_name="metric").dropna(subset="value")
@@ -43,6 +46,12 @@ def intervals(
     table = groups["value"].agg(n="size", mean="mean", std="std").reset_index()
     half = stdtrit(table["n"] - 1, (1 + CONFIDENCE) / 2) * table["std"] / np.sqrt(table["n"])
     return table.assign(low=table["mean"] - half, high=table["mean"] + half)
+
+
+def _what_differs(rows: pd.DataFrame) -> list[str]:
+    """The columns of ``POINT``, and those of a config, but for the seed, that differ."""
+    there = [name for name in FIELDS if name in rows and name != "seed"]
+    return [name for name in there if name in POINT or rows[name].nunique(dropna=False) > 1]
 
 
 def lines(rows: pd.DataFrame, x: str, y: str, by: str | None = None) -> pd.DataFrame:

@@ -367,8 +367,8 @@ worked("sgdw", sgd)
 # D_t = \frac{m_t/(1-\beta^t)}{\sqrt{s_t/(1-\beta_2^t)} + \varepsilon} .
 # \end{gathered} $$ (background-adam)
 #
-# Squares, root and quotient are of single entries. So where gradients keep their sign an entry of $D$ is about one,
-# however small the entries of $G$ are. Adam couples its decay, AdamW decouples it.
+# Squares, root and quotient are of single entries. So where a gradient keeps its sign and its size an entry of $D$ is
+# about one, however small (above $\varepsilon$) that size is. Adam couples its decay, AdamW decouples it.
 
 
 # %%
@@ -481,8 +481,9 @@ figures.shown(table.round(12) + 0.0, **dict.fromkeys(columns, "{:.2f}"))
 # Under SGD and Muon they still are zero. Adam and Signum treat each entry for itself, and move all rows of
 # $W$ together: in the **flat direction**, which the loss does not see. {doc}`symmetry` makes a theorem of this.
 #
-# **What does decay do where there is no gradient?** In the flat direction there never is one. So let all
-# gradients be zero. The largest change of an entry of $W$ in the second step, over $\eta$:
+# **What does decay do where there is no gradient?** The loss gives the flat direction none. But Adam
+# and Signum see entries, not directions; so look first at entries that have no gradient, and let all gradients be zero.
+# The largest change of an entry of $W$ in the second step, over $\eta$:
 
 # %%
 NONE = [torch.zeros_like(W)] * 2
@@ -499,8 +500,8 @@ figures.shown(pd.DataFrame(alone).T, coupled="{:.3f}", decoupled="{:.3f}")
 # %% [markdown]
 # Decoupled decay takes the same from $W$ under each optimizer, $\eta\lambda W$. Coupled decay goes through the direction.
 # SGD adds it up, a factor of $1/(1-\beta)$ in the end. Adam and Signum scale it up to a full step of about
-# one, 25 times as much here, and Muon does so for the whole matrix. In the other directions there is a gradient,
-# and at the end of a training with coupled decay it balances $\lambda W$ rather than vanish. Whether
+# one, 25 times as much here, and Muon does so for the whole matrix. Where an entry has a gradient, coupled decay is one
+# term of two, and only at the end of a training, when the gradient is about as small, does it decide. Whether
 # networks collapse is therefore a question for trainings, and {doc}`coupling` has them: on the digits, with enough coupled
 # decay, Adam and Signum take NC3 close to zero, and with decoupled decay they do not.
 
@@ -645,7 +646,8 @@ figures.show_if_any(figures.converged(everywhere), "", by_network)
 #
 # ## Where it holds, and where not
 #
-# The updates and the zero sums are exact, for every network with a linear last layer and cross-entropy. The
+# The updates and the zero sums are exact, for every network with cross-entropy and a linear last layer whose weight is
+# used nowhere else. The
 # argument about decay holds where there is no gradient, and is no proof that a network collapses. The counts are of one small
 # network and one easy data set. Where almost nothing collapsed, as on our convolutional networks, the book
 # compares values instead.
@@ -671,7 +673,7 @@ print("neither changes; with coupled decay Adam's direction does,")
 print(f"by up to {change:.0e} in this first step, which is nearly a sign")
 
 # %% [markdown]
-# **2.** Without momentum, $\beta = 0$, two of the optimizers become one. Which?
+# **2.** Without momentum, $\beta = 0$, the coupled and the decoupled form of one optimizer are the same. Of which?
 
 # %% tags=["hide-cell"]
 # SGD and SGDW, because their direction is linear in the gradient:

@@ -29,8 +29,10 @@
 # - **The images**: ImageNet's 2012 edition (ILSVRC2012), 1,281,167 to train and 50,000 to validate, after you have
 #   registered at [image-net.org](https://image-net.org). Put them into the folders that every ImageNet script uses:
 #   `PATH/train/<class>/*.JPEG` and `PATH/val/<class>/*.JPEG`.
-# - **A GPU**, or several in one machine: each takes its share of every minibatch.
-# - **Room on a disk** for the images and for the features of one measurement, which go to `TMPDIR`.
+# - **A GPU**, or several in one machine: each trains a run of its own. With `-p workers 1` all of them share
+#   every minibatch of one run.
+# - **Room on a disk** for the images, and for the features of one measurement of each run in training, which go
+#   to `TMPDIR`.
 
 # %% tags=["remove-input"]
 import numpy as np

@@ -45,7 +45,7 @@
 # | `model` | `torchvision:NAME`, a classifier of torchvision; `mlp` `resnet9` `vgg9` `vit` `resnet50`, of this package; or `MODULE:FUNCTION`, your own | the example below |
 # | `checkpoint` | file of the weights, written by `torch.save` or safetensors | random weights |
 # | `dataset` | `folder:PATH` `imagenet:PATH` `mnist` `fashion_mnist` `cifar10` `digits` `gaussians` | `digits` |
-# | `normalise` | pixels by mean and deviation of the `dataset`, or of `imagenet`; or `none`: divided by 255 only | `dataset` |
+# | `normalise` | pixels by mean and deviation of the `dataset`, or of `imagenet`; or `none`: divided by 255 only (not for `imagenet:PATH`) | `dataset` |
 # | `image_size` | side to which images are resized | what the network takes: 224 for torchvision's, their own size for this package's; give it for `MODULE:FUNCTION` |
 # | `train_size` | size of a class-balanced subset | all samples |
 # | `head` | name of the last layer | found |

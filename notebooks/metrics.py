@@ -147,7 +147,9 @@ plt.show()
 # - which part of NC3 changes no prediction, and how to leave it out;
 # - what these numbers say of a network trained with and without weight decay.
 #
-# How the paper's formulas and tables part ways is in {doc}`printed`; {doc}`../book/notation` has all symbols.
+# As printed, the paper divides NC2, NC2W and NC2M by $K^2$, NC3 by $Kp$ and NC0 by $n$, and centres $\Sigma_W$ by the
+# global mean. Its tables cannot have done so, and the formulas here, though they carry its numbers, leave it out
+# ({doc}`printed`). {doc}`../book/notation` has all symbols.
 #
 # ## The last layer, and its words
 #
@@ -269,13 +271,13 @@ plt.show()
 # \end{aligned} $$ (nc4)
 #
 # No label occurs in it: NC4 says that two classifiers agree, not that they are right. Nor does the bias, though
-# the networks have one. At perfect collapse, $W$ a positive multiple of $M$ and means of equal length, $\lVert h - \mu_k\rVert$
+# the networks have one. At perfect collapse, $W$ a positive multiple of $M$ and centred means of equal length, $\lVert h - \mu_k\rVert$
 # is least where $M_k \cdot (h - \mu_G)$ is largest, that is, at
 #
 # $$ \arg\max_k\, (W h - W\mu_G)_k. $$ (bias)
 #
-# So the two classifiers agree with the bias $b = -W\mu_G$, and without one only if all entries of $W\mu_G$ are
-# equal. The panel “features moved” is collapsed, and fails. `nc_metrics` counts a bias if it is given one.
+# So the two classifiers agree for every $h$ with the bias $b = -W\mu_G$, and without one only if all entries of $W\mu_G$
+# are equal. The panel “features moved” is collapsed, and fails. `nc_metrics` counts a bias if it is given one.
 #
 # **In code.** The package computes all of them from features, labels and weight in one call. It agrees with the
 # equations on every toy:

@@ -31,12 +31,12 @@
 # %% [markdown]
 # ## Parameters
 #
-# An empty value stands for the paper's: its grid for that optimizer, 200 epochs, batches of 128,
-# the whole training set. A list is given as `[0.001, 0.01]` or as one value, one of whole numbers also
+# An empty value stands for the paper's: its grid for that optimizer (of the optimizers beyond its six, ours), 200
+# epochs, batches of 128, the whole training set. A list is given as `[0.001, 0.01]` or as one value, one of whole numbers also
 # as a range, `0-4`. PATH that is not absolute is looked for in this folder and then in
 # `NCBOOK_DATA`. `MODULE:CLASS` is your own optimizer, a class with the interface of `torch.optim`,
 # installed or in a file `MODULE.py` in the folder where you start; what the paper has no value for is then: learning rates 0.001, 0.005, 0.01,
-# momentum 0.9 (0 if the class takes none), weight decays 0, 5e-4, 5e-3, 0.05, 0.5, 5.
+# momentum 0.9 (0 if the class takes none), weight decays 0, 5e-4, 5e-3, 0.05, 0.5, 5 (0 alone if it takes none).
 #
 # | parameter | meaning | empty means |
 # |---|---|---|
@@ -44,9 +44,9 @@
 # | `dataset` | data (PATH: here or in NCBOOK_DATA): `digits` `gaussians` `ufm` `mnist` `fashion_mnist` `cifar10` `folder:PATH` `imagenet:PATH` | `digits` |
 # | `model` | network (ufm: with data ufm alone): `mlp` `ufm` `resnet9` `vgg9` `vit` `resnet50` | `mlp` |
 # | `seeds` | seeds (or 0-4; of weights, batches, subset) | 0 |
-# | `lrs` | learning rates | the paper's |
-# | `weight_decays` | weight decays | the paper's |
-# | `momenta` | momenta (Adam: beta 1) | 0, 0.5, 0.7, 0.9, 0.95, 0.98 |
+# | `lrs` | learning rates | the paper's, or ours |
+# | `weight_decays` | weight decays | the paper's, or ours |
+# | `momenta` | momenta (Adam: beta 1) | 0, 0.5, 0.7, 0.9, 0.95, 0.98; beyond its six 0.9 |
 # | `coupled_shares` | coupled share (if mixed) | 0, 0.1, ..., 1 |
 # | `epochs` | passes over the training set | 200 |
 # | `batch_size` | samples a step | 128 |
@@ -58,7 +58,7 @@
 # | `clip` | largest gradient norm | no limit |
 # | `vector_lr` | learning rate of vectors (Muon, Shampoo, SOAP) | 0.001 |
 # | `update_precision` | format of products (Muon, Shampoo, SOAP) | that of the weights |
-# | `head_optimizer` | last layer's optimizer | as the rest |
+# | `head_optimizer` | last layer's optimizer (needed by the next three) | as the rest |
 # | `head_lr` | last layer's learning rate | as the rest |
 # | `head_momentum` | last layer's momentum | as the rest |
 # | `head_weight_decay` | last layer's weight decay | as the rest |
@@ -187,7 +187,7 @@ figures.heatmaps(runs, title=figures.caption(runs))
 # ## Over the epochs
 #
 # The paper's Figure 5, for every weight decay: the median over the converged runs, and the band
-# between the quartiles. The learning rate falls by ten after one and two thirds of the epochs.
+# between the quartiles. With the schedule `step` the learning rate falls by ten after one and two thirds of the epochs.
 
 # %%
 figures.over_epochs(history, title=figures.caption(runs))

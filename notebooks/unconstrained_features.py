@@ -17,8 +17,8 @@
 # %% [markdown]
 # # Unconstrained features: where collapse is a theorem
 #
-# *If the features of a network could be anything, would it have to collapse?* With weight decay in the loss, yes:
-# every critical point is either a collapsed global minimum, whose size is a closed form, or a saddle with a way
+# *If the features of a network could be anything, would it have to collapse?* With weight decay in the loss, if
+# it is not too much, and with enough features, yes: every critical point is either a collapsed global minimum, whose size is a closed form, or a saddle with a way
 # down. AdamW does not minimise that loss, and ends elsewhere.
 
 # %%
@@ -132,8 +132,8 @@ assert_allclose(slopes[1], R.T @ H + DECAY * W, atol=1e-14)
 # A **strict saddle** is a critical point whose Hessian has a negative eigenvalue: there is a direction in which
 # the loss falls at second order.
 #
-# The first sentence needs two conditions: enough features, $p \ge K$, and **not too much decay,
-# $\lambda < \sqrt n$**. The second needs more, as we shall see. The paper's Appendix E also recalls the theorem as
+# The first sentence needs two conditions: enough features, $p \ge K - 1$ (else the simplex does not fit), and **not
+# too much decay, $\lambda < \sqrt n$**. The second needs more, as we shall see. The paper's Appendix E also recalls the theorem as
 # "unique global minimum … and no strict saddle points". The minimum is unique only up to rotations of feature space, and
 # there are strict saddles.
 
@@ -155,14 +155,16 @@ assert_allclose(slopes[1], R.T @ H + DECAY * W, atol=1e-14)
 # $\lVert W\rVert$ is bounded; neither is evidence of it by itself. The first also says that
 # $W$ has rank at most $K - 1$. So with $p \ge K$ features there is a unit vector $v$ with $Wv = 0$,
 # and then $Hv = 0$ by the third: a direction in feature space that nobody uses yet. Saddles are left
-# along it.
+# along it. With $p = K - 1$ there is one wherever it is needed: the two equations give
+# $R^\top RW = \lambda^2W$, so that rank $K - 1$ would mean $R^\top R = \lambda^2P$, with $P$ the projection onto vectors
+# that sum to zero, and no singular value of $R$ would be above $\lambda$.
 
 # %% [markdown]
 # ## Global minimum or strict saddle
 #
 # **Proposition.** *Let $(H, W)$ be a critical point, and let $\sigma$ be the largest singular value
 # of its residuals $R$. If $\sigma \le \lambda$, it is a global minimum. If $\sigma > \lambda$ and
-# $p \ge K$, it is a strict saddle. With $p \ge K$, in both cases,*
+# $p \ge K - 1$, it is a strict saddle. There, and with $p \ge K$ at every critical point,*
 #
 # $$ \text{lowest eigenvalue of the Hessian} \;=\; \lambda - \sigma. $$ (ufm-certificate)
 #
@@ -194,7 +196,7 @@ assert_allclose(slopes[1], R.T @ H + DECAY * W, atol=1e-14)
 # \ge g(Z) - \langle R, Z\rangle = f(H, W). \qquad\blacksquare $$ (ufm-global)
 #
 # (The original proof also goes through the nuclear norm; it asks for $p > K$. The case $p = K$ was
-# settled by {cite}`shen2024`, and the rank argument above covers it as well.)
+# settled by {cite}`shen2024`; the rank argument above covers it as well, and $p = K - 1$.)
 
 
 # %%
@@ -214,7 +216,7 @@ for _ in range(100):
 # ## The minimum in closed form
 #
 # Let $P = I - J/K$, the projection onto vectors that sum to zero ($J$ is all ones). For
-# $\lambda < \sqrt n$ the global minima are exactly the states
+# $\lambda < \sqrt n$ and $p \ge K - 1$ the global minima are exactly the states
 #
 # $$ WW^\top = m\sqrt n\,P, \qquad H = \tfrac1{\sqrt n}\,W\otimes\mathbf 1_n, \qquad
 # m = \log\Bigl(\frac{\sqrt n\,K}\lambda - K + 1\Bigr). $$ (ufm-gap)
@@ -363,7 +365,7 @@ display(
 # 2f_0/\lambda$. Descent with a small enough step never leaves these states, and outside a larger ball $f$ may be replaced
 # by a function with a Lipschitz gradient. As $f$ is analytic, bounded descent converges to one critical point
 # {cite}`absil2005`; saddles that are not isolated are covered by Panageas and Piliouras {cite}`panageas2017`. So, with
-# $p \ge K$ and $\lambda < \sqrt n$, *for each bounded set of starts there is a step size with which gradient descent ends
+# $p \ge K - 1$ and $\lambda < \sqrt n$, *for each bounded set of starts there is a step size with which gradient descent ends
 # in a collapsed minimum from almost all of them.* The step depends on the set: for one step size and Gaussian starts,
 # which have no bound, nothing follows. Nor does it for Adam; and under AdamW $f$ is not what is minimised.
 
@@ -463,7 +465,7 @@ whole = runs if runs.groupby(POINT).ngroups == every else runs[:0]
 # ## What the optimum says
 #
 # Coupled decay λ′ on mean cross-entropy is {eq}`ufm-loss` with $\lambda = N\lambda'$, and $n = N/K$.
-# So {eq}`ufm-gap` predicts where a run with coupled decay must end if it converges: the gap $m$, the
+# So {eq}`ufm-gap` predicts where a run with coupled decay must end if it converges, and not to a saddle: the gap $m$, the
 # loss $\log(1 + (K-1)e^{-m})$, the singular values of $W$ and, $\sqrt n$ times smaller, those of the
 # centred means $M$. There is a minimum other than zero only for
 #
@@ -651,8 +653,7 @@ display(
 sgd = whole[whole["optimizer"] == "sgd"]
 settings = sgd["lr"], sgd["momentum"], sgd["weight_decay"], 1, 500
 ratio = theory.row_sum_ratio(*settings)  # one step an epoch
-size = np.hypot(np.sqrt(K - 1) * sgd["w_sv_mean"], sgd["w_sv_min"])  # ‖W‖
-floor = size * theory.rounding_floor(*settings)
+floor = sgd["w_norm"] * theory.rounding_floor(*settings)
 away = (sgd["nc0"] / (sgd["nc0_init"] * ratio) - 1).abs()
 visible = sgd["nc0_init"] * ratio > 100 * floor
 assert (away[visible] < 1e-3).all()
@@ -769,10 +770,10 @@ figures.show_if_any(alive, "", *verdicts)
 #
 # ## What was shown
 #
-# **Proved:** with $p \ge K$ and $\lambda < \sqrt n$ the global minima are collapsed states of known size, and every other
+# **Proved:** with $p \ge K - 1$ and $\lambda < \sqrt n$ the global minima are collapsed states of known size, and every other
 # critical point is a strict saddle, with lowest eigenvalue $\lambda - \sigma$. For $\lambda \ge \sqrt n$ the minimum is zero.
-# NC0 and NC1 vanish at *every* critical point; NC2 tells them apart. (By {eq}`ufm-gradient` $R^\top RW = \lambda^2W$
-# there. If NC2 is zero, $W$ has rank $K-1$, so $R^\top R = \lambda^2P$ and $\sigma = \lambda$: it is the minimum.)
+# NC0 and NC1 vanish at *every* critical point; NC2 tells them apart. (If NC2 is zero, $W$ has rank
+# $K-1$, so $R^\top R = \lambda^2P$ and $\sigma = \lambda$: it is the minimum.)
 #
 # **Measured** (180 runs, N = 1,000): given enough decay, Adam goes where the closed form says; AdamW does not, at any of our
 # settings. SGD's place in between is one of training time, which the row-sum law predicts. Beyond
@@ -781,7 +782,7 @@ figures.show_if_any(alive, "", *verdicts)
 # ## Where it holds, and where not
 #
 # - **Free features, equal classes, no bias, decay on the features.** The model is no proof that networks collapse.
-# - **Full-batch gradients, and $p \ge K$.** With fewer features there is no unused direction to leave a saddle along.
+# - **Full-batch gradients, and $p \ge K - 1$.** In fewer features the simplex does not fit.
 # - **Gradient descent** finds the minimum from almost all of a bounded set of starts, with steps small for that set. For
 #   Adam we only measured it.
 #
@@ -900,9 +901,9 @@ assert sp.expand((E * E.T).trace() / 2 - split) == 0  # (ufm-split)
 #
 # $$ \dot G = 2\sqrt n\,G - 2\,G^2, \qquad \dot c = -N\bigl(c - \tfrac1K\bigr), $$ (ufm-riccati)
 #
-# so that each eigenvalue of $G$ follows a logistic curve by itself:
+# so that each eigenvalue $\gamma$ of $G$ follows a logistic curve by itself:
 #
-# $$ g(t) = \frac{\sqrt n}{1 + (\sqrt n/g_0 - 1)\,e^{-2\sqrt n\,t}}, \qquad
+# $$ \gamma(t) = \frac{\sqrt n}{1 + (\sqrt n/\gamma_0 - 1)\,e^{-2\sqrt n\,t}}, \qquad
 # c(t) = \tfrac1K + \bigl(c_0 - \tfrac1K\bigr)e^{-Nt}. $$ (ufm-logistic)
 #
 # On $S$ the flow ends in strong collapse if and only if $W_0$ has the full rank $K - 1$.
@@ -989,7 +990,8 @@ figures.in_rows(*axes)
 # So $\lVert d(t)\rVert \le e^{-Nt}\lVert d_0\rVert + \int_0^t e^{-N(t-s)}\lVert\dot W\rVert\lVert\bar h\rVert\,ds$, and Grönwall's
 # lemma bounds $\bar h$ by $e^{\kappa\sup\lVert W\rVert/N}$ times
 # $\lVert\bar h_0\rVert + \lVert d_0\rVert\int\lVert W\rVert e^{-Ns}ds$, with $\kappa$ the length of $W$'s path. This is
-# $O(\varepsilon)$, since $W$ grows from ε no faster than $e^{\sqrt N s}$. In the limit $d = 0$: $b$ is off by $-W\bar h$.
+# $O(\varepsilon)$: $\lVert E\rVert$ only falls, so that $\lVert W\rVert \le 2\varepsilon e^{(\sqrt N+\varepsilon^2)s}$, and
+# $\sqrt N + \varepsilon^2 < N$. In the limit $d = 0$: $b$ is off by $-W\bar h$.
 #
 # *The weight.* $D = H^\top H - W^\top W$ is conserved, and so of order ε². Where the labels are fitted,
 # $W(H^\top H)W^\top$ can be written in two ways:
@@ -1004,10 +1006,11 @@ figures.in_rows(*axes)
 #
 # So $\lVert u\rVert^2$, and with it $\lVert WW^\top\mathbf 1\rVert$, is $O(\varepsilon^2)$.
 #
-# *The features.* On the span of $PW$'s rows $H$ is read off $HW^\top = Y - \mathbf 1b^\top$; along $u$ it is
-# $\bar h$'s part there, in every sample; and for $x$ across all rows of $W$, $\lVert Hx\rVert^2 = x^\top Dx = O(\varepsilon^2)$.
-# These $x$ have codimension $K$ at most, and there the error is $Hx$: by Cauchy's interlacing its square is no less than
-# the sum named. $\blacksquare$
+# *The features.* On the span of $PW$'s rows $H$ is read off $HW^\top = Y - \mathbf 1b^\top$. For a unit vector $x$
+# perpendicular to them, $Wx = \frac1K(u\cdot x)\mathbf 1$, so that $\lVert Hx\rVert^2 = \lVert Wx\rVert^2 + x^\top Dx \le
+# \lVert u\rVert^2/K + \lVert D\rVert = O(\varepsilon^2)$. Those with $Wx = 0$ have codimension $K$ at most, and there the
+# error is $Hx$, with $\lVert Hx\rVert^2 = x^\top Dx$: by Cauchy's interlacing its square is no less than the sum named.
+# $\blacksquare$
 #
 # So strong collapse is reached from no such start. That $W$'s path stays short, we only measured.
 
@@ -1075,17 +1078,17 @@ assert max(lengths) < 2
 
 # %%
 def check_orders(size, state):
-    """w, ‖H − W ⊗ 1/√n‖ and the path's constants, in powers of ε."""
+    """‖u‖², ‖H − W ⊗ 1/√n‖ and the path's constants, in powers of ε."""
     H, W, b = state
     D, h = H.T @ H - W.T @ W, H.mean(axis=0)
-    w = np.sum(W.sum(axis=0) ** 2)
+    squared = np.sum(W.sum(axis=0) ** 2)
     most = K * (np.linalg.norm(D, 2) + K * n * h @ h)
-    assert w < 1.05 * most  # (ufm-along)
+    assert squared < 1.05 * most  # (ufm-along)
     off = np.linalg.norm(H - np.repeat(W, n, axis=0) / np.sqrt(n))
     rest = np.linalg.eigvalsh(D)[::-1][K:]
     assert off**2 > rest[rest > 0].sum() > 0.1 * size**2
     assert np.linalg.norm(b - 1 / K) < np.linalg.norm(W) * size
-    return w / size**2
+    return squared / size**2
 
 
 LATE = theory.mixon_descent(
@@ -1102,11 +1105,14 @@ assert theory.mixon_risk(LATE) < 1e-12 < theory.mixon_risk(paths[0.1][1])
 # %% tags=["remove-input"]
 display(
     Markdown(
-        f"The path of $W$ has length {min(lengths):.2f} to {max(lengths):.2f} for ε ≤ 0.1. "
-        f"After {STEPS} iterations $w$ is {min(plateau[1:]):.2f} to {max(plateau[1:]):.2f} ε² for "
-        f"ε ≤ 0.1. That is not yet the limit. Once the bias has settled $u = W^\\top\\mathbf 1$ "
-        f"falls by $\\dot u = -(H - \\mathbf 1\\bar h^\\top)^\\top(H - \\mathbf 1\\bar h^\\top)\\,u$, and "
-        f"across the class means this matrix is of order ε²: the last phase takes a time of "
-        f"order 1/ε². For ε = 0.1, 40,000 iterations bring $w$ to {at_last:.2f} ε²."
+        f"The path of W has length {min(lengths):.2f} to {max(lengths):.2f} for ε ≤ 0.1. "
+        f"After {STEPS} iterations ‖u‖², with u = Wᵀ1, is {min(plateau[1:]):.2f} to "
+        f"{max(plateau[1:]):.2f} ε² for ε ≤ 0.1. That is not yet the limit: for ε = 0.1, 40,000 "
+        f"iterations bring it to {at_last:.2f} ε²."
     )
 )
+
+# %% [markdown]
+# It takes long because, once the bias has settled, $u$ falls by
+# $\dot u = -(H - \mathbf 1\bar h^\top)^\top(H - \mathbf 1\bar h^\top)\,u$, and across the class means this matrix is of order
+# ε²: the last phase takes a time of order 1/ε².

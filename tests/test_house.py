@@ -2,6 +2,7 @@
 its functions are short."""
 
 import ast
+import tomllib
 from pathlib import Path
 from statistics import median
 
@@ -59,6 +60,16 @@ def test_a_module_imports_from_below(path):
 def test_every_folder_is_a_package():
     """Else an installed ncbook would lack it."""
     assert [path for path in MODULES if not path.with_name("__init__.py").exists()] == []
+
+
+def test_what_is_no_python_is_packaged():
+    """Else an installed ncbook, as Colab's notebooks have, would lack it."""
+    given = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text(encoding="utf-8"))
+    named = given["tool"]["setuptools"]["package-data"]
+    packaged = {f"{package}.{name}" for package, names in named.items() for name in names}
+    files = [path for path in PACKAGE.rglob("*.*") if path.suffix in (".js", ".css", ".json")]
+    assert files
+    assert {".".join(("ncbook", *path.relative_to(PACKAGE).parts)) for path in files} == packaged
 
 
 def lengths():

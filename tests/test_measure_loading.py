@@ -325,6 +325,14 @@ def test_a_tree_of_images_is_read_batch_by_batch(images):
     assert y.tolist() == [0] * 4 + [1] * 4 + [2] * 4
 
 
+def test_a_tree_of_images_has_imagenets_constants_or_an_error(images):
+    name = f"imagenet:{images}"
+    x, _ = joined(batches.batches(loaded(name, 32, "imagenet"), "test", 5, 32))
+    torch.testing.assert_close(x, joined(batches.batches(loaded(name, 32), "test", 5, 32))[0])
+    with pytest.raises(ValueError, match="normalise 'none' is not for imagenet:"):
+        loaded(name, 32, "none")
+
+
 def test_imagenets_constants_are_torchvisions(images):
     dataset = loaded(f"folder:{images}", 32, "imagenet")
     found, _ = next(iter(batches.batches(dataset, "train", 6, 32)))

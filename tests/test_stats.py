@@ -41,6 +41,15 @@ def test_a_group_without_a_name_and_one_named_all():
     assert fits.index[-1] == "all"
 
 
+def test_a_point_is_all_of_a_config_but_the_seed():
+    """Runs of another width or last layer are no seeds of the same setting."""
+    rows = pd.DataFrame({"optimizer": "adamw", "lr": 0.005, "seed": [0, 1, 0, 1, 0, 1]})
+    rows = rows.assign(width=[1, 1, 1, 1, 2, 2], head_optimizer=[None, None, *["sgd"] * 4], nc0=1)
+    table = stats.intervals(rows.assign(epochs=200), "nc0")
+    assert table["n"].tolist() == [2, 2, 2]
+    assert list(table)[:4] == ["optimizer", "lr", "width", "head_optimizer"]
+
+
 def test_anscombe_as_printed():
     fit = line(ANSCOMBE_X, ANSCOMBE_Y)
     assert fit.n == 11

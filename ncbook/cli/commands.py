@@ -70,7 +70,7 @@ def sweep(options: Options, notebooks: Notebooks = None, as_json: Json = False) 
 
     One execution of notebooks/sweep.ipynb for each data set, model, optimizer and learning rate.
     LIST is one or several, with commas; whole numbers also as a range, `0-4`; `--optimizer all` is
-    the first six. Exit code: 0 all done, 1 a notebook failed, 2 bad input, 130 stopped.
+    the first six. Exit code: 0 nothing is left to train, 1 something is, 2 bad input, 130 stopped.
 
     Example: `ncbook sweep --optimizer adam,adamw --momenta 0.9 --seeds 0-4`
     """
@@ -84,8 +84,8 @@ def sweep(options: Options, notebooks: Notebooks = None, as_json: Json = False) 
 def plan(options: Options, as_json: Json = False) -> None:
     """Say what `sweep` would train, and how long it would take.
 
-    The options are those of `sweep`. A few steps are timed, on this device. Nothing is trained or
-    written; a data set that is missing is downloaded.
+    The options are those of `sweep`, but for `--notebooks`. A few steps are timed, on this device.
+    Nothing is trained or written; a data set that is missing is downloaded.
 
     Example: `ncbook plan --optimizer all --seeds 0-4`
     """

@@ -32,8 +32,9 @@ class Dataset:
             shape and ``gaussians`` float32 (N, 784), both normalised; ``ufm`` is int64 (N, 1).
         train_y, test_y: labels, int64, (N,), below ``num_classes``.
         class_names: of the K classes.
-        mean, std: of every channel of the full training set, before images are resized, float32,
-            (C,), in pixel units; None where the features are already normalised.
+        mean, std: of every channel of the full training set, before images are resized (of a
+            folder's after), float32, (C,), in pixel units; None where the features are already
+            normalised.
         listing: the fingerprint of a folder's images; None for a data set that never changes.
     """
 

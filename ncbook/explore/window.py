@@ -34,8 +34,8 @@ done"""
 
 
 class Explorer(widgets.VBox):
-    """What all tabs share, five tabs, and the store. A tab draws when it is open; a choice in one
-    is a choice in all."""
+    """What all tabs share, five tabs, and the store. A tab draws when it is open; A and B are
+    the same in the first two, and *Train it now* starts from them."""
 
     def __init__(self, results: str | Path | None = None) -> None:
         stores = list(folders(results).items())

@@ -73,6 +73,8 @@ def load_data(
     size, and those of files may have ImageNet's mean and standard deviation, or 0 and white."""
     at_once = image_size if name.startswith(FROM_FOLDERS) else None
     dataset = data.load(name, train_size=train_size, image_size=at_once)
+    if normalise == "none" and isinstance(dataset, data.Streamed):
+        raise ValueError(f"normalise 'none' is not for {name}; valid: dataset, imagenet")
     if normalise == "dataset" or isinstance(dataset, data.Streamed):
         return dataset
     if dataset.mean is None:

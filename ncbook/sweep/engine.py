@@ -201,8 +201,8 @@ def run(
         log_epochs, deterministic: see ``train.train_members``.
         measure_layers: store every layer's metrics, for ``store.load_layers``; a run that is stored
             without them is trained again, and its new row counts.
-        workers: processes, each with one thread; default ``default_workers``. One trains in this
-            process.
+        workers: processes, each with one thread, or for networks for images with its share of the
+            cores; default ``default_workers``. One trains in this process.
         scheduler: address of a Dask scheduler, whose workers then do the work.
         retry_failed: train those again that were given up.
 
