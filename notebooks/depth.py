@@ -507,7 +507,7 @@ figures.show_if_any(elsewhere, "", draw_elsewhere, show_elsewhere)
 #
 # What the digits say of the rank holds here, too. Where the tunnel begins it is least under Adam, then under AdamW,
 # SGD and MuonW: 16, 24, 33 and 44 in ResNet9, 14, 16, 18 and 19 in VGG9. At the last layer it is 14 to 24, far from
-# nine; by the book's rule 22 of the 24 have not collapsed, and two VGG9s, of SGD and MuonW, have.
+# nine; by the book's rule 22 of the 24 have not collapsed ({doc}`sweep`), and two VGG9s, of SGD and MuonW, have.
 #
 # ## What was shown, and where it holds
 #

@@ -116,14 +116,14 @@ figures.with_lines(paired, six_grids.LINE, draw_ratios)
 # $$ \eta\,(1 + \beta + \beta^2 + \dots)\, g = \frac{\eta}{1-\beta}\, g . $$ (momentum-sum)
 #
 # Adam and Signum average: $m \leftarrow \beta m + (1-\beta)\, g$. In all a gradient counts once, whatever
-# $\beta$ is. Raising $\beta$ from 0 to 0.98 makes SGD's steps fifty times as large, and leaves the size of
-# Adam's as it was.
+# $\beta$ is. For a steady gradient, raising $\beta$ from 0 to 0.98 makes SGD's steps fifty times as large,
+# and leaves the size of Adam's as it was. (Of pure noise SGD's steps grow five times, by $1/\sqrt{1-\beta^2}$.)
 #
 # Coupled decay is part of $g$ and is multiplied, too; decoupled decay is not. NC0, which under SGD and
 # SGDW feels nothing but the decay ({doc}`theorem_sgd`), therefore falls at the rates
 #
 # $$ \text{SGD: } \frac{\lambda\eta}{1-\beta}, \qquad \text{SGDW: } \lambda\eta
-# \qquad\text{a step, to leading order.} $$ (momentum-rate)
+# \qquad\text{a step, to leading order in } \eta\lambda. $$ (momentum-rate)
 #
 # For SGD more momentum helps until $\beta^* = (1-\sqrt{\eta\lambda})^2$ (`theory.critical_momentum`). Beyond
 # it the row sum swings about zero, and the envelope of the swing shrinks at a rate that more momentum
@@ -137,8 +137,8 @@ figures.with_lines(paired, six_grids.LINE, draw_ratios)
 # ## By how much: the law
 #
 # NC0 at the end over NC0 at the start, against $1/(1-\beta)$. Circles are runs. Lines are the exact law behind
-# {eq}`momentum-rate`, with no fitted constant: a step multiplies the pair of row sum and momentum by one 2 × 2
-# matrix, whose eigenvalues are the roots of $z^2 - (1+\beta-\eta\lambda)z + \beta$ ({doc}`theorem_sgd`).
+# {eq}`momentum-rate`, with no fitted constant: under SGD a step multiplies the pair of row sum and momentum by one
+# 2 × 2 matrix, whose eigenvalues are the roots of $z^2 - (1+\beta-\eta\lambda)z + \beta$ ({doc}`theorem_sgd`).
 
 # %%
 LR, STEPS, EPOCHS = 0.0679, 11, 200
@@ -197,7 +197,7 @@ figures.with_lines(both, six_grids.line("sgd", "sgdw"), draw_law)
 #
 # Of all 1,080 runs of SGD and SGDW, at three learning rates, 940 should end with NC0 above 0.01; the largest
 # relative deviation from the law among them is 3e-04. Under SGDW the six momenta, all else equal, give the
-# same NC0 to 3e-04.
+# same NC0 to 3e-04. (Below 0.01 these runs end in rounding, and differ.)
 #
 # ## Only a larger step?
 #
@@ -253,7 +253,8 @@ figures.show_if_any(sgd if len(twins(sgd)) else sgd[:0], "", show_twins)
 # increasing weight decay for fixed momentum or by increasing momentum for fixed non-zero weight decay”. Of our 215
 # steps up in momentum (from one of the grid to the next, all else equal) that stay below $\beta^*$, with decay, all
 # 215 lower NC0 and 182 lower NC3. And the effect grows with decay, as the paper says: from $\beta = 0.7$ to 0.9 NC0
-# is multiplied by 0.90 at $\lambda = 0.0005$ and by 0.06 at 0.05 (medians over learning rates and seeds).
+# is multiplied by 0.90 at $\lambda = 0.0005$ and by 0.06 at 0.05 (medians over learning rates and seeds; at 0.05 only
+# $\eta = 0.01$ is below $\beta^*$).
 
 
 # %% tags=["hide-input"]
@@ -282,13 +283,13 @@ figures.with_lines(of_sgd, six_grids.line("sgd"), *map(draw_maps, rates))
 # ## The other optimizers
 #
 # Back to the first picture. At $\beta = 0.9$ the median of NC0 over that without momentum is 0.74 under SGD,
-# 1.00 under SGDW, 0.96 under Adam and 0.98 under AdamW: where the momentum is an average, or the decay does
-# not pass through it, NC0 hardly moves. For Signum it is 0.20, and for SignumW 0.58. The same ratios of NC3: 0.78,
+# 1.00 under SGDW, 0.96 under Adam and 0.98 under AdamW: under the last three NC0 hardly moves. Their momentum
+# is an average, or the decay does not pass through it. For Signum it is 0.20, and for SignumW 0.58. The same ratios of NC3: 0.78,
 # 0.91, 0.95 and 0.97; 0.53 under Signum and 0.85 under SignumW. Under SGDW it is above one again at $\beta = 0.95$
 # and 0.98 (1.04 and 1.34): more momentum is not always better.
 #
-# Why should Signum feel momentum, if its average has weight one? It takes the *sign* of it. Without momentum
-# that is the sign of one noisy minibatch, and every weight jumps by $\pm\eta$ in each step. An average over
+# Why should Signum feel momentum, if its average has weight one? It takes the *sign* of it. Every weight
+# moves by $\pm\eta$, with momentum or without; but without it the sign is that of one noisy minibatch. An average over
 # minibatches has less noise, and more often the sign that coupled decay asks for. If this is the reason, the
 # gain should come with the first step up already. It does: at $\beta = 0.5$ the median is 0.27. But other ideas
 # would predict that, too, and for SignumW, whose decay does not go through the sign, this one says nothing. We leave
@@ -299,7 +300,7 @@ figures.with_lines(of_sgd, six_grids.line("sgd"), *map(draw_maps, rates))
 # | statement | status | where it holds, and where not |
 # |---|---|---|
 # | NC0 falls at $\lambda\eta/(1-\beta)$ under SGD, at $\lambda\eta$ under SGDW | proved to leading order; exact by the law, in 940 runs | any network, batch and data; cross-entropy; above rounding |
-# | below $\beta^*$ momentum is a learning rate $\eta/(1-\beta)$ | proved for NC0, to leading order; measured for NC3 (50 pairs, to 3.1 %) | digits MLP, $\eta/(1-\beta)\le0.02$ |
+# | well below $\beta^*$ momentum is a learning rate $\eta/(1-\beta)$ (at $\beta^*$ NC0 falls twice as fast) | proved for NC0, to leading order; measured for NC3 (50 pairs, to 3.1 %) | digits MLP, $\eta/(1-\beta)\le0.02$ |
 # | more momentum lowers NC0 under SGD, and mostly NC3 | measured, 215 steps up | below $\beta^*$ only; NC3 in 182 of them. Not NC3 under SGDW |
 # | Adam and AdamW hardly feel their momentum | measured (medians) | digits MLP; $\beta_2 = 0.999$ throughout |
 # | Signum and SignumW do | measured | the same; the reason is open |

@@ -129,8 +129,9 @@ for adam, sign in (
 # picture: of all $W$ with the same predictions the one with zero row sum is the shortest.
 #
 # **Decoupled decay: a box.** For sign descent rest means $W = -\tfrac1\lambda\,\mathrm{sign}(\nabla)$, a corner of the box $|W_{ij}| \le 1/\lambda$ (if no entry of ∇ is zero), and nothing makes
-# signs add up to zero. (Where AdamW converges, Xie and Li {cite}`xie2024` prove,
-# it ends at a stationary point of the loss in that box.) How far can they go? A column of ∇ sums to zero, so it has
+# signs add up to zero. (Where AdamW converges with
+# full-batch gradients, and learning rates that do not rise and whose sum diverges, Xie and Li {cite}`xie2024` prove, it
+# ends at a stationary point of the loss in that box.) How far can they go? A column of ∇ sums to zero, so it has
 # entries of both signs, or none at all. Hence
 #
 # $$
@@ -138,7 +139,7 @@ for adam, sign in (
 # \big|\mathbf 1^\top \mathrm{sign}(G)\big|_j \le K - 2 \quad\text{for every column } j .
 # $$ (signgd-columns)
 #
-# The first part we check with random features, labels and decay, by minimising the regularised loss; the second by
+# The first part we check with random features and labels, by minimising the regularised loss; the second by
 # counting all signs.
 
 # %%
@@ -178,10 +179,10 @@ for K in range(2, 9):
     assert max(map(abs, sums)) == K - 2  # (signgd-columns)
 
 # %% [markdown]
-# **With minibatches** gradients $g_1, g_2, \dots$ no step is zero. What coupled sign descent settles around for small η is
+# **With minibatch** gradients $G_1, G_2, \dots$ no step is zero. What coupled sign descent settles around for small η is
 #
 # $$
-# \mathbb E\,\mathrm{sign}(g_i + \lambda W) = 0 ,
+# \mathbb E\,\mathrm{sign}(G_i + \lambda W) = 0 ,
 # $$ (signgd-median)
 #
 # another equation: each entry of $-\lambda W$ is a *median* of the gradients, where full batches have the mean. Medians of
@@ -301,7 +302,9 @@ assert sympy.expand((u.T * u)[0] / K - (a - (K - 1) * b) ** 2) == 0
 # $$ (signgd-units)
 #
 # and likewise for $a$. **The true descent at (η, λ) is the paper's at $\eta' = \eta/\sqrt{K-1}$ and
-# $\lambda' = K(K-1)\lambda$, step for step**, with $\alpha = (K-1)\,\alpha'$. The theorem's λ is not an optimizer's.
+# $\lambda' = K(K-1)\lambda$, step for step**, with $\alpha = (K-1)\,\alpha'$. The λ of the paper's proof
+# is $K(K-1)$ times an optimizer's, which acts on the mean loss; the printed theorem, with the sum of the losses, is in
+# between.
 
 # %%
 k = sympy.Symbol("K", integer=True, positive=True) + 1  # K ≥ 2
@@ -331,8 +334,8 @@ for K, lr, wd in ((3, 0.01, 1e-3), (10, 1e-3, 1e-3), (30, 3e-3, 1e-2)):
 # \alpha_t = \frac{(K-2)^2}{\lambda^2}\,\Big[1 - (1 - \eta\lambda)^t\Big]^2 . \qquad ∎
 # $$ (signgd-closed)
 #
-# The limit needs $0 < \eta\lambda < 2$, the $1/K$ of {eq}`signgd-alpha`, which the main text's definition lacks, and
-# $W_0 = 0$, which the appendix has. For two classes it is zero, so that "does not vanish" needs $K \ge 3$.
+# The limit needs $0 < \eta\lambda < 2$, the $1/K$ of {eq}`signgd-alpha`, which the main text's definition lacks, and,
+# unless η is small, $W_0 = 0$, which the appendix has. For two classes it is zero, so that "does not vanish" needs $K \ge 3$.
 
 # %%
 t = sympy.Symbol("t", integer=True, nonnegative=True)
@@ -503,7 +506,7 @@ say(
     f"With steps of up to {max(lr for _, lr, _ in grid)}, all {8 * len(grid)} random starts "
     f"over {len(grid)} settings end within {worst:.2%} of the limit, and so do all in the first "
     f"panel. With η = {rates[1]:g} (second panel) {missed.sum()} of {missed.size} starts are not there "
-    "within as many steps: they wander on, as the bound on the excess loss allows, with α down to "
+    "within as many steps: they arrive late or wander on, as the bound on the excess loss allows, with α down to "
     f"{ratios[5.0][:, -1].min():.1%} of the limit. Learning rates in use are far below that. "
     "So Theorem 3.3 is right from W₀ = 0 for all 0 < ηλ < 2; from other starts it is right for "
     "small steps and wrong for large ones."
@@ -776,7 +779,8 @@ say(
 # The paper's Figure 8 follows NC0 of a small MLP on separable data under SGD, Adam, AdamW, and the last two with
 # $\beta_1 = \beta_2 = 0$. Its settings are not printed. Ours: the book's MLP at half width, `gaussians` (ten well separated
 # clouds in 784 dimensions), a constant learning rate, and strong decays of the paper's grids, 0.05 coupled and 5 decoupled,
-# since either takes about 1/(ηλ) steps to act. One run each, from seed 0, trained when this page is built.
+# so that both act within the 640 steps: decoupled decay in about 1/(ηλ) of them, coupled decay when λW has outgrown some
+# of the gradients. One run each, from seed 0, trained when this page is built.
 #
 # The paper says that sign descent with coupled decay "displays non-monotonic dynamics", with decoupled decay it "exhibits
 # steady convergence to a positive value", and Adam's and AdamW's patterns are similar, "though more smoothed".
@@ -849,7 +853,8 @@ say(
     f"{fig8['SGD'][0][-1]:.2g}. With decoupled decay there is no such turn. Sign descent ends "
     f"at {sign[-1]:.1f}, and gained {gains[0]:.0%} in the last 100 steps; AdamW ends at "
     f"{adamw[-1]:.1f}, and gained {gains[1]:.0%}. So this is the paper's figure in kind. "
-    "Coupled sign descent stays above zero, unlike the theorem's: it sees minibatches."
+    "Coupled sign descent stays above zero, unlike the theorem's. Minibatches are a likely "
+    "reason; we did not separate it from others."
 )
 
 
@@ -886,7 +891,7 @@ figures.show_if_any(
 # \Gamma_t = \frac{1 - \Pi_t}{\lambda} \quad\Big(\Gamma_t = \sum_{s < t} \eta_s \text{ if } \lambda = 0\Big) .
 # $$ (signgd-reach)
 #
-# $\Gamma$ says how far from the start weights *can* have come. For a last layer of width $p$, as long as no ηλ passes 1,
+# $\Gamma$ says how much of a weight the steps can have made: $|w_t - \Pi_t w_0| \le \Gamma_t$ for an entry $w$. For a last layer of width $p$, as long as no ηλ passes 1,
 #
 # $$
 # \mathrm{NC0}_t \;\le\; \Pi_t\,\mathrm{NC0}_0 + \sqrt p\,(K-2)\,\Gamma_t .
@@ -1086,7 +1091,7 @@ def span(optimizer, column, where):
 def tell_weak_sign(runs):
     """SignumW where decay is weak."""
     return (
-        f"**SignumW, λ ≤ 0.05: far below 1/λ, for want of time.** {runs['steps'].max():,.0f} steps "
+        f"**SignumW, λ ≤ 0.05: below 1/λ, for want of time.** {runs['steps'].max():,.0f} steps "
         f"with falling η let Γ grow to {runs['Γ'].max():.2g} at most, so λΓ is "
         f"{span('signumw', 'λΓ', weak)}. Against 1/λ these runs are at "
         f"{span('signumw', to_limit, weak)} of the theorem's value. Against Γ they are at "
@@ -1150,7 +1155,7 @@ figures.show_if_any(
 # ## Where it holds, and where not
 #
 # - **$K \ge 3$.** With two classes both descents have $\alpha = 0$.
-# - **Minibatches** take from coupled sign descent its rest point, and NC0 with it: {eq}`signgd-median`. The ceiling
+# - **Minibatches** take from coupled sign descent its rest point, and with it NC0 = 0: {eq}`signgd-median`. The ceiling
 #   {eq}`signgd-ceiling` holds for any batches.
 # - **Theorems 3.3 and 3.4 are about frozen, collapsed features** and sign descent without momentum. For AdamW only a far
 #   ceiling is proved.
@@ -1286,7 +1291,7 @@ say(
 # \Delta_{t+1} \le (1 - \gamma)\,\Delta_t + \frac{\gamma^2}{4K(K-1)}\,\|V - W\|_F^2 .
 # $$ (signgd-excess)
 #
-# Two points of the box are at most $2K/\lambda$ apart, and starts outside shrink towards it. So in the long run
+# For $\gamma \le 1$, two points of the box are at most $2K/\lambda$ apart, and starts outside shrink towards it. So in the long run
 #
 # $$
 # \limsup_{t\to\infty} \Delta_t \le \frac{\gamma}{4K(K-1)}\Big(\frac{2K}{\lambda}\Big)^2

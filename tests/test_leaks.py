@@ -345,6 +345,9 @@ def test_how_many_floors_are_predicted(rounded):
     assert words + f"{n - floors}, of which the law predicts more, {rest}" in PROSE
     assert f"within a factor of 2 in {every} of {n} runs" in PROSE
     assert f"{every} of {n} runs within a factor of 2" in PROSE
+    soap = rounded["optimizer"].eq("soapw") & rounded["form"].eq("float32")
+    few = inside & soap & (rounded["weight_decay"] <= 0.1)
+    assert f"(of these {inside.sum()}, {few.sum()} of SOAP in float32" in PROSE
 
 
 def test_where_the_floor_is_not_predicted(rounded):
