@@ -53,7 +53,7 @@ LINE = "papermill notebooks/sweep.ipynb out.ipynb -p optimizer adamw"
 # ## What is here
 #
 # The paper's Table 3 has one line for all: ResNet9 and VGG9, six optimizers, and MNIST, Fashion-MNIST
-# and CIFAR-10. It counts 3,888 runs, of which some 2,500 reached 99 % training accuracy. Here is ours
+# and CIFAR-10. Its Appendix D counts 3,888 runs, of which some 2,500 reached 99 % training accuracy. Here is ours
 # (each chapter has the lines that train its runs), with one row for each data set, network and length
 # of training. *Learned* is the share of runs that reached 99 % training
 # accuracy. Neural collapse is about those; a run that did not, or that diverged, is counted and stays
@@ -150,8 +150,8 @@ figures.show_if_any(timed, "", tell_cost)
 #
 # Every row names the version of ncbook and its commit, of torch and of Python, the device and, but for some early
 # ones, the processor. On the same processor a run comes out the same up to rounding of its stored numbers, alone or
-# with others; on another, whose kernels round differently, it comes out at least about as close as the run of another
-# seed would ({ref}`below <runs-rounding>`). A test checks both, the latter on rows drawn at random.
+# with others; on another, whose kernels round differently, its numbers differ by no more than about those of another
+# seed do ({ref}`below <runs-rounding>`). A test checks both, the latter on rows drawn at random.
 
 # %% tags=["hide-input"]
 MADE = ["device", "processor", "torch_version", "python_version", "git_commit"]

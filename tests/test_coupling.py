@@ -4,6 +4,7 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -53,8 +54,9 @@ def test_with_the_papers_number_of_steps():
     assert (runs["train_acc"].round(3) == 1).all()
     assert not rule.collapsed(runs).any()
     nc0, nc3 = left(runs, "nc0"), runs["nc3"]
-    assert f"then falls, to {nc0['adam']:.2f} times its start; under AdamW it grows" in PROSE
-    assert f"to {nc0['adamw']:.1f} times. Nine tenths" in PROSE
+    words = f"then falls, to {nc0['adam']:.2f} times its start (there 0.19), no lower than SGDW's; "
+    assert f"{words}under AdamW it grows to {nc0['adamw']:.1f} times (there 3)." in PROSE
+    assert nc0["adam"] >= nc0["sgdw"]
     assert f"steps as the paper's leaves {nc0['adam']:.2f}." in PROSE
     ends = f"at {nc3['sgd']:.2f} under SGD and {nc3['adam']:.2f} under Adam, at {nc3['sgdw']:.2f} "
     assert f"{ends}under SGDW and {nc3['adamw']:.2f} under AdamW" in PROSE
@@ -109,7 +111,7 @@ def test_it_is_not_the_gauge_alone(decayed):
     words = f"In all {len(runs)} runs the gauge share ends between {share[place].min():.2f} and "
     assert f"{words}{share[place].max():.2f}" in PROSE
     most = both["gauge_share"].max()
-    assert f"no more than {most:.2f} in the {len(both)} runs of Adam and Signum" in PROSE
+    assert f"no more than {np.ceil(1000 * most) / 1000:.3f} in the {len(both)} runs of" in PROSE
     below = (runs["nc3_centred"] < rule.THRESHOLD).sum()
     assert f"it is below 0.1 in {below} of the {len(runs)}." in PROSE
     gauge = 1 - runs["nc3_centred"] ** 2 / runs["nc3"] ** 2

@@ -13,7 +13,10 @@ from ncbook.pages import six_grids
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "book" / "results"
-PROSE = re.sub(r"\s*\n# *", " ", (ROOT / "notebooks" / "diagnostic.py").read_text(encoding="utf-8"))
+PROSE, COUPLING = (
+    re.sub(r"\s*\n# *", " ", (ROOT / "notebooks" / f"{name}.py").read_text(encoding="utf-8"))
+    for name in ("diagnostic", "coupling")
+)
 POINT = ["optimizer", "lr", "momentum", "weight_decay"]
 
 
@@ -84,7 +87,7 @@ def test_a_small_nc0_promises_nothing():
     assert set(runs["optimizer"]) == {"sgd", "sgdw", "muon", "muonw", "soap"}
     counts = len(runs), (runs["nc3"] > rule.THRESHOLD).sum()
     assert counts[1] > 0.8 * counts[0]
-    assert f"of the {counts[0]} convolutional runs that learned" in PROSE
+    assert f"of the {counts[0]} convolutional runs with one optimizer throughout" in PROSE
     assert f"{counts[1]} end with an NC3 above 0.1, up to {runs['nc3'].max():.2f}" in PROSE
     assert f"{counts[1]} of {counts[0]} convolutional runs" in PROSE
 
@@ -110,11 +113,27 @@ def test_how_much_nc0_explains(points):
     assert f"rank correlation {rank:.2f}" in PROSE
 
 
+def test_without_decay_the_two_forms_are_one(good, points):
+    free = good[good["weight_decay"] == 0].set_index(["lr", "momentum", "seed"])
+    metrics, copies = ["nc0", "nc1", "nc3"], 0
+    for name in ("sgd", "adam", "signum"):
+        coupled, decoupled = (free[free["optimizer"] == n][metrics] for n in (name, f"{name}w"))
+        pd.testing.assert_frame_equal(coupled.sort_index(), decoupled.sort_index())
+        copies += len(decoupled)
+    assert f"{copies} of the {len(good):,} converged runs are copies" in COUPLING
+    again = points["weight_decay"].eq(0) & points["optimizer"].str.endswith("w")
+    assert f"{again.sum()} of the settings are copies" in PROSE
+    groups = [points, *(rows for _, rows in points.groupby("lr"))]
+    fewer = [r2(rows) - r2(rows[~again[rows.index]]) for rows in groups]
+    assert max(fewer) < 0.025
+
+
 def test_nc4_and_partial_collapse(good, points):
-    ranks = points[["nc1", "nc2", "nc3"]].corrwith(points["nc4"], method="spearman")
-    words = "NC1, NC2 and NC3 are {:.2f}, {:.2f} and {:.2f}".format(*ranks)
-    assert f"not reproduced: {ranks.max():.2f} to {ranks.min():.2f}" in PROSE.replace("−", "-")
-    assert words.replace("-", "−") in PROSE
+    three, prose = ["nc1", "nc2", "nc3"], PROSE.replace("−", "-")
+    ranks, means = (rows[three].corrwith(rows["nc4"], method="spearman") for rows in (good, points))
+    words = "NC3 are {:.2f}, {:.2f} and {:.2f} over the runs, and ".format(*ranks)
+    assert words + "{:.2f}, {:.2f} and {:.2f} over the means of seeds".format(*means) in prose
+    assert f"small runs: {ranks.max():.2f} to {ranks.min():.2f} over runs" in prose
     so = rule.collapsed(good)
     yes, no = good["nc4"][so], good["nc4"][~so]
     assert (

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from ncbook import figures, store
+from ncbook.metrics import rule
 
 ROOT = Path(__file__).parents[1]
 PROSE = re.sub(r"\s*\n# *", " ", (ROOT / "notebooks" / "how_far.py").read_text(encoding="utf-8"))
@@ -44,20 +45,47 @@ def test_raw_nc3_chooses_the_decay_further_from_collapse(medians):
     assert words + f"{weak['nc3_centred']:.2f} are left without it" in PROSE
 
 
-def test_ten_times_the_epochs_do_not_bring_order_under_adamw():
+METRICS = ["nc3", "nc3_centred", "nc2w_centred"]
+
+
+def test_what_ten_times_the_epochs_change_under_adamw():
     runs = figures.converged(store.load_runs(ROOT / "book" / "results", dataset="digits"))
-    runs = runs[runs["lr"].eq(0.005) & runs["momentum"].eq(0.9) & (runs["weight_decay"] > 0)]
+    runs = runs[runs["lr"].isin([0.005, 0.0005]) & runs["momentum"].eq(0.9)]
+    runs = runs[runs["weight_decay"] > 0]
+    by = ["optimizer", "lr", "weight_decay"]
     short, long = (
-        figures.of_setting(runs, dataset="digits", model="mlp", epochs=epochs)
-        .groupby(["optimizer", "weight_decay"])["nc2w_centred"]
-        .median()
+        figures.of_setting(runs, dataset="digits", model="mlp", epochs=epochs).pipe(
+            lambda rows: rows[rows["optimizer"].isin(["adam", "adamw"])]
+        )
         for epochs in (200, 2000)
     )
-    grew = (long > short[long.index]).groupby("optimizer").agg(["sum", "size"])
-    assert grew.loc["adamw", "sum"] == grew.loc["adamw", "size"]
-    assert grew.loc["adam", "sum"] == 0
-    words = f"each of the {grew.loc['adamw', 'size']} decays, and under Adam smaller at each of "
-    assert f"{words}{grew.loc['adam', 'size']} (medians)" in PROSE
+    medians = long.groupby(by)[METRICS].median() / short.groupby(by)[METRICS].median()
+    adam, adamw = (medians.dropna().loc[name] for name in ("adam", "adamw"))
+    nc3 = adamw["nc3"]
+    assert f"its NC3 ends at {nc3.min():.2f} to {nc3.max():.2f} times what it was" in PROSE
+    slow, fast = (adamw.loc[lr, "nc3_centred"] for lr in (0.0005, 0.005))
+    assert (slow < 1).all()
+    words = f"at each of the {len(slow)} decays, to {slow.min():.2f} to {slow.max():.2f} times"
+    assert f"{words}, and one run collapses but for its gauge" in PROSE
+    own = long[long["optimizer"] == "adamw"]
+    assert own[rule.outcome(own) == rule.BUT_GAUGE]["lr"].tolist() == [0.0005]
+    assert f"At η = 0.005 it does so at {(fast < 1).sum()} of {len(fast)} (medians" in PROSE
+    disorder, adams = adamw["nc2w_centred"], adam["nc2w_centred"]
+    assert (adams < 1).all()
+    assert f"under Adam shrinks at each of {len(adams)} settings" in PROSE
+    assert f"under AdamW at {(disorder > 1).sum()} of {len(disorder)};" in PROSE
+    weak = disorder[disorder < 1]
+    assert [*weak.index] == [(0.0005, 0.0005), (0.0005, 0.05)]
+    assert weak.between(0.45, 0.56).all()  # "it halves"
+
+
+def test_on_a_resnet9_sgds_rate_is_not_its_best():
+    runs = store.load_runs(ROOT / "book" / "results", dataset="fashion_mnist", optimizer="sgd")
+    runs = figures.of_setting(runs, **RESNET9)
+    runs = figures.converged(runs[runs["weight_decay"].eq(0.05) & runs["momentum"].eq(0.9)])
+    usual, better = (runs[runs["lr"] == lr][["nc1", "nc2", "nc3"]] for lr in (0.0679, 0.02))
+    assert len(better) >= 3
+    assert (better.median() < usual.median()).all()
 
 
 def test_on_resnet9_and_mnist_three_optimizers_are_shown_at_one_decay_which_is_not_their_best():

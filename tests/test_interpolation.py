@@ -53,6 +53,11 @@ def test_how_far_and_how_evenly_each_walk_leads(good):
     assert words in PROSE
     assert f"and NC0 falls by a factor of {fall[adam]:.1f}" in PROSE
     assert largest["adam", 5e-3] <= largest[adam]
+    assert (of_nc3.dropna() < 0).all()
+    back = np.log(middle[adam]).diff().dropna()
+    back = back / back.sum()
+    words = f"NC0 rises in {(back < 0).sum()} of the {len(back)}, in one by "
+    assert f"{words}{-100 * back.min():.0f} % of the change" in PROSE
     words = f"{100 * first[signum]:.0f} % of the change is in the first tenth"
     assert words in PROSE
     assert f"NC0 falls by a factor of {fall[signum]:.0f}" in PROSE

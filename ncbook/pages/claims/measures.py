@@ -106,13 +106,15 @@ def read_rows(results: str | Path | None = None) -> Rows:
 
 def ends(rows: Rows) -> Numbers:
     """How groups of runs ended (see ``_ended``): on digits with weight decay (``decayed``), without
-    (``free``), with it by optimizer (``adam``), of the optimizer at all (``all_adam``), and AdamW
-    at torch's decay (``fixed``); on the paper's networks with decay by optimizer
-    (``networks_adam``), of Adam and Signum (``networks_coupled``) and of AdamW and SignumW; and
-    there on CIFAR-10 (JPEG), any decay (``cifar``). The least NC3 of AdamW's and SignumW's decayed
-    digits runs over the coupled ones'."""
+    (``free``: of the coupled forms, to which the decoupled ones are equal then), with it by
+    optimizer (``adam``), of the optimizer at all (``all_adam``), and AdamW at torch's decay
+    (``fixed``); on the paper's networks with decay by optimizer (``networks_adam``), of Adam and
+    Signum (``networks_coupled``) and of AdamW and SignumW; and there on CIFAR-10 (JPEG), any decay
+    (``cifar``). The least NC3 of AdamW's and SignumW's decayed digits runs over the coupled
+    ones'."""
     digits, networks = rows.digits, rows.networks[rows.networks["weight_decay"] > 0]
     decayed, free = (digits[digits["weight_decay"] > 0], digits[digits["weight_decay"] == 0])
+    free = free[free["optimizer"].isin(["sgd", "adam", "signum"])]
     cifar = rows.networks[rows.networks["dataset"].str.contains("cifar10")]
     groups = {"decayed": decayed, "free": free, "fixed": rows.fixed, "cifar": cifar}
     for kind, names in zip(("coupled", "decoupled"), zip(*PAIRS, strict=True), strict=True):
