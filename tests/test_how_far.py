@@ -97,3 +97,14 @@ def test_on_resnet9_and_mnist_three_optimizers_are_shown_at_one_decay_which_is_n
         (shown,) = seeds[seeds >= 3].index
         assert middle[seeds == 1].min() < middle[shown]
     assert "for SGD, Adam and AdamW on ResNet9 and MNIST that leaves one decay each" in PROSE
+
+
+def test_on_the_small_vit_no_run_collapses_and_the_order_is_not_seen():
+    runs = store.load_runs(ROOT / "book" / "results", model="vit", status="ok")
+    runs = runs[(runs["dataset"] == "mnist") & (runs["train_acc"] >= 0.5)]
+    assert set(runs["optimizer"]) == {"sgd", "adam", "adamw"}
+    assert not rule.collapsed(runs).any()
+    least = runs[runs["weight_decay"] > 0].groupby("optimizer")["nc3"].min()
+    assert least["adamw"] < least["adam"]
+    assert "no run collapses, and AdamW's least NC3 is not above Adam's" in PROSE
+    assert (runs["train_acc"] > 0.99).mean() > 0.9  # "all but a few"
