@@ -170,7 +170,7 @@ figures.show_if_any(best, "", draw_best)
 # %% [markdown]
 # *Circle: NC3. Dot: NC3 of the weight centred over the classes. Pale bars, above the row for NC3 and below it for the
 # other: from the least to the largest seed; without one there is one seed. At the right: the share of ‖W‖ that is
-# gauge, in the median. A missing row has no run that learned.*
+# gauge, in the median. A missing row has no run, or none that learned.*
 
 
 # %% tags=["hide-input"]

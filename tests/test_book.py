@@ -1,7 +1,9 @@
 """The built book in a real browser: every page, at a desk and on a phone. It is looked for in
 `_build/html`: `make book` first."""
 
+import copy
 import functools
+import re
 import threading
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -113,6 +115,15 @@ def page(open_page, served):
     yield opened
     opened.close()
     assert faults == []
+
+
+@pytest.mark.parametrize("chapter", chapters())
+def test_no_formula_is_left_as_source(chapter):
+    """Sphinx sets those of a page's text, but none of what a cell's output shows as Markdown."""
+    page = copy.copy(parsed(BOOK / f"{chapter}.html").find("article"))
+    for part in page.select("script, style, pre, code, .math"):
+        part.decompose()
+    assert re.findall(r"\$[^$\n]*\\?[A-Za-z][^$\n]*\$|\\\w+\{", page.get_text()) == []
 
 
 @pytest.mark.parametrize("chapter", chapters())
