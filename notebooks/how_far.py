@@ -138,8 +138,7 @@ figures.show_if_any(
 #
 # Of each optimizer the picture shows its own best: the weight decay above zero at which the median of NC3 over the
 # seeds is least, among the runs that learned, as in the paper's Table 2. Where it has decays with three seeds or
-# more, the others are left out; for SGD, Adam and AdamW on ResNet9 and MNIST that leaves one decay each, and with
-# another one seed ends lower.
+# more, the others are left out.
 
 
 # %%

@@ -88,17 +88,6 @@ def test_on_a_resnet9_sgds_rate_is_not_its_best():
     assert (better.median() < usual.median()).all()
 
 
-def test_on_resnet9_and_mnist_three_optimizers_are_shown_at_one_decay_which_is_not_their_best():
-    runs = store.load_runs(ROOT / "book" / "results", dataset="mnist", model="resnet9", status="ok")
-    runs = figures.uniform(runs)[lambda rows: rows["weight_decay"] > 0]
-    for name in ("sgd", "adam", "adamw"):
-        ends = figures.converged(runs[runs["optimizer"] == name]).groupby("weight_decay")
-        seeds, middle = ends["seed"].nunique(), ends["nc3"].median()
-        (shown,) = seeds[seeds >= 3].index
-        assert middle[seeds == 1].min() < middle[shown]
-    assert "for SGD, Adam and AdamW on ResNet9 and MNIST that leaves one decay each" in PROSE
-
-
 def test_on_the_small_vit_no_run_collapses_and_the_order_is_not_seen():
     runs = store.load_runs(ROOT / "book" / "results", model="vit", status="ok")
     runs = runs[(runs["dataset"] == "mnist") & (runs["train_acc"] >= 0.5)]
