@@ -4,8 +4,8 @@
     python benchmarks/store.py --chunk 1 --runs 5000  # a file a run, as of large networks
     python benchmarks/store.py --compact-every 0      # never compacted
 
-The runs have the 57 columns, and their epochs the 23, that a sweep writes; their values are random,
-which no compression makes smaller. They are stored by ``store.write`` and compacted now and then,
+The runs and their epochs have the columns that a sweep writes; their values are random, which no
+compression makes smaller. They are stored by ``store.write`` and compacted now and then,
 as a sweep does. Each line is the best of ``--repeat`` goes, each in a process of its own: its
 seconds, and by how much it raised the peak of that process's memory (``VmHWM``) above what the
 imports take. Files are in the system's cache. A write is the median of 50, and syncs its file to
@@ -13,6 +13,7 @@ the disk.
 """
 
 import argparse
+import dataclasses
 import itertools
 import multiprocessing
 import statistics
@@ -24,27 +25,23 @@ from pathlib import Path
 
 import numpy as np
 
-from ncbook import store
+from ncbook import metrics, store
+from ncbook.train import RunConfig
 
 # Blocks of 216 runs, a data set, network and optimizer each; then the same with the next seed.
 AXES = {
-    "dataset": ("mnist", "fashion-mnist", "cifar10"),
+    "dataset": ("mnist", "fashion_mnist", "cifar10"),
     "model": ("mlp", "resnet9", "vgg9"),
     "optimizer": ("sgd", "sgdw", "adam", "adamw", "signum", "signumw"),
     "lr": (0.1, 0.0679, 0.01, 0.00679, 0.001, 0.000679),
     "momentum": (0.0, 0.5, 0.9, 0.95),
     "weight_decay": (0.0, 5e-5, 5e-4, 5e-3, 5e-2, 0.1, 0.2, 0.3, 0.5),
 }
-METRICS = [f"metric_{i:02}" for i in range(21)]
-STARTS = [f"{name}_init" for name in METRICS[:13]]
-SAME = {
-    "epochs": 200,
+METRICS = [*metrics.KEYS, "train_loss", "train_acc", "test_loss", "test_acc"]
+METRICS += ["w_sv_min", "w_sv_mean", "m_sv_min", "m_sv_mean"]
+STARTS = [f"{name}_init" for name in metrics.KEYS]
+SAME = dataclasses.asdict(RunConfig()) | {
     "status": "ok",
-    "coupled_share": None,
-    "batch_size": 128,
-    "train_size": None,
-    "width": 1.0,
-    "precision": "float32",
     "diverged_epoch": None,
     "wall_time_s": 12.5,
     "ncbook_version": "0.1.0",
@@ -52,6 +49,7 @@ SAME = {
     "torch_version": "2.15.0",
     "python_version": "3.11.7",
     "device": "cpu (x86_64, 1 threads)",
+    "processor": "AMD family 25, model 17, stepping 1",
     "created_at": "2026-01-01T00:00:00+00:00",
 }
 BLOCK = {"dataset": "mnist", "model": "mlp", "optimizer": "adam"}
@@ -74,7 +72,7 @@ def records(settings: list[dict], epochs: int, random: np.random.Generator) -> t
         values = random.random((epochs, len(METRICS))).tolist()
         last = dict(zip(METRICS, values[-1], strict=True))
         first = dict(zip(STARTS, values[0], strict=False))
-        runs.append(name | chosen | SAME | last | first)
+        runs.append(name | SAME | chosen | last | first)
         history += [
             name | {"epoch": 10 * epoch} | dict(zip(METRICS, row, strict=True))
             for epoch, row in enumerate(values)
