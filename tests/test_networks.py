@@ -29,6 +29,16 @@ def test_sizes():
     assert f"has {size(narrow):,} parameters and {narrow.fc.in_features} features" in PROSE
 
 
+def test_how_many_seeds_the_picture_has():
+    runs = store.load_runs(ROOT / "book" / "results", dataset="mnist", optimizer=["sgd", "sgdw"])
+    runs = runs[(runs["momentum"] == 0.9) & runs["precision"].eq("float32")]
+    by = ["model", "optimizer", "weight_decay"]
+    seeds = runs[runs["model"] != "mlp"].groupby(by)["seed"].nunique()
+    assert min(seeds["resnet9"].min(), seeds["vgg9"].min()) >= 3
+    assert set(seeds["vit"]) == {1, 3}
+    assert "three seeds or more, ViT has three at some decays and one at the others" in PROSE
+
+
 @pytest.mark.parametrize("model", ["resnet9", "vgg9", "vit"])
 def test_nc0_follows_the_law_to_one_part_in_ten_thousand(model):
     runs = store.load_runs(ROOT / "book" / "results", model=model, status="ok")
