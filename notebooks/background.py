@@ -501,7 +501,7 @@ figures.shown(pd.DataFrame(alone).T, coupled="{:.3f}", decoupled="{:.3f}")
 # Decoupled decay takes the same from $W$ under each optimizer, $\eta\lambda W$. Coupled decay goes through the direction.
 # SGD adds it up, a factor of $1/(1-\beta)$ in the end. Adam and Signum scale it up to a full step of about
 # one, 25 times as much here, and Muon does so for the whole matrix. Where an entry has a gradient, coupled decay is one
-# term of two, and only at the end of a training, when the gradient is about as small, does it decide. Whether
+# term of two, and only at the end of a training, when the gradient is no larger than $\lambda W$, can it decide. Whether
 # networks collapse is therefore a question for trainings, and {doc}`coupling` has them: on the digits, with enough coupled
 # decay, Adam and Signum take NC3 close to zero, and with decoupled decay they do not.
 

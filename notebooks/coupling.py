@@ -322,10 +322,10 @@ figures.show_if_any(all_six, "", draw_shift)
 # (paper-figures-5-6)=
 # ## Over the epochs
 #
-# When does it happen? The paper's Figure 5 follows the runs of its Table 1. Its text prints neither their momentum nor
-# their decay, nor Adam's learning rate; we take 0.9, 0.0005 and 0.005, with which the law meets SGDW's row
-# ({doc}`theorem_sgd`). Ours are at $\lambda = 0.05$, the value of the grid that comes nearest to the
-# paper's 0.0005 by steps ($0.0005\cdot469/11 = 0.021$, on a logarithmic scale).
+# When does it happen? The paper's Figure 5 follows the runs of its Table 1. Its text prints neither momentum nor
+# decay, nor Adam's learning rate. We suppose 0.9, 0.0005 and 0.005; with that decay the law meets SGDW's row
+# ({doc}`theorem_sgd`), which says nothing of the other two. The runs here are at $\lambda = 0.05$, the value of the grid
+# that comes nearest to 0.0005 by steps ($0.0005\cdot469/11 = 0.021$, on a logarithmic scale).
 
 # %%
 HERE, THERE = 11, 469  # steps of an epoch

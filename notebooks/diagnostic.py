@@ -333,7 +333,7 @@ def show_table_5(rows):
 figures.with_lines(points, six_grids.LINE, show_table_5)
 
 # %% [markdown]
-# *Above, folded: the paper's Table 5 and ours, with the 95 % interval of each slope below it. It takes the points as
+# *Above, folded: the paper's Table 5 and ours, with the 95 % interval of each slope below it. The intervals take the points as
 # independent, which settings that share their seeds' starts are not.*
 #
 # (paper-figure-44)=

@@ -44,17 +44,17 @@ explore.explorer(results)
 # | Theory | What do the exact law of SGD and the theorems on sign descent say for your own constants? |
 #
 # The name of a control says what it is for when the mouse rests on it. What you choose as A and B in Map or in Over
-# the epochs is chosen in both, and in Train it now when you open it; what you change there stays there. The filters
+# the epochs is chosen in both, and is copied to Train it now each time you open it; what you change there does not come back. The filters
 # of All runs and the controls of Theory are their own.
 
 # %% [markdown]
 # ## Four things to try
 #
 # 1. Under **Map**, choose NC0, and SGD at learning rate 0.01 as A. NC0 falls with the weight decay,
-#    and along a row with the momentum. Now choose SGDW: the columns are all alike, since
+#    and, in a row with decay, with the momentum. Now choose SGDW: the columns are all alike, since
 #    momentum has no say in the row sum. [The chapter on SGD](theorem_sgd.ipynb) proves both.
 # 2. Press the cell of Adam at λ = 0 and β = 0.9, then raise λ of A and of B. Adam's NC0 and NC3
-#    sink as it grows; at λ = 0.5 it fails to learn. AdamW's move little, however large λ is.
+#    sink as λ grows; at λ = 0.5 Adam fails to learn. AdamW's NC0 stays near 4, however large λ is.
 # 3. Under **Train it now**, train SignumW as A and Signum as B. Then set both weight decays to 0:
 #    the two are one and the same, and neither collapses in so few epochs.
 # 4. There, choose AdamW as A and as B, and SGD as B's last layer: NC0 follows the last layer's optimizer,

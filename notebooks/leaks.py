@@ -324,7 +324,7 @@ figures.show_if_any(balanced, "", draw_balance)
 #
 # From one $\lambda$ to another it cannot. From the least $\lambda > 0$ to the largest, at the largest learning rate,
 # the leak grows 57 times under AdamW and 32 times under MARS, but only 1.4 times under SignumW and 1.8 times under
-# Lion (over a range of λ of 20,000 for AdamW and SignumW, of 100 for the other two). (What is left of the start counts as leak here. Whatever its direction, without it the four factors are 44 to
+# Lion; λ grows 20,000 times for AdamW and SignumW, 100 times for the other two. (What is left of the start counts as leak here. Whatever its direction, without it the four factors are 44 to
 # 81, 29 to 37, 1.4 and 1.7 to 2.0.) We suppose that with little decay the network fits its data, gradients change
 # sign at random, and Adam's direction shrinks, while more decay keeps the gradients alive. So AdamW's NC0 need not
 # fall with $\lambda$.

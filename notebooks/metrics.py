@@ -148,8 +148,8 @@ plt.show()
 # - what these numbers say of a network trained with and without weight decay.
 #
 # As printed, the paper divides NC2, NC2W and NC2M by $K^2$, NC3 by $Kp$ and NC0 by $n$, and centres $\Sigma_W$ by the
-# global mean. Its tables cannot have done so, and the formulas here, though they carry its numbers, leave it out
-# ({doc}`printed`). {doc}`../book/notation` has all symbols.
+# global mean. Its tables cannot have been computed so. The formulas here carry the paper's equation numbers, but
+# have no such factors, and centre $\Sigma_W$ by the class means ({doc}`printed`). {doc}`../book/notation` has all symbols.
 #
 # ## The last layer, and its words
 #

@@ -117,7 +117,7 @@ figures.with_lines(paired, six_grids.LINE, draw_ratios)
 #
 # Adam and Signum average: $m \leftarrow \beta m + (1-\beta)\, g$. In all a gradient counts once, whatever
 # $\beta$ is. For a steady gradient, raising $\beta$ from 0 to 0.98 makes SGD's steps fifty times as large,
-# and leaves the size of Adam's as it was. (Of pure noise SGD's steps grow five times, by $1/\sqrt{1-\beta^2}$.)
+# and leaves the size of Adam's as it was. (For pure noise SGD's steps grow fivefold, by $1/\sqrt{1-\beta^2}$.)
 #
 # Coupled decay is part of $g$ and is multiplied, too; decoupled decay is not. NC0, which under SGD and
 # SGDW feels nothing but the decay ({doc}`theorem_sgd`), therefore falls at the rates

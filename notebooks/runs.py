@@ -150,8 +150,8 @@ figures.show_if_any(timed, "", tell_cost)
 #
 # Every row names the version of ncbook and its commit, of torch and of Python, the device and, but for some early
 # ones, the processor. On the same processor a run comes out the same up to rounding of its stored numbers, alone or
-# with others; on another, whose kernels round differently, its numbers differ by no more than about those of another
-# seed do ({ref}`below <runs-rounding>`). A test checks both, the latter on rows drawn at random.
+# with others; on another, whose kernels round differently, its numbers differ about as much as those of another
+# seed would, or less ({ref}`below <runs-rounding>`). A test checks both, the latter on rows drawn at random.
 
 # %% tags=["hide-input"]
 MADE = ["device", "processor", "torch_version", "python_version", "git_commit"]

@@ -31,7 +31,7 @@
 # %% [markdown]
 # ## Parameters
 #
-# An empty value stands for the paper's: its grid for that optimizer (of the optimizers beyond its six, ours), 200
+# An empty value stands for the paper's: its grid for that optimizer (ours for optimizers that the paper does not have), 200
 # epochs, batches of 128, the whole training set. A list is given as `[0.001, 0.01]` or as one value, one of whole numbers also
 # as a range, `0-4`. PATH that is not absolute is looked for in this folder and then in
 # `NCBOOK_DATA`. `MODULE:CLASS` is your own optimizer, a class with the interface of `torch.optim`,
@@ -46,7 +46,7 @@
 # | `seeds` | seeds (or 0-4; of weights, batches, subset) | 0 |
 # | `lrs` | learning rates | the paper's, or ours |
 # | `weight_decays` | weight decays | the paper's, or ours |
-# | `momenta` | momenta (Adam: beta 1) | 0, 0.5, 0.7, 0.9, 0.95, 0.98; beyond its six 0.9 |
+# | `momenta` | momenta (Adam: beta 1) | 0, 0.5, 0.7, 0.9, 0.95, 0.98; 0.9 if not the paper's |
 # | `coupled_shares` | coupled share (if mixed) | 0, 0.1, ..., 1 |
 # | `epochs` | passes over the training set | 200 |
 # | `batch_size` | samples a step | 128 |

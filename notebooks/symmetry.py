@@ -540,7 +540,7 @@ figures.show_if_any(strong, "", tell_resnet9)
 
 # %% [markdown]
 # Equivariance takes NC0 down; the rest of NC3 is another matter. Without its gauge AdamW's NC3 is
-# less than SOAPW's, 0.07 and 0.28 on the digits, if not its NC2; and there none of ShampooW's 27 and SOAPW's 45 converged runs
+# less than SOAPW's, 0.07 and 0.28 on the digits, though its NC2 is greater; and there none of ShampooW's 27 and SOAPW's 45 converged runs
 # with decay collapsed by the book's rule, though all of them pass the test.
 #
 # What does a practitioner do with it? Centre $W$ before measuring NC3, or give the last layer SGD or Muon;
@@ -599,7 +599,7 @@ figures.show_if_any(pairs, "", draw_centred_rows)
 # $\sum_j\ell_j^4 + \tfrac1{K-1}\sum_{i\ne j}\ell_i^2\ell_j^2$, while $\operatorname{tr}X = \sum_j\ell_j^2$ is fixed. ∎
 #
 # ($R$ is John's statistic of sphericity {cite}`john1971`.) Call NC2W of $W_c$ over $\sqrt{(K-2)/p}$ the *disorder* of $W$:
-# about 1 without order (of even lengths), 0 for a simplex. Here for random weights, and for random *corners of the box*
+# about 1 for equal lengths without order, 0 for a simplex. Here for random weights, and for random *corners of the box*
 # $|W_{kj}|\le1/\lambda$ in which signs with decoupled decay end ({doc}`theorem_signgd`), each column with one or two
 # classes at $+1$:
 

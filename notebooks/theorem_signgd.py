@@ -891,7 +891,8 @@ figures.show_if_any(
 # \Gamma_t = \frac{1 - \Pi_t}{\lambda} \quad\Big(\Gamma_t = \sum_{s < t} \eta_s \text{ if } \lambda = 0\Big) .
 # $$ (signgd-reach)
 #
-# $\Gamma$ says how much of a weight the steps can have made: $|w_t - \Pi_t w_0| \le \Gamma_t$ for an entry $w$. For a last layer of width $p$, as long as no ηλ passes 1,
+# As long as no ηλ passes 1, $\Gamma$ says how much of a weight the steps can have made: $|w_t - \Pi_t w_0| \le \Gamma_t$
+# for an entry $w$. And for a last layer of width $p$,
 #
 # $$
 # \mathrm{NC0}_t \;\le\; \Pi_t\,\mathrm{NC0}_0 + \sqrt p\,(K-2)\,\Gamma_t .
@@ -1291,7 +1292,7 @@ say(
 # \Delta_{t+1} \le (1 - \gamma)\,\Delta_t + \frac{\gamma^2}{4K(K-1)}\,\|V - W\|_F^2 .
 # $$ (signgd-excess)
 #
-# For $\gamma \le 1$, two points of the box are at most $2K/\lambda$ apart, and starts outside shrink towards it. So in the long run
+# Two points of the box are at most $2K/\lambda$ apart, and for $\gamma \le 1$ starts outside shrink towards it. So in the long run
 #
 # $$
 # \limsup_{t\to\infty} \Delta_t \le \frac{\gamma}{4K(K-1)}\Big(\frac{2K}{\lambda}\Big)^2

@@ -434,7 +434,7 @@ def test_small_networks_tie_nc3_to_nc0(rows, all_claims, name):
     (claim,) = [claim for claim in all_claims if claim.id == name]
     nc1, nc2, nc3 = explained(rows.select(claim.runs))
     assert max(nc1, nc2) < nc3
-    assert f"though little of it, {nc3:.0%}.".replace("%", " %") in claim.why
+    assert f"though only {nc3:.0%} of it.".replace("%", " %") in claim.why
 
 
 @pytest.mark.parametrize("small_network", SMALL_NETWORKS[:1], indirect=True)

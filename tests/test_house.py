@@ -62,12 +62,12 @@ def test_every_folder_is_a_package():
     assert [path for path in MODULES if not path.with_name("__init__.py").exists()] == []
 
 
-def test_what_is_no_python_is_packaged():
+def test_files_that_are_not_python_are_packaged():
     """Else an installed ncbook, as Colab's notebooks have, would lack it."""
     given = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text(encoding="utf-8"))
     named = given["tool"]["setuptools"]["package-data"]
     packaged = {f"{package}.{name}" for package, names in named.items() for name in names}
-    files = [path for path in PACKAGE.rglob("*.*") if path.suffix in (".js", ".css", ".json")]
+    files = [path for path in PACKAGE.rglob("*.*") if path.suffix not in (".py", ".pyc")]
     assert files
     assert {".".join(("ncbook", *path.relative_to(PACKAGE).parts)) for path in files} == packaged
 

@@ -96,4 +96,4 @@ def test_on_the_small_vit_no_run_collapses_and_the_order_is_not_seen():
     least = runs[runs["weight_decay"] > 0].groupby("optimizer")["nc3"].min()
     assert least["adamw"] < least["adam"]
     assert "no run collapses, and AdamW's least NC3 is not above Adam's" in PROSE
-    assert (runs["train_acc"] > 0.99).mean() > 0.9  # "all but a few"
+    assert (runs["train_acc"] > 0.99).mean() > 0.9  # "almost all"

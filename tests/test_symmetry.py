@@ -241,7 +241,7 @@ def test_without_its_gauge_adamw_is_nearer_than_soapw_in_nc3_alone(stored):
     given = dict(zip(("lr", "weight_decay"), DECOUPLED["soapw"], strict=True))
     runs = figures.of_setting(stored, **NETWORKS["digits"], optimizer="soapw", **given)
     soapw = figures.uniform(runs[runs["momentum"] == 0.9])[columns].median()
-    words = f"{adamw['nc3_centred']:.2f} and {soapw['nc3_centred']:.2f} on the digits, if not"
+    words = f"{adamw['nc3_centred']:.2f} and {soapw['nc3_centred']:.2f} on the digits, though"
     assert words in PROSE
     assert adamw["nc2"] > soapw["nc2"]
 
