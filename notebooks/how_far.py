@@ -122,7 +122,11 @@ def show_learned(runs):
         for name, rows in figures.by_optimizer(own)
     }
     table = pd.Series(cells).unstack(sort=False).fillna("–")
-    seeds = runs.groupby("network")["seed"].nunique()
+    point = ["network", "optimizer", "weight_decay"]
+    counts = runs.groupby(point)["seed"].nunique().groupby("network")
+    ends = zip(counts.min(), counts.max(), strict=True)
+    words = [f"{a}" if a == b else f"{a} to {b}" for a, b in ends]
+    seeds = pd.Series(words, index=counts.min().index)
     table.insert(0, "seeds", seeds.reindex(table.index))
     return figures.shown(table)
 
