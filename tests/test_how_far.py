@@ -93,7 +93,9 @@ def test_on_the_small_vit_no_run_collapses_and_the_order_is_not_seen():
     runs = runs[(runs["dataset"] == "mnist") & (runs["train_acc"] >= 0.5)]
     assert set(runs["optimizer"]) == {"sgd", "adam", "adamw"}
     assert not rule.collapsed(runs).any()
-    least = runs[runs["weight_decay"] > 0].groupby("optimizer")["nc3"].min()
-    assert least["adamw"] < least["adam"]
-    assert "no run collapses, and AdamW's least NC3 is not above Adam's" in PROSE
+    decays = runs[runs["weight_decay"] > 0].groupby(["optimizer", "weight_decay"])
+    medians = decays["nc3"].median()[decays["seed"].nunique() == 3]
+    assert len(medians["adamw"]) == len(medians["adam"]) == 2
+    assert medians["adamw"].max() < medians["adam"].min()
+    assert "no run collapses, and AdamW's NC3 is not above Adam's" in PROSE
     assert (runs["train_acc"] > 0.99).mean() > 0.9  # "almost all"
