@@ -54,7 +54,7 @@ explore.explorer(results)
 #    and, in a row with decay, with the momentum. Now choose SGDW: the columns are all alike, since
 #    momentum has no say in the row sum. [The chapter on SGD](theorem_sgd.ipynb) proves both.
 # 2. Press the cell of Adam at λ = 0 and β = 0.9, then raise λ of A and of B. Adam's NC0 and NC3
-#    sink as λ grows; at λ = 0.5 Adam fails to learn. AdamW's NC0 stays near 4, however large λ is.
+#    sink as λ grows; at λ = 0.5 Adam fails to learn. AdamW's NC0 stays above 4, however large λ is.
 # 3. Under **Train it now**, train SignumW as A and Signum as B. Then set both weight decays to 0:
 #    the two are one and the same, and neither collapses in so few epochs.
 # 4. There, choose AdamW as A and as B, and SGD as B's last layer: NC0 follows the last layer's optimizer,

@@ -8,12 +8,12 @@ import pandas as pd
 import pytest
 from scipy import optimize, special, stats
 
-from ncbook import metrics, store, sweep
+from ncbook import figures, metrics, store, sweep
 from ncbook.store.tables import GAUGE
 from ncbook.train import RunConfig
 
 PUBLISHED = Path(__file__).parents[1] / "book" / "results"
-MOST_BYTES, LEAST_RUNS = 40e6, 4_000
+MOST_BYTES, LEAST_RUNS = 40e6, 6_000
 PROVENANCE = ("ncbook_version", "git_commit", "torch_version", "python_version", "device")
 CHECKED = 3
 SETTING = [field.name for field in dataclasses.fields(RunConfig) if field.name != "seed"]
@@ -238,3 +238,14 @@ def test_a_run_comes_out_again_here_alone_and_in_company(small, tmp_path, optimi
     alone, again, in_company = found
     assert unequal(again, alone, [*metrics.KEYS, *INITIAL], 0) == []
     assert unequal(in_company, alone, [*metrics.KEYS, *INITIAL], LAST_BITS) == []
+
+
+def test_what_the_explorers_chapter_bids_to_try():
+    """Raise λ of Adam and of AdamW at η = 0.005 and β = 0.9: what the map's cells then say."""
+    runs = figures.of_setting(store.load_runs(PUBLISHED, dataset="digits"), lr=0.005, momentum=0.9)
+    learned = figures.converged(runs).groupby(["optimizer", "weight_decay"])[["nc0", "nc3"]].mean()
+    adam, adamw = learned.loc["adam"], learned.loc["adamw"]
+    assert adam.index.max() == 0.05
+    assert runs[runs["optimizer"] == "adam"]["weight_decay"].max() == 0.5
+    assert (adam.diff().dropna() < 0).all(axis=None)
+    assert adamw["nc0"].min() > 4
