@@ -1,10 +1,14 @@
-"""Paths that a user wrote, the results folder, and a folder that no other user can change."""
+"""Paths that a user wrote, the results folder, a folder that no other user can change, and files
+that appear whole."""
 
 import os
 import stat
 import tempfile
-from contextlib import suppress
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 RESULTS_VARIABLE = "NCBOOK_RESULTS"
 
@@ -47,3 +51,29 @@ def private_folder(name: str) -> Path:
         raise OSError(f"{top} is not a folder of this user alone: remove it, or set TMPDIR")
     (top / name).mkdir(exist_ok=True)
     return top / name
+
+
+@contextmanager
+def new_file(path: Path) -> Iterator[BinaryIO]:
+    """A file to be filled in this block, at whose end it appears, whole also when the power fails;
+    if the block fails, it does not."""
+    temporary = path.with_name(f".{path.stem}.{uuid.uuid4().hex}.tmp")
+    try:
+        with open(temporary, "xb") as file:
+            yield file
+            flush(file)
+        os.replace(temporary, path)
+        with suppress(OSError):  # a file system that refuses this of folders syncs when it likes
+            descriptor = os.open(path.parent, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def flush(file: BinaryIO) -> None:
+    """Onto the disk, so that a full one is found before anything appears."""
+    file.flush()
+    os.fsync(file.fileno())

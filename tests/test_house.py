@@ -10,7 +10,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "ncbook"
 FLOORS = (
-    *[{"files", "paths", "text"}],
+    *[{"paths", "text"}],
     *[{"notices", "own", "parameters"}],
     *[{"metrics", "optim", "models", "data", "theory", "stats"}],
     *[{"train", "store", "measure"}],

@@ -14,9 +14,8 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from ncbook import text
-from ncbook.files import new_file
 from ncbook.parameters import plain
-from ncbook.paths import expanded, results_dir
+from ncbook.paths import expanded, new_file, results_dir
 from ncbook.store import tables
 from ncbook.store.tables import DONE, FILE, RUN_COLUMNS, SETTINGS, TEXT, WHOLE, consistently
 

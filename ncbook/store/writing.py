@@ -12,9 +12,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ncbook.files import flush, new_file
 from ncbook.parameters import plain
-from ncbook.paths import results_dir
+from ncbook.paths import flush, new_file, results_dir
 from ncbook.store import leases, reading, tables
 from ncbook.store.tables import FILE, ResultsFolderError, list_files, read_each
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from ncbook.files import new_file
+from ncbook.paths import new_file
 
 LOG = logging.getLogger(__name__)
 DIGEST_BYTES = hashlib.sha256().digest_size

@@ -23,7 +23,6 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from ncbook import models, optim, paths
-from ncbook.files import new_file
 
 LOG = logging.getLogger(__name__)
 CACHE = "TORCHINDUCTOR_CACHE_DIR"
@@ -80,7 +79,7 @@ class Compiled:
             try:
                 content = Path(_compile(self.function, arguments, self.sizes)).read_bytes()
                 path = prepare_cache() / f"{name}-{hashlib.sha256(content).hexdigest()}.so"
-                with new_file(path) as file:
+                with paths.new_file(path) as file:
                     file.write(content)
                 run = _load(name)
             except Exception as error:  # Dynamo, Inductor and the C++ compiler have many kinds
