@@ -109,7 +109,7 @@ class Row:
         name: of the notebook's parameter, and, with dashes, of the option.
         group: panel of ``--help``; those of ``GRID`` and ``TRAINING`` decide a run's result. None:
             of no option, but filled in.
-        help: what it is; its label ends before the first parenthesis.
+        help: what it is; its short form ends before the first parenthesis.
         default: of ``RunConfig``; None is valid if it is the default.
         valid: names (the words of ``STANDS_FOR`` in one stand for others), a pair such as
             ``POSITIVE``, or a range of whole numbers.
@@ -138,11 +138,6 @@ class Row:
     def __post_init__(self) -> None:
         singular = self.name.removesuffix("s") if self.group == GRID else self.name
         object.__setattr__(self, "field", self.field or singular)
-
-    @property
-    def label(self) -> str:
-        """``weight decays``."""
-        return self.help.partition(" (")[0]
 
     @property
     def usual(self) -> str:

@@ -125,7 +125,8 @@ def _values(configs: Sequence[RunConfig]) -> Iterator[str]:
         if row in AXES or getattr(configs[0], field) not in (row.default, row.before):
             values = dict.fromkeys(getattr(config, field) for config in configs)
             shown = (f"{v:g}" if isinstance(v, float) else str(v) for v in values)
-            yield f"- {row.label}: {', '.join(shown)}"
+            label = row.help.partition(" (")[0]
+            yield f"- {label}: {', '.join(shown)}"
 
 
 def duration(seconds: float) -> str:
