@@ -54,7 +54,17 @@ def load_model(
     """
     if num_classes is not None:
         check_whole("num_classes", num_classes, 1)
-    model = _built(name, num_classes, input_shape, width, depth)
+    build, theirs = find(name), name.startswith(TORCHVISION)
+    given: dict[str, Any] = {}
+    if num_classes and (theirs or "num_classes" in inspect.signature(build).parameters):
+        given["num_classes"] = num_classes
+    if name in NAMES:
+        given |= dict(width=width, depth=depth, input_shape=input_shape)
+    elif width != 1 or depth is not None:
+        raise ValueError(f"width and depth are for {', '.join(NAMES)}, and not for {name!r}")
+    elif name.startswith(f"{TORCHVISION}vit_") and input_shape:
+        given["image_size"] = input_shape[-1]
+    model = _built(name, partial(build, **given))
     if checkpoint:
         state = _renamed(read_checkpoint(checkpoint), model.state_dict())
         try:
@@ -78,25 +88,9 @@ def find(name: str) -> Callable[..., nn.Module]:
     return found
 
 
-def _built(
-    name: str,
-    num_classes: int | None,
-    input_shape: Sequence[int] | None,
-    width: float,
-    depth: int | None,
-) -> nn.Module:
-    build, theirs = find(name), name.startswith(TORCHVISION)
-    given: dict[str, Any] = {}
-    if num_classes and (theirs or "num_classes" in inspect.signature(build).parameters):
-        given["num_classes"] = num_classes
-    if name in NAMES:
-        given |= dict(width=width, depth=depth, input_shape=input_shape)
-    elif width != 1 or depth is not None:
-        raise ValueError(f"width and depth are for {', '.join(NAMES)}, and not for {name!r}")
-    elif name.startswith(f"{TORCHVISION}vit_") and input_shape:
-        given["image_size"] = input_shape[-1]
+def _built(name: str, build: Callable[[], nn.Module]) -> nn.Module:
     try:
-        model = build(**given)
+        model = build()
         if not isinstance(model, nn.Module):
             raise TypeError(f"it returns {type(model).__name__}, and no torch.nn.Module")
         return model.eval()
