@@ -21,6 +21,7 @@ from ncbook.theory.symmetry import NEWTON_SCHULZ, NEWTON_SCHULZ_GAIN, weights
 
 # Root mean square of the error of rounding over that of the numbers; bfloat16 has 16 bits less.
 ROUNDING = {"float32": FLOAT32_ROUNDING, "bfloat16": FLOAT32_ROUNDING * 2**16}
+MUON_MOMENTUM = 0.9
 MOMENTUM_ROUNDINGS = 3  # of m <- beta m + (1 - beta) G: two products and a sum
 AHEAD_ROUNDINGS = 2  # that the Nesterov step adds to it
 SOAP_EPS = 1e-8  # as in its published code
@@ -152,12 +153,9 @@ def newton_schulz_noise(classes: int) -> float:
 
 
 def muon_leak(
-    classes: int,
-    products: str = "float32",
-    momentum: float = 0.9,
-    share: ArrayLike | None = None,
+    classes: int, products: str = "float32", share: ArrayLike | None = None
 ) -> tuple[float | np.ndarray, float | np.ndarray]:
-    """(spread, memory) of Muon's leak from the unit roundoff alone, for a float32 momentum m.
+    """(spread, memory) of Muon's leak from the unit roundoff alone; float32 momentum m, β = 0.9.
 
     1ᵀm is never zero: rounding m ← βm + (1 − β)G leaves ‖1ᵀm‖/‖m‖_F = δ√(3/(1 − β²) + 2), which
     persists for (1 + β)/(1 − β) steps. Five Newton–Schulz steps multiply it by 485 and add
@@ -167,7 +165,6 @@ def muon_leak(
     Args:
         classes: K.
         products: dtype of the products, a key of `ROUNDING`.
-        momentum: β in [0, 1).
         share: ‖1ᵀm‖/‖m‖_F if it is known, in [0, √K]. Where a network fits its data G is so small
             that the rounding of softmax, 1e-7 whatever G, is most of it.
 
@@ -179,7 +176,7 @@ def muon_leak(
     """
     if products not in ROUNDING:
         raise ValueError(f"products must be one of {', '.join(ROUNDING)}, got {products!r}")
-    beta, gain = float(checks.real("momentum", momentum, 0, 1)), NEWTON_SCHULZ_GAIN
+    beta, gain = MUON_MOMENTUM, NEWTON_SCHULZ_GAIN
     root = checks.whole("classes", classes, 2) ** 0.5
     rounded = MOMENTUM_ROUNDINGS / (1 - beta**2) + AHEAD_ROUNDINGS
     known = ROUNDING["float32"] * rounded**0.5 if share is None else share
