@@ -20,7 +20,6 @@ from ncbook.metrics import rule
 from ncbook.pages import six_grids, table_1
 
 EPOCHS = six_grids.SETTING["epochs"]
-BATCH_SIZE = 128  # of the digits runs and of the paper's
 LAW_ABOVE = 1e-2  # NC0 by the law from which rounding plays no part
 STRONG = 0.05  # the weight decay of the paper's best SGD, SGDW and Adam runs (Table 4)
 FASHION_STEPS = 469  # 60,000 images in batches of 128
@@ -264,16 +263,13 @@ def regression(rows: Rows) -> Numbers:
 
 
 def run_counts(rows: Rows) -> Numbers:
-    """How many digits runs there are, how many converged, what the paper's grids add up to, and the
-    steps of a run here and there."""
+    """How many digits runs there are, how many converged, and what the paper's grids add up to."""
     runs, converged = len(rows.digits), len(rows.converged)
     found = {
         "runs": runs,
         "converged": converged,
         "share": converged / runs,
         "paper": 2 * 3 * sum(len(sweep.grid(name)) for name in sweep.GRIDS),  # networks, data
-        "steps": EPOCHS * -(-len(data.load("digits").train_y) // BATCH_SIZE),
-        "paper_steps": EPOCHS * FASHION_STEPS,
     }
     return Numbers(found, {"runs": rows.digits})
 
