@@ -32,11 +32,6 @@ class Block:
         """``digits mlp adamw 0.001``."""
         return show.label(self.names)
 
-    @property
-    def config(self) -> RunConfig:
-        """The first of its runs."""
-        return next(iter(self.runs.values()))
-
 
 @dataclass(frozen=True)
 class Asked:

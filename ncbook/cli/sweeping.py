@@ -190,7 +190,7 @@ def estimate(asked: Asked, todo: Mapping[Block, list[RunConfig]]) -> dict[Block,
     """Seconds for each block: a few steps are timed for each data set, model and direction of the
     optimizer, in the block that has most to train."""
     a_run: dict[tuple, float] = {}
-    kinds = {b: (b.config.dataset, b.config.model, b.config.directions[0]) for b in todo}
+    kinds = {b: (c[0].dataset, c[0].model, c[0].directions[0]) for b, c in todo.items()}
     for block in sorted(todo, key=lambda block: -len(todo[block])):
         if kinds[block] not in a_run:
             show.say(f"timing a few steps of {block.label} ...")
