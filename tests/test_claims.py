@@ -386,7 +386,7 @@ def test_collapse_by_the_rule_needs_coupling_in_adaptive_methods(numbers):
 
 def test_no_run_on_cifar_10_collapsed(numbers):
     found = numbers["ends"]
-    assert (found["cifar_collapsed"], found["cifar_n"]) == (0, 60)
+    assert (found["cifar_collapsed"], found["cifar_n"]) == (0, 122)
     assert found["cifar_nc3"] > rule.THRESHOLD
 
 

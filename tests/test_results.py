@@ -9,6 +9,7 @@ import pytest
 from scipy import optimize, special, stats
 
 from ncbook import figures, metrics, store, sweep
+from ncbook.pages import table_1
 from ncbook.store.tables import GAUGE
 from ncbook.train import RunConfig
 
@@ -16,6 +17,7 @@ PUBLISHED = Path(__file__).parents[1] / "book" / "results"
 MOST_BYTES, LEAST_RUNS = 40e6, 6_000
 PROVENANCE = ("ncbook_version", "git_commit", "torch_version", "python_version", "device")
 CHECKED = 3
+NEXT = " ".join((PUBLISHED.parent / "next.md").read_text(encoding="utf-8").split())
 SETTING = [field.name for field in dataclasses.fields(RunConfig) if field.name != "seed"]
 
 
@@ -249,3 +251,23 @@ def test_what_the_explorers_chapter_bids_to_try():
     assert runs[runs["optimizer"] == "adam"]["weight_decay"].max() == 0.5
     assert (adam.diff().dropna() < 0).all(axis=None)
     assert adamw["nc0"].min() > 4
+
+
+JPEG = dict(dataset="folder:cifar10-jpeg", width=1 / 8, train_size=2000, epochs=100)
+
+
+@pytest.mark.parametrize(
+    ("words", "setting"),
+    [
+        ("The digits MLP has", dict(dataset="digits", model="mlp", epochs=200)),
+        ("MNIST's MLP", dict(dataset="mnist", model="mlp", epochs=50, train_size=6000)),
+        ("CIFAR-10 (JPEG)", JPEG | dict(model="resnet9")),
+        ("CIFAR-10 (JPEG)", JPEG | dict(model="vgg9")),
+        ("the runs of Table 1", table_1.SETTING),
+    ],
+)
+def test_the_page_on_what_is_next_names_the_seeds(runs, words, setting):
+    """The least number of any point of the six grids that has been trained."""
+    rows = figures.on_grid(figures.of_setting(figures.uniform(runs), **setting), sweep.GRIDS)
+    least = rows.groupby(["optimizer", "lr", "momentum", "weight_decay"])["seed"].nunique().min()
+    assert f"{words} {('one', 'two', 'three', 'four', 'five')[least - 1]}" in NEXT
