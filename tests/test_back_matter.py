@@ -376,6 +376,18 @@ def test_how_many_collapsed_with_and_without_decay(numbers):
     assert shampoo["n"] == shampoo["fell"] > shampoo["collapsed"] == 0
 
 
+@pytest.mark.parametrize(("setting", "seeds"), [(DIGITS, 5), (MNIST, 3)])
+def test_on_both_mlps_adam_and_signum_collapse_in_each_seed(setting, seeds):
+    runs = figures.of_setting(figures.uniform(stored()), **setting)
+    runs = figures.on_grid(runs, sweep.GRIDS)
+    assert (runs[runs["seed"] < seeds].groupby("optimizer").size() == 108 * seeds).all()
+    good = figures.converged(runs[runs["weight_decay"] > 0])
+    collapsed = good[rule.collapsed(good)].groupby("optimizer")["seed"].unique().map(set)
+    assert {"adam", "signum"} <= {*collapsed.index} <= {"sgd", "sgdw", "adam", "signum"}
+    assert (collapsed.map(set(range(seeds)).issubset)).all()
+    says("tour", "MLPs, 108 settings each: digits (five seeds), 6,000 MNIST images (three)")
+
+
 def test_the_settings_that_the_guide_recommends_collapsed():
     for name, (lr, decay) in dict(STRONG, sgdw=(0.0679, 0.5)).items():
         runs = of(name, lr=lr, weight_decay=decay)
