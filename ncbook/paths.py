@@ -1,6 +1,7 @@
 """Paths that a user wrote, the results folder, a folder that no other user can change, and files
 that appear whole."""
 
+import errno
 import os
 import stat
 import tempfile
@@ -63,14 +64,23 @@ def new_file(path: Path) -> Iterator[BinaryIO]:
             yield file
             flush(file)
         os.replace(temporary, path)
-        with suppress(OSError):  # a file system that refuses this of folders syncs when it likes
-            descriptor = os.open(path.parent, os.O_RDONLY)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
+        _sync_folder(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Names onto the disk; where a file system refuses that of folders, it syncs when it likes: a
+    rename is whole there, too."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        if error.errno in (errno.EIO, errno.ENOSPC):
+            raise
 
 
 def flush(file: BinaryIO) -> None:

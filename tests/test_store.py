@@ -367,7 +367,7 @@ def test_a_failed_write_leaves_the_store_as_it_was(tmp_path, monkeypatch, call):
 
 
 @contextlib.contextmanager
-def no_folder_sync(monkeypatch, code):
+def no_folder_sync(monkeypatch, code=errno.EINVAL):
     """A file system that refuses to sync folders, as some network mounts do."""
     real = os.fsync
 
@@ -388,7 +388,10 @@ def test_a_file_system_that_cannot_sync_folders(tmp_path, monkeypatch, code):
             write_one(tmp_path, name)
         assert store.compact(tmp_path, at_least=2) == 2
         store.export(tmp_path / "out.csv", tmp_path)
-    assert store.statuses(tmp_path).keys() == {"a", "b"}
+    # A disk that breaks is an error.
+    with no_folder_sync(monkeypatch, errno.EIO), pytest.raises(OSError, match="Input/output error"):
+        write_one(tmp_path, "c")
+    assert store.statuses(tmp_path).keys() == {"a", "b", "c"}
     assert not leftovers(tmp_path / "runs")
 
 
