@@ -426,7 +426,7 @@ def test_at_equal_decay_small_networks_keep_more_but_for_signumws_nc3_at_the_lea
         assert (quotient["nc0"] > 1).all()
         lower = quotient["nc3"][quotient["nc3"] <= 1]
         assert [*lower.index] == ([0.0005] if decoupled == "signumw" else [])
-        assert (lower > 7 / 8).all()
+        assert (lower > 0.9).all()
 
 
 @pytest.mark.parametrize("name", ["figure-31", "figure-36", "figure-41"])

@@ -46,6 +46,12 @@ def test_on_the_resnet9s_of_two_data_sets_all_of_the_difference_is_gauge(dataset
     for coupled, decoupled in (("adam", "adamw"), ("signum", "signumw")):
         assert least.loc[decoupled, "nc3"] > 1.2 * least.loc[coupled, "nc3"]
         assert least.loc[decoupled, "nc3_centred"] < 1.01 * least.loc[coupled, "nc3_centred"]
+    if dataset != "fashion_mnist":
+        adam, adamw, signum, signumw = least.loc[FOUR, "nc3_centred"]
+        words = (
+            f"least NC3 is {adamw:.2f} and Adam's {adam:.2f}, SignumW's {signumw:.2f} and Signum's "
+        )
+        assert f"{words}{signum:.2f}." in PROSE
     assert "a part of the difference, on ResNet9 for two data sets all of it, is gauge" in PROSE
 
 
@@ -98,6 +104,11 @@ def test_on_a_resnet9_sgds_rate_is_not_its_best():
     runs = figures.converged(runs[runs["weight_decay"].eq(0.05) & runs["momentum"].eq(0.9)])
     usual, better = (runs[runs["lr"] == lr][["nc1", "nc2", "nc3"]] for lr in (0.0679, 0.02))
     assert len(better) >= 3
+    for dataset, share in (("folder:cifar10-jpeg", 1 / 2), ("mnist", 1 / 4)):
+        at = RESNET9 | dict(dataset=dataset, epochs=50 if dataset == "mnist" else 100)
+        found = store.load_runs(ROOT / "book" / "results", optimizer=["sgd", "sgdw"], lr=0.0679)
+        found = figures.uniform(figures.of_setting(found, **at))
+        assert 1 - len(figures.converged(found)) / len(found) == pytest.approx(share, abs=0.03)
     assert (better.median() < usual.median()).all()
 
 

@@ -480,3 +480,15 @@ def test_what_is_measured_is_the_checkpoints_network(tmp_path):
     assert {k: found.metrics[k] for k in theirs} == pytest.approx(theirs, rel=1e-4)
     assert about.startswith("**mlp** with the weights of <code>net&#46;pt</code>. 1,400 training ")
     assert classes == digits.class_names
+
+
+def test_a_checkpoint_whose_names_are_no_text_is_refused(tmp_path):
+    torch.save({1: torch.ones(2)}, tmp_path / "numbers.pt")
+    with pytest.raises(ValueError, match=r"numbers\.pt'?: no state dict in it, but \[1\]; valid"):
+        loading.load_model("resnet9", str(tmp_path / "numbers.pt"), num_classes=3)
+
+
+@pytest.mark.parametrize("name", ["resnet9", "torchvision:vit_b_16"])
+def test_an_input_shape_is_a_sequence(name):
+    with pytest.raises(ValueError, match=r"^input_shape must be sizes such as .*, got 64$"):
+        loading.load_model(name, num_classes=5, input_shape=64)

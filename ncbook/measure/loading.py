@@ -54,6 +54,8 @@ def load_model(
     """
     if num_classes is not None:
         check_whole("num_classes", num_classes, 1)
+    if not isinstance(input_shape, Sequence | None):
+        raise ValueError(f"input_shape must be sizes such as (3, 32, 32), got {input_shape!r}")
     build, theirs = find(name), name.startswith(TORCHVISION)
     given: dict[str, Any] = {}
     if num_classes and (theirs or "num_classes" in inspect.signature(build).parameters):
@@ -135,7 +137,8 @@ def _state_in(content: Any) -> dict[str, Tensor]:
     for key in KEYS:
         if isinstance(content.get(key), Mapping):
             return _state_in(content[key])
-    return {name: tensor for name, tensor in content.items() if isinstance(tensor, Tensor)}
+    named = {name: value for name, value in content.items() if isinstance(name, str)}
+    return {name: value for name, value in named.items() if isinstance(value, Tensor)}
 
 
 def _renamed(state: dict[str, Tensor], expected: dict[str, Tensor]) -> dict[str, Tensor]:
