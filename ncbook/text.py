@@ -32,6 +32,15 @@ def line(value: object, longest: int = LONGEST) -> str:
     return "".join(shown)
 
 
+def many(count: int, noun: str) -> str:
+    """A count and its noun.
+
+    >>> many(1, "run"), many(1200, "run")
+    ('1 run', '1,200 runs')
+    """
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
 def html(value: object, longest: int = LONGEST) -> str:
     """HTML and Markdown that only show the line: punctuation is escaped, and formulas are off.
 

@@ -254,6 +254,9 @@ def test_outcomes_count_every_run():
     runs = made_up(COLLAPSED, COLLAPSED, {}, {"status": "diverged"}, {"status": "<script>"})
     assert figures.outcomes(runs) == "Of 5 runs: 2 collapsed; 1 did not collapse; 1 diverged"
     assert figures.outcomes(runs[:0]) == "Of 0 runs: none"
+    gauge = COLLAPSED | {"nc3": 0.4, "nc3_centred": 0.05}
+    assert figures.outcomes(made_up(gauge)) == "Of 1 run: 1 collapsed but for its gauge"
+    assert figures.outcomes(made_up(gauge, gauge)).endswith("2 collapsed but for their gauge")
 
 
 SIX = {"sgd": 0.02, "sgdw": 0.3, "adam": 0.01, "adamw": 0.4, "signum": 0.03, "signumw": 0.25}

@@ -492,3 +492,8 @@ def test_a_checkpoint_whose_names_are_no_text_is_refused(tmp_path):
 def test_an_input_shape_is_a_sequence(name):
     with pytest.raises(ValueError, match=r"^input_shape must be sizes such as .*, got 64$"):
         loading.load_model(name, num_classes=5, input_shape=64)
+
+
+def test_a_vision_transformer_of_torchvision_takes_square_images_only():
+    with pytest.raises(ValueError, match=r"^torchvision:vit_b_16 takes square .* \(3, 32, 64\)$"):
+        loading.load_model("torchvision:vit_b_16", input_shape=(3, 32, 64))

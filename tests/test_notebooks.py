@@ -228,7 +228,7 @@ def test_a_second_execution_trains_nothing_and_shows_the_same(executed, tmp_path
     assert again.process.returncode == 0, again.said[-3000:]
     words = again.shown("text/markdown")
     assert any("- to train: none, all of them are in the store" in text for text in words)
-    assert "All 4 runs were in the store; none was trained." in words
+    assert "Trained none; 4 in the store already." in words
     assert words[-1] == executed.shown("text/markdown")[-1]
     assert again.shown("image/png") == executed.shown("image/png")
     assert sorted(executed.results.rglob("*")) == files

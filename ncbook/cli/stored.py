@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from ncbook import store
+from ncbook import store, text
 from ncbook.cli import show
 from ncbook.cli.options import NAMED, OF_RUNS, Options, checked, listed
 from ncbook.parameters import BY_NAME, NAME, Row
@@ -96,7 +96,7 @@ def export(out: str, options: Options, status: str | None, force: bool) -> None:
         raise ValueError(f"{existing[0]} is there already: --force replaces it")
     for path in paths:
         count = store.export(path, options["results"], **filters(options, status))
-    show.line(f"{count} runs in {paths[0]} and {paths[1].name}")
+    show.line(f"{text.many(count, 'run')} in {paths[0]} and {paths[1].name}")
 
 
 def _targets(out: str) -> list[Path]:

@@ -80,7 +80,7 @@ def _sweep(asked: Asked, folder: Path) -> tuple[dict[Block, dict], str | None]:
         show.say(f"{len(done)} of {len(asked.blocks)} blocks are stored already: skipped")
     runs = sum(map(len, todo.values()))
     if todo:
-        show.say(f"to train: {runs} runs; notebooks to execute: {len(todo)}")
+        show.say(f"to train: {text.many(runs, 'run')}; notebooks to execute: {len(todo)}")
     # Without a terminal, or on one that cannot redraw a line, a line tells of each block instead.
     dumb = os.environ.get("TERM") == "dumb" or None
     bar = tqdm(desc="starting", total=runs, unit="run", disable=dumb, leave=False)

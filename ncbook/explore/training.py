@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from ncbook import data, figures, optim, store, sweep, theory
+from ncbook import data, figures, optim, store, sweep, text, theory
 from ncbook.explore import controls
 from ncbook.explore.controls import OWN, STARTS, Chooser
 from ncbook.explore.curves import LIVE_PANELS, changes, ended, over_epochs, told_apart
@@ -183,7 +183,7 @@ class LivePanel(widgets.VBox):
             kept = [row for row in rows if row.pop("member") in new]
             if new:
                 store.write(folder, runs, kept)
-            count = "1 run" if len(new) == 1 else f"{len(new)} runs"
+            count = text.many(len(new), "run")
             self.status.say(f"{count} saved in {folder}; what was there stayed.")
 
     def _show(self, training: Training) -> None:

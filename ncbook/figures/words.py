@@ -38,14 +38,11 @@ def counted(runs: pd.DataFrame, least: float = CONVERGED) -> str:
     diverged = (runs["status"] == "diverged").sum()
     good = ((runs["status"] == "ok") & (runs["train_acc"] >= least)).sum()
     return (
-        f"{_many(len(runs), 'run')} over {_many(runs['seed'].nunique(), 'seed')}: {good:,} reached "
+        f"{text.many(len(runs), 'run')} over {text.many(runs['seed'].nunique(), 'seed')}: {good:,} "
+        f"reached "
         f"{least:.0%} training accuracy, {len(runs) - good - diverged:,} did not, and {diverged:,} "
         "diverged"
     )
-
-
-def _many(count: int, noun: str) -> str:
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def counted_by_optimizer(runs: pd.DataFrame) -> str:
@@ -71,8 +68,12 @@ def _setting(run: pd.Series) -> str:
 def outcomes(runs: pd.DataFrame) -> str:
     """How many of some runs collapsed, by the rule of ``ncbook.metrics.rule``."""
     counts = rule.outcome(runs).value_counts()
-    listed = [f"{counts[word]:,} {PREDICATES[word]}" for word in rule.OUTCOMES if word in counts]
-    return f"Of {_many(len(runs), 'run')}: {'; '.join(listed) or 'none'}"
+    listed = [
+        f"{n:,} {PREDICATES[word].replace('its', 'its' if n == 1 else 'their')}"
+        for word in rule.OUTCOMES
+        if (n := counts.get(word))
+    ]
+    return f"Of {text.many(len(runs), 'run')}: {'; '.join(listed) or 'none'}"
 
 
 def verdict(runs: pd.DataFrame) -> str:

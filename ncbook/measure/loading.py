@@ -65,6 +65,8 @@ def load_model(
     elif width != 1 or depth is not None:
         raise ValueError(f"width and depth are for {', '.join(NAMES)}, and not for {name!r}")
     elif name.startswith(f"{TORCHVISION}vit_") and input_shape:
+        if len(input_shape) != 3 or input_shape[1] != input_shape[2]:
+            raise ValueError(f"{name} takes square images, shape (C, H, H), got {input_shape}")
         given["image_size"] = input_shape[-1]
     model = _built(name, partial(build, **given))
     if checkpoint:

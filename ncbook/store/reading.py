@@ -192,8 +192,8 @@ def _warn_of_faults(rows: pd.DataFrame, consequence: str) -> None:
     """``FILE: damaged, 1 run is left out, with nc0 below 0: c415f57250d81bfb``."""
     for (path, fault), ids in rows[rows["fault"].notna()].groupby([FILE, "fault"])["run_id"]:
         some = ", ".join(sorted(ids)[:NAMED]) + (", …" if len(ids) > NAMED else "")
-        runs = "1 run is" if len(ids) == 1 else f"{len(ids)} runs are"
-        tables.warn_of_damage(path, f"{runs} {consequence}, with {fault}: {some}")
+        runs, verb = text.many(len(ids), "run"), "is" if len(ids) == 1 else "are"
+        tables.warn_of_damage(path, f"{runs} {verb} {consequence}, with {fault}: {some}")
 
 
 def best_rows(rows: pd.DataFrame) -> np.ndarray:

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from dask.system import cpu_count
 
-from ncbook import data, models, own, store, train
+from ncbook import data, models, own, store, text, train
 from ncbook.store import leases
 from ncbook.sweep import cluster, tasks
 from ncbook.sweep.cluster import SweepError
@@ -171,11 +171,12 @@ class Report:
 
     def text(self) -> str:
         """One sentence for a notebook."""
+        stored = f"{self.stored:,} in the store already."
         if not self.trained:
-            return f"All {self.stored} runs were in the store; none was trained."
+            return f"Trained none; {stored}"
         parts = ", ".join(f"{count} {status}" for status, count in self.trained.items())
-        trained = f"Trained {self.trained.total()} runs ({parts}) in {self.seconds:.0f} s"
-        return f"{trained}; {self.stored} were in the store already."
+        trained = text.many(self.trained.total(), "run")
+        return f"Trained {trained} ({parts}) in {self.seconds:.0f} s; {stored}"
 
 
 def run(

@@ -95,7 +95,7 @@ def describe(request: Request) -> str:
     folder = store.results_dir(request.results)
     folder = min(str(folder.absolute()), os.path.relpath(folder), key=len)
     lines = [
-        f"**{len(configs)} runs** of {first.optimizer} on {text.html(first.dataset)} "
+        f"**{text.many(len(configs), 'run')}** of {first.optimizer} on {text.html(first.dataset)} "
         f"({first.model}), {first.epochs} epochs each in batches of {first.batch_size}, stored in "
         f"<code>{text.html(folder)}</code>.",
         "",
@@ -105,11 +105,11 @@ def describe(request: Request) -> str:
         again = len(todo) - len(missing(configs, request.results))
         lines.append(
             "- every layer is measured, too: `ncbook.store.load_layers` reads it"
-            + (f"; {again} runs that are stored without it train again" if again else "")
+            + (f"; stored without it, to train again: {again}" if again else "")
         )
     if not todo:
         return "\n".join([*lines, "- to train: none, all of them are in the store"])
-    workers = "1 worker" if request.workers == 1 else f"{request.workers} workers"
+    workers = text.many(request.workers, "worker")
     whose = f" of {text.html(request.scheduler)}" if request.scheduler else ""
     seconds = estimate_seconds(todo, request.device, request.workers, request.scheduler)
     about = f"about {duration(seconds)} on {request.device} with {workers}{whose}"
