@@ -440,7 +440,7 @@ worked("muonw", muon)
 # | optimizer | its direction |
 # |---|---|
 # | Shampoo {cite}`gupta2018` | $L^{-1/4}\, m\, R^{-1/4}$, with $L$ the sum of all $GG^\top$ and $R$ of all $G^\top G$ |
-# | SOAP {cite}`vyas2024` | Adam's division {eq}`background-adam`, in the eigenvectors of $L$ and $R$ |
+# | SOAP {cite}`vyas2024` | Adam's division {eq}`background-adam` with $\beta_2 = 0.95$, in the eigenvectors of decaying averages of $GG^\top$ and $G^\top G$ |
 # | Lion {cite}`chen2023` | $\operatorname{sign}(\beta m + (1-\beta)G)$, with an $m$ that averages for longer |
 # | MARS {cite}`yuan2024` | Adam's, of a gradient corrected by its change since the last step |
 

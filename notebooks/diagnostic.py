@@ -270,9 +270,10 @@ figures.show_if_any(six, "", show_within)
 # *R² of NC3 on the logarithm of NC0, and Spearman's rank correlations of NC3 with NC0 (over settings) and with the
 # gauge share (over the runs).*
 #
-# $R^2$ goes from 0.02 under AdamW to 0.93 under SignumW. Under AdamW, the optimizer for which one would like a
-# diagnosis, NC0 tells good runs from bad ones not at all: rank correlation 0.04. The share does not help there,
-# either: more decay raises it under AdamW while NC3 falls ({doc}`leaks` measures that the leak itself grows).
+# $R^2$ goes from 0.02 under AdamW to 0.93 under SignumW. Under AdamW, where no run collapsed, NC0 does not
+# order the runs by their NC3: rank correlation 0.04. Nor does the share: more decay raises it under AdamW while NC3 falls
+# ({doc}`leaks` measures that the leak itself grows). What the share does say is that none of the runs with decay can have
+# collapsed: it is 0.22 or more in each ({doc}`coupling`).
 #
 # (paper-figures-11-12)=
 # NC1 and NC2 (the paper's Figures 11 and 12) go with NC0 less: $R^2$ is 0.53 for NC2 and 0.21 for NC1. Nothing

@@ -21,8 +21,9 @@
 # processor knows it. Does it change NC0 to NC3, and may the whole network use it?
 #
 # **Answer.** In the hidden layers it changes little: of 30 means over five seeds, on a narrow ResNet9
-# and the digits MLP, 29 move by less than another seed would move a run. In the last layer it must not be used: there
-# a weight decay with $\eta\lambda < 2^{-9}$ would do *nothing*, and a small NC0 could not be seen.
+# and the digits MLP, 29 move by less than another seed would move a run. The last layer is left out: with its
+# products rounded, the zero sum behind the law of NC0 would hold only to bfloat16's precision. And no weight should be *stored*
+# in it: a weight decay with $\eta\lambda < 2^{-9}$ would then do *nothing*, and a small NC0 could not be seen.
 
 # %%
 import math
@@ -119,7 +120,7 @@ figures.with_lines(paired, LINE, draw_pairs)
 # **What you will learn**
 #
 # - what bfloat16 is, what autocast rounds and what it leaves alone;
-# - three reasons to keep the last layer in float32;
+# - one reason to compute the last layer in float32, and two to store its weights in it;
 # - a rule by which a precision makes a difference *that matters*, fixed before the runs were made, and what it says.
 #
 # ## What bfloat16 is
@@ -166,7 +167,8 @@ assert W.grad.sum(0).norm() < 1e-6 * W.grad.norm()  # the law's symmetry
 # assertion above is that. In five runs of the ResNet9 with SGD in bfloat16 NC0 ends where the law has it, to a relative
 # $10^{-6}$ ({doc}`networks` has the law).
 #
-# **Weight decay would be lost.** Decoupled decay multiplies $W$ by $1-\eta\lambda$. If $\eta\lambda$ is less than
+# **Weight decay would be lost.** This reason and the next are about a $W$ that is itself *stored* in bfloat16, which
+# autocast does not do. Decoupled decay multiplies $W$ by $1-\eta\lambda$. If $\eta\lambda$ is less than
 # $2^{-9} = 0.002$, then $(1-\eta\lambda)W$ rounds back to $W$ in bfloat16: the decay does nothing, in any number of
 # steps. Here are a thousand steps of it alone, with the largest learning rate of the paper's grid for SGDW:
 
@@ -193,7 +195,7 @@ assert (table["bfloat16"].iloc[:2] == 1).all()
 figures.shown(table.rename_axis("λ"))
 
 # %% [markdown]
-# **NC0 would drown.** Rounding $W$ to bfloat16 changes each entry by up to $2^{-8}$ of itself, and the row sum with
+# **NC0 would drown.** Storing $W$ in bfloat16 changes each entry by up to $2^{-8}$ of itself, and the row sum with
 # it. A $W$ whose rows sum to zero has an NC0 of 0.17 % of $\lVert W\rVert$ once it is rounded (exercise 2), and nothing
 # smaller could be seen. For the same reason all metrics are taken from one more forward pass in float32, with the trained weights as they
 # are. What bfloat16 can change is the training: where the weights end up.
@@ -207,7 +209,8 @@ figures.shown(table.rename_axis("λ"))
 #
 # $$ |\bar d| \le s , $$ (net-rule)
 #
-# that is, if it moves the mean by less than another seed would move a run. Whether there is any difference at all is
+# that is, if it moves the mean by less than another seed would move a run. With five seeds this is a coarse rule, and
+# no proof of equality. Whether there is any difference at all is
 # another question. For that there is the 95 % confidence interval of $\bar d$, by Student's t.
 
 # %%
@@ -276,7 +279,8 @@ figures.show_if_any(all_compared(digits), "", show_compared)
 # %% [markdown]
 # Here the rule holds in 14 of 15 cells, and the exception is AdamW's test accuracy, by −1.8 $s$: it is 99.14 %
 # in place of 99.40 %, one image of 397. Its interval misses zero, and so do those of SGD's NC1 and NC2, which are off
-# by less than half of $s$. Of 15 intervals of 95 % one would miss it by chance.
+# by less than half of $s$. Of 15 intervals of 95 %
+# about one misses zero by chance, not three. (Of the 30 of both networks: exercise 3.)
 #
 # **How much does a pair remember?** Two runs of one pair begin equal. If they stayed close, $d_i$ would be much smaller
 # than the difference of two seeds, whose standard deviation is $\sqrt2\,s$. For NC0 under SGD the law forbids them to part.
@@ -298,7 +302,7 @@ figures.show_if_any(all_compared(resnet), "", show_memory)
 #
 # | statement | status | where it holds, and where not |
 # |---|---|---|
-# | bfloat16 in the hidden layers moves no mean of NC0 to NC3 by more than $s$ | measured, 24 means of five pairs | ResNet9 of width 1/8 and digits MLP, one setting of each optimizer, on CPUs. A difference much smaller than $s$ would be missed |
+# | bfloat16 in the hidden layers moves no mean of NC0 to NC3 by more than $s$ | measured, 24 means of five pairs | ResNet9 of width 1/8 and digits MLP, one setting of each optimizer, on CPUs. Where a pair is no closer than two seeds, the interval of $\bar d$ is about ±1.8 $s$: a true difference of $s$ is not excluded |
 # | the law holds with rounded features | proved; measured in five runs | last layer and loss in float32 |
 # | a decay with $\eta\lambda < 2^{-9}$ does nothing to bfloat16 weights | proved | rounding to nearest. Stochastic rounding, or a float32 copy of the weights, is a way out |
 #

@@ -34,7 +34,7 @@
 # An empty value stands for the paper's: its grid for that optimizer (ours for optimizers that the paper does not have), 200
 # epochs, batches of 128, the whole training set. A list is given as `[0.001, 0.01]` or as one value, one of whole numbers also
 # as a range, `0-4`. PATH that is not absolute is looked for in this folder and then in
-# `NCBOOK_DATA`. `MODULE:CLASS` is your own optimizer, a class with the interface of `torch.optim`,
+# `NCBOOK_DATA`. `MODULE:CLASS` is your own optimizer, a class derived from `torch.optim.Optimizer`,
 # installed or in a file `MODULE.py` in the folder where you start; what the paper has no value for is then: learning rates 0.001, 0.005, 0.01,
 # momentum 0.9 (0 if the class takes none), weight decays 0, 5e-4, 5e-3, 0.05, 0.5, 5 (0 alone if it takes none).
 #
@@ -187,7 +187,8 @@ figures.heatmaps(runs, title=figures.caption(runs))
 # ## Over the epochs
 #
 # The paper's Figure 5, for every weight decay: the median over the converged runs, and the band
-# between the quartiles. With the schedule `step` the learning rate falls by ten after one and two thirds of the epochs.
+# between the quartiles. With the schedule `step` the learning rate is divided by ten after one third of the
+# epochs, and again after two thirds.
 
 # %%
 figures.over_epochs(history, title=figures.caption(runs))

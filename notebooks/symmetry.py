@@ -768,8 +768,8 @@ figures.with_lines(wide, WIDTH_LINES, draw_widths)
 #
 # ## Your own optimizer
 #
-# The test takes any class with the interface of `torch.optim`, and so does the sweep, as `MODULE:CLASS`.
-# Here are two, in a file, since the processes that train import it. `ByColumn` divides each *column* of $G$
+# The test takes any class derived from `torch.optim.Optimizer`, and so does the sweep, as `MODULE:CLASS`.
+# Here are two, in a file that the training processes import. `ByColumn` divides each *column* of $G$
 # by its norm, that is, over the classes, and decouples its weight decay. A column's norm does not change
 # under $Q$, so by the reflection principle it must obey {eq}`law-of-all`. `ByRow` divides each *row*, but
 # $Q$ mixes the rows.
@@ -852,7 +852,7 @@ figures.shown(table.set_index(names), **five)
 # | SGD, Muon, Shampoo and SOAP pass; what divides or takes signs number by number does not | computed on random gradients | $K \ge 3$: with two classes Adam passes, too. SOAP with $p \ge K-1$ and decoupled decay only ({doc}`leaks`) |
 # | For NC0 the last layer's optimizer decides | proved for equivariant ones; measured for Adam, AdamW, SignumW | MLPs on digits (25 pairs, five seeds) and MNIST; SGD and AdamW on a small ResNet9 |
 # | It decides whether the network collapses | measured, n = 125 | MLP on digits, one rate and decay each |
-# | Coupled decay is necessary for collapse | corrected | SGDW and MuonW collapse; it concerns updates that divide or take signs number by number |
+# | Coupled decay is necessary for collapse | corrected | SGDW and MuonW collapse; not refuted for updates that divide or take signs number by number, Shampoo and SOAP |
 # | Most of AdamW's NC3² is gauge | measured, one strong decay | MLPs: over nine tenths. ResNet9: less, and no optimizer collapses |
 # | The gradient at the features does not see the gauge | proved | any network with a linear last layer, a loss that ignores a common shift of the logits |
 # | A weight without order is about $\sqrt{(K-2)/p}$ from a simplex | proved as a bound, for equal lengths; measured | all starts, and corners: 252 runs on two data sets, 0.65 to 2.16 times, most at large steps |

@@ -35,6 +35,7 @@ import sympy as sp
 import torch
 from IPython.display import Markdown, display
 from matplotlib.colors import LogNorm
+from scipy.optimize import brentq
 from torch.nn import functional as F
 
 from ncbook import data, figures, models, optim, store, sweep, theory, train
@@ -270,7 +271,7 @@ def gradient(net, loss, change):
 
 # %% [markdown]
 # For each: how large the gradient's row sum is on a minibatch, and how far off the law {eq}`sgd-ratio` 40 steps
-# of training end.
+# of training come at most.
 
 # %%
 ROW_SUM, IS_ZERO = "‖1ᵀ∇‖ / ‖∇‖", "row sum zero"
@@ -334,7 +335,8 @@ display(
 # $U_0 = 0$, $U_1 = 1$; so does $U_{t+1} - \beta U_t$, which starts with $1$ and $1-\eta\lambda$, as
 # $u/u_0$ does. The discriminant is
 # $(\beta^* - \beta)\bigl((1+\sqrt{\eta\lambda})^2 - \beta\bigr)$, whose second factor is positive
-# for $\beta < 1$. The product of the roots is $\beta$, and $(1-z_1)(1-z_2) = \eta\lambda$. So real roots have
+# for $\beta < 1$. The product of the roots is $\beta \ge 0$; their sum $1+\beta-\eta\lambda$ is positive, as
+# $\eta\lambda < 1$; and $(1-z_1)(1-z_2) = \eta\lambda > 0$. So two different real roots have
 # $1 > z_1 > z_2 \ge 0$, and $u_t/u_0 = \bigl(z_1^{t+1}(1-z_2) - z_2^{t+1}(1-z_1)\bigr)/(z_1-z_2) > 0$ never changes
 # its sign. If $\lambda_c = 0$, $q$ stays zero. $\blacksquare$
 #
@@ -429,9 +431,9 @@ table = figures.shown(table, **dict.fromkeys(table, "{:,.0f}"))
 table.set_caption("Steps in which NC0 halves, in the long run")
 
 # %% [markdown]
-# **How long to train?** For NC0 to fall by a factor of a thousand, below $\beta^*$ the sum of
-# $\eta_t\lambda/(1-\beta)$ over the steps must reach $\ln 1000 \approx 7$ (a little less will do, by
-# {eq}`sgd-twice`). Beyond $\beta^*$ the same takes $2\ln 1000/\log(1/\beta)$ steps, whatever $\lambda$.
+# **How long to train?** For NC0 to fall by a factor of a thousand, the sum of
+# $\eta_t\lambda/(1-\beta)$ over the steps must reach $\ln 1000 \approx 7$ far below $\beta^*$, and less close to it: 4.6
+# at $\beta^*$ itself (exercise 5). Beyond $\beta^*$ the same takes $2\ln 1000/\log(1/\beta)$ steps, whatever $\lambda$.
 #
 # **Try it.** The figure computes both laws and the paper's bound in this page. Move β past the printed β*: SGD
 # begins to swing, and each further step makes it slower. Set λ to 0: NC0 stays where it started.
@@ -1263,8 +1265,8 @@ display(
 #
 # - **Exact in exact arithmetic.** In float32 NC0 stops at about $10^{-6}\lVert W\rVert$ in our runs, and in long
 #   runs above it: there it measures rounding. Differences between such values say nothing about optimizers.
-# - **It needs a loss that ignores a shift of all logits**, and an update that commutes with the sum over
-#   classes. Squared loss, per-class losses, clipped entries, Adam and Signum have no such law.
+# - **It needs a loss that ignores a shift of all logits**, and an update that leaves a row sum of zero at zero and adds
+#   the decay linearly. Squared loss, per-class losses, clipped entries, Adam and Signum have no such law.
 # - **The decay must apply to the last layer.** One that is spared keeps its row sum.
 # - **It says nothing about collapse by itself.** NC0 goes to zero in networks that learn nothing. That it does
 #   *not* go to zero excludes collapse only where $\lVert W\rVert$ stays bounded: what collapse asks for is
@@ -1335,3 +1337,19 @@ for root in (0.01, 0.3, 0.6, 0.9, 0.99):
     assert np.isclose(over_bound.max(), over_bound[-1])
     assert np.isclose(over_bound[-1], most)
     assert most <= 2 / math.sqrt(math.e)
+
+# %% [markdown]
+# **5.** At $\beta = \beta^*$, how large is $\sum_t\eta\lambda/(1-\beta)$ when NC0 has fallen a thousandfold, for a small
+# $\eta\lambda$? (The double root is $z = 1-\sqrt{\eta\lambda}$. Let $z_2 \to z_1$ in the formula of the proof.)
+
+# %% tags=["hide-cell"]
+# u_t/u_0 = z^t (1 + t(1-z)), about (1+s) exp(-s) with s = t √(ηλ), and the sum is
+# s √(ηλ)/(1-β*), about s/2.
+s = brentq(lambda s: (1 + s) * math.exp(-s) - 1e-3, 1, 20)
+lr, decay = 0.01, 1e-4
+star = theory.critical_momentum(lr, decay)
+steps = round(s / math.sqrt(lr * decay))
+left = theory.row_sum_closed_form(steps, lr, star, decay, False)
+assert abs(1000 * left - 1) < 0.02
+assert abs(steps * lr * decay / (1 - star) - s / 2) < 0.01
+print(f"s = {s:.2f}, and the sum is {s / 2:.1f}")

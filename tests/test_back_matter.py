@@ -216,7 +216,7 @@ def test_what_small_vgg9s_do_on_fashion_mnist():
     assert set(runs.groupby("optimizer").size()) == {3}
     says("tour", "(one of Adam would have, but for its gauge)")
     says("tour", "one of three narrow VGG9s on Fashion-MNIST")
-    says("intro", "did not collapse either (one run would have, but for its gauge)")
+    says("intro", "(one run would have, with the part of W along the flat direction left out)")
 
 
 def test_runs_of_signs_and_their_bound():

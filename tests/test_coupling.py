@@ -110,6 +110,8 @@ def test_it_is_not_the_gauge_alone(decayed):
     both = stored[~place & rule.collapsed(stored) & ~stored["optimizer"].str.startswith("sgd")]
     words = f"In all {len(runs)} runs the gauge share ends between {share[place].min():.2f} and "
     assert f"{words}{share[place].max():.2f}" in PROSE
+    other = (ROOT / "notebooks" / "diagnostic.py").read_text(encoding="utf-8")
+    assert f"it is {share[place].min():.2f} or more in each" in other
     most = both["gauge_share"].max()
     assert f"no more than {np.ceil(1000 * most) / 1000:.3f} in the {len(both)} runs of" in PROSE
     below = (runs["nc3_centred"] < rule.THRESHOLD).sum()

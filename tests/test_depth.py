@@ -245,7 +245,14 @@ def test_the_chapter_says_how_far_back_the_last_layers_optimizer_reaches(final):
     assert set().union(*begins) == {2, 3}
     assert "begins after layer 2 or 3 in all four pairs" in PROSE
     assert (last[[5, 6]] > 1).all(axis=None)
-    assert f"by up to a factor of {last[[5, 6]].max(axis=None):.1f};" in PROSE
+    assert f"by up to a factor of {last[[5, 6]].max(axis=None):.1f}, and in" in PROSE
+    by_seed = pairs.set_index(["hidden", "seed", "position", "last"])["nc1"].unstack("last")
+    more = (by_seed["adamw"] > by_seed["sgd"]).groupby("position").agg(["sum", "size"])
+    late = more.loc[[5, 6]].sum()
+    assert f"in {late['sum']} of {late['size']} pairs of runs with one seed" in PROSE
+    assert f"it is {last.loc['sgd', 7]:.2f} (SGD in the hidden layers) and " in PROSE
+    assert f"and {last.loc['adamw', 7]:.2f} times as large (AdamW)" in PROSE
+    assert more.loc[8].tolist() == [0, 6]
     less = 1 / last[8]
     assert f"by a factor of {less['adamw']:.1f} (AdamW in the hidden layers)" in PROSE
     assert f"or {less['sgd']:.1f} (SGD)" in PROSE

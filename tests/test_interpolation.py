@@ -116,6 +116,8 @@ def test_the_amount_decides(good):
         / (1 - theory.row_sum_ratio(lr[key[0]], 0.0, 9 * key[1], 11, 200, 1.0))
         for key, middle in medians["decoupled"].items()
     }
+    largest = 100 * (1 - theory.row_sum_ratio(lr["adam"], 0.0, max(TOTALS), 11, 200, 1.0))
+    assert f"takes no more than {largest:.0f} % off a weight by itself" in PROSE
     least, most = min(taken.values()), max(taken.values())
     assert f"That is {least:.1f} to {most:.1f} times what" in PROSE
 

@@ -342,7 +342,7 @@ def test_how_many_floors_are_predicted(rounded):
         f"Of {n} runs {every} are inside. Of the {floors} for which the floor makes most of the "
     )
     words += f"prediction {share} are inside, over {orders:.0f} orders of magnitude; of the other "
-    assert words + f"{n - floors}, of which the law predicts more, {rest}" in PROSE
+    assert words + f"{n - floors}, for which the law makes half or more of it, {rest}" in PROSE
     assert f"within a factor of 2 in {every} of {n} runs" in PROSE
     assert f"{every} of {n} runs within a factor of 2" in PROSE
     soap = rounded["optimizer"].eq("soapw") & rounded["form"].eq("float32")

@@ -75,7 +75,7 @@ def test_steps_up_in_momentum(sgd):
     assert f"Of our {len(below)} steps up in momentum" in PROSE
     assert f"all {len(below)} lower NC0 and {fell['nc3']} lower NC3" in PROSE
     assert f"{len(below)} steps up | below $\\beta^*$ only; NC3 in {fell['nc3']} of them" in PROSE
-    last = below[(below["momentum"] == 0.9) & (below["before"] == 0.7)]
+    last = below[(below["momentum"] == 0.9) & (below["before"] == 0.7) & (below["lr"] == 0.01)]
     weak, strong = (last[last["weight_decay"] == d]["nc0"].median() for d in (5e-4, 0.05))
     assert f"multiplied by {weak:.2f} at $\\lambda = 0.0005$ and by {strong:.2f} at 0.05" in PROSE
 

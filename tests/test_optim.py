@@ -301,6 +301,7 @@ def test_a_group_is_checked_as_the_rest_is(group, message):
     ("arguments", "message"),
     [
         ({"name": "adma"}, "unknown optimizer 'adma'; valid: sgd, sgdw, adam"),
+        ({"name": "mine:Mine"}, "unknown optimizer 'mine:Mine'; valid: sgd, sgdw, adam"),
         ({"lr": -0.1}, "lr must be a finite number > 0, got -0.1"),
         ({"lr": "1e-3"}, "lr must be a finite number > 0, got '1e-3'"),
         ({"lr": float("nan")}, "lr must be a finite number > 0, got nan"),

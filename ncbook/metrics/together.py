@@ -26,6 +26,22 @@ def nc_metrics(
 ) -> dict[str, float]:
     """Every neural-collapse metric of one network.
 
+    With M (K, p) the class means, centred by the mean of all, M⁺ its pseudo-inverse, R (N, p) the
+    features less their class's mean, and M* the simplex's Gram matrix of norm 1, in the equations'
+    numbers of the paper::
+
+        nc0   ‖Wᵀ1‖                                  (12)
+        nc1   ‖R M⁺‖²_F / N                          (2)
+        nc2   ‖M Mᵀ / ‖M Mᵀ‖_F - M*‖_F               (5)
+        nc2n  std ‖M_k‖ / mean ‖M_k‖                 (3)
+        nc2a  mean over k ≠ l of |cos(M_k, M_l) + 1/(K - 1)|   (4)
+        nc2w, nc2wn, nc2wa    the same three of W    (6, 7, 8)
+        nc2m  nc2 of W Mᵀ                            (9)
+        nc3   ‖W/‖W‖_F - M/‖M‖_F‖_F                  (10)
+        nc4   ``nearest_mean_agreement``             (11)
+
+    ``nc1_quotient`` is Tr Σ_W / Tr Σ_B, and ``cdnv`` ``class_distance_variance``.
+
     The default scale, ``"reported"``, is the one of the paper's tables: no further factor.
     ``"text"`` divides as the equations do: nc2, nc2w and nc2m by K², nc3 by K p, and nc0 by the n
     of eq. 12, which the paper doesn't define and which we read as K, the length of the vector 1.

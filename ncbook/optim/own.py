@@ -1,4 +1,4 @@
-"""A reader's own optimizer, named ``MODULE:CLASS``: a class with the interface of ``torch.optim``.
+"""A reader's own optimizer, named ``MODULE:CLASS``: a class derived from ``torch.optim.Optimizer``.
 
 ``ncbook.own`` finds it. It is made as ``CLASS(params, lr=..., momentum=..., weight_decay=...)``.
 Where it takes ``betas`` and no ``momentum``, the momentum is the first of them, and the others keep

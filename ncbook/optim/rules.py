@@ -45,10 +45,12 @@ OWN = "own"  # the direction of every class that a reader names
 
 
 def rule(name: str) -> Rule:
-    """The row of ``OPTIMIZERS``, or that of ``MODULE:CLASS``; ``ValueError`` with the valid names
-    if it is not found."""
-    if is_own(name):
-        return Rule(OWN, None)
+    """``row_of``, or the rule of ``MODULE:CLASS``."""
+    return Rule(OWN, None) if is_own(name) else row_of(name)
+
+
+def row_of(name: str) -> Rule:
+    """The row of ``OPTIMIZERS``; ``ValueError`` with the valid names if there is no such row."""
     if name not in OPTIMIZERS:
         raise ValueError(f"unknown optimizer {name!r}; valid: {', '.join(OPTIMIZERS)}")
     return OPTIMIZERS[name]

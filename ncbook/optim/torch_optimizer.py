@@ -7,21 +7,28 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ncbook.optim.rules import check_for_matrices, rule, split_decay
+from ncbook.optim.rules import check_for_matrices, row_of, rule, split_decay
 from ncbook.optim.steps import Factors, init_state, refresh, update
 from ncbook.parameters import FIELDS
 
 
 class Optimizer(torch.optim.Optimizer):
-    """The same rule as an ordinary ``torch.optim.Optimizer`` on an ordinary module.
+    """A rule as an ordinary ``torch.optim.Optimizer`` of an ordinary module: of a weight W with
+    gradient g, coupled decay c and decoupled decay d, one of which is 0 but for ``_mixed`` names,
 
-    ``name`` is a key of ``OPTIMIZERS``. Parameter groups may have their own lr (eta > 0), momentum
-    (beta or beta_1, in [0, 1)), weight_decay (lambda >= 0, coupled or decoupled as the name says)
-    and, for the ``_mixed`` names, coupled_share. Under Muon, Shampoo and SOAP, vectors move by Adam
-    with ``vector_lr``, by default lr, and ``update_precision`` is that of the products, such as
-    ``"bfloat16"``, by default the parameters'. With ``centred`` each direction is centred over the
-    first axis: in a last layer, over the classes. A complex parameter is two real ones, as in
-    torch's Adam.
+        g <- g + c W,    W <- (1 - eta d) W - eta direction(g),
+
+    with the direction as ``update`` has it. ``name`` is a key of ``OPTIMIZERS``. Parameter groups
+    may have their own lr (eta > 0), momentum (beta or beta_1, in [0, 1)), weight_decay (lambda >=
+    0, coupled or decoupled as the name says) and, for the ``_mixed`` names, coupled_share. Under
+    Muon, Shampoo and SOAP, vectors move by Adam with ``vector_lr``, by default lr, and
+    ``update_precision`` is that of the products, such as ``"bfloat16"``, by default the
+    parameters'. With ``centred`` each direction is centred over the first axis: in a last layer,
+    over the classes. A complex parameter is two real ones, as in torch's Adam.
+
+    Raises:
+        ValueError: naming the value: an unknown name, a number out of range, or a setting that the
+            rule does not use.
 
     >>> layer = torch.nn.Linear(2, 2)
     >>> optimizer = Optimizer(layer.parameters(), "adamw", lr=1e-3, weight_decay=0.5)
@@ -105,6 +112,7 @@ class Optimizer(torch.optim.Optimizer):
 
 def _check_group(group: Mapping[str, Any], name: str) -> None:
     """The settings of a parameter group of the optimizer ``name``."""
+    row_of(name)
     if group["rule"] != name:
         other = group["rule"] or "another"
         raise ValueError(f"{name} cannot take parameters or a state of {other}")

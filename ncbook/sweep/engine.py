@@ -198,6 +198,7 @@ def run(
     that kills its worker process every time is stored as ``failed``, with the reason.
 
     Args:
+        configs: the runs, as of ``grid``.
         results: see ``store.results_dir``; a scheduler's workers must see it under the same path.
         log_epochs, deterministic: see ``train.train_members``.
         measure_layers: store every layer's metrics, for ``store.load_layers``; a run that is stored
@@ -205,7 +206,12 @@ def run(
         workers: processes, each with one thread, or for networks for images with its share of the
             cores; default ``default_workers``. One trains in this process.
         scheduler: address of a Dask scheduler, whose workers then do the work.
+        device: ``cpu`` (here the default, unlike the notebook's), ``cuda`` or ``cuda:N``.
         retry_failed: train those again that were given up.
+        progress: show a bar.
+
+    Returns:
+        How many runs were in the store, how many were trained, by status, and the seconds.
 
     Raises:
         ValueError, OSError, data.DataNotFoundError: bad input, an unwritable store or no data.
