@@ -460,7 +460,7 @@ figures.shown(
 
 # %% [markdown]
 # A dash says that torch has no such optimizer. torch's Muon computes its products in bfloat16, a format with
-# about three digits, and ours here in float64. Where the gradient has fewer directions than $W$, that can be a
+# two to three digits, and ours here in float64. Where the gradient has fewer directions than $W$, that can be a
 # large difference: Muon enlarges what rounding leaves in the others ({doc}`leaks`).
 
 # %% [markdown]

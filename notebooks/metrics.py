@@ -216,7 +216,7 @@ plt.show()
 # \end{aligned} $$ (nc2a)
 #
 # Vectors at the angles of the simplex sum to zero only if their lengths are equal. So for class means NC2a = 0
-# implies NC2n = 0; exercise 1 is about the converse. The same formulas for the rows of $W$ in place of $M$ (eq. 6
+# implies NC2n = 0; exercise 1 is about the converse. (The standard deviation is that with $K-1$.) The same formulas for the rows of $W$ in place of $M$ (eq. 6
 # to 8) are **NC2W**, NC2Wn and NC2Wa. $W$ is not centred for them.
 #
 # ## NC3: the weight points where the means are

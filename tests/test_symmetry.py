@@ -224,6 +224,9 @@ def test_the_last_layers_optimizer_decides_whether_a_network_collapses(pairs):
     assert f"all {collapsed} runs collapse, of the second none of {not_one}" in page(
         "contributions"
     )
+    claims = " ".join((ROOT / "book" / "claims.yml").read_text(encoding="utf-8").split())
+    words = f"all {collapsed} runs with SGD, Adam or MuonW in the last layer collapse, and none of "
+    assert f"{words}the {not_one} with AdamW or SignumW" in claims
     nc2 = medians(pairs, "nc2")["nc2"].unstack()
     leaky = ["adamw", "signumw"]
     least = (nc2[leaky].min(axis=1) / nc2.drop(columns=leaky).max(axis=1)).min()
