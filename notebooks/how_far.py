@@ -217,9 +217,9 @@ figures.show_if_any(best if compared else best[:0], "", tell_gaps)
 # %% [markdown]
 # So in raw NC3 the order is the same on every network. But a part of the distance is gauge, which {doc}`symmetry`
 # explains, and on the ResNet9 with Fashion-MNIST, under a strong decay, it is all of it: at λ = 5 AdamW's NC3 is 0.42
-# and Adam's at 0.05 is 0.22, and without the gauge AdamW's is 0.21 (medians of at least three seeds). SignumW's goes
+# and Adam's at 0.05 is 0.22, and without the gauge AdamW's is 0.21 and Adam's 0.21 (medians of at least three seeds). SignumW's goes
 # from 0.41 to 0.21, below Signum's 0.27. There, without the gauge, decoupled decay ends no higher than coupled decay.
-# So it is on CIFAR-10 (JPEG), two seeds: without the gauge AdamW's least NC3 is 0.24 and Adam's 0.26, SignumW's 0.14 and
+# So it is for ResNet9 on CIFAR-10 (JPEG), two seeds, each at the decay of its least centred NC3: without the gauge AdamW's least NC3 is 0.24 and Adam's 0.26, SignumW's 0.14 and
 # Signum's 0.26.
 #
 # The picture does not show AdamW at λ = 5, and that is a trap in its rule. Raw NC3 is a little less at
@@ -299,7 +299,8 @@ some = len(figures.converged(jpeg))
 figures.show_if_any(jpeg if some else jpeg[:0], "", tell_time)
 
 # %% [markdown]
-# So learning late is not what keeps most of them from collapse. More epochs, more images and wider networks are the
+# So most have half of their epochs left, but only a twentieth of the sum of their learning rates, by which decay acts: too
+# little time is not ruled out. More epochs, more images and wider networks are the
 # next to try; a full-width run is one line ({doc}`../book/scaling`).
 #
 # (paper-figures-by-network)=

@@ -34,6 +34,7 @@ import os
 import pickle
 import subprocess
 import sys
+from dataclasses import fields
 from fractions import Fraction
 
 import itables
@@ -262,22 +263,15 @@ figures.in_rows(*axes)
 # %% [markdown]
 # ## The table
 #
-# One row a setting, each number the mean over its seeds. *n* is how many seeds there are, diverged
-# ones not counted in the means. Click the arrows in a column's head to sort; type into the box above
+# One row a setting, with all that its runs have in common but the seed; each number the mean over the seeds. *n* is how
+# many seeds there are, diverged ones not counted in the means. (Columns of the last layer are empty where it moves as the rest.) Click the arrows in a column's head to sort; type into the box above
 # to search, or into a field below a column to filter by it.
 
 # %% tags=["hide-input"]
-SETTING = [
-    "dataset",
-    "model",
-    "width",
-    "precision",
-    "optimizer",
-    "epochs",
-    "lr",
-    "momentum",
-]
-SETTING += ["weight_decay", "coupled_share"]
+FIRST = ["dataset", "model", "width", "precision", "optimizer", "epochs"]
+FIRST += ["lr", "momentum", "weight_decay", "coupled_share"]
+REST = {f.name for f in fields(train.RunConfig)}
+REST -= {*FIRST, *figures.FILLED_IN, "seed"}
 NUMBERS = ["train_acc", "test_acc", "nc0", "nc1", "nc2", "nc3", "nc4"]
 HEADS = {
     "dataset": "data",
@@ -287,14 +281,23 @@ HEADS = {
     "momentum": "β",
 }
 HEADS |= {"coupled_share": "coupled", "train_acc": "train", "test_acc": "test"}
+HEADS |= {
+    "train_size": "images",
+    "batch_size": "batch",
+    "centred_head": "last, centred",
+}
+HEADS |= {"head_optimizer": "last layer", "head_lr": "last, η"}
+HEADS |= {"head_momentum": "last, β", "head_weight_decay": "last, λ"}
 HEADS |= figures.METRICS
 
 
 def settings(runs):
     """One row a setting: seeds, diverged ones, and the means of the others."""
     ends = runs.assign(diverged=runs["status"] == "diverged")
-    grouped = ends.groupby(SETTING, dropna=False)
-    counts = grouped.agg(n=("seed", "size"), diverged=("diverged", "sum"))
+    told = sorted(c for c in REST if runs[c].nunique(dropna=False) > 1)
+    grouped = ends.groupby(FIRST + told, dropna=False)
+    counts = grouped.agg(n=("seed", "nunique"), diverged=("diverged", "sum"))
+    assert (counts["n"] == grouped.size()).all()  # no two runs are one seed's
     return (
         counts.join(grouped[NUMBERS].mean()).reset_index().rename(columns=HEADS)
     )

@@ -211,7 +211,7 @@ figures.shown(pd.DataFrame(rows).T.round(3).rename_axis("added"))
 #
 # $$ u_{t+1} = (1 - \eta_t\lambda)\,u_t $$ (law-of-all)
 #
-# exactly, for every network, data set, batch size and loss that ignores a common shift of the logits.
+# exactly, for every data set, network with $W$ in its last layer alone, and loss that ignores a common shift of the logits.
 #
 # *Proof.* As $QG_s = G_s$, the two sides of {eq}`equivariant` are $D_t$ and $QD_t$. From $D_t = QD_t$
 # follows $\mathbf 1^\top D_t = \mathbf 1^\top Q D_t = -\mathbf 1^\top D_t$, so it is zero. Multiply
@@ -312,8 +312,8 @@ figures.show_if_any(lawful, "", draw_law, show_errors)
 # distance from the law, by the last layer's optimizer, of runs for which it leaves more than $10^{-4}$ of
 # NC0. AdamW and SignumW are runs whose last layer's steps were centred over the classes.*
 #
-# In float64 the law is exact for all of them. In float32 it stays exact for SGD, SGDW and ShampooW until
-# NC0 is as small as rounding. For MuonW and SOAPW it is then no longer the whole truth: at weak decay MuonW's
+# In float64 all are within $10^{-7}$ of it. In float32 it stays exact for SGD, SGDW and ShampooW until
+# NC0 is as small as rounding. MuonW and SOAPW then leave it: at weak decay MuonW's
 # NC0 even rises, and SOAPW keeps a tenth of it or more where the law leaves a billionth. They stop at a
 # floor. In the flat direction there is rounding alone, and orthogonalisation amplifies it: a
 # Newton–Schulz step multiplies a tiny singular value by 3.4445, five of them by 485; SOAP even divides it
@@ -345,7 +345,7 @@ live.balance(**sliders, runs=dots if len(dots) else None)
 # (symmetry-last-layer)=
 # ## Only the last layer's optimizer decides
 #
-# The principle is about the last layer's update, and about nothing below it. That is a prediction: give
+# The principle is about the last layer's update alone. That is a prediction: give
 # the last layer one optimizer and the rest another, and NC0 must follow the last layer's. Five
 # optimizers, each on either part, on the digits network; all 25 pairs, five seeds each.
 
@@ -510,11 +510,11 @@ figures.show_if_any(strong, "", draw_strong)
 # Bars: from the least to the largest seed. A missing row has no run that learned.*
 #
 # Where the last layer's optimizer is equivariant and its decay decoupled, circle and dot coincide. Coupled
-# decay does nearly the same for Adam, Signum and Lion, since it puts $\lambda W$, gauge included, into
+# decay does nearly the same for Adam, Signum and Lion, and puts $\lambda W$, gauge included, into
 # what they divide or take signs of. Under decoupled decay AdamW, SignumW, Lion and MARS keep an NC3 of about
 # 0.4 or more, and on the MLPs gauge makes at least 81 % of their NC3² (medians). Of AdamW's it makes 98 % on the digits
 # (n = 5) and 97 % on MNIST (n = 5): NC3 is 0.45 on both, and 0.07 without its gauge, where Adam's is 0.01
-# and 0.03. Is the rest real? NC2 of the features, which has no gauge, says so: it is 0.14 under AdamW and
+# and 0.03. The rest is real. NC2 has no gauge: it is 0.14 under AdamW and
 # 0.02 under Adam on the digits, 0.21 and 0.06 on MNIST.
 
 
@@ -668,8 +668,11 @@ def draw_disorder(runs):
         axis.set_xticks([0, 5e-4, 0.05, 0.5], ["0", "0.0005", "0.05", "0.5"])
         axis.set_yticks([0.02, 0.1, 0.5, 1], ["0.02", "0.1", "0.5", "1"])
         axis.minorticks_off()
-    for axis, word in zip(axes, ("coupled", "decoupled"), strict=True):
-        axis.set(title=f"{word} decay", ylabel="disorder")
+    parts = ("coupled", COUPLED), ("decoupled", DECOUPLED)
+    for axis, (word, names) in zip(axes, parts, strict=True):
+        axis.set(ylabel="disorder")
+        count = runs["optimizer"].isin(names).sum()
+        axis.set_title(f"{word} decay (n = {count})")
         axis.figure.set_label(f"disorder of W against λ, {word} decay")
     return figures.in_rows(*axes)
 
@@ -754,13 +757,13 @@ figures.with_lines(wide, WIDTH_LINES, draw_widths)
 # %% [markdown]
 # *Medians and ranges over three seeds (five at $p=128$). Dotted: no order.*
 #
-# SignumW's disorder is 1.06, 1.10, 1.00, 1.14 and 1.40 from $p=32$ to 512, and the features' NC2 falls with it, from
+# SignumW's disorder is 1.06, 1.10, 1.00, 1.14 and 1.40 from $p=32$ to 512; NC2W falls, and the features' NC2 with it, from
 # 0.51 to 0.11. AdamW's NC2 falls from 0.42 to 0.09, its NC2W from 0.43 to 0.14 at 128 and no further: its disorder
-# at 512 is 1.29. Adam has an NC2 and an NC2W of 0.04 or less at every width. $\sqrt{8/p}$ is below 0.1 from $p=800$ on, a width not
+# at 512 is 1.29. Adam has an NC2 and an NC2W of 0.04 or less at every width. $\sqrt{8/p}$ is below 0.1 above $p=800$, a width not
 # tried.
 #
 # Other corners: 252 stored runs on digits and MNIST end with ‖W‖ at 97 % of the corner's or more (249 of SignumW and
-# three of Lion; 234 at our width), with a disorder of 0.65 to 2.16. Data and steps matter more than seeds: the median is 1.06
+# three of Lion; 234 at our width), with a disorder of 0.65 to 2.16. By data and steps: the median is 1.06
 # on digits and 1.39 on MNIST, and 1.44 and 1.97 at steps of $\eta\lambda = 0.1$.
 #
 # A corner need not be without order: that of Theorem 3.3, $(2I-J)/\lambda$, is a simplex once centred. Why training does
@@ -848,14 +851,14 @@ figures.shown(table.set_index(names), **five)
 # | statement | status | where it holds, and where not |
 # |---|---|---|
 # | NC3² is that of the centred $W$ plus a part due to the gauge | proved | every network with a linear last layer |
-# | An equivariant optimizer with decoupled decay has $\text{NC0}_t = \prod_s(1-\eta_s\lambda)\,\text{NC0}_0$ | proved; measured in float64, to $10^{-7}$ | any network and data, a loss that ignores a common shift of the logits (not squared or one-vs-rest losses). In float32 and bfloat16 MuonW and SOAPW stop at a floor, and ShampooW in bfloat16; at weak decay it is above the start |
+# | An equivariant optimizer with decoupled decay has $\text{NC0}_t = \prod_s(1-\eta_s\lambda)\,\text{NC0}_0$ | proved; measured in float64, to $10^{-7}$ (SOAPW: above a millionth) | any network and data, a loss that ignores a common shift of the logits (not squared or one-vs-rest losses). In float32 and bfloat16 MuonW and SOAPW stop at a floor, and ShampooW in bfloat16; at weak decay it is above the start |
 # | SGD, Muon, Shampoo and SOAP pass; what divides or takes signs number by number does not | computed on random gradients | $K \ge 3$: with two classes Adam passes, too. SOAP with $p \ge K-1$ and decoupled decay only ({doc}`leaks`) |
 # | For NC0 the last layer's optimizer decides | proved for equivariant ones; measured for Adam, AdamW, SignumW | MLPs on digits (25 pairs, five seeds) and MNIST; SGD and AdamW on a small ResNet9 |
-# | It decides whether the network collapses | measured, n = 125 | MLP on digits, one rate and decay each |
+# | It decides whether the network collapses | measured, n = 125 | MLP on digits, one rate and decay each; not MNIST's with Adam last, AdamW before it (n = 3) |
 # | Coupled decay is necessary for collapse | corrected | SGDW and MuonW collapse; not refuted for updates that divide or take signs number by number, Shampoo and SOAP |
 # | Most of AdamW's NC3² is gauge | measured, one strong decay | MLPs: over nine tenths. ResNet9: less, and no optimizer collapses |
 # | The gradient at the features does not see the gauge | proved | any network with a linear last layer, a loss that ignores a common shift of the logits |
-# | A weight without order is about $\sqrt{(K-2)/p}$ from a simplex | proved as a bound, for equal lengths; measured | all starts, and corners: 252 runs on two data sets, 0.65 to 2.16 times, most at large steps |
+# | A weight without order is about $\sqrt{(K-2)/p}$ from a simplex | proved as a bound, for equal lengths; measured | all starts, and corners: 252 runs on two data sets, 0.65 to 2.16 times, largest at large steps |
 # | Coupled decay takes the disorder away; decoupled decay under AdamW, SignumW, Lion, MARS and SOAPW does not | measured; argued (the reason) | digits MLP, momentum 0.9 |
 # | Not all that is equivariant collapses | measured | ShampooW and SOAPW on the digits; SOAPW keeps its disorder |
 #

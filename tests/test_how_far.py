@@ -33,8 +33,8 @@ def test_on_a_resnet9_the_gauge_is_the_whole_distance(medians):
     strongest = medians.groupby("optimizer").tail(1).droplevel("weight_decay")
     adam, adamw, signum, signumw = strongest.loc[FOUR].to_numpy()
     assert f"at λ = 5 AdamW's NC3 is {adamw[0]:.2f} and Adam's at 0.05 is {adam[0]:.2f}" in PROSE
-    assert f"without the gauge AdamW's is {adamw[1]:.2f} (medians" in PROSE
-    assert adamw[1] == pytest.approx(adam[0], rel=0.1)
+    assert f"without the gauge AdamW's is {adamw[1]:.2f} and Adam's {adam[1]:.2f} (med" in PROSE
+    assert adamw[1] == pytest.approx(adam[1], rel=0.1)
     words = f"SignumW's goes from {signumw[0]:.2f} to {signumw[1]:.2f}, below Signum's "
     assert words + f"{signum[1]:.2f}" in PROSE
     assert signumw[1] < signum[1]

@@ -178,6 +178,15 @@ def test_the_first_picture(stored):
             assert np.abs(np.log10(left.clip(1e-12) / law.clip(1e-12))).max() < 0.1
 
 
+def test_soapw_stops_far_above_the_law(stored):
+    runs = figures.uniform(stored[stored["optimizer"].eq("soapw") & stored["weight_decay"].gt(0)])
+    runs = runs[runs["precision"] == "float32"]
+    runs = runs[figures.exact_law(runs) < 2e-9]
+    assert len(runs) >= 5
+    assert (runs["nc0"] / runs["nc0_init"]).min() > 0.1
+    assert "SOAPW keeps a tenth of it or more where the law leaves a billionth" in PROSE
+
+
 def trained(stored, hidden, last, network="digits"):
     given = dict(zip(("lr", "weight_decay"), PAIRED[hidden], strict=True))
     if last != hidden:
