@@ -628,8 +628,8 @@ def by_network(runs):
 figures.show_if_any(figures.converged(everywhere), "", by_network)
 
 # %% [markdown]
-# On no network did a run of AdamW or SignumW collapse at 0.1. But of the 426 converged runs of ResNet9, VGG9
-# and the vision transformer only two did, of SGD and SGDW, and barely: these networks are narrow, all but four see 1,000
+# On no network did a run of AdamW or SignumW collapse at 0.1. But of the 427 converged runs of ResNet9, VGG9
+# and the vision transformer only two did, of SGD and SGDW, and barely: these networks are narrow, all but five see 1,000
 # or 2,000 images, and they train for 50 to 200 epochs. There the rule tells optimizers apart no longer
 # ({doc}`how_far`).
 

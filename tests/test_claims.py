@@ -622,6 +622,11 @@ def test_as_many_steps_as_the_papers_part_the_same_pairs(numbers):
             for pair in (("sgd", "adam"), ("sgdw", "adamw"))
         )
         assert max(coupled) < min(decoupled)
+        assert found[f"signumw_{metric}"] == max(found[f"{o}_{metric}"] for o in sweep.GRIDS)
+        above = found[f"signum_{metric}"] > max(decoupled)
+        assert above == (metric != "nc3")
+    assert max(coupled) < found["signum_nc3"] < min(decoupled)
+    assert found["adamw_nc0"] < found["signumw_nc0"]
     assert found["sgd_nc0"] < 1e-3 < found["sgdw_nc0"] < found["adam_nc0"] < 1 < found["adamw_nc0"]
     assert found["adam_nc0"] == pytest.approx(found["sgdw_nc0"], rel=0.05)
 

@@ -50,22 +50,35 @@ def ratios(runs, coupled, decoupled):
 
 def test_with_the_papers_number_of_steps():
     runs = table_1.stored(ROOT / "book" / "results").set_index("optimizer")
-    assert set(runs.index) == set(table_1.TRAINED)
-    assert (runs["train_acc"].round(3) == 1).all()
+    assert set(runs.index) == set(table_1.RATES)
+    learned = runs["train_acc"].drop("signum")
+    assert (learned.round(3) == 1).all()
+    assert f"steps of ±{runs['lr']['signum']:g}, {runs['train_acc']['signum']:.1%}" in (
+        PROSE.replace(" %", "%")
+    )
     assert not rule.collapsed(runs).any()
     nc0, nc3 = left(runs, "nc0"), runs["nc3"]
     words = f"then falls, to {nc0['adam']:.2f} times its start (there 0.19), no lower than SGDW's; "
-    assert f"{words}under AdamW it grows to {nc0['adamw']:.1f} times (there 3)." in PROSE
+    assert f"{words}under AdamW it grows to {nc0['adamw']:.1f} times (there 3)" in PROSE
+    assert f"under SignumW to {nc0['signumw']:.0f} times (there {3185.69 / 1.765:,.0f})" in PROSE
+    assert f"Signum's ends at {nc0['signum']:.1f} times, where the paper has 0.45" in PROSE
     assert nc0["adam"] >= nc0["sgdw"]
     assert f"steps as the paper's leaves {nc0['adam']:.2f}." in PROSE
     ends = f"at {nc3['sgd']:.2f} under SGD and {nc3['adam']:.2f} under Adam, at {nc3['sgdw']:.2f} "
     assert f"{ends}under SGDW and {nc3['adamw']:.2f} under AdamW" in PROSE
-    assert "SGD and Adam have less of it than the other two. It ends" in PROSE
+    assert "SGD and Adam have less of it than SGDW and AdamW. It ends" in PROSE
+    words = f"between them, at {nc3['signum']:.2f} (there 0.58), and SignumW's rises again, to "
+    assert f"{words}{nc3['signumw']:.2f} (there 1.40)" in PROSE
+    assert nc3[["sgd", "adam"]].max() < nc3["signum"] < nc3[["sgdw", "adamw"]].min()
     history = store.load_history(ROOT / "book" / "results", run_id=list(runs["run_id"]))
     path = history.pivot(index="epoch", columns="optimizer", values="nc3")
     fall = path.loc[0] - path
-    assert "Nine tenths of NC3's fall come in the first epoch" in PROSE
-    assert (fall.loc[1] >= 0.9 * fall.loc[200]).all()
+    assert "Nine tenths of NC3's fall come in the first epoch (of Signum's eight)" in PROSE
+    first = fall.loc[1] / fall.loc[200]
+    assert (first.drop("signum") >= 0.9).all()
+    assert 0.8 <= first["signum"] < 0.9
+    signum = history.pivot(index="epoch", columns="optimizer", values="nc0")["signum"]
+    assert f"it is least after {signum[1:].idxmin()} epochs, and then grows" in PROSE
     path = path[1:]
     assert (path[["sgd", "adam"]].max(axis=1) < path[["sgdw", "adamw"]].min(axis=1)).all()
 

@@ -91,7 +91,7 @@ def test_the_published_runs_of_table_1_end_where_the_claims_say():
     root = Path(__file__).parents[1]
     runs = table_1.stored(root / "book" / "results").set_index("optimizer")
     assert {"sgd", "sgdw"} <= set(runs.index)
-    assert (runs["train_acc"] > 0.999).all()
+    assert (runs["train_acc"][["sgd", "sgdw"]] > 0.999).all()
     text = " ".join((root / "book" / "claims.yml").read_text(encoding="utf-8").split())
     fell = 100 * (runs["nc0"] / runs["nc0_init"] - 1)["sgdw"]
     words = f"ends at {runs.loc['sgd', 'nc0']:.1e} and at {fell:.1f} % under SGDW"
@@ -99,7 +99,7 @@ def test_the_published_runs_of_table_1_end_where_the_claims_say():
 
 
 def test_the_runs_of_table_1_are_told_from_others(tmp_path):
-    wanted = [of_table_1(name) for name in table_1.TRAINED]
+    wanted = [of_table_1(name) for name in table_1.RATES]
     others = dict(train_size=2000), dict(width=1 / 8), dict(lr=0.1), dict(momentum=0.5)
     others += dict(weight_decay=0.05), dict(epochs=100), dict(head_optimizer="sgd")
     others = [of_table_1("adam", **other) for other in others]

@@ -134,10 +134,10 @@ def test_lines_that_take_long_to_show_are_accepted(monkeypatch, tmp_path):
 
 
 def test_the_lines_of_table_1_ask_for_the_runs_that_are_looked_for(monkeypatch, tmp_path):
-    configs = check([table_1.line(*table_1.TRAINED, **table_1.FULL)], monkeypatch, tmp_path)
+    configs = check([table_1.line(*table_1.RATES, **table_1.FULL)], monkeypatch, tmp_path)
     rows = [asdict(c) | {"run_id": sweep.run_id(c), "status": "ok"} for c in configs]
     store.write(tmp_path, rows)
-    assert set(table_1.stored(tmp_path)["optimizer"]) == set(table_1.TRAINED)
+    assert set(table_1.stored(tmp_path)["optimizer"]) == set(table_1.RATES)
     assert len(table_1.stored(tmp_path)) == len(configs)
 
 

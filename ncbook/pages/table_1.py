@@ -11,7 +11,6 @@ from ncbook.pages import six_grids
 SETTING = {"dataset": "fashion_mnist", "model": "resnet9", "width": 1 / 16, "epochs": 200}
 MOMENTUM, DECAY = 0.9, 5e-4
 RATES = dict.fromkeys(sweep.GRIDS, 0.005) | {"sgd": 0.0679, "sgdw": 0.0679}
-TRAINED = ("sgd", "sgdw", "adam", "adamw")
 # The options of ``line`` that train the runs of ``stored``.
 FULL = {"seeds": [0]} | SETTING | {"width": "1/16", "weight_decays": DECAY}
 PRINTED_NC0 = {"sgd": 2.14e-4, "sgdw": 0.55, "adam": 0.34, "signum": 0.78}

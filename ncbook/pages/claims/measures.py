@@ -275,10 +275,10 @@ def run_counts(rows: Rows) -> Numbers:
 
 
 def as_many_steps(rows: Rows) -> Numbers:
-    """Table 1's runs at its own number of steps: NC0 to NC3 at the end, by optimizer, NC0 at
-    the start; and what ``papers_law`` finds."""
+    """Table 1's runs at its own number of steps: NC0 to NC3 and training accuracy at the end, by
+    optimizer, NC0 at the start; and what ``papers_law`` finds."""
     runs = table_1.of_setting(rows.every)
-    means = runs.groupby("optimizer")[list(figures.MAIN)].mean().stack()
+    means = runs.groupby("optimizer")[[*figures.MAIN, "train_acc"]].mean().stack()
     found = {f"{name}_{metric}": value for (name, metric), value in means.items()}
     found["start"] = runs["nc0_init"].mean()
     return Numbers(papers_law() | found, {"": runs})
