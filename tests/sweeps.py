@@ -182,13 +182,14 @@ def free_port():
 
 
 @contextlib.contextmanager
-def started_scheduler(workers, tls=(), security=None):
+def started_scheduler(workers, tls=(), security=None, threads=1):
     """Its address, and two processes: the scheduler, and the parent of all workers."""
     port = free_port()
     address = f"{'tls' if tls else 'tcp'}://127.0.0.1:{port}"
     lines = [["dask_scheduler", "--protocol", address[:3], "--port", str(port)]]
     if workers:
-        lines += [["dask_worker", address, "--nthreads", "1", "--nworkers", str(workers)]]
+        lines += [["dask_worker", address, "--nthreads", str(threads)]]
+        lines[-1] += ["--nworkers", str(workers)]
     common = ["--host", "127.0.0.1", "--no-dashboard", *tls]
     quiet = dict(stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=os.environ | LIGHT)
     started = [

@@ -147,6 +147,14 @@ def test_a_scheduler_without_workers_is_refused_in_one_line(monkeypatch):
         sweep.scheduler_workers(address)
 
 
+def test_workers_with_several_threads_are_refused_in_one_line():
+    refused = pytest.raises(
+        sweep.SweepError, match=r"^1 of the workers, such as \S+, have 2 threads"
+    )
+    with started_scheduler(1, threads=2) as (address, _), refused:
+        sweep.scheduler_workers(address)
+
+
 # ------------------------------------------------------------ images from files
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from ncbook import figures, store
+from ncbook import figures, store, sweep
 from ncbook.metrics import rule
 from ncbook.pages import six_grids
 

@@ -622,6 +622,17 @@ def test_layers_that_cannot_be():
         quiet(model, (x, y), layers=["spare"])
 
 
+@pytest.mark.filterwarnings("ignore:.*weight_norm.*deprecated")
+def test_a_weight_that_a_hook_sets_before_each_pass_is_read_after_one():
+    x, y = labelled(6)
+    net = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.utils.weight_norm(nn.Linear(8, K)))
+    with torch.no_grad():
+        net[2].weight_g *= 2  # as an optimizer's step does; the weight itself is set in a pass
+    found = [measure(net, (x, y), head="2", layers=[], progress=False).metrics for _ in range(2)]
+    assert found[0] == found[1]
+    assert found[0]["w_norm"] == pytest.approx(net[2].weight.norm().item(), rel=1e-6)
+
+
 @pytest.mark.parametrize("layers", [None, []])
 def test_a_head_that_does_not_run_is_named(layers):
     model, x, y = small()

@@ -482,6 +482,34 @@ def test_what_is_measured_is_the_checkpoints_network(tmp_path):
     assert classes == digits.class_names
 
 
+class Blocks(nn.Module):
+    """Names whose order a file may change: ``block.conv`` sorts before ``conv``."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(1, 2, 1)
+        self.block = nn.Module()
+        self.block.conv = nn.Conv2d(2, 3, 1)
+
+
+def test_the_order_of_a_checkpoints_names_does_not_matter(tmp_path):
+    state = Blocks().state_dict()
+    for prefix in ("", "model."):
+        named = {prefix + name: state[name] for name in sorted(state)}
+        found = loading._renamed(named, Blocks().state_dict(), "net.pt")
+        assert {name: found[name] is state[name] for name in state} == dict.fromkeys(state, True)
+
+
+def test_a_checkpoint_of_two_networks_is_refused(tmp_path):
+    state = models.build("mlp", num_classes=3, input_shape=(64,)).state_dict()
+    two = {f"{prefix}.{name}": state[name] for prefix in ("ema", "model") for name in state}
+    torch.save(two, tmp_path / "two.pt")
+    with pytest.raises(
+        ValueError, match=r"two\.pt' has the network more than once, under 'ema\.', "
+    ):
+        loading.load_model("mlp", str(tmp_path / "two.pt"), 3, input_shape=(64,))
+
+
 def test_a_checkpoint_whose_names_are_no_text_is_refused(tmp_path):
     torch.save({1: torch.ones(2)}, tmp_path / "numbers.pt")
     with pytest.raises(ValueError, match=r"numbers\.pt'?: no state dict in it, but \[1\]; valid"):

@@ -187,6 +187,23 @@ def test_cdnv_of_equal_means_and_of_a_far_common_part(rng):
     torch.testing.assert_close(metrics.class_distance_variance(variances, means + 1e6), near)
     same = torch.ones(3, 4, dtype=torch.float64)
     assert metrics.class_distance_variance(torch.zeros(3), same) == torch.inf
+    for seed in range(30):  # whatever the rounding of the products
+        torch.manual_seed(seed)
+        same = torch.randn(37, 511, dtype=torch.float64)
+        same[-1] = same[0]
+        assert metrics.class_distance_variance(torch.ones(37).double(), same) == torch.inf
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_nc1_of_narrower_means_is_that_of_the_means_as_they_are(dtype):
+    torch.manual_seed(0)
+    directions = torch.randn(10, 64) * torch.logspace(0, -2, 10)[:, None]
+    labels = torch.arange(10).repeat_interleave(20)
+    features = directions[labels] + 1e-2 * torch.randn(200, 64)
+    means = metrics.class_means(features, labels, 10).to(dtype)
+    found = metrics.nc1(features, labels, means)
+    torch.testing.assert_close(found, metrics.nc1(features, labels, means.double()))
+    assert found.dtype == torch.float64
 
 
 @pytest.mark.parametrize("size", [1e-30, 1e30])

@@ -12,6 +12,7 @@ import shutil
 import stat
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from fractions import Fraction
 from functools import cache
@@ -768,6 +769,18 @@ def test_what_on_epoch_raises_ends_the_training():
     with pytest.raises(KeyError, match="enough"):
         train_members([config()], digits(), on_epoch=stop)
     assert calls == [1, 2]
+
+
+def test_threads_of_one_process_train_one_after_the_other():
+    configs = [RunConfig("adamw", seed=seed, epochs=3, train_size=SAMPLES) for seed in (0, 1)]
+
+    def trained(config):
+        (run,), _ = train_members([config], digits(), log_epochs=[])
+        return {name: value for name, value in run.items() if name != "wall_time_s"}
+
+    alone = [trained(config) for config in configs]
+    with ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(trained, configs * 3)) == alone * 3
 
 
 def test_step_seconds_is_a_time_and_leaves_the_threads_alone():

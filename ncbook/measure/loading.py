@@ -70,7 +70,7 @@ def load_model(
         given["image_size"] = input_shape[-1]
     model = _built(name, partial(build, **given))
     if checkpoint:
-        state = _renamed(read_checkpoint(checkpoint), model.state_dict())
+        state = _renamed(read_checkpoint(checkpoint), model.state_dict(), checkpoint)
         try:
             model.load_state_dict(state)
         except RuntimeError as error:
@@ -143,11 +143,17 @@ def _state_in(content: Any) -> dict[str, Tensor]:
     return {name: value for name, value in named.items() if isinstance(value, Tensor)}
 
 
-def _renamed(state: dict[str, Tensor], expected: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The state without what wrappers put before its names, which the network's first name shows.
-    Tensors without that prefix are of something else, such as a loss."""
+def _renamed(state: dict[str, Tensor], expected: dict[str, Tensor], path: str) -> dict[str, Tensor]:
+    """The state without what wrappers put before its names: the one prefix with which all of the
+    network's names are there. Tensors without it are of something else, such as a loss."""
     state = {name.replace(COMPILED, ""): tensor for name, tensor in state.items()}
     first = next(iter(expected), "")
-    found = (name for name in state if f".{name}".endswith(f".{first}"))
-    start = next(found, first).removesuffix(first)
+    found = [name for name in state if f".{name}".endswith(f".{first}")]
+    starts = [name.removesuffix(first) for name in found]
+    whole = [start for start in starts if all(start + name in state for name in expected)]
+    if len(whole) > 1 and "" not in whole:
+        these = ", ".join(repr(start) for start in whole)
+        raise ValueError(f"checkpoint {path!r} has the network more than once, under {these}")
+    whole = [""] if "" in whole else whole
+    start = (whole or starts or [""])[0]
     return {name.removeprefix(start): t for name, t in state.items() if name.startswith(start)}

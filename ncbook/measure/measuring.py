@@ -174,11 +174,12 @@ class _Walker:
         of_model.check_head(model, self.head)
         if layers is None:
             layers = of_model.default_layers(model, self.head, run)
+        self._probe([layer for layer in layers if layer != self.head], run)
+        # After a pass: hooks such as those of weight_norm set the weight before one.
         last = model.get_submodule(self.head)
         layer = [getattr(last, name, None) for name in ("weight", "bias")]
         self.stream = metrics.StreamingNCMetrics(*layer, distributed_available_fn=lambda: False)
         self.stream.to(last.weight.device)
-        self._probe([layer for layer in layers if layer != self.head], run)
         self.of_layers = {layer: metrics.LayerStream(len(last.weight)) for layer in self.widths}
         # Loss, correct samples and samples of each pass.
         self.sums = torch.zeros(len(PASSES), 3, dtype=torch.float64)

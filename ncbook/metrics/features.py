@@ -71,6 +71,7 @@ def dual_means(centred: Tensor) -> Tensor:
     Of the others, those with σ² <= max(K, p) · eps(float64) · σ_max² count as zero: the usual
     cut-off for a float64 pseudo-inverse of Σ_B, whose eigenvalues are σ² / K.
     """
+    centred = centred.double()
     gram = centred @ centred.mT
     finite = gram.isfinite().all(-1, keepdim=True).all(-2, keepdim=True)
     # eigh raises on NaN, for the whole batch
@@ -132,6 +133,7 @@ def nc1(features: Tensor, labels: Tensor, means: Tensor) -> Tensor:
     means (..., K, p) to (...,).
     """
     labels = checked_labels(labels, features, means.shape[-2])
+    means = means.double()
     duals = dual_means(centred_means(means))
     return residual_scatter(features, labels, means, duals)[1] / len(labels)
 
@@ -146,9 +148,11 @@ def class_distance_variance(variances: Tensor, centred: Tensor) -> Tensor:
     centred = centred_means(centred)  # else squares of a large common part would cancel
     gram = centred @ centred.mT
     squares = gram.diagonal(dim1=-2, dim2=-1)
-    distances = (squares[..., :, None] + squares[..., None, :] - 2 * gram).clamp_min(0)
+    sums = squares[..., :, None] + squares[..., None, :]
+    distances = (sums - 2 * gram).clamp_min(0)
     ratios = (variances[..., :, None] + variances[..., None, :]) / (2 * distances)
-    return mean_of_pairs(torch.where(distances == 0, torch.inf, ratios))
+    rounding = 4 * torch.finfo(gram.dtype).eps * sums
+    return mean_of_pairs(torch.where(distances <= rounding, torch.inf, ratios))
 
 
 @tensor_function

@@ -61,7 +61,7 @@ def mars(grad: Tensor, slots: Slots, f) -> Tensor:
     mean, square, before, weight = slots
     change = MARS_GAMMA * f.momentum / f.fresh
     corrected = grad + change * (grad - before)
-    whole = tuple(range(f.lr.dim() and 1, grad.dim()))
+    whole = tuple(range(f.lead, grad.dim()))
     norm = corrected.square().sum(whole, keepdim=True).sqrt() if whole else corrected.abs()
     corrected = corrected / norm.clamp(min=1.0)
     before.copy_(grad)

@@ -41,7 +41,8 @@ VECTORS = "adam"  # the direction of vectors next to matrices
 
 
 class Factors(NamedTuple):
-    """What a step multiplies with: each 0-d, or one value per member, shape (M,).
+    """What a step multiplies with: each 0-d, or one value per member, shape (M,); or Python's
+    floats, which torch multiplies with in full precision whatever the parameter's.
 
     They are worked out in float64 and rounded once, as torch does: in float32 ``1 - 0.999`` would
     be wrong in its fifth digit. And before the step: a compiler would take a power for each weight.
@@ -78,8 +79,15 @@ class Factors(NamedTuple):
 
     def over(self, param: Tensor) -> Factors:
         """Made to broadcast over a parameter of shape (M, ...), in its dtype."""
+        if isinstance(self.lr, float):
+            return self
         ones = [1] * (param.dim() - 1)
         return Factors(*((v.view(-1, *ones) if v.dim() else v).to(param.dtype) for v in self))
+
+    @property
+    def lead(self) -> int:
+        """How many axes of a parameter count members: 1 or 0."""
+        return int(isinstance(self.lr, Tensor) and self.lr.dim() > 0)
 
     def of_vectors(self) -> Factors:
         """With the vectors' learning rate and decay in the place of the matrices'."""
@@ -120,8 +128,8 @@ def update(
 
     Args:
         direction: a key of ``ENTRIES`` or ``MATRICES``.
-        params, grads: equal keys; shapes (M, ...) with factors of shape (M,), or any shape with 0-d
-            factors.
+        params, grads: equal keys; shapes (M, ...) with factors of shape (M,), or any shape with
+            other factors.
         state: from ``init_state``.
         factors: the numbers of this step.
         decayed: which parameters decay; all of them by default (only a ViT's LayerNorm and
@@ -129,7 +137,7 @@ def update(
         precision: of the products of a direction for matrices; by default the parameters'.
         centred: parameters whose direction is centred over their first axis, the classes.
     """
-    lead = factors.lr.dim()
+    lead = factors.lead
     for name, param in params.items():
         own = direction_of(direction, param, lead)
         numbers = factors if own == direction else factors.of_vectors()

@@ -21,10 +21,10 @@ class Optimizer(torch.optim.Optimizer):
     with the direction as ``update`` has it. ``name`` is a key of ``OPTIMIZERS``. Parameter groups
     may have their own lr (eta > 0), momentum (beta or beta_1, in [0, 1)), weight_decay (lambda >=
     0, coupled or decoupled as the name says) and, for the ``_mixed`` names, coupled_share. Under
-    Muon, Shampoo and SOAP, vectors move by Adam with ``vector_lr``, by default lr, and
-    ``update_precision`` is that of the products, such as ``"bfloat16"``, by default the
-    parameters'. With ``centred`` each direction is centred over the first axis: in a last layer,
-    over the classes. A complex parameter is two real ones, as in torch's Adam.
+    Muon, Shampoo and SOAP, vectors move by Adam with ``vector_lr`` (by default lr; a scheduler of
+    torch scales both), and ``update_precision`` is that of the products, such as ``"bfloat16"``, by
+    default the parameters'. With ``centred`` each direction is centred over the first axis: in a
+    last layer, over the classes. A complex parameter is two real ones, as in torch's Adam.
 
     Raises:
         ValueError: naming the value: an unknown name, a number out of range, or a setting that the
@@ -70,9 +70,10 @@ class Optimizer(torch.optim.Optimizer):
         super().add_param_group(param_group)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Refuses the state of another rule."""
+        """Refuses the state of another rule. A scheduler may have taken its lr to 0."""
         for group in state_dict["param_groups"]:
-            _check_group(self.defaults | {"rule": None} | group, self.name)
+            given = self.defaults | {"rule": None} | group
+            _check_group(given | {"lr": given["lr"] or self.defaults["lr"]}, self.name)
         super().load_state_dict(state_dict)
 
     @torch.no_grad()
@@ -89,14 +90,19 @@ class Optimizer(torch.optim.Optimizer):
 
     def _factors(self, group: dict[str, Any], step: int) -> Factors:
         decay = split_decay(self.name, group["weight_decay"], group["coupled_share"])
-        vector_lr = group["lr"] if group["vector_lr"] is None else group["vector_lr"]
+        vector_lr = group["lr"]
+        if group["vector_lr"] is not None:  # a scheduler scales it with lr
+            vector_lr = group["vector_lr"] * (group["lr"] / group.get("initial_lr", group["lr"]))
         numbers = (group["lr"], group["momentum"], *decay, float(step), vector_lr)
-        return Factors.of(*(torch.tensor(v, dtype=torch.float64) for v in numbers))
+        factors = Factors.of(*(torch.tensor(v, dtype=torch.float64) for v in numbers))
+        return Factors(*(v.item() for v in factors))
 
     def _step_one(
         self, param: Tensor, factors: Callable[[int], Factors], group: Mapping[str, Any]
     ) -> None:
         state, grad = self.state[param], param.grad
+        if grad.is_sparse:
+            raise ValueError(f"{self.name} takes no sparse gradients: build with sparse=False")
         if param.is_complex():
             param, grad = torch.view_as_real(param), torch.view_as_real(grad)
         if not state:

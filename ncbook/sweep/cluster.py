@@ -220,18 +220,24 @@ def joined(address: str) -> Iterator:
 
 
 def scheduler_workers(address: str, results: Path | str = "") -> tuple[int, int]:
-    """How many chunks the workers of the scheduler at ``address`` train at a time, and how many
-    GPUs each has; all must see the results folder, if given.
+    """How many workers the scheduler at ``address`` has, each of which trains one chunk at a time,
+    and how many GPUs each has; all must see the results folder, if given.
 
     Raises:
-        SweepError: no scheduler answers, it has no workers, or they cannot run this ncbook.
+        SweepError: no scheduler answers, it has no workers, they cannot run this ncbook, or one has
+            more than one thread: torch's random state and modes are a process's.
     """
     with joined(address) as client:
         try:
             found = client.run(_what_it_has, str(results))
         except (ImportError, AttributeError) as error:
             raise SweepError(f"the workers of {address} cannot import ncbook: {error}") from None
-        count = sum(client.nthreads().values())
+        threads = client.nthreads()
+    if many := [worker for worker, count in threads.items() if count > 1]:
+        raise SweepError(
+            f"{len(many)} of the workers, such as {many[0]}, have {threads[many[0]]} threads, and "
+            "training takes one: start them with --nthreads 1 (and --nworkers for more)"
+        )
     versions, gpus, sights = zip(*found.values(), strict=True)
     if other := set(versions) - {__version__}:
         theirs = ", ".join(sorted(other))
@@ -241,7 +247,7 @@ def scheduler_workers(address: str, results: Path | str = "") -> tuple[int, int]
             f"{sights.count(False)} of the workers, such as {list(found)[sights.index(False)]}, "
             f"see no folder {results}: results must be a folder that all machines share"
         )
-    return count, min(gpus)
+    return len(threads), min(gpus)
 
 
 def _what_it_has(folder: str) -> tuple[str, int, bool]:

@@ -4,6 +4,7 @@ import ctypes
 import gc
 import os
 import platform
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
@@ -22,8 +23,20 @@ USUAL = {MMAP_MAX: 65536, MMAP_THRESHOLD: 2**25, TRIM_THRESHOLD: 2**26}
 COLLECT_AFTER = 50_000
 
 
+# The default random state, these settings and the modules that members' tensors are put into are a
+# process's: of two threads one waits.
+ONE_AT_A_TIME = threading.RLock()
+
+
 @contextmanager
 def training(config: RunConfig, members: int, deterministic: bool) -> Iterator[None]:
+    """The settings below, in one thread at a time."""
+    with ONE_AT_A_TIME, _settings(config, members, deterministic):
+        yield
+
+
+@contextmanager
+def _settings(config: RunConfig, members: int, deterministic: bool) -> Iterator[None]:
     """``heap_kept``, garbage collected seldom and, if wanted, deterministic algorithms. Numbers
     below 1e-38 count as zero: a CPU can be many times slower with them, and strong weight decay can
     make whole networks of them. The caller's autocast, inference mode and default dtype are off."""
