@@ -21,10 +21,10 @@ class Optimizer(torch.optim.Optimizer):
     with the direction as ``update`` has it. ``name`` is a key of ``OPTIMIZERS``. Parameter groups
     may have their own lr (eta > 0), momentum (beta or beta_1, in [0, 1)), weight_decay (lambda >=
     0, coupled or decoupled as the name says) and, for the ``_mixed`` names, coupled_share. Under
-    Muon, Shampoo and SOAP, vectors move by Adam with ``vector_lr`` (by default lr; a scheduler of
-    torch scales both), and ``update_precision`` is that of the products, such as ``"bfloat16"``, by
-    default the parameters'. With ``centred`` each direction is centred over the first axis: in a
-    last layer, over the classes. A complex parameter is two real ones, as in torch's Adam.
+    Muon, Shampoo and SOAP, vectors move by Adam with ``vector_lr`` (by default lr; it changes as lr
+    does), and ``update_precision`` is that of the products, such as ``"bfloat16"``, by default the
+    parameters'. With ``centred`` each direction is centred over the first axis: in a last layer,
+    over the classes. A complex parameter is two real ones, as in torch's Adam.
 
     Raises:
         ValueError: naming the value: an unknown name, a number out of range, or a setting that the
@@ -66,8 +66,9 @@ class Optimizer(torch.optim.Optimizer):
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Refuses what the constructor refuses."""
-        _check_group(self.defaults | param_group, self.name)
-        super().add_param_group(param_group)
+        given = self.defaults | param_group
+        _check_group(given, self.name)
+        super().add_param_group(param_group | {"given_lr": given["lr"]})
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Refuses the state of another rule. A scheduler may have taken its lr to 0."""
@@ -91,8 +92,8 @@ class Optimizer(torch.optim.Optimizer):
     def _factors(self, group: dict[str, Any], step: int) -> Factors:
         decay = split_decay(self.name, group["weight_decay"], group["coupled_share"])
         vector_lr = group["lr"]
-        if group["vector_lr"] is not None:  # a scheduler scales it with lr
-            vector_lr = group["vector_lr"] * (group["lr"] / group.get("initial_lr", group["lr"]))
+        if group["vector_lr"] is not None:
+            vector_lr = group["vector_lr"] * (group["lr"] / group["given_lr"])
         numbers = (group["lr"], group["momentum"], *decay, float(step), vector_lr)
         factors = Factors.of(*(torch.tensor(v, dtype=torch.float64) for v in numbers))
         return Factors(*(v.item() for v in factors))

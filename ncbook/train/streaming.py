@@ -33,7 +33,6 @@ from ncbook.train.step import logits_of
 
 FINITE_EVERY = 100  # steps between looks at whether a run is lost: an epoch may take an hour
 TIMED_STEPS = 3
-RATES = ("lr", "vector_lr")
 PROGRESS = ("epoch", "history", "seconds")  # of a run, in its checkpoint
 
 
@@ -262,9 +261,8 @@ class Loss(nn.Module):
 def set_rates(optimizers: Sequence[torch.optim.Optimizer], factor: float) -> None:
     """The learning rates of the next step: those that the optimizers were made with, times this."""
     for optimizer in optimizers:
-        rates = {k: optimizer.defaults[k] for k in RATES if optimizer.defaults.get(k) is not None}
         for group in optimizer.param_groups:
-            group |= {name: rate * factor for name, rate in rates.items()}
+            group["lr"] = optimizer.defaults["lr"] * factor
 
 
 def build_optimizers(config: RunConfig, net: nn.Module) -> list[torch.optim.Optimizer]:
