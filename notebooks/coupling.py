@@ -375,7 +375,7 @@ figures.with_lines(history, table_1_line(NEAREST), draw_course, draw_singular)
 #
 # Coupled decay takes NC0 down, SGD's until rounding stops it, and NC3 ends low. In the paper AdamW, SignumW and SGDW
 # “saturate early at much higher levels”. For SGDW's NC0 that is its schedule: a step takes the share $\eta\lambda$ of
-# it, a tenth of what it takes under SGD or less (until the first fall a fifteenth, as 0.9 is above the critical momentum there), and $\eta$ falls by ten twice before all is gone. Where $W$ collapses, its
+# it, a tenth of what it takes under SGD or less (until the first fall a fifteenth, as 0.9 is above the critical momentum there), and $\eta$ is divided by ten twice before all is gone. Where $W$ collapses, its
 # smallest singular value falls: it belongs to the flat direction.
 #
 # The same with the paper's images, its number of steps (93,800) and its $\lambda$, in a ResNet9 of a sixteenth of the

@@ -130,6 +130,14 @@ def average(rng, shape, momentum):
     return found
 
 
+def test_in_bfloat16_the_five_steps_begin_to_saturate():
+    sum_of_products = leaks.newton_schulz_noise(10) * leaks.ROUNDING["bfloat16"]
+    saturated, _ = leaks.muon_leak(10, "bfloat16")
+    words = f"{sum_of_products:.1f} for ten classes: there the five steps just begin to saturate, "
+    assert f"{words}which takes {100 * (1 - saturated / sum_of_products):.0f} % off" in PROSE
+    assert round(leaks.ROUNDING["bfloat16"] / leaks.ROUNDING["float32"]) == 65536
+
+
 @pytest.mark.parametrize(("steps", "leak"), [(100, 0.1), (7, 0.3), (31, 0.7)])
 def test_a_constant_leak_has_no_spread_and_no_memory(steps, leak):
     found = leaks.leak_statistics(np.full((steps, 3), leak))
