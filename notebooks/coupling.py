@@ -399,7 +399,8 @@ figures.with_lines(full_history, full_line, draw_full)
 # though not at the paper's values: under SGD it falls
 # until rounding stops it, under SGDW until the learning rate has fallen; under Adam it rises and then falls, to 0.32
 # times its start (there 0.19), no lower than SGDW's; under AdamW it grows to 7.0 times (there 3), and under SignumW to 180
-# times (there 1,805). Signum's ends at 1.9 times, where the paper has 0.45: it is least after 20 epochs, and then grows.
+# times (there 1,805). Signum's ends at 1.9 times, where the paper has 0.45: it rises, falls until epoch 20,
+# and grows again.
 #
 # Nine tenths of NC3's fall come in the first epoch (of Signum's eight), and from then on SGD and Adam have less of it
 # than SGDW and AdamW. It ends at 0.55 under SGD and 0.53 under Adam, at 0.66 under SGDW and 0.67 under AdamW, where

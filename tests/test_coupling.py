@@ -78,7 +78,8 @@ def test_with_the_papers_number_of_steps():
     assert (first.drop("signum") >= 0.9).all()
     assert 0.8 <= first["signum"] < 0.9
     signum = history.pivot(index="epoch", columns="optimizer", values="nc0")["signum"]
-    assert f"it is least after {signum[1:].idxmin()} epochs, and then grows" in PROSE
+    assert f"it rises, falls until epoch {signum[1:].idxmin()}, and grows again" in PROSE
+    assert signum.idxmax() < signum[1:].idxmin()
     path = path[1:]
     assert (path[["sgd", "adam"]].max(axis=1) < path[["sgdw", "adamw"]].min(axis=1)).all()
 
