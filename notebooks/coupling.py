@@ -402,7 +402,7 @@ figures.with_lines(full_history, full_line, draw_full)
 # times (there 1,805). Signum's ends at 1.9 times, where the paper has 0.45: it rises, falls until epoch 20,
 # and grows again.
 #
-# Nine tenths of NC3's fall come in the first epoch (of Signum's eight), and from then on SGD and Adam have less of it
+# Nine tenths of NC3's fall come in the first epoch (under Signum eight), and from then on SGD and Adam have less of it
 # than SGDW and AdamW. It ends at 0.55 under SGD and 0.53 under Adam, at 0.66 under SGDW and 0.67 under AdamW, where
 # the paper prints 0.35 and 0.29, 0.80 and 0.78: the same pairs, closer together. Signum's ends between them, at 0.57 (there
 # 0.58), and SignumW's rises again, to 1.23 (there 1.40). None has collapsed, and one run of each is no interval.

@@ -851,7 +851,7 @@ figures.shown(table.set_index(names), **five)
 # | statement | status | where it holds, and where not |
 # |---|---|---|
 # | NC3² is that of the centred $W$ plus a part due to the gauge | proved | every network with a linear last layer |
-# | An equivariant optimizer with decoupled decay has $\text{NC0}_t = \prod_s(1-\eta_s\lambda)\,\text{NC0}_0$ | proved; measured in float64, to $10^{-7}$ (SOAPW: above a millionth) | any network and data, a loss that ignores a common shift of the logits (not squared or one-vs-rest losses). In float32 and bfloat16 MuonW and SOAPW stop at a floor, and ShampooW in bfloat16; at weak decay it is above the start |
+# | An equivariant optimizer with decoupled decay has $\text{NC0}_t = \prod_s(1-\eta_s\lambda)\,\text{NC0}_0$ | proved; measured in float64, to $10^{-7}$ (SOAPW: above a millionth) | $W$ in the last layer alone, a loss that ignores a common shift of the logits (not squared or one-vs-rest losses). In float32 and bfloat16 MuonW and SOAPW stop at a floor, and ShampooW in bfloat16; at weak decay it is above the start |
 # | SGD, Muon, Shampoo and SOAP pass; what divides or takes signs number by number does not | computed on random gradients | $K \ge 3$: with two classes Adam passes, too. SOAP with $p \ge K-1$ and decoupled decay only ({doc}`leaks`) |
 # | For NC0 the last layer's optimizer decides | proved for equivariant ones; measured for Adam, AdamW, SignumW | MLPs on digits (25 pairs, five seeds) and MNIST; SGD and AdamW on a small ResNet9 |
 # | It decides whether the network collapses | measured, n = 125 | MLP on digits, one rate and decay each; not MNIST's with Adam last, AdamW before it (n = 3) |

@@ -73,7 +73,7 @@ def test_with_the_papers_number_of_steps():
     history = store.load_history(ROOT / "book" / "results", run_id=list(runs["run_id"]))
     path = history.pivot(index="epoch", columns="optimizer", values="nc3")
     fall = path.loc[0] - path
-    assert "Nine tenths of NC3's fall come in the first epoch (of Signum's eight)" in PROSE
+    assert "Nine tenths of NC3's fall come in the first epoch (under Signum eight)" in PROSE
     first = fall.loc[1] / fall.loc[200]
     assert (first.drop("signum") >= 0.9).all()
     assert 0.8 <= first["signum"] < 0.9

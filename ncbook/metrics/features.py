@@ -143,9 +143,9 @@ def class_distance_variance(variances: Tensor, centred: Tensor) -> Tensor:
     """CDNV = mean over i ≠ j of (Var_i + Var_j) / (2 ‖mu_i - mu_j‖²) (Galanti et al., 2021).
 
     Of Var_k = mean of ‖h - mu_k‖² over class k, (..., K), and M (or mu: only differences count),
-    (..., K, p). Returns (...,); inf where two class means coincide.
+    (..., K, p). Returns (...,); inf where two class means coincide up to rounding.
     """
-    centred = centred_means(centred)  # else squares of a large common part would cancel
+    centred = centred_means(centred.double())  # else squares of a large common part would cancel
     gram = centred @ centred.mT
     squares = gram.diagonal(dim1=-2, dim2=-1)
     sums = squares[..., :, None] + squares[..., None, :]

@@ -76,6 +76,8 @@ class Optimizer(torch.optim.Optimizer):
             given = self.defaults | {"rule": None} | group
             _check_group(given | {"lr": given["lr"] or self.defaults["lr"]}, self.name)
         super().load_state_dict(state_dict)
+        for group in self.param_groups:  # of an older version, where vector_lr moved with lr
+            group.setdefault("given_lr", group["lr"] or self.defaults["lr"])
 
     @torch.no_grad()
     def step(self, closure=None):
