@@ -151,9 +151,10 @@ def _renamed(state: dict[str, Tensor], expected: dict[str, Tensor], path: str) -
     found = [name for name in state if f".{name}".endswith(f".{first}")]
     starts = [name.removesuffix(first) for name in found]
     whole = [start for start in starts if all(start + name in state for name in expected)]
-    if len(whole) > 1 and "" not in whole:
+    if "" in whole:
+        return state
+    if len(whole) > 1:
         these = ", ".join(repr(start) for start in whole)
         raise ValueError(f"checkpoint {path!r} has the network more than once, under {these}")
-    whole = [""] if "" in whole else whole
     start = (whole or starts or [""])[0]
     return {name.removeprefix(start): t for name, t in state.items() if name.startswith(start)}
