@@ -21,8 +21,8 @@
 # {cite}`optimizer2026` trains convolutional networks and a transformer. How much of them do NC0 and its law see?
 #
 # **Answer.** The last layer, and nothing else. The four networks have 4.8 to 25.6 million parameters, of which the
-# last layer holds 0.05 % to 8 %. Under SGD and SGDW its NC0 follows the same exact law on all that we trained,
-# whatever is in front of it: to one part in ten thousand, as long as a thousandth of it is left. (After the paper's
+# last layer holds 0.05 % to 8 %. Under SGD and SGDW its NC0 follows the same exact law on all those for images that we
+# trained, whatever is in front of it: to one part in ten thousand, as long as a thousandth of it is left. (After the paper's
 # 93,800 steps it is 0.3 %, since the roundings of so many factors add up: {doc}`theorem_sgd`.)
 
 # %%
@@ -65,7 +65,8 @@ figures.with_lines(runs, LINE, draw_law)
 # %% [markdown]
 # *NC0 at the end of training against what the law makes of NC0 at the start, one mark a run. The line is no fit:
 # on it both are equal. Runs of which the law leaves less than a billionth are left out: float32 cannot hold it. ResNet9
-# and VGG9 have three seeds or more, ViT has three at some decays and one at the others; the lines train three.*
+# and VGG9 have three seeds or more, ViT has three at λ = 0.0005 and one at the others; the lines train three. Three of ViT's runs, with
+# λ of 0.0001 and 0.001, diverged and are not drawn.*
 #
 # **What you will learn**
 #
@@ -183,7 +184,8 @@ both_layers("resnet9", "vgg9")
 # | ResNet50 | the name | | torchvision's |
 # | start | | torch's default, but for the ViT | the same |
 #
-# **We did not train the paper's full networks.** `width` scales all hidden layers: a ResNet9 of `width 1/8` has 104,090
+# **We did not train the paper's full networks on all images.** A ResNet9 of full width was trained on 2,000 of
+# Fashion-MNIST's, four single runs ({ref}`full-width`); all else is narrower. `width` scales all hidden layers: a ResNet9 of `width 1/8` has 104,090
 # parameters and 64 features, and trains on a laptop. `depth` sets the number of a ViT's blocks. The runs of the picture have
 # an eighth of the width and 1,000 or 2,000 images.
 #
@@ -228,7 +230,7 @@ figures.show_if_any(runs, "", show_off)
 # |---|---|---|
 # | the law of NC0 does not depend on the network | proved; measured on three networks | cross-entropy, SGD or SGDW, decay on $W$; above rounding. Not for Adam or Signum, nor for NC1 to NC3 |
 # | the shapes are those of the paper's published code | computed, in tests | as far as that code runs (`jydzhao/neural_collapse_optimizer`, commit 7cab4a5): its VGG9 has a linear layer for 512 features where 1024 arrive, and for its ViT with Adam it builds no optimizer |
-# | a narrow network stands for a wide one | proved for the law | for collapse it is not known: the full networks were not trained |
+# | a narrow network stands for a wide one | proved for the law | not for NC3 under Adam and AdamW: at full width, one run each, their order is the other way round ({ref}`full-width`) |
 #
 # ## Exercises
 #

@@ -205,9 +205,17 @@ def test_the_chapter_says_in_which_order_layers_collapse(published):
     assert first[1].isna().all()
     others = first.drop("adamw")
     assert (others[[6, 7, 8]] <= 20).all(axis=None)
-    assert (np.diff(others[[2, 3, 4, 5, 6]]) <= 0).all()
+    assert (np.diff(first.loc[["sgd", "muonw"], [2, 3, 4, 5, 6, 7, 8]]) <= 0).all()
+    assert others.loc["adam", [4, 5, 6, 7]].nunique() == 1
+    assert others.loc["adam", 8] > others.loc["adam", 7]
     assert first.loc["adamw", [3, 4, 5, 6, 7, 8]].nunique() == 1
     assert first.loc["adamw", 3] > LONG / 3
+    assert table.loc["adamw", 8][50] > table.loc["adamw", 8][20]
+    one = published[(published["hidden"] == "adamw") & (published["last"] == "adamw")]
+    one = one[(one["decay"] == "strong") & (one["nc1"] < 0.1)]
+    one = one.groupby(["position", "seed"])["epoch"].min().unstack("seed")
+    assert (one.loc[3:8] == 20).all().sum() == 1
+    assert (one.loc[6:8] == 50).all().sum() == 1
     fall = np.log(table)
     late = (100 * (fall[66] - fall[LONG]) / (fall[0] - fall[LONG])).unstack()
     assert (late[[1, 2]] < 50).all(axis=None)
@@ -248,6 +256,7 @@ def test_the_chapter_says_how_far_back_the_last_layers_optimizer_reaches(final):
     assert f"by up to a factor of {last[[5, 6]].max(axis=None):.1f}, and in" in PROSE
     by_seed = pairs.set_index(["hidden", "seed", "position", "last"])["nc1"].unstack("last")
     more = (by_seed["adamw"] > by_seed["sgd"]).groupby("position").agg(["sum", "size"])
+    assert more.loc[4].tolist() == [5, 6]
     late = more.loc[[5, 6]].sum()
     assert f"in {late['sum']} of {late['size']} pairs of runs with one seed" in PROSE
     assert f"it is {last.loc['sgd', 7]:.2f} (SGD in the hidden layers) and " in PROSE
@@ -323,6 +332,17 @@ def test_the_chapter_says_where_nc1_falls_in_convolutional_networks(of_images):
     assert words in PROSE
     assert adamw.sum() == 6
     assert f"rises by {rise[~adamw].max():.1f} times at most" in PROSE
+    first = of_images[of_images["position"] == 1]
+    assert set(first["width"]) == {8}
+    rank = first.groupby(["model", "hidden"])["effective_rank"].median().unstack()
+    assert (rank["adamw"] == rank.min(axis=1)).all()
+    assert f"lacks is rank: {rank.loc['resnet9', 'adamw']:.1f} and" in PROSE
+    assert f"and {rank.loc['vgg9', 'adamw']:.1f}, the least of the four" in PROSE
+    both = of_images[of_images["hidden"] == "adamw"].set_index(["run_id", "position"])
+    less = both["cdnv"].unstack()[2] / both["cdnv"].unstack()[1]
+    assert f"to {less.min():.2f} to {less.max():.2f} of what it was" in PROSE
+    right = both["train_ncm_acc"].unstack()
+    assert (right[2] > right[1]).all()
 
 
 def test_the_chapter_says_that_their_tunnel_is_short(of_images):
@@ -338,6 +358,10 @@ def test_the_chapter_says_that_their_tunnel_is_short(of_images):
     assert words in PROSE
     rank = entry.groupby(["model", "hidden"])["effective_rank"].median().unstack()[ORDER]
     assert (rank.diff(axis=1).iloc[:, 1:] > 0).all(axis=None)
+    middle = of_images.groupby(["model", "position", "hidden"])["effective_rank"].median()
+    ordered = (middle.unstack()[ORDER].diff(axis=1).iloc[:, 1:] > 0).all(axis=1)
+    assert ordered.groupby("model").sum().to_dict() == {"resnet9": 1, "vgg9": 3}
+    assert "In ResNet9 no other layer has it, in VGG9 three of six do" in PROSE
     told = [
         ", ".join(f"{r:.0f}" for r in row[:3]) + f" and {row[3]:.0f}" for row in rank.to_numpy()
     ]
@@ -382,9 +406,19 @@ def test_the_chapter_says_in_which_layers_the_forms_of_decay_part(final):
         apart = (coupled.max() < decoupled.min()) | (decoupled.max() < coupled.min())
         found.append([*apart.index[apart]])
     assert found == [[1, 2, 8], [], [6, 7]]
-    assert (
-        "in layers 1, 2 and 8 for NC1, in no layer for the nearest class mean, in layers 6" in PROSE
-    )
+    assert "in layers 1, 2 and 8 for NC1, in layers 6 and 7 for the rank" in PROSE
+    right = median(own(final), "train_ncm_acc")
+    assert (right[[3, 4, 5, 6, 7, 8]] > 0.999).all(axis=None)
+    assert "nearly all samples from layer 3 on, in neither of the first two" in PROSE
+
+
+def test_the_chapter_says_where_class_means_form_a_simplex(final):
+    nc2 = own(final).pivot(index=["hidden", "run_id"], columns="position", values="nc2")
+    assert nc2[[1, 2, 3, 4, 5, 6]].min(axis=None) > 0.13
+    assert "NC2 stays above 0.13 in layers 1 to 6 of all 12 runs" in PROSE
+    assert len(nc2) == 12
+    assert (nc2[7] < 0.1).sum() == 9
+    assert nc2.loc["adamw", 8].min() > 0.1
 
 
 def test_the_chapter_says_what_decay_and_the_tunnel_do(final):
@@ -397,6 +431,8 @@ def test_the_chapter_says_what_decay_and_the_tunnel_do(final):
     last = rows.groupby(["hidden", "run_id"]).last()
     gain = 397 * (last["test_ncm_acc"] - first["test_ncm_acc"]).groupby("hidden").median()
     assert f"right for {gain.min():.0f} to {gain.max():.0f} more of 397" in PROSE
+    errors = 1 - first["test_ncm_acc"], 1 - last["test_ncm_acc"]
+    assert (1 - errors[1] / errors[0]).groupby("hidden").median().min() > 1 / 3
     orders = np.log10(first["nc1"] / last["nc1"]).groupby("hidden").median()
     assert f"by {orders.min():.1f} to {orders.max():.1f} orders of magnitude (medians)" in PROSE
 

@@ -51,7 +51,8 @@ def test_the_bound_and_the_shares(split):
     assert f"the closest by {100 * slack:.1f} %" in PROSE
     large, small = split[split["gauge_share"] > 0.1], split[split["gauge_share"] < 0.01]
     assert not rule.collapsed(large).any()
-    assert f"of {len(large):,} converged runs with a gauge share above 0.1" in PROSE
+    words = f"of {len(large):,} converged runs of the digits MLP with a gauge share above 0.1"
+    assert words in PROSE
     words = f"The {len(large):,} with $r > 0.1$ have an NC3 of at least "
     assert f"{words}{large['nc3'].min():.2f}" in PROSE
     so = rule.collapsed(small).sum()
@@ -74,7 +75,8 @@ def test_the_law_of_sgd():
     seen = law * runs["nc0_init"] > 0.01
     off = (runs["nc0"] / runs["nc0_init"] / law - 1).abs()[seen].sort_values()
     assert runs[seen]["model"].nunique() == 5
-    words = f"in {seen.sum():,} runs of five networks, the largest relative deviation is "
+    words = f"in {seen.sum():,} runs of four networks and of free features, the largest relative "
+    words += "deviation is "
     words += f"{off.iloc[-1]:.0e} after 93,800 steps, and {off.iloc[-2]:.0e} in all others"
     assert words in PROSE
     assert pd.isna(runs.loc[off.index[-1], "train_size"])  # Table 1
@@ -144,5 +146,15 @@ def test_nc4_and_partial_collapse(good, points):
     assert f"{ones} of these have NC4 = 1" in PROSE
     assert f"{ones} of {len(no):,} uncollapsed runs" in PROSE
     partial = pd.Series(rule.below(good) == "NC1, NC2", index=good.index)
-    assert f"{partial.sum()} of our {len(good):,} converged runs are of this kind" in PROSE
+    words = (
+        f"{partial.sum()} of our {len(good):,} converged runs have NC1 and NC2 below and NC3 not"
+    )
+    assert words in PROSE
+    of = good[partial]["optimizer"].value_counts()
+    words = f"{of['signum']} of Signum, {of['adam']} of Adam, {of['sgdw']} of SGDW, one of SGD and"
+    assert words in PROSE
+    assert (of["sgd"], of["adamw"]) == (1, 1)
+    assert f"narrowly: {(good[partial]['nc3'] < 0.115).sum()} have an NC3 below 0.115" in PROSE
+    but = (rule.outcome(good[partial]) == rule.BUT_GAUGE).sum()
+    assert f"{but} of the {partial.sum()} collapse once $W$ is centred" in PROSE
     assert good[partial]["optimizer"].value_counts()["adamw"] == 1

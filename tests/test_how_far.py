@@ -123,3 +123,35 @@ def test_on_the_small_vit_no_run_collapses_and_the_order_is_not_seen():
     assert medians["adamw"].max() < medians["adam"].min()
     assert "no run collapses, and AdamW's NC3 is not above Adam's" in PROSE
     assert (runs["train_acc"] > 0.99).mean() > 0.9  # "almost all"
+
+
+def test_the_section_on_full_width(medians):
+    """Four single runs of the paper's own ResNet9, next to the medians of the narrow one."""
+    runs = store.load_runs(ROOT / "book" / "results", dataset="fashion_mnist", model="resnet9")
+    wide = runs[runs["width"] == 1]
+    last = wide["head_optimizer"].map("/{}".format, na_action="ignore").fillna("")
+    wide = wide.set_index(wide["optimizer"] + last)
+    assert sorted(wide.index) == ["adam", "adamw", "adamw/sgd", "sgd"]
+    assert (wide["train_acc"] == 1).all()
+    assert not rule.collapsed(wide).any()
+    adam, adamw, mixed = (wide.loc[name] for name in ("adam", "adamw", "adamw/sgd"))
+    assert mixed["nc0"] < 1e-5
+    small = figures.of_setting(
+        runs,
+        **RESNET9,
+        optimizer="adamw",
+        weight_decay=5.0,
+        **dict(head_optimizer="sgd", head_lr=0.0679, head_momentum=0.9, head_weight_decay=0.05),
+    )
+    words = f"NC3 ends at {mixed['nc3']:.2f}, where AdamW throughout leaves {adamw['nc3']:.2f}"
+    narrow = medians.loc[("adamw", 5.0), "nc3"]
+    assert f"{words} (narrow: {small['nc3'].median():.2f} and {narrow:.2f})" in PROSE
+    assert f"in raw NC3 ({adamw['nc3']:.2f} against {adam['nc3']:.2f})" in PROSE
+    words = f"({adamw['nc3_centred']:.2f} against {adam['nc3_centred']:.2f})"
+    assert f"without the gauge {words}" in PROSE
+    course = store.load_history(ROOT / "book" / "results", run_id=[adam["run_id"]])
+    learned = course.set_index("epoch")["train_acc"][66]
+    assert f"had learned {100 * learned:.2f} % of its images" in PROSE
+    others = wide.drop("adam")["nc1"].max()
+    assert f"NC1 ends at {adam['nc1']:.3f}, more than seven times any other's" in PROSE
+    assert adam["nc1"] > 7 * others

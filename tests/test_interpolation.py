@@ -14,6 +14,7 @@ FILE = ROOT / "notebooks" / "interpolation.py"
 PROSE = re.sub(r"\s*\n# *", " ", FILE.read_text(encoding="utf-8"))
 TOTALS = [5e-4, 5e-3, 0.05]
 WALK = ["optimizer", "weight_decay"]
+PAIRS = [(5e-4, 5e-3), (5e-3, 0.05)]  # totals Λ and 10Λ
 
 
 @pytest.fixture(scope="module")
@@ -118,8 +119,35 @@ def test_the_amount_decides(good):
     }
     largest = 100 * (1 - theory.row_sum_ratio(lr["adam"], 0.0, max(TOTALS), 11, 200, 1.0))
     assert f"takes no more than {largest:.0f} % off a weight by itself" in PROSE
-    least, most = min(taken.values()), max(taken.values())
-    assert f"That is {least:.1f} to {most:.1f} times what" in PROSE
+    adam, signum = taken["adam", 5e-3], taken["signum", 5e-3]
+    assert f"part takes {adam:.1f} (Adam) and {signum:.1f} times (Signum) what" in PROSE
+    at = runs.pivot_table("nc0", ["optimizer", "seed"], ["weight_decay", "coupled_share"])
+    by_seed = at[0.05, 0.1] / at[5e-3, 1.0]
+    kept = {name: theory.row_sum_ratio(lr[name], 0.0, 0.045, 11, 200, 1.0) for name in lr}
+    assert (by_seed < by_seed.index.get_level_values(0).map(kept)).all()
+
+
+def test_the_measured_worth_of_decoupled_decay(good):
+    """κ, under SGD one tenth by theory, from two differences of log NC0."""
+    at = good.pivot_table("nc0", ["optimizer", "seed"], ["weight_decay", "coupled_share"])
+    found = {}
+    for few, many in PAIRS:
+        k = np.log(at[many, 0.1] / at[few, 1.0]) / 9 / np.log(at[many, 0.2] / at[many, 0.1])
+        found[few] = k / (1 + k)
+    worth = pd.DataFrame(found)
+    assert np.allclose(worth.loc["sgd"], 0.1, atol=0.002)
+    small, large = (worth[total].groupby("optimizer").median() for total in found)
+    assert f"At the smaller total $\\kappa$ is {small['adam']:.3f} under Adam" in PROSE
+    signum = worth.loc["signum", 5e-4]
+    assert signum.min() < 0 < signum.max()
+    assert f"At the larger one it is {large['adam']:.2f} and {large['signum']:.2f}" in PROSE
+    left = {few: 100 * (at[many, 0.1] / at[few, 1.0]).loc["sgd"].median() for few, many in PAIRS}
+    words = "decoupled decay leaves {:.0f} % and {:.0f} % of NC0"
+    assert words.format(left[5e-4], left[5e-3]) in PROSE
+    nc3 = good.pivot_table("nc3", ["optimizer", "seed"], ["weight_decay", "coupled_share"])
+    nc3 = nc3.loc["adam"]
+    words = [f"{(nc3[0.05, share] / nc3[5e-3, 1.0]).median():.2f}" for share in (0.1, 1.0)]
+    assert f"multiplied by {words[0]} if $9\\Lambda$ is decoupled, and by {words[1]} if" in PROSE
 
 
 def test_accuracy_does_not_change(good):

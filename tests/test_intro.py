@@ -57,7 +57,8 @@ def test_on_convolutional_networks_nothing_adaptive_collapsed(good):
 
 def test_muon_and_the_gauge_on_a_narrow_resnet9(stored):
     runs = figures.uniform(stored[stored["dataset"] == "fashion_mnist"])
-    runs = figures.converged(runs[runs["model"] == "resnet9"])
+    runs = runs[(runs["model"] == "resnet9") & (runs["width"] == 1 / 8)]
+    runs = figures.converged(runs)
     muonw = runs[(runs["optimizer"] == "muonw") & (runs["weight_decay"] == 2)]
     assert (muonw["nc0"] / muonw["nc0_init"]).max() < 1e-4
     assert muonw[["nc2", "nc3"]].min(axis=None) > 0.1

@@ -43,6 +43,10 @@ def test_runs_of_one_effective_rate_end_alike(at):
     assert words.replace("%", " %") in PROSE
     assert f"the same NC3 to {most['nc3']:.1%}".replace("%", " %") in PROSE
     assert f"measured for NC3 ({len(off)} pairs, to {100 * most['nc3']:.1f} %)" in PROSE
+    pairs = [(at(*heavy) / at(*light)).dropna() for heavy, light in TWINS]
+    assert all((pair[["nc1", "nc2"]] > 1).all(axis=None) for pair in pairs)
+    more = [100 * (pair["nc1"].median() - 1) for pair in pairs]
+    assert f"NC1 by {more[0]:.0f} % at 0.01 and by {more[1]:.0f} % at 0.02 (medians)" in PROSE
     alone = (at(0.01, 0.9) / at(0.01, 0.0)).dropna()
     middle = alone.median()
     words = f"multiplies NC3 by {middle['nc3']:.2f} and NC1 by {middle['nc1']:.2f} "
@@ -74,7 +78,16 @@ def test_steps_up_in_momentum(sgd):
     assert fell["nc0"] == len(below)
     assert f"Of our {len(below)} steps up in momentum" in PROSE
     assert f"all {len(below)} lower NC0 and {fell['nc3']} lower NC3" in PROSE
-    assert f"{len(below)} steps up | below $\\beta^*$ only; NC3 in {fell['nc3']} of them" in PROSE
+    words = f"below $\\beta^*$ of the first learning rate; NC3 in {fell['nc3']} of them"
+    assert f"{len(below)} steps up | {words}" in PROSE
+    rose = below[below["nc3"] >= 1]
+    assert rose["momentum"].min() == 0.9
+    assert rose["weight_decay"].max() == 0.0005
+    words = f"The other {len(rose)} are steps to 0.9 or more with $\\lambda\\le0.0005$"
+    assert f"{words}, and raise NC3 by up to {100 * (rose['nc3'].max() - 1):.0f} %" in PROSE
+    above = steps[steps["momentum"] > star]
+    words = f"Of the {len(above)} steps that end above $\\beta^*$ still {(above['nc0'] < 1).sum()}"
+    assert words in PROSE
     last = below[(below["momentum"] == 0.9) & (below["before"] == 0.7) & (below["lr"] == 0.01)]
     weak, strong = (last[last["weight_decay"] == d]["nc0"].median() for d in (5e-4, 0.05))
     assert f"multiplied by {weak:.2f} at $\\lambda = 0.0005$ and by {strong:.2f} at 0.05" in PROSE
@@ -89,11 +102,28 @@ def test_the_other_optimizers(grids):
     middle = middles["nc0"]
     words = "is {sgd:.2f} under SGD, {sgdw:.2f} under SGDW, {adam:.2f} under Adam and {adamw:.2f} "
     assert (words + "under AdamW").format(**middle[0.9]) in PROSE
-    words = "For Signum it is {signum:.2f}, and for SignumW {signumw:.2f}"
+    words = "For Signum NC0's median is {signum:.2f}, and for SignumW {signumw:.2f}"
     assert words.format(**middle[0.9]) in PROSE
     words = "The same ratios of NC3: {sgd:.2f}, {sgdw:.2f}, {adam:.2f} and {adamw:.2f}; "
     words += "{signum:.2f} under Signum and {signumw:.2f} under SignumW."
     assert words.format(**middles["nc3"][0.9]) in PROSE
+    at_09 = ratios.xs(0.9, level="momentum")
+    spans = at_09.groupby("optimizer")["nc0"].agg(["min", "max"]).loc[["adam", "adamw"]]
+    adam, adamw = (f"{low:.2f} to {high:.2f}" for low, high in spans.to_numpy())
+    assert f"by factors of {adam} and {adamw}" in PROSE
+    assert f"runs by factors of {adam} (NC0)" in PROSE
+    assert (middles.loc[0.9].loc[["adam", "adamw"]] - 1).abs().max(axis=None) < 0.06
+    one = at_09.xs(("adam", 0.01, 0.0005), level=KEY[:3]).median()
+    assert f"Adam's falls to {one['nc0']:.2f} and its NC3 to {one['nc3']:.2f}" in PROSE
+    by_decay = at_09.groupby(["optimizer", "weight_decay"]).median()
+    nc3 = by_decay.loc["signum", "nc3"]
+    weak = nc3[nc3.index <= 0.005]
+    assert f"by {weak.min():.2f} to {weak.max():.2f} up to $\\lambda = 0.005$" in PROSE
+    assert f"but by {nc3[0.05]:.2f} and {nc3[0.5]:.2f} at 0.05 and 0.5" in PROSE
+    assert (by_decay.loc["signum", "nc0"] < 0.5).all()
+    nc0 = by_decay.loc["signumw", "nc0"]
+    assert f"by {nc0[5e-4]:.2f} at $\\lambda = 0.0005$, by {nc0[5]:.2f} and {nc0[10]:.2f}" in PROSE
+    assert (nc0[nc0.index <= 0.5] < 0.7).all()
     assert f"at $\\beta = 0.5$ the median is {middle[0.5, 'signum']:.2f}" in PROSE
     again = [middles["nc3"][beta, "sgdw"] for beta in (0.95, 0.98)]
     assert f"and 0.98 ({again[0]:.2f} and {again[1]:.2f}): more" in PROSE

@@ -36,7 +36,15 @@ def test_how_many_seeds_the_picture_has():
     seeds = runs[runs["model"] != "mlp"].groupby(by)["seed"].nunique()
     assert min(seeds["resnet9"].min(), seeds["vgg9"].min()) >= 3
     assert set(seeds["vit"]) == {1, 3}
-    assert "three seeds or more, ViT has three at some decays and one at the others" in PROSE
+    vit = runs[(runs["model"] == "vit") & (runs["optimizer"] == "sgd")]
+    drawn = vit[vit["status"] == "ok"].groupby("weight_decay")["seed"].nunique()
+    small = drawn[drawn.index <= 0.001]
+    assert set(small[small == 3].index) == {5e-4}
+    assert set(small.drop(5e-4)) == {1}
+    assert "seeds or more, ViT has three at λ = 0.0005 and one at the others" in PROSE
+    lost = vit[vit["status"] == "diverged"]
+    assert len(lost) == 3
+    assert set(lost["weight_decay"]) == {1e-4, 1e-3}
 
 
 @pytest.mark.parametrize("model", ["resnet9", "vgg9", "vit"])

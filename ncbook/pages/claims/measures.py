@@ -54,9 +54,9 @@ class Numbers(dict[str, float | str]):
 class Rows:
     """The stored runs that measures read: the digits sweeps, their epochs, the UFM sweep; which of
     the paper's optimizers have no digits runs, with ``ufm`` if there are no UFM runs; all runs of
-    the paper's networks on some of the images, of any width and data, whose last layer moves as the
-    rest does; the digits runs of AdamW at torch's decay; all runs of this length on the digits MLP
-    (``small``); and every run of the store."""
+    the paper's networks, narrow and on some of the images, of any data, whose last layer moves as
+    the rest does; the digits runs of AdamW at torch's decay; all runs of this length on the digits
+    MLP (``small``); and every run of the store."""
 
     digits: pd.DataFrame
     history: pd.DataFrame
@@ -96,7 +96,7 @@ def read_rows(results: str | Path | None = None) -> Rows:
         store.load_history(results, run_id=list(runs["run_id"])),
         ufm.assign(train_size=samples)[samples == samples.max()],
         tuple(name for name in (*sweep.GRIDS, data.UFM) if name not in present),
-        networks[networks["train_size"].notna()],
+        networks[networks["train_size"].notna() & (networks["width"] < 1)],
         stored[(stored["optimizer"] == "adamw") & (stored["weight_decay"] == TORCH_DECAY)],
         small[small["depth"].isna() & (small["width"] == 1)],
         store.load_runs(results),
