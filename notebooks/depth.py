@@ -177,7 +177,7 @@ figures.with_lines(
 # AdamW and 79 under MuonW; after the last layer it is 9.0 to 9.7.
 #
 # So the scatter within classes collapses before the last layer, too. The class means do not form a simplex as early: NC2
-# stays above 0.13 in layers 1 to 6 of all 12 runs, and falls below 0.1 in layer 7 of nine; under AdamW it ends above 0.1
+# stays above 0.13 in layers 1 to 6 of all 12 runs, and falls below 0.1 in layer 7 in nine of them; under AdamW it ends above 0.1
 # in the last layer as well. That the scatter within classes falls with depth,
 # relative to that between them, is what Rangamani et al. {cite}`rangamani2023` found in trained
 # classifiers; and for two classes, with free features below several non-linear layers, it is proved that
@@ -445,7 +445,7 @@ figures.show_if_any(two, "", draw_exchanged)
 # What reaches back may be the last layer's rule, its learning rate or its decay.
 #
 # Two parts of one network, two answers. NC0, and the gauge part of NC3, belong to the last layer's optimizer;
-# in how many directions the features of the first layers spread belongs to the others'. (The tunnel begins after layer
+# in how many directions the features of the first layers spread belongs to that of the others. (The tunnel begins after layer
 # 2 or 3 in all four pairs, and tells none of them apart.)
 #
 # ## Other networks

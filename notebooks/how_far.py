@@ -53,7 +53,7 @@ figures.start_chapter()
 # convolutional networks have an eighth of the width (four runs have all of it: {ref}`full-width`) and 2,000 images, 200 of each class. CIFAR-10 is a
 # copy whose images were re-encoded as JPEG, so what is seen there is about these images. All take
 # one learning rate for each optimizer, momentum 0.9, and weight decays of the paper's grids: all of them, but for
-# Fashion-MNIST, where ResNet9 has two for each optimizer, and VGG9 one each for Adam and AdamW and no others.
+# Fashion-MNIST, where ResNet9 has four for each optimizer, and VGG9 one each for Adam and AdamW and no others.
 #
 # **SGD's rate is not its best.** On the ResNet9s 0.0679 is too large: half of the runs of SGD and SGDW do not learn CIFAR-10
 # (JPEG), a quarter not MNIST, and on Fashion-MNIST SGD ends lower in NC1, NC2 and NC3 at 0.02 ({doc}`depth` has these runs). What is said here of SGD on
@@ -370,7 +370,7 @@ figures.with_lines(wide, WIDE_LINES, show_widths)
 # 0.36) and further below it without the gauge (0.26 against 0.36); in the narrow network it was far above Adam in raw NC3,
 # and equal without the gauge. Adam's run is the late one: after two thirds of the epochs it had learned 98.65 % of its
 # images, and its NC1 ends at 0.095, more than seven times any other's. One run and one decay each do not
-# say which of the two ends lower at its best. But that decoupled decay leaves the larger NC3 is not said of every network.
+# say which of the two ends lower at its best: the order holds on the narrow networks, and at full width it is open.
 #
 # (paper-figures-by-network)=
 # ## Against weight decay, network by network

@@ -242,7 +242,7 @@ def test_what_small_vgg9s_do_on_fashion_mnist():
     found = {name: (o.eq(rule.COLLAPSED).sum(), o.eq(rule.BUT_GAUGE).sum()) for name, o in ends}
     assert found == {"adam": (0, 1), "adamw": (0, 0), "muonw": (1, 0), "sgd": (1, 0)}
     assert set(runs.groupby("optimizer").size()) == {3}
-    says("tour", "(one of Adam would have, but for its gauge)")
+    says("tour", "(one of Adam but for its gauge)")
     says("tour", "one of three narrow VGG9s on Fashion-MNIST")
     says("intro", "(one run would have, with the part of W along the flat direction left out)")
 
