@@ -199,7 +199,7 @@ def draw_parity(runs):
 figures.show_if_any(lawful, six_grids.LINE, draw_parity)
 
 # %% [markdown]
-# Where the law says that NC0 ends above 0.01, in 1,921 runs of four networks and of free features, the largest relative deviation
+# Where the law says that NC0 ends above 0.01, in 1,933 runs of four networks and of free features, the largest relative deviation
 # is 3e-03 after 93,800 steps, and 4e-04 in all others. ({doc}`symmetry` has the same for Muon, Shampoo and SOAP, and where their number format ends it.)
 #
 # And a small NC0 promises nothing: of the 43 convolutional runs with one optimizer throughout that learned and
