@@ -627,22 +627,19 @@ def by_network(runs):
 
 def tell_networks(runs):
     """How many runs of convolutional networks and transformers collapsed."""
-    images = runs[runs["model"].isin(["resnet9", "vgg9", "vit"])]
-    few = images["train_size"].isin([1000, 2000])
-    narrow = images["width"] < 1
+    few, narrow = runs["train_size"].isin([1000, 2000]), runs["width"] < 1
     return (
-        f"Of the {len(images)} converged runs of ResNet9, VGG9 and the vision transformer "
-        f"{rule.collapsed(images).sum()} collapsed. All but {(~narrow).sum()} of these runs have narrow networks, "
-        f"all but {(~few).sum()} see 1,000 or 2,000 images, and they train for {images['epochs'].min()} to "
-        f"{images['epochs'].max()} epochs."
+        f"Of the {len(runs)} converged runs of ResNet9, VGG9 and the vision transformer "
+        f"{rule.collapsed(runs).sum()} collapsed. All but {(~narrow).sum()} of these runs have narrow networks, "
+        f"all but {(~few).sum()} see 1,000 or 2,000 images, and they train for {runs['epochs'].min()} to "
+        f"{runs['epochs'].max()} epochs."
     )
 
 
 learned = figures.converged(everywhere)
-some = learned["model"].isin(["resnet9", "vgg9", "vit"]).any()
-figures.show_if_any(
-    learned if some else learned[:0], "", by_network, tell_networks
-)
+images = learned[learned["model"].isin(["resnet9", "vgg9", "vit"])]
+figures.show_if_any(learned, "", by_network)
+figures.show_if_any(images, "", tell_networks)
 
 # %% [markdown]
 # On no network did a run of AdamW or SignumW collapse at 0.1. But on the convolutional networks and the transformer hardly
