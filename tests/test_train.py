@@ -34,10 +34,11 @@ from ncbook.train import (
     learning_rate_factors,
     loop,
     measure,
+    prepare_step,
     step_seconds,
     train_members,
 )
-from ncbook.train.context import heap_kept
+from ncbook.train.context import ONE_AT_A_TIME, heap_kept
 from ncbook.train.measure import MEASURED
 from ncbook.train.step import make_step
 
@@ -781,6 +782,25 @@ def test_threads_of_one_process_train_one_after_the_other():
     alone = [trained(config) for config in configs]
     with ThreadPoolExecutor(2) as pool:
         assert list(pool.map(trained, configs * 3)) == alone * 3
+
+
+@pytest.mark.parametrize("timed", [lambda c, d: step_seconds([c], d), prepare_step])
+def test_a_step_is_timed_and_prepared_while_nothing_trains(timed, monkeypatch):
+    free = []  # whether another thread could train during the step
+    monkeypatch.setattr(loop, "repays_compiling", lambda *_: True)
+
+    def look():
+        free.append(ONE_AT_A_TIME.acquire(blocking=False))
+        if free[-1]:
+            ONE_AT_A_TIME.release()
+
+    def step(chunk):
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(look).result()
+
+    monkeypatch.setattr(loop._Chunk, "take_one_step", step)
+    timed(config(), digits())
+    assert set(free) == {False}
 
 
 def test_step_seconds_is_a_time_and_leaves_the_threads_alone():

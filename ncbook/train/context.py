@@ -30,21 +30,19 @@ ONE_AT_A_TIME = threading.RLock()
 
 @contextmanager
 def training(config: RunConfig, members: int, deterministic: bool) -> Iterator[None]:
-    """The settings below, in one thread at a time."""
-    with ONE_AT_A_TIME, _settings(config, members, deterministic):
-        yield
-
-
-@contextmanager
-def _settings(config: RunConfig, members: int, deterministic: bool) -> Iterator[None]:
-    """``heap_kept``, garbage collected seldom and, if wanted, deterministic algorithms. Numbers
-    below 1e-38 count as zero: a CPU can be many times slower with them, and strong weight decay can
-    make whole networks of them. The caller's autocast, inference mode and default dtype are off."""
-    tiny = torch.full((1,), torch.finfo(torch.float32).tiny, dtype=torch.float32)
-    flushed, collected = (tiny / 2).item() == 0, gc.get_threshold()
-    repeatable = torch.are_deterministic_algorithms_enabled()
-    warned = torch.is_deterministic_algorithms_warn_only_enabled()
-    with heap_kept(), torch.inference_mode(False), without_autocast(), ExitStack() as stack:
+    """One thread at a time, ``heap_kept``, garbage collected seldom and, if wanted, deterministic
+    algorithms. Numbers below 1e-38 count as zero: a CPU can be many times slower with them, and
+    strong weight decay can make whole networks of them. The caller's autocast, inference mode and
+    default dtype are off."""
+    with ExitStack() as stack:
+        stack.enter_context(ONE_AT_A_TIME)
+        stack.enter_context(heap_kept())
+        stack.enter_context(torch.inference_mode(False))
+        stack.enter_context(without_autocast())
+        tiny = torch.full((1,), torch.finfo(torch.float32).tiny, dtype=torch.float32)
+        flushed, collected = (tiny / 2).item() == 0, gc.get_threshold()
+        repeatable = torch.are_deterministic_algorithms_enabled()
+        warned = torch.is_deterministic_algorithms_warn_only_enabled()
         stack.callback(torch.set_default_dtype, torch.get_default_dtype())
         torch.set_default_dtype(torch.float32)
         stack.callback(gc.set_threshold, *collected)

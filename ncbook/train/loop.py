@@ -14,7 +14,7 @@ from ncbook import data, models
 from ncbook.data import Dataset
 from ncbook.train.compiled import can_compile, prepare_cache
 from ncbook.train.config import RunConfig, check_samples, learning_rate_factors
-from ncbook.train.context import heap_kept, training
+from ncbook.train.context import training
 from ncbook.train.measure import (
     layer_names,
     layer_records,
@@ -110,7 +110,7 @@ def step_seconds(configs: Sequence[RunConfig], dataset: Dataset) -> float:
     """Seconds that one step of this chunk takes, about: a few, timed. They are compiled only if an
     earlier process has done that; plain ones count for what compiling leaves of them."""
     saves = models.MODELS[configs[0].model].together and _is_long(configs[0], dataset)
-    with heap_kept():
+    with training(configs[0], len(configs), deterministic=False):
         chunk, share = _Chunk(configs, dataset, compiled=saves), 1.0
         if saves and not chunk.is_kept():
             chunk = _Chunk(configs, dataset, compiled=False)
@@ -127,7 +127,8 @@ def prepare_step(config: RunConfig, dataset: Dataset | data.Streamed) -> None:
     """Compile the step of such a run for a CPU, if that pays, so that workers only load it. A
     warning says why it cannot be done."""
     if repays_compiling(config, dataset) and dataset.train_x.device.type == "cpu":
-        _Chunk([config], dataset, compiled=True).take_one_step()
+        with training(config, 1, deterministic=False):
+            _Chunk([config], dataset, compiled=True).take_one_step()
 
 
 def repays_compiling(
