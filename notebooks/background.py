@@ -729,4 +729,4 @@ print(", ".join(f"{word} {ends[name]:.3f}" for name, word in told.items()))
 
 # %% [markdown]
 # One run of three classes, and the other way round than nearly all of ten classes in {doc}`coupling`: there NC2 is
-# what stays above 0.1, and at this decay the centred NC3 does not.
+# what stays above 0.1, and at this decay and learning rate the centred NC3 does not.

@@ -21,8 +21,8 @@
 # hold on other networks and data, with ten times the epochs, and for a transformer?
 #
 # **Answer.** In part. On all our MLPs and narrow convolutional networks decoupled decay leaves AdamW and
-# SignumW with a larger NC3 than coupled decay leaves Adam and Signum (a ResNet9 of full width, one run each, has it the
-# other way round), and with ten times the epochs AdamW does not
+# SignumW with a larger NC3 than coupled decay leaves Adam and Signum (on a ResNet9 of full width, one run each, AdamW's
+# is below Adam's; the signs were not run), and with ten times the epochs AdamW does not
 # collapse either. But on convolutional networks and few images coupled decay is not enough for collapse, and
 # a part of the difference, on ResNet9 for two data sets all of it, is gauge, which changes no prediction. The small
 # transformer does not collapse under any optimizer. One statement holds wherever $W$ decays, down to rounding: the exact law of NC0 under SGD
@@ -365,14 +365,14 @@ figures.with_lines(wide, WIDE_LINES, show_widths)
 # *Medians over the n seeds; NC0 as a share of its start; centred: NC3 of the weight centred over the classes.*
 #
 # No run collapses at either width; 2,000 images and 100 epochs are too little for it at full width, too, at these decays.
-# What stays is the last layer's part: with SGD in it NC0 vanishes, and NC3 ends at 0.17, where AdamW throughout leaves 0.31
+# The last layer's optimizer has the same effect at full width: with SGD in it NC0 vanishes, and NC3 ends at 0.17, where AdamW throughout leaves 0.31
 # (narrow: 0.18 and 0.42).
 #
-# **What does not stay is the order of Adam and AdamW.** At full width AdamW ends *below* Adam, in raw NC3 (0.31 against
+# **The order of Adam and AdamW is another one.** At full width AdamW ends *below* Adam, in raw NC3 (0.31 against
 # 0.36) and further below it without the gauge (0.26 against 0.36); in the narrow network it was far above Adam in raw NC3,
-# and equal without the gauge. Adam's run is the late one: after two thirds of the epochs it had learned 98.65 % of its
-# images, and its NC1 ends at 0.095, more than seven times any other's. One run and one decay each do not
-# say which of the two ends lower at its best: the order holds on the narrow networks, and at full width it is open.
+# and equal without the gauge. Adam's run is the furthest of the four from collapse: its NC2 ends at 0.55, the others' at 0.18 to
+# 0.24, and its NC1 at 0.095, more than seven times any other's. One run and one decay each do not
+# say which of the two ends lower at its best, nor whether the width or bfloat16 makes the difference: the order holds on the narrow networks, and at full width it is open.
 #
 # (paper-figures-by-network)=
 # ## Against weight decay, network by network
@@ -645,7 +645,7 @@ figures.show_if_any(
 )
 
 # %% [markdown]
-# So AdamW does not get there later, within ten times the epochs: its NC3 ends at 0.81 to 1.34 times what it was, and its
+# So AdamW does not get there later, within ten times the epochs: its NC3 ends at 0.81 to 1.4 times what it was, and its
 # NC0 grows. Without the gauge it is another matter, at η = 0.0005: there the centred NC3 falls at each of the 5 decays,
 # to 0.33 to 0.79 times, and one run collapses but for its gauge. At η = 0.005 it does so at 3 of 5 (medians over the
 # seeds). And the last layer's disorder ({ref}`symmetry-disorder`), which under Adam shrinks at each of 8 settings, grows
@@ -807,7 +807,7 @@ else:
 # | statement | status | where it holds, and where not |
 # |---|---|---|
 # | NC0 follows the exact law under SGD and SGDW | exact | every network, schedule and length with decay on $W$; not where a mask spares $W$, or rounding takes over |
-# | decoupled decay leaves AdamW and SignumW a larger NC3 | measured | eight settings of AdamW and seven of SignumW, at each optimizer's best decay; on VGG9 and Fashion-MNIST at one. Not on the ResNet9 of full width, one run each at one decay |
+# | decoupled decay leaves AdamW and SignumW a larger NC3 | measured | eight settings of AdamW and seven of SignumW, at each optimizer's best decay; on VGG9 and Fashion-MNIST at one. Not of AdamW on the ResNet9 of full width, one run each at one decay |
 # | coupled decay takes networks to collapse | measured | MLPs on digits and MNIST; of the convolutional networks on 2,000 images, within 50 to 100 epochs, none at these rates, a ResNet9 of full width included (one VGG9 of SGD at 0.02: {doc}`depth`) |
 # | AdamW does not collapse later | measured; not run on full networks | digits MLP, ten times the epochs |
 # | a transformer behaves alike | exact for the law of SGD; measured for the rest: not seen | a small ViT on 1,000 images: no run collapses, and AdamW's NC3 is not above Adam's |

@@ -22,8 +22,8 @@
 # **Answer.** The update's part along the flat direction, its *leak*. Under AdamW, SignumW and Lion it keeps a
 # direction, and NC0 comes to a balance, the leak over $\lambda$, if there is time for it. Under Muon and SOAP it is rounding
 # alone, which sets a floor, predicted with nothing fitted: Muon's from unit roundoff, within a factor of 2 in 45 of 74 runs
-# (in 24 of the 29 in which the floor should make most of NC0), SOAP's in bfloat16 without even that, in 18 of 18. SOAP in
-# float32 does not meet the assumptions.
+# (in 24 of the 32 in which the floor exceeds what the law leaves), SOAP's in bfloat16, where the size of the rounding
+# cancels, in 18 of 18, at one learning rate. SOAP in float32 does not meet the assumptions.
 
 # %%
 import numpy as np
@@ -330,9 +330,9 @@ figures.show_if_any(balanced, "", draw_balance)
 # the balance, a run comes to 0.42 to 0.60 of it (n = 38). From the first drop of the learning rate to the end, 134
 # epochs, NC0 changes by factors of 0.95 to 1.37 (n = 333). In most of these runs it could not move by more: a tenth of the
 # sum of all learning rates is left. In the 49 in which decay still could move it ($\lambda\sum_t\eta_t > 1$ after the drop) the
-# factor is 1.00 to 1.02 under SignumW, a balance, 1.07 to 1.11 under AdamW and 1.07 to 1.36 under MARS, whose leaks still grow.
+# factor is 1.00 to 1.02 under SignumW, a balance, 1.07 to 1.11 under AdamW and 1.07 to 1.36 under MARS, whose leaks still grow. None of the 49 is Lion's.
 #
-# From one $\lambda$ to another NC0 cannot be forecast. From the least $\lambda > 0$ to the largest, at the largest learning rate,
+# From one $\lambda$ to another the NC0 of AdamW and MARS cannot be forecast, that of SignumW and Lion to a factor of about 2. From the least $\lambda > 0$ to the largest, at the largest learning rate,
 # the leak grows 57 times under AdamW and 32 times under MARS, but only 1.4 times under SignumW and 1.8 times under
 # Lion; at the smallest it is 5.8, 8.1, 2.0 and 1.0 times. (With little decay this leak averages over the whole training, with
 # much over its end, so a part of the growth is the shorter window.) λ grows 20,000 times for AdamW and SignumW, 100 times for the other two. (What is left of the start counts as leak here. Whatever its direction, without it the four factors are 44 to
@@ -435,8 +435,8 @@ figures.show_if_any(rounded, "", draw_floor, show_within)
 # inside of the band; small, the median of predicted over measured.*
 #
 # SOAP in float32 does not meet the assumption (below), so its 42 of 54 inside are no evidence. Of the other 92 runs 63 are
-# inside: 42 of the 47 for which the floor makes most of the prediction, over 7 orders of magnitude, and 21 of the 45 for
-# which the law makes half or more of it: Muon's floor can lie far above the law.
+# inside: 42 of the 50 for which the floor exceeds what the law leaves, over 7 orders of magnitude, and 21 of the 42 for
+# which it is less: Muon's floor can lie far above the law.
 #
 # **Three ways in which it fails.** *Muon with little decay*: with λ from 0 to 0.5 and learning rates of 0.02
 # or more, in float32, the prediction is up to 157 times too low (n = 21 of 24), and in bfloat16 2.8 to 5.1 times with
@@ -576,9 +576,9 @@ figures.shown(table, leak="{:.0e}")
 # |---|---|---|
 # | Under decoupled decay the gauge never acts on what predicts | proved | any network and data, a loss that ignores a common shift of the logits, directions made of gradients alone |
 # | Under signs NC0 is at most about $(K-2)\sqrt p/\lambda$ | proved in exact arithmetic; measured in 144 runs | the same; SignumW and Lion with $\eta\lambda\le1$. In float32 $K$ stands for $K-2$ in the proof. For AdamW only a far larger bound is proved ({doc}`theorem_signgd`) |
-# | AdamW's, SignumW's and Lion's NC0 is a balance of leak and decay | measured | digits MLP, where there is time for it; AdamW's leak still grows by a tenth. SignumW and Lion reach 0.42 to 0.60 of the bound (n = 38); AdamW was followed step by step in two trainings |
+# | AdamW's, SignumW's and Lion's NC0 is a balance of leak and decay | measured | digits MLP, where there is time for it; AdamW's leak still grows by a tenth. SignumW and Lion reach 0.42 to 0.60 of the bound (n = 38, 3 of them Lion's); AdamW was followed step by step in two trainings |
 # | AdamW's NC0 at one $\lambda$ does not give that at another | measured | its leak grows with $\lambda$; that of signs hardly does |
-# | The floor of Muon and SOAP comes from unit roundoff | argued; measured within a factor of 2: Muon in 45 of 74 runs, SOAP in bfloat16 in 18 of 18 | digits MLP. Not with little decay under Muon, nor for SOAP in float32, whose rounding is below $10^{-8}$; Shampoo's floor has no value |
+# | Muon's floor comes from unit roundoff, SOAP's from rounding of any size above $10^{-8}$ | argued; measured within a factor of 2: Muon in 45 of 74 runs, SOAP in bfloat16 in 18 of 18 | digits MLP; in bfloat16 one learning rate each. Not with little decay under Muon, nor for SOAP in float32, whose rounding is below $10^{-8}$; Shampoo's floor has no value |
 # | Coupled decay under Muon takes NC0 down as {eq}`leaks-coupled` says | argued; computed in three trainings | down to the share of $u$ along the other singular vectors |
 #
 # ## Exercises

@@ -138,14 +138,26 @@ def test_the_measured_worth_of_decoupled_decay(good):
     assert np.allclose(worth.loc["sgd"], 0.1, atol=0.002)
     small, large = (worth[total].groupby("optimizer").median() for total in found)
     assert f"At the smaller total $\\kappa$ is {small['adam']:.3f} under Adam" in PROSE
-    signum = worth.loc["signum", 5e-4]
-    assert signum.min() < 0 < signum.max()
+    adam, signum = (worth.loc[name, 5e-4] for name in ("adam", "signum"))
+    words = f"under Adam ({adam.min():.3f} to {adam.max():.3f} by seed)".replace("-0.000", "0.000")
+    assert words in PROSE
+    assert f"under Signum ({signum.min():.2f} to {signum.max():.2f})".replace("-", "−") in PROSE
+    words = f"under Adam as under SGD (κ = {large['adam']:.2f}), and under Signum less ("
+    assert f"{words}{large['signum']:.2f})" in PROSE
     assert f"At the larger one it is {large['adam']:.2f} and {large['signum']:.2f}" in PROSE
     left = {few: 100 * (at[many, 0.1] / at[few, 1.0]).loc["sgd"].median() for few, many in PAIRS}
     words = "decoupled decay leaves {:.0f} % and {:.0f} % of NC0"
     assert words.format(left[5e-4], left[5e-3]) in PROSE
+    more = {few: 100 * (at[many, 1.0] / at[few, 1.0]).loc["sgd"].median() for few, many in PAIRS}
+    ends = [f"{min(d.values()):.0f} % to {max(d.values()):.0f} %" for d in (left, more)]
+    assert f"SGD's keeps {ends[0]} and {ends[1]}, so NC0" in PROSE
+    rates = [sweep.MIXED_GRIDS[f"{name}_mixed"].lrs[0] for name in ("adam", "sgd")]
+    assert rates[0] == rates[1] / 2  # "half as large"
     nc3 = good.pivot_table("nc3", ["optimizer", "seed"], ["weight_decay", "coupled_share"])
     nc3 = nc3.loc["adam"]
+    for share, how in ((0.1, "is decoupled"), (1.0, "is coupled")):
+        few, many = (f"{(nc3[b, share] / nc3[a, 1.0]).median():.2f}" for a, b in PAIRS)
+        assert re.search(rf"by {few} and {many} if (the addition|it) {how}", PROSE)
     words = [f"{(nc3[0.05, share] / nc3[5e-3, 1.0]).median():.2f}" for share in (0.1, 1.0)]
     assert f"multiplied by {words[0]} if $9\\Lambda$ is decoupled, and by {words[1]} if" in PROSE
 

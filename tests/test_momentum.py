@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -69,9 +70,11 @@ def test_the_law(grids):
 
 def test_steps_up_in_momentum(sgd):
     runs = sgd[sgd["weight_decay"] > 0].sort_values([*KEY, "momentum"])
-    before = runs.groupby(KEY)[[*FOUR, "momentum"]].shift()
-    steps = runs[[*KEY, "momentum"]].join(runs[FOUR] / before[FOUR])
-    steps = steps.assign(before=before["momentum"]).dropna()
+    runs = runs.assign(law=figures.exact_law(runs) * runs["nc0_init"])
+    before = runs.groupby(KEY)[[*FOUR, "law", "momentum"]].shift()
+    steps = runs[[*KEY, "momentum"]].join(runs[[*FOUR, "law"]] / before[[*FOUR, "law"]])
+    highest = np.maximum(runs["nc0"], before["nc0"])
+    steps = steps.assign(before=before["momentum"], at=highest).dropna()
     star = theory.critical_momentum(steps["lr"], steps["weight_decay"])
     below = steps[steps["momentum"] <= star]
     fell = (below[FOUR] < 1).sum()
@@ -86,8 +89,15 @@ def test_steps_up_in_momentum(sgd):
     words = f"The other {len(rose)} are steps to 0.9 or more with $\\lambda\\le0.0005$"
     assert f"{words}, and raise NC3 by up to {100 * (rose['nc3'].max() - 1):.0f} %" in PROSE
     above = steps[steps["momentum"] > star]
-    words = f"Of the {len(above)} steps that end above $\\beta^*$ still {(above['nc0'] < 1).sum()}"
+    falling, others = above[above["law"] < 1], above[above["law"] >= 1]
+    assert (falling["nc0"] < 1).all()
+    words = (
+        f"Of the {len(above)} steps that end above $\\beta^*$ {len(falling)} lower NC0, as the law"
+    )
     assert words in PROSE
+    assert len(others) == 10
+    assert (others["at"] < 1e-5).all()  # "rounding"
+    assert set(zip(others["lr"], others["weight_decay"], strict=True)) == {(0.0679, 0.05)}
     last = below[(below["momentum"] == 0.9) & (below["before"] == 0.7) & (below["lr"] == 0.01)]
     weak, strong = (last[last["weight_decay"] == d]["nc0"].median() for d in (5e-4, 0.05))
     assert f"multiplied by {weak:.2f} at $\\lambda = 0.0005$ and by {strong:.2f} at 0.05" in PROSE
@@ -113,13 +123,23 @@ def test_the_other_optimizers(grids):
     assert f"by factors of {adam} and {adamw}" in PROSE
     assert f"runs by factors of {adam} (NC0)" in PROSE
     assert (middles.loc[0.9].loc[["adam", "adamw"]] - 1).abs().max(axis=None) < 0.06
+    words = "at 0.98 NC0's medians are {adam:.2f} and {adamw:.2f}"
+    assert words.format(**middle[0.98]) in PROSE
+    assert middle[0.9, "signum"] == pytest.approx(1 / 5, rel=0.05)
+    assert f"to a fifth in the median, and SGD's to {middle[0.9, 'sgd']:.2f} of it" in PROSE
     one = at_09.xs(("adam", 0.01, 0.0005), level=KEY[:3]).median()
     assert f"Adam's falls to {one['nc0']:.2f} and its NC3 to {one['nc3']:.2f}" in PROSE
     by_decay = at_09.groupby(["optimizer", "weight_decay"]).median()
     nc3 = by_decay.loc["signum", "nc3"]
     weak = nc3[nc3.index <= 0.005]
     assert f"by {weak.min():.2f} to {weak.max():.2f} up to $\\lambda = 0.005$" in PROSE
-    assert f"but by {nc3[0.05]:.2f} and {nc3[0.5]:.2f} at 0.05 and 0.5" in PROSE
+    strong = at_09.loc["signum", "nc3"].groupby(["weight_decay", "lr"]).median()
+    assert strong[0.5].index.tolist() == [0.001]
+    a, b, c = strong[0.05]
+    words = (
+        f"but by {nc3[0.05]:.2f} at 0.05 ({a:.2f}, {b:.2f} and {c:.2f} at the three learning rates)"
+    )
+    assert f"{words} and by {nc3[0.5]:.2f} at 0.5 ($\\eta = 0.001$ alone)" in PROSE
     assert (by_decay.loc["signum", "nc0"] < 0.5).all()
     nc0 = by_decay.loc["signumw", "nc0"]
     assert f"by {nc0[5e-4]:.2f} at $\\lambda = 0.0005$, by {nc0[5]:.2f} and {nc0[10]:.2f}" in PROSE
