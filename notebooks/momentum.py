@@ -309,7 +309,7 @@ figures.with_lines(of_sgd, six_grids.line("sgd"), *map(draw_maps, rates))
 # | NC0 falls at $\lambda\eta/(1-\beta)$ under SGD, at $\lambda\eta$ under SGDW | proved to leading order; exact by the law, in 940 runs | any network, batch and data; cross-entropy; above rounding |
 # | well below $\beta^*$ momentum is a learning rate $\eta/(1-\beta)$ (at $\beta^*$ NC0 falls twice as fast) | proved for NC0, to leading order; measured for NC3 (50 pairs, to 3.1 %) | digits MLP, $\eta/(1-\beta)\le0.02$ |
 # | more momentum lowers NC0 under SGD, and mostly NC3 | measured, 215 steps up | below $\beta^*$ of the first learning rate; NC3 in 182 of them, not at $\beta\ge0.9$ with little decay |
-# | under Adam and AdamW momentum has no one direction | measured at $\beta = 0.9$: medians of NC0 and NC3 within 6 % of one, runs by factors of 0.44 to 1.40 (NC0); at 0.98 NC0's medians are 1.14 and 1.08 | digits MLP; $\beta_2 = 0.999$ throughout |
+# | under Adam and AdamW momentum has no one direction | measured at $\beta = 0.9$: medians of NC0 and NC3 within 6 % of one, runs by factors of 0.44 to 1.40 (NC0), while at 0.98 NC0's medians are 1.14 and 1.08 | digits MLP; $\beta_2 = 0.999$ throughout |
 # | Signum's NC0 falls with momentum, at every decay; its NC3 in the median up to λ = 0.005, above that by learning rate; SignumW's NC0 falls up to λ = 0.5 | measured (medians) | the same; the reason is open |
 #
 # ## Exercises

@@ -486,6 +486,16 @@ def gauge(name, form, decay, **setting):
     return power(runs["gauge_share"].median())
 
 
+def test_adamws_nc0_on_a_resnet9():
+    """That AdamW does not take NC0 near zero, and lets it fall a little."""
+    runs = store.load_runs(RESULTS, model="resnet9", optimizer="adamw", status="ok")
+    runs = figures.uniform(figures.converged(runs[runs["weight_decay"] > 0]))
+    left = runs["nc0"] / runs["nc0_init"]
+    assert (left < 1).mean() > 1 / 2  # "often"
+    assert left.median() > 0.5  # "a little"
+    says("guide", f"AdamW's ends at {left.min():.2f} of its start at the least, on a ResNet9")
+
+
 def test_the_table_of_floors():
     says("guide", f"| SGD, λ = 0.05 | {gauge('sgd', None, 0.05, lr=0.0679)} | – |")
     for name, label in (("muonw", "MuonW"), ("soapw", "SOAPW")):

@@ -123,6 +123,9 @@ def test_without_decay_the_two_forms_are_one(good, points):
         pd.testing.assert_frame_equal(coupled.sort_index(), decoupled.sort_index())
         copies += len(decoupled)
     assert f"{copies} of the {len(good):,} converged runs are copies" in COUPLING
+    twice = good[good["weight_decay"].eq(0) & good["optimizer"].str.endswith("w")]
+    words = f"with a gauge share above 0.1 ({(twice['gauge_share'] > 0.1).sum()} of them copies"
+    assert words in PROSE
     again = points["weight_decay"].eq(0) & points["optimizer"].str.endswith("w")
     assert f"{again.sum()} of the settings are copies" in PROSE
     groups = [points, *(rows for _, rows in points.groupby("lr"))]

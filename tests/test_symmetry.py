@@ -226,9 +226,9 @@ def test_the_last_layers_optimizer_decides_whether_a_network_collapses(pairs):
     words = f"all {len(found[False])} runs with SGD, Adam or MuonW in the last layer have collapsed"
     assert f"{words}, and none of the {len(found[True])} with AdamW or SignumW" in PROSE
     collapsed, not_one = len(found[False]), len(found[True])
-    assert f"collapse, {collapsed} runs of {collapsed}, and of" in page("tour")
+    assert f"last collapse, {collapsed} runs of {collapsed}, and with" in page("tour")
     assert f"not one of {not_one} " in page("tour")
-    assert f"all {collapsed} digits runs collapse" in page("intro")
+    assert f"all {collapsed} runs of such pairs on the digits collapse" in page("intro")
     assert f"with AdamW or SignumW there none of {not_one} " in page("intro")
     assert f"all {collapsed} runs collapse, of the second none of {not_one}" in page(
         "contributions"
@@ -360,7 +360,15 @@ def test_how_disorder_differs_with_the_width(stored):
     words = "AdamW's NC2 falls from {:.2f} to {:.2f}, its NC2W from {:.2f} to {:.2f} at 128 and no"
     assert words.format(*ends, narrow[32], narrow[128]) in PROSE
     assert min(narrow.values()) > narrow[128] - 0.005
-    assert f"its disorder at 512 is {adamw[512]['disorder'].median():.2f}" in PROSE
+    wide, ours = (adamw[p]["nc3_centred"].median() for p in (512, 128))
+    words = (
+        f"At 512 its disorder is {adamw[512]['disorder'].median():.2f}, its centred NC3 {wide:.2f}"
+    )
+    assert f"{words} (at 128 {ours:.2f})" in PROSE
+    part = (1 - adamw[512]["nc3_centred"] ** 2 / adamw[512]["nc3"] ** 2).median()
+    assert f"and gauge makes {100 * part:.0f} % of NC3²: there NC2 passes" in PROSE
+    assert f"four times as wide, on digits: {100 * part:.0f} % (n = {len(adamw[512])})" in PROSE
+    assert adamw[512]["nc2"].max() < 0.1 < adamw[512]["nc3_centred"].min()
     most = max(r[["nc2", "nc2w_centred"]].median().max() for r in adam.values())
     assert f"an NC2 and an NC2W of {np.ceil(100 * most) / 100:.2f} or less" in PROSE
 
@@ -374,13 +382,13 @@ def test_all_stored_corners(stored):
     assert set(runs["dataset"]) == {"digits", "mnist"}
     left = runs["nc2w_centred"] / (8 / p[runs.index]) ** 0.5
     lion, ours = (runs["optimizer"] == "lion").sum(), (runs["width"] == 1).sum()
-    assert f"{len(runs)} stored runs on digits and MNIST end with ‖W‖ at 97 %" in PROSE
+    assert f"{len(runs)} stored runs on digits and MNIST that learned end with ‖W‖ at 97 %" in PROSE
     assert lion == 3
     assert f"({len(runs) - lion} of SignumW and three of Lion; {ours} at our width)" in PROSE
     assert f"a disorder of {left.min():.2f} to {left.max():.2f}." in PROSE
     assert f"{len(runs)} runs on two data sets, {left.min():.2f} to {left.max():.2f} times" in PROSE
     told = " ".join((ROOT / "book" / "contributions.md").read_text(encoding="utf-8").split())
-    assert f"In the {len(runs)} stored runs that end in a corner" in told
+    assert f"In the {len(runs)} stored runs that learned and end in a corner" in told
     assert f"on two data sets, it is {left.min():.2f} to {left.max():.2f}, and" in told
     digits, mnist = left.groupby(runs["dataset"]).median()
     assert f"the median is {digits:.2f} on digits and {mnist:.2f} on MNIST" in PROSE
