@@ -643,7 +643,7 @@ figures.show_if_any(images, "", tell_networks)
 
 # %% [markdown]
 # On no network did a run of AdamW or SignumW collapse at 0.1. But on the convolutional networks and the transformer hardly
-# any run did, only of SGD and SGDW, and barely. There the rule tells optimizers apart no longer ({doc}`how_far`).
+# any run did, of SGD, SGDW and Signum, and barely. There the rule tells optimizers apart no longer ({doc}`how_far`).
 
 # %% [markdown]
 # ## What was shown

@@ -199,11 +199,11 @@ def draw_parity(runs):
 figures.show_if_any(lawful, six_grids.LINE, draw_parity)
 
 # %% [markdown]
-# Where the law says that NC0 ends above 0.01, in 1,933 runs of four networks and of free features, the largest relative deviation
+# Where the law says that NC0 ends above 0.01, in 1,951 runs of four networks and of free features, the largest relative deviation
 # is 3e-03 after 93,800 steps, and 4e-04 in all others. ({doc}`symmetry` has the same for Muon, Shampoo and SOAP, and where their number format ends it.)
 #
-# And a small NC0 promises nothing: of the 43 convolutional runs with one optimizer throughout that learned and
-# kept less than a thousandth of their NC0, under SGD, SGDW, Muon, MuonW or SOAP, 39 end with an NC3 above 0.1, up to 0.55.
+# And a small NC0 promises nothing: of the 49 convolutional runs with one optimizer throughout that learned and
+# kept less than a thousandth of their NC0, under SGD, SGDW, Muon, MuonW or SOAP, 44 end with an NC3 above 0.1, up to 0.55.
 #
 # (paper-figures-2-9-10)=
 # ## NC3 against NC0
@@ -380,7 +380,7 @@ figures.with_lines(points, six_grids.LINE, draw_nc4)
 # |---|---|---|
 # | NC3² ≥ 2 − 2√(1 − r²) with the gauge share r | exact, in all 2,840 runs | every network with a linear last layer |
 # | NC0 that does not fall excludes collapse | corrected | counterexample above; in the limit it is true where ‖W‖ stays bounded |
-# | a small NC0 or share promises a small NC3 | measured: no | false in 39 of 43 convolutional runs; on the digits 357 of the 380 runs with $r < 0.01$ have an NC3 below 0.1 |
+# | a small NC0 or share promises a small NC3 | measured: no | false in 44 of 49 convolutional runs; on the digits 357 of the 380 runs with $r < 0.01$ have an NC3 below 0.1 |
 # | log NC0 explains about 70 % of NC3 | measured, n = 568 settings | over six optimizers mixed; 2 % within AdamW |
 # | NC4 is “largely uncorrelated” with NC1 to NC3 | differs in small runs: −0.55 to −0.66 over runs | but it tells no collapse: 976 of 2,346 uncollapsed runs have NC4 = 1 |
 #

@@ -235,16 +235,18 @@ def test_the_last_layer_decides_in_every_pair():
 
 
 def test_what_small_vgg9s_do_on_fashion_mnist():
-    """Where, of three seeds each, runs of Adam, Muon and SGD come below the rule's threshold."""
+    """Where, of three seeds each, runs of Adam, Muon, SGD and Signum come below the threshold."""
     runs = store.load_runs(RESULTS, dataset="fashion_mnist", model="vgg9")
     runs = figures.uniform(figures.converged(runs))
     ends = rule.outcome(runs).groupby(runs["optimizer"])
     found = {name: (o.eq(rule.COLLAPSED).sum(), o.eq(rule.BUT_GAUGE).sum()) for name, o in ends}
-    assert found == {"adam": (0, 1), "adamw": (0, 0), "muonw": (1, 0), "sgd": (1, 0)}
-    assert set(runs.groupby("optimizer").size()) == {3}
-    says("tour", "(one of Adam but for its gauge)")
+    none = dict.fromkeys(("adamw", "sgdw", "signumw"), (0, 0))
+    assert found == none | {"adam": (0, 1), "muonw": (1, 0), "sgd": (1, 0), "signum": (1, 0)}
+    assert set(runs.groupby(["optimizer", "lr", "weight_decay"]).size()) == {3}
+    says("tour", "one run of Signum collapsed (and one of Adam's but for gauge)")
     says("tour", "one of three narrow VGG9s on Fashion-MNIST")
-    says("intro", "(one run would have, with the part of W along the flat direction left out)")
+    says("intro", "one of Adam would have, with the part of W along the flat direction left out)")
+    says("guide", "On small convolutional networks one run of Signum and none of Adam collapsed")
 
 
 def test_runs_of_signs_and_their_bound():
@@ -512,6 +514,6 @@ def test_nc4_is_high_in_every_converged_run(numbers):
     assert numbers["nc4"]["least"] >= 0.9
 
 
-def test_convolutional_networks_did_not_collapse_under_adam(numbers):
+def test_convolutional_networks_hardly_collapsed(numbers):
     ends = numbers["ends"]
-    assert ends["networks_coupled_collapsed"] == ends["cifar_collapsed"] == 0
+    assert (ends["networks_coupled_collapsed"], ends["cifar_collapsed"]) == (1, 0)
