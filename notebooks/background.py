@@ -498,12 +498,12 @@ for name, direction in DIRECTIONS.items():
 figures.shown(pd.DataFrame(alone).T, coupled="{:.3f}", decoupled="{:.3f}")
 
 # %% [markdown]
-# Decoupled decay takes the same from $W$ under each optimizer, $\eta\lambda W$. Coupled decay goes through the direction.
-# SGD adds it up, a factor of $1/(1-\beta)$ in the end. Adam and Signum scale it up to a full step of about
-# one, 25 times as much here, and Muon does so for the whole matrix. Where an entry has a gradient, coupled decay is one
-# term of two, and only at the end of a training, when the gradient is no larger than $\lambda W$, can it decide. Whether
-# networks collapse is therefore a question for trainings, and {doc}`coupling` has them: on the digits, with enough coupled
-# decay, Adam and Signum take NC3 close to zero, and with decoupled decay they do not.
+# Decoupled decay takes the same from $W$ under each optimizer, $\eta\lambda W$. Coupled decay goes through the
+# direction. SGD adds it up, a factor of $1/(1-\beta)$ in the end. Adam and Signum scale it up to a full step of about
+# one, 25 times as much here, and Muon does so for the whole matrix. Where an entry has a gradient, coupled decay is
+# one term of two, and only at the end of a training, when the gradient is no larger than $\lambda W$, can it decide.
+# Whether networks collapse is therefore a question for trainings, and {doc}`coupling` has them: on the digits, with
+# enough coupled decay, Adam and Signum take NC3 close to zero, and with decoupled decay they do not.
 
 # %% [markdown]
 # ## Converged, and collapsed
@@ -642,8 +642,9 @@ figures.show_if_any(learned, "", by_network)
 figures.show_if_any(images, "", tell_networks)
 
 # %% [markdown]
-# On no network did a run of AdamW or SignumW collapse at 0.1. But on the convolutional networks and the transformer hardly
-# any run did, of SGD, SGDW and Signum, and barely. There the rule tells optimizers apart no longer ({doc}`how_far`).
+# On no network did a run of AdamW or SignumW collapse at 0.1. But on the convolutional networks and the transformer
+# hardly any run did, of SGD, SGDW and Signum, and barely. There the rule tells optimizers apart no longer
+# ({doc}`how_far`).
 
 # %% [markdown]
 # ## What was shown
@@ -658,11 +659,10 @@ figures.show_if_any(images, "", tell_networks)
 #
 # ## Where it holds, and where not
 #
-# The updates and the zero sums are exact, for every network with cross-entropy and a linear last layer whose weight is
-# used nowhere else. The
-# argument about decay holds where there is no gradient, and is no proof that a network collapses. The counts are of one small
-# network and one easy data set. Where almost nothing collapsed, as on our convolutional networks, the book
-# compares values instead.
+# The updates and the zero sums are exact, for every network with cross-entropy and a linear last layer whose weight
+# is used nowhere else. The argument about decay holds where there is no gradient, and is no proof that a network
+# collapses. The counts are of one small network and one easy data set. Where almost nothing collapsed, as on our
+# convolutional networks, the book compares values instead.
 
 # %% [markdown]
 # ## Exercises

@@ -81,15 +81,14 @@ figures.with_lines(shown, six_grids.LINE, six_grids.headline_figure)
 # SGD, Adam and Signum are coupled; SGDW, AdamW and SignumW are decoupled ({doc}`background` writes each down
 # with a worked step).
 #
-# Look at the flat direction first, the sum $u = W^\top\mathbf 1$ over the classes, whose length is NC0.
-# Softmax ignores a constant added to all logits, so $\mathbf 1^\top g = 0$ at every step. Along
-# $\mathbf 1$ what *enters* a coupled optimizer is therefore $\lambda u$ and nothing else, however large
-# the gradient is elsewhere. What *comes out* is another matter. Adam divides, and Signum takes signs, number by
-# number, and numbers that sum to zero then need not sum to zero any more. This **leak** ({doc}`leaks`) is there with both
-# places of the decay. The pull of the decay is not the same. Gradients become small as the images are
-# learned, and what divides by them scales a coupled $\lambda u$ up with everything else, to steps of size $\eta$. Under
-# decoupled decay the pull stays $\eta\lambda u$. The argument goes no further: that the scaled-up pull wins against the
-# leak is a measurement, and not a theorem.
+# Look at the flat direction first, the sum $u = W^\top\mathbf 1$ over the classes, whose length is NC0. Softmax
+# ignores a constant added to all logits, so $\mathbf 1^\top g = 0$ at every step. Along $\mathbf 1$ what *enters* a
+# coupled optimizer is therefore $\lambda u$ and nothing else, however large the gradient is elsewhere. What *comes
+# out* is another matter. Adam divides, and Signum takes signs, number by number, and numbers that sum to zero then
+# need not sum to zero any more. This **leak** ({doc}`leaks`) is there with both places of the decay. The pull of the
+# decay is not the same. Gradients become small as the images are learned, and what divides by them scales a coupled
+# $\lambda u$ up with everything else, to steps of size $\eta$. Under decoupled decay the pull stays $\eta\lambda u$.
+# The argument goes no further: that the scaled-up pull wins against the leak is a measurement, and not a theorem.
 #
 # In all other directions the argument is weaker. One often reads that the gradient of the loss goes to zero and
 # $\lambda W$ remains. Under coupled decay it becomes small, but not zero: at an optimum
@@ -267,21 +266,21 @@ figures.show_if_any(split, "", split_by_decay)
 # *Medians over learning rates, momenta and seeds: the gauge share; NC3 of $W$ and of the centred $W$; the gauge's
 # part of NC3²; NC2.*
 #
-# In all 890 runs the gauge share ends between 0.22 and 0.98. That alone keeps their NC3 at 0.22 or more ({eq}`prop`): none
-# could have collapsed. A collapse needs a share below 0.1; it is no more than 0.054 in the 394 runs of Adam and
-# Signum that collapsed. That is why more decay does not help: it shrinks the sum and the rest of $W$ together, and their
-# ratio, though it changes, never comes near zero.
-# At $\lambda = 0.0005$ gauge makes 23 % of NC3² under AdamW and 44 % under SignumW (medians), and 78 % or more (97 % in
-# the median) in the 350 runs at 5 and 10. There the centred NC3 is 0.06 to 0.08 (medians). Over all decays it is below 0.1 in 300 of the 890.
+# In all 890 runs the gauge share ends between 0.22 and 0.98. That alone keeps their NC3 at 0.22 or more ({eq}`prop`):
+# none could have collapsed. A collapse needs a share below 0.1; it is no more than 0.054 in the 394 runs of Adam and
+# Signum that collapsed. That is why more decay does not help: it shrinks the sum and the rest of $W$ together, and
+# their ratio, though it changes, never comes near zero. At $\lambda = 0.0005$ gauge makes 23 % of NC3² under AdamW
+# and 44 % under SignumW (medians), and 78 % or more (97 % in the median) in the 350 runs at 5 and 10. There the
+# centred NC3 is 0.06 to 0.08 (medians). Over all decays it is below 0.1 in 300 of the 890.
 #
-# Yet none of the 890 has collapsed but for its gauge. NC2, which looks at features only and has no gauge, stays
-# above 0.1 in 889 (the other one has a centred NC3 of 0.13). This "none" hangs on the threshold, as that of the first
+# Yet none of the 890 has collapsed but for its gauge. NC2, which looks at features only and has no gauge, stays above
+# 0.1 in 889 (the other one has a centred NC3 of 0.13). This "none" hangs on the threshold, as that of the first
 # picture does not: at 0.15 in place of 0.1, 100 runs would count, all at $\lambda = 5$, and at 0.2, 166. With the
 # gauge left out, AdamW at that decay is near collapse, and further from it than Adam. (That too is a fact of this
 # network: in the paper's Table 2 AdamW has the least NC2 of four optimizers.) So two things differ: how far $W$
-# drifts along the flat direction, and how regular the class means become. {doc}`symmetry` shows that on the digits the last
-# layer's update decides whether both come near zero. For the first it has a theorem, for the second a measure, how
-# disordered $W$ is, and what 15 optimizers do to it.
+# drifts along the flat direction, and how regular the class means become. {doc}`symmetry` shows that on the digits
+# the last layer's update decides whether both come near zero. For the first it has a theorem, for the second a
+# measure, how disordered $W$ is, and what 15 optimizers do to it.
 #
 # ## SGD and SGDW: one curve, shifted
 #
@@ -375,8 +374,9 @@ figures.with_lines(history, table_1_line(NEAREST), draw_course, draw_singular)
 #
 # Coupled decay takes NC0 down, SGD's until rounding stops it, and NC3 ends low. In the paper AdamW, SignumW and SGDW
 # “saturate early at much higher levels”. For SGDW's NC0 that is its schedule: a step takes the share $\eta\lambda$ of
-# it, a tenth of what it takes under SGD or less (until the first fall a fifteenth, as 0.9 is above the critical momentum there), and $\eta$ is divided by ten twice before all is gone. Where $W$ collapses, its
-# smallest singular value falls: it belongs to the flat direction.
+# it, a tenth of what it takes under SGD or less (until the first fall a fifteenth, as 0.9 is above the critical
+# momentum there), and $\eta$ is divided by ten twice before all is gone. Where $W$ collapses, its smallest singular
+# value falls: it belongs to the flat direction.
 #
 # The same with the paper's images, its number of steps (93,800) and its $\lambda$, in a ResNet9 of a sixteenth of the
 # width:
@@ -395,17 +395,17 @@ full_history = store.load_history(run_id=list(full["run_id"]) or [""])
 figures.with_lines(full_history, full_line, draw_full)
 
 # %% [markdown]
-# Five learn every image; Signum, with steps of ±0.005, 97.1 % of them. But for it NC0 ends on the paper's side of its start,
-# though not at the paper's values: under SGD it falls
-# until rounding stops it, under SGDW until the learning rate has fallen; under Adam it rises and then falls, to 0.32
-# times its start (there 0.19), no lower than SGDW's; under AdamW it grows to 7.0 times (there 3), and under SignumW to 180
-# times (there 1,805). Signum's ends at 1.9 times, where the paper has 0.45: it rises, falls until epoch 20,
-# and grows again.
+# Five learn every image; Signum, with steps of ±0.005, 97.1 % of them. But for it NC0 ends on the paper's side of its
+# start, though not at the paper's values: under SGD it falls until rounding stops it, under SGDW until the learning
+# rate has fallen; under Adam it rises and then falls, to 0.32 times its start (there 0.19), no lower than SGDW's;
+# under AdamW it grows to 7.0 times (there 3), and under SignumW to 180 times (there 1,805). Signum's ends at 1.9
+# times, where the paper has 0.45: it rises, falls until epoch 20, and grows again.
 #
-# Nine tenths of NC3's fall come in the first epoch (under Signum eight), and from then on SGD and Adam have less of it
-# than SGDW and AdamW. It ends at 0.55 under SGD and 0.53 under Adam, at 0.66 under SGDW and 0.67 under AdamW, where
-# the paper prints 0.35 and 0.29, 0.80 and 0.78: the same pairs, closer together. Signum's ends between them, at 0.57 (there
-# 0.58), and SignumW's rises again, to 1.23 (there 1.40). None has collapsed, and one run of each is no interval.
+# Nine tenths of NC3's fall come in the first epoch (under Signum eight), and from then on SGD and Adam have less of
+# it than SGDW and AdamW. It ends at 0.55 under SGD and 0.53 under Adam, at 0.66 under SGDW and 0.67 under AdamW,
+# where the paper prints 0.35 and 0.29, 0.80 and 0.78: the same pairs, closer together. Signum's ends between them, at
+# 0.57 (there 0.58), and SignumW's rises again, to 1.23 (there 1.40). None has collapsed, and one run of each is no
+# interval.
 #
 # (paper-table-1)=
 # ## The paper's tables, next to ours
@@ -502,10 +502,10 @@ lines = table_1_line(PRINTED, NEAREST), full_line
 figures.with_lines(good, "\n".join(lines), show_table_1)
 
 # %% [markdown]
-# *In the folded cell: Table 1. Ours are means ± half of the 95 % interval over the seeds, with their λ in front;
-# in small print the change since the start.* "93,800 steps" is a ResNet9 of a sixteenth of the width on all of the
-# paper's images, with its number of steps, one run each ({ref}`paper-table-1-nc0`); Signum's has learned 97.1 % of them, and the
-# others all.
+# *In the folded cell: Table 1. Ours are means ± half of the 95 % interval over the seeds, with their λ in front; in
+# small print the change since the start.* "93,800 steps" is a ResNet9 of a sixteenth of the width on all of the
+# paper's images, with its number of steps, one run each ({ref}`paper-table-1-nc0`); Signum's has learned 97.1 % of
+# them, and the others all.
 #
 # (paper-tables-2-4)=
 # Tables 2 and 4 have the best run of each optimizer, the one with the least NC3. With several seeds we take
@@ -625,7 +625,8 @@ print("coupled: (3, 0) → (2.7, 0.1); decoupled: (3, 0) → (2.997, 0)")
 # that was zero: signs of numbers that sum to zero need not sum to zero ({doc}`symmetry`).
 #
 # **2.** SGDW with which $\lambda$ leaves as much of NC0 as SGD with $\lambda = 0.005$ at momentum 0.9? Answer by
-# {eq}`coupling-worth`, and check with the exact law of {doc}`theorem_sgd` (`theory.row_sum_ratio`) at $\eta = 0.0679$, 11 steps an epoch, 200 epochs.
+# {eq}`coupling-worth`, and check with the exact law of {doc}`theorem_sgd` (`theory.row_sum_ratio`) at
+# $\eta = 0.0679$, 11 steps an epoch, 200 epochs.
 
 # %% tags=["hide-input"]
 from ncbook import theory

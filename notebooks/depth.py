@@ -20,10 +20,11 @@
 # **Question.** Neural collapse is measured at the last layer. Do the layers before it collapse, too, and does
 # the optimizer decide how many of them?
 #
-# **Answer.** In part. NC1 falls from layer to layer, but the class means of the first layers are no simplex. On digits, with strong weight decay, 99.9 % of the training
-# samples are nearest to their own class's mean after two or three of eight layers, whichever of four
-# optimizers trains; on Fashion-MNIST a narrow ResNet9 or VGG9 gets there one layer before its last. What differs from
-# one optimizer to the other is how steeply NC1 falls, and over how many directions the features spread on the way.
+# **Answer.** In part. NC1 falls from layer to layer, but the class means of the first layers are no simplex. On
+# digits, with strong weight decay, 99.9 % of the training samples are nearest to their own class's mean after two or
+# three of eight layers, whichever of four optimizers trains; on Fashion-MNIST a narrow ResNet9 or VGG9 gets there one
+# layer before its last. What differs from one optimizer to the other is how steeply NC1 falls, and over how many
+# directions the features spread on the way.
 
 # %%
 import numpy as np
@@ -176,13 +177,12 @@ figures.with_lines(
 # layer 4 (medians). In the rank the optimizers differ: after layer 2 it is 27 under SGD, 11 under Adam, 13 under
 # AdamW and 79 under MuonW; after the last layer it is 9.0 to 9.7.
 #
-# So the scatter within classes collapses before the last layer, too. The class means do not form a simplex as early: NC2
-# stays above 0.13 in layers 1 to 6 of all 12 runs, and falls below 0.1 in layer 7 in nine of them; under AdamW it ends above 0.1
-# in the last layer as well. That the scatter within classes falls with depth,
-# relative to that between them, is what Rangamani et al. {cite}`rangamani2023` found in trained
-# classifiers; and for two classes, with free features below several non-linear layers, it is proved that
-# the optimum has all of these layers collapsed {cite}`sukenik2023`. What this chapter adds, as far as we
-# know, is four optimizers next to each other.
+# So the scatter within classes collapses before the last layer, too. The class means do not form a simplex as early:
+# NC2 stays above 0.13 in layers 1 to 6 of all 12 runs, and falls below 0.1 in layer 7 in nine of them; under AdamW it
+# ends above 0.1 in the last layer as well. That the scatter within classes falls with depth, relative to that between
+# them, is what Rangamani et al. {cite}`rangamani2023` found in trained classifiers; and for two classes, with free
+# features below several non-linear layers, it is proved that the optimum has all of these layers collapsed
+# {cite}`sukenik2023`. What this chapter adds, as far as we know, is four optimizers next to each other.
 #
 # At the last layer coupled and decoupled decay differ in NC0 and NC3 ({doc}`symmetry`). Both are defined with
 # the last layer's $W$, and say nothing about a layer below. What can be measured there hardly divides the two
@@ -372,15 +372,15 @@ figures.show_if_any(course, "", draw_maps, show_order)
 # *NC1, dark where it is small; the logged epochs are not equally far apart. Table: the first of them at which
 # NC1 (median over the seeds) is below 0.1, a dash where it never is.*
 #
-# An untrained network mixes the classes, the more, the deeper it is: NC1 rises from 0.87 in layer 1 to 2.73 in
-# layer 8 (its batch norm has seen no data, and does nothing; exercise 3). Training turns that gradient around.
-# Under SGD, Adam and MuonW layers 6 to 8 fall below 0.1 within 20 epochs. Under SGD and MuonW the layers before them
-# follow, each together with the next one or later; under Adam layers 4 to 7 pass 0.1 together, the last one after them.
-# AdamW's medians pass it at one logged epoch, after the learning rate's first drop, in all layers from the third on. By
-# seed it is less clear: of one, layers 3 to 8 are below 0.1 at epoch 20 already, of another layers 6 to 8 at epoch
-# 50, and in the median NC1 rises again between these two. In layer 8 most of the fall of $\log\text{NC1}$ follows that drop, at a third of
-# the epochs: 60 % of it under Adam, 80 % under AdamW. In layers 1 and 2 most of it has come before. NC1 of layer
-# 1 stays above 0.1.
+# An untrained network mixes the classes, the more, the deeper it is: NC1 rises from 0.87 in layer 1 to 2.73 in layer
+# 8 (its batch norm has seen no data, and does nothing; exercise 3). Training turns that gradient around. Under SGD,
+# Adam and MuonW layers 6 to 8 fall below 0.1 within 20 epochs. Under SGD and MuonW the layers before them follow,
+# each together with the next one or later; under Adam layers 4 to 7 pass 0.1 together, the last one after them.
+# AdamW's medians pass it at one logged epoch, after the learning rate's first drop, in all layers from the third on.
+# By seed it is less clear: of one, layers 3 to 8 are below 0.1 at epoch 20 already, of another layers 6 to 8 at epoch
+# 50, and in the median NC1 rises again between these two. In layer 8 most of the fall of $\log\text{NC1}$ follows
+# that drop, at a third of the epochs: 60 % of it under Adam, 80 % under AdamW. In layers 1 and 2 most of it has come
+# before. NC1 of layer 1 stays above 0.1.
 #
 # (depth-reach)=
 # ## Does the last layer's optimizer reach back?
@@ -435,19 +435,20 @@ figures.show_if_any(two, "", draw_exchanged)
 # three seeds. Each optimizer brings its own learning rate and decay (SGD 0.02 and 0.05, AdamW 0.005 and 5), so all three
 # are exchanged together.*
 #
-# It reaches back to layer 5 at least. Three seeds do not say where it ends: in layer 4 five of the six pairs of runs with
-# one seed point the same way, too, but in layers 1 to 4 exchanging the last layer's optimizer changes NC1 by 20 % at most, and in one cell the
-# seeds differ by up to 1.6 times. In layers 5 and 6 NC1 is larger with AdamW in the last layer, by up to a factor of
-# 2.1, and in 11 of 12 pairs of runs with one seed; in layer 7 it is 0.68 (SGD in the hidden layers) and 1.19 times as
-# large (AdamW). Right before the last layer, in layer 8, it is smaller in all six pairs, by a factor of 1.8 (AdamW in the
-# hidden layers) or 4.8 (SGD). The hidden layers' own optimizer changes NC1 by more in layers 1 to 6. It changes the rank of layers 1 and 2
-# by a factor of more than two, the last layer's optimizer by 17 % at most.
+# It reaches back to layer 5 at least. Three seeds do not say where it ends: in layer 4 five of the six pairs of runs
+# with one seed point the same way, too, but in layers 1 to 4 exchanging the last layer's optimizer changes NC1 by 20 %
+# at most, and in one cell the seeds differ by up to 1.6 times. In layers 5 and 6 NC1 is larger with AdamW in the last
+# layer, by up to a factor of 2.1, and in 11 of 12 pairs of runs with one seed; in layer 7 it is 0.68 (SGD in the
+# hidden layers) and 1.19 times as large (AdamW). Right before the last layer, in layer 8, it is smaller in all six
+# pairs, by a factor of 1.8 (AdamW in the hidden layers) or 4.8 (SGD). The hidden layers' own optimizer changes NC1 by
+# more in layers 1 to 6. It changes the rank of layers 1 and 2 by a factor of more than two, the last layer's
+# optimizer by 17 % at most.
 #
 # What reaches back may be the last layer's rule, its learning rate or its decay.
 #
-# Two parts of one network, two answers. NC0, and the gauge part of NC3, belong to the last layer's optimizer;
-# in how many directions the features of the first layers spread belongs to that of the others. (The tunnel begins after layer
-# 2 or 3 in all four pairs, and tells none of them apart.)
+# Two parts of one network, two answers. NC0, and the gauge part of NC3, belong to the last layer's optimizer; in how
+# many directions the features of the first layers spread belongs to that of the others. (The tunnel begins after
+# layer 2 or 3 in all four pairs, and tells none of them apart.)
 #
 # ## Other networks
 #
@@ -514,17 +515,18 @@ figures.show_if_any(elsewhere, "", draw_elsewhere, show_elsewhere)
 # thus be a fact about easy data, or about the MLP, or of averaging over space, which hides what early convolutions
 # separate: all three are different here.
 #
-# Something seems to set AdamW apart, at the other end: from layer 1 to 2 its NC1 *rises*, 7 to 96 times in each of its six
-# runs, where the other three optimizers' rises by 1.6 times at most. But NC1 is no safe guide there. Layer 1 has eight
-# channels, so $\Sigma_B$ of ten classes lacks a direction, and NC1 divides by the smallest of those that are left: it is
-# 24 to 54 under the others, and 1.3 and 4.0 under AdamW (medians), for a reason that we do not know. CDNV, which inverts nothing, *falls* from layer 1 to 2 in the same six runs, to 0.41 to 0.78 of what it was, and
-# the nearest class mean is right for more samples. What AdamW's first layer lacks is rank: 2.4 and 3.0, the least of the
+# Something seems to set AdamW apart, at the other end: from layer 1 to 2 its NC1 *rises*, 7 to 96 times in each of
+# its six runs, where the other three optimizers' rises by 1.6 times at most. But NC1 is no safe guide there. Layer 1
+# has eight channels, so $\Sigma_B$ of ten classes lacks a direction, and NC1 divides by the smallest of those that
+# are left: it is 24 to 54 under the others, and 1.3 and 4.0 under AdamW (medians), for a reason that we do not know.
+# CDNV, which inverts nothing, *falls* from layer 1 to 2 in the same six runs, to 0.41 to 0.78 of what it was, and the
+# nearest class mean is right for more samples. What AdamW's first layer lacks is rank: 2.4 and 3.0, the least of the
 # four optimizers.
 #
-# Where the tunnel begins the rank has the digits' order: least under Adam, then under AdamW, SGD and MuonW, 16, 24, 33 and
-# 44 in ResNet9, 14, 16, 18 and 19 in VGG9. In ResNet9 no
-# other layer has it, in VGG9 three of six do. At the last layer it is 14 to 24, far from
-# nine; by the book's rule 22 of the 24 have not collapsed ({doc}`sweep`), and two VGG9s, of SGD and MuonW, have.
+# Where the tunnel begins the rank has the digits' order: least under Adam, then under AdamW, SGD and MuonW, 16, 24,
+# 33 and 44 in ResNet9, 14, 16, 18 and 19 in VGG9. In ResNet9 no other layer has it, in VGG9 three of six do. At the
+# last layer it is 14 to 24, far from nine; by the book's rule 22 of the 24 have not collapsed ({doc}`sweep`), and two
+# VGG9s, of SGD and MuonW, have.
 #
 # ## What was shown, and where it holds
 #

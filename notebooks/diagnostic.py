@@ -21,9 +21,9 @@
 # {cite}`optimizer2026` offers it as a diagnosis: no collapse unless NC0 goes to zero. What can it tell?
 #
 # **Answer.** As a length, little: it can stay where it is while features and weights collapse, and under SGD it is
-# known before training. As a *share* of $\lVert W\rVert_F$ it gives a certain bound on NC3: of 2,016
-# converged runs of the digits MLP with a gauge share above 0.1 (236 of them copies, without decay) none collapsed, and none can have. A small share promises
-# nothing.
+# known before training. As a *share* of $\lVert W\rVert_F$ it gives a certain bound on NC3: of 2,016 converged runs
+# of the digits MLP with a gauge share above 0.1 (236 of them copies, without decay) none collapsed, and none can
+# have. A small share promises nothing.
 
 # %%
 import numpy as np
@@ -199,20 +199,22 @@ def draw_parity(runs):
 figures.show_if_any(lawful, six_grids.LINE, draw_parity)
 
 # %% [markdown]
-# Where the law says that NC0 ends above 0.01, in 1,951 runs of four networks and of free features, the largest relative deviation
-# is 3e-03 after 93,800 steps, and 4e-04 in all others. ({doc}`symmetry` has the same for Muon, Shampoo and SOAP, and where their number format ends it.)
+# Where the law says that NC0 ends above 0.01, in 1,951 runs of four networks and of free features, the largest
+# relative deviation is 3e-03 after 93,800 steps, and 4e-04 in all others. ({doc}`symmetry` has the same for Muon,
+# Shampoo and SOAP, and where their number format ends it.)
 #
-# And a small NC0 promises nothing: of the 49 convolutional runs with one optimizer throughout that learned and
-# kept less than a thousandth of their NC0, under SGD, SGDW, Muon, MuonW or SOAP, 44 end with an NC3 above 0.1, up to 0.55.
+# And a small NC0 promises nothing: of the 49 convolutional runs with one optimizer throughout that learned and kept
+# less than a thousandth of their NC0, under SGD, SGDW, Muon, MuonW or SOAP, 44 end with an NC3 above 0.1, up to 0.55.
 #
 # (paper-figures-2-9-10)=
 # ## NC3 against NC0
 #
-# Now the paper's own question: how much of NC3 does NC0 explain? “NC0 is correlating well with prior NC
-# metrics, particularly for small learning rates”; “more than 70% of the variation in NC3 can be explained by
-# NC0” (Figures 2, 9 and 10, of ResNet9 on Fashion-MNIST; the captions of 2 and 9 say “weakly”). Ours are of the digits MLP. A point is a setting here: the means over its seeds, since runs that differ in
-# their seed alone are not independent. (Without decay the coupled and the decoupled form of an optimizer are one: 51 of
-# the settings are copies of others. Without them $R^2$ is lower by 0.02 at most.)
+# Now the paper's own question: how much of NC3 does NC0 explain? “NC0 is correlating well with prior NC metrics,
+# particularly for small learning rates”; “more than 70% of the variation in NC3 can be explained by NC0” (Figures 2,
+# 9 and 10, of ResNet9 on Fashion-MNIST; the captions of 2 and 9 say “weakly”). Ours are of the digits MLP. A point is
+# a setting here: the means over its seeds, since runs that differ in their seed alone are not independent. (Without
+# decay the coupled and the decoupled form of an optimizer are one: 51 of the settings are copies of others. Without
+# them $R^2$ is lower by 0.02 at most.)
 
 # %%
 POINT = ["optimizer", "lr", "momentum", "weight_decay"]
@@ -270,10 +272,10 @@ figures.show_if_any(six, "", show_within)
 # *R² of NC3 on the logarithm of NC0, and Spearman's rank correlations of NC3 with NC0 (over settings) and with the
 # gauge share (over the runs).*
 #
-# $R^2$ goes from 0.02 under AdamW to 0.93 under SignumW. Under AdamW, where no run collapsed, NC0 does not
-# order the runs by their NC3: rank correlation 0.04. The share orders them the wrong way round (−0.48): up to λ = 5 more decay raises
-# it, while NC3 ends lower than with little decay ({doc}`leaks` measures that the leak itself grows). What the share does say is that none of these runs can have
-# collapsed: it is 0.22 or more in each ({doc}`coupling`).
+# $R^2$ goes from 0.02 under AdamW to 0.93 under SignumW. Under AdamW, where no run collapsed, NC0 does not order the
+# runs by their NC3: rank correlation 0.04. The share orders them the wrong way round (−0.48): up to λ = 5 more decay
+# raises it, while NC3 ends lower than with little decay ({doc}`leaks` measures that the leak itself grows). What the
+# share does say is that none of these runs can have collapsed: it is 0.22 or more in each ({doc}`coupling`).
 #
 # (paper-figures-11-12)=
 # NC1 and NC2 (the paper's Figures 11 and 12) go with NC0 less: $R^2$ is 0.53 for NC2 and 0.21 for NC1. Nothing
@@ -334,8 +336,8 @@ def show_table_5(rows):
 figures.with_lines(points, six_grids.LINE, show_table_5)
 
 # %% [markdown]
-# *Above, folded: the paper's Table 5 and ours, with the 95 % interval of each slope below it. The intervals take the points as
-# independent, which settings that share their seeds' starts are not.*
+# *Above, folded: the paper's Table 5 and ours, with the 95 % interval of each slope below it. The intervals take the
+# points as independent, which settings that share their seeds' starts are not.*
 #
 # (paper-figure-44)=
 # ## Does NC4 tell collapse from none?
@@ -366,13 +368,15 @@ figures.with_lines(points, six_grids.LINE, draw_nc4)
 #
 # Can NC1 and NC2 be small while NC3 is not? The paper shows one AdamW run with NC1 0.01, NC2 0.14 and NC3 0.49 and
 # calls it partial neural collapse: classes are points, the points form a simplex, and the last layer does not fit
-# them. By the book's thresholds, 0.1 for all three, 21 of our 2,840 converged runs have NC1 and NC2 below and NC3 not: 13
-# of Signum, 3 of Adam, 3 of SGDW, one of SGD and one of AdamW. (The paper's run, with NC2 0.14, would not be one.) Most miss
-# narrowly: 12 have an NC3 below 0.115. Such a network looks collapsed to whoever measures the features alone.
+# them. By the book's thresholds, 0.1 for all three, 21 of our 2,840 converged runs have NC1 and NC2 below and NC3
+# not: 13 of Signum, 3 of Adam, 3 of SGDW, one of SGD and one of AdamW. (The paper's run, with NC2 0.14, would not be
+# one.) Most miss narrowly: 12 have an NC3 below 0.115. Such a network looks collapsed to whoever measures the
+# features alone.
 #
-# What does not fit may be only the gauge: 10 of the 21 collapse once $W$ is centred. Over all of AdamW's runs it makes 32 % of NC3² in the median, of
-# SignumW's 69 %; at strong decay it is nearly all ({doc}`symmetry`). So before calling a network partially
-# collapsed, centre $W$ over the classes and measure NC3 again: `nc3_centred` of {doc}`measure`.
+# What does not fit may be only the gauge: 10 of the 21 collapse once $W$ is centred. Over all of AdamW's runs it
+# makes 32 % of NC3² in the median, of SignumW's 69 %; at strong decay it is nearly all ({doc}`symmetry`). So before
+# calling a network partially collapsed, centre $W$ over the classes and measure NC3 again: `nc3_centred` of
+# {doc}`measure`.
 #
 # ## Where it holds, and where not
 #

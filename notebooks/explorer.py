@@ -44,8 +44,8 @@ explore.explorer(results)
 # | Theory | What do the exact law of SGD and the theorems on sign descent say for your own constants? |
 #
 # The name of a control says what it is for when the mouse rests on it. What you choose as A and B in Map or in Over
-# the epochs is chosen in both, and is copied to Train it now each time you open it; what you change there does not come back. The filters
-# of All runs and the controls of Theory are their own.
+# the epochs is chosen in both, and is copied to Train it now each time you open it; what you change there does not
+# come back. The filters of All runs and the controls of Theory are their own.
 
 # %% [markdown]
 # ## Four things to try

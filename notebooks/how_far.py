@@ -48,12 +48,12 @@ figures.start_chapter()
 # %% [markdown]
 # ## The networks and their data
 #
-# The paper {cite}`optimizer2026` trains ResNet9 and VGG9 at full width on all images of three data
-# sets, 200 epochs each, at 18 pairs of learning rate and momentum. **Ours are smaller.** The
-# convolutional networks have an eighth of the width (four runs have all of it: {ref}`full-width`) and 2,000 images, 200 of each class. CIFAR-10 is a
-# copy whose images were re-encoded as JPEG, so what is seen there is about these images. All take
-# one learning rate for each optimizer, momentum 0.9, and weight decays of the paper's grids: all of them, but for
-# Fashion-MNIST, where each optimizer has four, λ = 0 among them.
+# The paper {cite}`optimizer2026` trains ResNet9 and VGG9 at full width on all images of three data sets, 200 epochs
+# each, at 18 pairs of learning rate and momentum. **Ours are smaller.** The convolutional networks have an eighth of
+# the width (four runs have all of it: {ref}`full-width`) and 2,000 images, 200 of each class. CIFAR-10 is a copy
+# whose images were re-encoded as JPEG, so what is seen there is about these images. All take one learning rate for
+# each optimizer, momentum 0.9, and weight decays of the paper's grids: all of them, but for Fashion-MNIST, where each
+# optimizer has four, λ = 0 among them.
 #
 # **SGD's rate is not its best.** On the ResNet9s 0.0679 is too large: half of the runs of SGD and SGDW do not learn CIFAR-10
 # (JPEG), a quarter not MNIST, and on Fashion-MNIST SGD ends lower in NC1, NC2 and NC3 at 0.02 ({doc}`depth` has these runs). What is said here of SGD on
@@ -216,12 +216,13 @@ compared = len(best) and len(gaps(best, "nc3"))
 figures.show_if_any(best if compared else best[:0], "", tell_gaps)
 
 # %% [markdown]
-# So in raw NC3 the order is the same on all of these networks ({ref}`full-width` has one that differs). But a part of the distance is gauge, which {doc}`symmetry`
-# explains, and on the ResNet9 with Fashion-MNIST, under a strong decay, it is all of it: at λ = 5 AdamW's NC3 is 0.42
-# and Adam's at 0.05 is 0.22, and without the gauge AdamW's is 0.21 and Adam's 0.21 (medians of at least three seeds). SignumW's goes
-# from 0.41 to 0.21, below Signum's 0.27. There, without the gauge, decoupled decay ends no higher than coupled decay.
-# So it is for ResNet9 on CIFAR-10 (JPEG), two seeds, each at the decay of its least centred NC3: without the gauge AdamW's least NC3 is 0.24 and Adam's 0.26, SignumW's 0.14 and
-# Signum's 0.26.
+# So in raw NC3 the order is the same on all of these networks ({ref}`full-width` has one that differs). But a part of
+# the distance is gauge, which {doc}`symmetry` explains, and on the ResNet9 with Fashion-MNIST, under a strong decay,
+# it is all of it: at λ = 5 AdamW's NC3 is 0.42 and Adam's at 0.05 is 0.22, and without the gauge AdamW's is 0.21 and
+# Adam's 0.21 (medians of at least three seeds). SignumW's goes from 0.41 to 0.21, below Signum's 0.27. There, without
+# the gauge, decoupled decay ends no higher than coupled decay. So it is for ResNet9 on CIFAR-10 (JPEG), two seeds,
+# each at the decay of its least centred NC3: without the gauge AdamW's least NC3 is 0.24 and Adam's 0.26, SignumW's
+# 0.14 and Signum's 0.26.
 #
 # The picture does not show AdamW at λ = 5, and that is a trap in its rule. Raw NC3 is a little less at
 # λ = 0.5, 0.41, but little of that is gauge: 0.39 are left without it. Whoever chooses the decay by raw NC3
@@ -300,8 +301,8 @@ some = len(figures.converged(jpeg))
 figures.show_if_any(jpeg if some else jpeg[:0], "", tell_time)
 
 # %% [markdown]
-# So most have half of their epochs left, but only a twentieth of the sum of their learning rates, by which decay acts: too
-# little time is not ruled out. More epochs and more images are next to try.
+# So most have half of their epochs left, but only a twentieth of the sum of their learning rates, by which decay
+# acts: too little time is not ruled out. More epochs and more images are next to try.
 #
 # (full-width)=
 # ## At full width
@@ -380,10 +381,11 @@ figures.with_lines(wide, WIDE_LINES, show_widths)
 # (narrow: 0.18 and 0.42).
 #
 # **The order of Adam and AdamW is another one.** At full width AdamW ends *below* Adam, in raw NC3 (0.31 against
-# 0.36) and further below it without the gauge (0.26 against 0.36); in the narrow network it was far above Adam in raw NC3,
-# and equal without the gauge. Adam's run is the furthest of the four from collapse: its NC2 ends at 0.55, the others' at 0.18 to
-# 0.24, and its NC1 at 0.095, more than seven times any other's. One run and one decay each do not
-# say which of the two ends lower at its best, nor whether the width or bfloat16 makes the difference: the order holds on the narrow networks, and at full width it is open.
+# 0.36) and further below it without the gauge (0.26 against 0.36); in the narrow network it was far above Adam in raw
+# NC3, and equal without the gauge. Adam's run is the furthest of the four from collapse: its NC2 ends at 0.55, the
+# others' at 0.18 to 0.24, and its NC1 at 0.095, more than seven times any other's. One run and one decay each do not
+# say which of the two ends lower at its best, nor whether the width or bfloat16 makes the difference: the order holds
+# on the narrow networks, and at full width it is open.
 #
 # (paper-figures-by-network)=
 # ## Against weight decay, network by network
@@ -808,8 +810,8 @@ else:
     figures.show_if_any(kept, VIT_LINES)
 
 # %% [markdown]
-# The paper sees NC0 rise and then fall with more decay under Adam and AdamW, and NC3 in the shape of a
-# U: a curve turns where its extreme is at neither end. What the paper saw on CIFAR-10 this small ViT, on other images, can
+# The paper sees NC0 rise and then fall with more decay under Adam and AdamW, and NC3 in the shape of a U: a curve
+# turns where its extreme is at neither end. What the paper saw on CIFAR-10 this small ViT, on other images, can
 # neither confirm nor refute.
 #
 # ## Where it holds, and where not

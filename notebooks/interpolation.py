@@ -263,13 +263,13 @@ figures.with_lines(good, LINE, *map(draw_walk, TOTALS[:2]))
 # %% [markdown]
 # *Left is all decoupled, right all coupled.*
 #
-# At the paper's total NC3 is as gradual under Adam as the paper says, NC0 nearly, NC2 not: no tenth of it makes more than 26 % of the change of
-# log NC0 and 18 % of that of log NC3, and NC0 falls by a factor of 1.5. NC3 falls in every tenth; NC0 rises in 3 of the
-# 10, in one by 13 % of the change. NC2 goes up and down on the
-# way, between 0.15 and 0.23. Signum's walk is a jump: 66 % of the change is in the first tenth, from no coupled decay
-# to some, and NC0 falls by a factor of 389. Whether a walk is smooth can depend on its total, and {eq}`mix-worth`
-# says why: if $\lambda_c$ alone decides, all walks run along one curve, and a larger total only means longer strides.
-# At $\Lambda = 0.05$ Adam's first tenth makes 57 % of the change, too.
+# At the paper's total NC3 is as gradual under Adam as the paper says, NC0 nearly, NC2 not: no tenth of it makes more
+# than 26 % of the change of log NC0 and 18 % of that of log NC3, and NC0 falls by a factor of 1.5. NC3 falls in every
+# tenth; NC0 rises in 3 of the 10, in one by 13 % of the change. NC2 goes up and down on the way, between 0.15 and
+# 0.23. Signum's walk is a jump: 66 % of the change is in the first tenth, from no coupled decay to some, and NC0
+# falls by a factor of 389. Whether a walk is smooth can depend on its total, and {eq}`mix-worth` says why: if
+# $\lambda_c$ alone decides, all walks run along one curve, and a larger total only means longer strides. At
+# $\Lambda = 0.05$ Adam's first tenth makes 57 % of the change, too.
 #
 # The paper's own figure is of ResNet9 and MNIST. The same walk of Adam there, with an eighth of the width, 2,000 images
 # and 50 epochs (800 steps, where the paper has 93,800), at a hundred times the paper's total:
@@ -286,10 +286,10 @@ walked = figures.converged(walked.assign(optimizer="adam", total_decay=total))
 figures.with_lines(walked, IMAGES_LINE, draw_walk(0.05, "ResNet9, MNIST"))
 
 # %% [markdown]
-# At the paper's total so few steps do next to nothing: NC0 falls by 1.3 %, NC3 by 2.1 %. A hundred times as much makes
-# $\Lambda$ times the number of steps 40, where the paper has 47. And NC0 and NC3 are as gradual as the paper says: NC0 falls
-# by a factor of 2.9 and NC3 by 1.8, and no tenth of the walk makes more than 12 % and 18 % of the change of their
-# logarithms. NC2 falls, too, but with 67 % in the first tenth, and rises in the last. One seed.
+# At the paper's total so few steps do next to nothing: NC0 falls by 1.3 %, NC3 by 2.1 %. A hundred times as much
+# makes $\Lambda$ times the number of steps 40, where the paper has 47. And NC0 and NC3 are as gradual as the paper
+# says: NC0 falls by a factor of 2.9 and NC3 by 1.8, and no tenth of the walk makes more than 12 % and 18 % of the
+# change of their logarithms. NC2 falls, too, but with 67 % in the first tenth, and rises in the last. One seed.
 #
 # Test accuracy: on the ResNet9 it goes from 98.4 % to 98.8 %. On the digits take, for each seed, all coupled minus all
 # decoupled. The medians of this difference lie between −0.25 and +0.76 points in the nine walks, and one of the 397
@@ -297,8 +297,8 @@ figures.with_lines(walked, IMAGES_LINE, draw_walk(0.05, "ResNet9, MNIST"))
 #
 # ## The amount, not the share
 #
-# The first picture in numbers. Take the runs with all of a total $\Lambda$ coupled, and add $9\Lambda$, once coupled, once
-# decoupled; both are among the runs with ten times the total, at $\theta = 1$ and at $\theta = 0.1$.
+# The first picture in numbers. Take the runs with all of a total $\Lambda$ coupled, and add $9\Lambda$, once coupled,
+# once decoupled; both are among the runs with ten times the total, at $\theta = 1$ and at $\theta = 0.1$.
 
 
 # %%
@@ -347,18 +347,20 @@ figures.show_if_any(good if len(added(good)) else good[:0], LINE, show_added)
 # *What NC0 and NC3 are multiplied by: the median over the seeds, and below it the least and the largest. The last column
 # is what {eq}`mix-kept` leaves of any weight.*
 #
-# Under Adam and Signum $9\Lambda$ of coupled decay leaves 7 % to 32 % of NC0, and $9\Lambda$ of decoupled decay 76 % to
-# 97 % (medians). At $\Lambda = 0.005$ the decoupled part takes 1.4 (Adam) and 1.3 times (Signum) what {eq}`mix-kept` takes
-# from any weight, in each seed more; at 0.0005 the seeds differ by more than the effect. We did not test why.
+# Under Adam and Signum $9\Lambda$ of coupled decay leaves 7 % to 32 % of NC0, and $9\Lambda$ of decoupled decay 76 %
+# to 97 % (medians). At $\Lambda = 0.005$ the decoupled part takes 1.4 (Adam) and 1.3 times (Signum) what
+# {eq}`mix-kept` takes from any weight, in each seed more; at 0.0005 the seeds differ by more than the effect. We did
+# not test why.
 #
 # (interpolation-worth)=
 # ### The worth, measured
 #
-# SGD is in the table, too, and is a warning: there $\kappa$ is a tenth, and still $9\Lambda$ of decoupled decay leaves 96 %
-# and 69 % of NC0, no more than under Adam, whose learning rate is half as large. So compare with what coupled decay does at the same place. Along a walk of
-# total $10\Lambda$, from $\theta = 0.1$ to 0.2, $\lambda_c$ grows by $\Lambda$ while $\lambda_d$ falls by as much; so
-# $\log\text{NC0}$ changes by $1-\kappa$ times what $\Lambda$ of coupled decay does, and $9\Lambda$ of decoupled decay
-# by $9\kappa$ times that. Two differences, and, if $\log\text{NC0}$ has one slope on both sides of $\Lambda$, $\kappa$ is known:
+# SGD is in the table, too, and is a warning: there $\kappa$ is a tenth, and still $9\Lambda$ of decoupled decay
+# leaves 96 % and 69 % of NC0, no more than under Adam, whose learning rate is half as large. So compare with what
+# coupled decay does at the same place. Along a walk of total $10\Lambda$, from $\theta = 0.1$ to 0.2, $\lambda_c$
+# grows by $\Lambda$ while $\lambda_d$ falls by as much; so $\log\text{NC0}$ changes by $1-\kappa$ times what
+# $\Lambda$ of coupled decay does, and $9\Lambda$ of decoupled decay by $9\kappa$ times that. Two differences, and, if
+# $\log\text{NC0}$ has one slope on both sides of $\Lambda$, $\kappa$ is known:
 
 
 # %%
@@ -387,11 +389,12 @@ measured = len(good) and len(measured_worth(good))
 figures.show_if_any(good if measured else good[:0], "", show_worth)
 
 # %% [markdown]
-# At the smaller total $\kappa$ is 0.007 under Adam (0.000 to 0.016 by seed), far below SGD's tenth, as the argument from
-# sizes says it should be; under Signum (−0.07 to 0.13) five seeds decide nothing. At the larger one it is 0.10 and 0.04, and Adam's is SGD's: that $\kappa$ goes to zero is not seen. A reason may
-# be that $s$ contains the coupled term, which is ten times as large there. NC3 does not follow NC0 in this: there
-# Adam's is multiplied by 1.00 if $9\Lambda$ is decoupled, and by 0.12 if it is coupled.
-# And coupled decay, too, comes to an end: from $\Lambda = 0.005$ to 0.05 Signum's NC3 rises by a factor of 1.3.
+# At the smaller total $\kappa$ is 0.007 under Adam (0.000 to 0.016 by seed), far below SGD's tenth, as the argument
+# from sizes says it should be; under Signum (−0.07 to 0.13) five seeds decide nothing. At the larger one it is 0.10
+# and 0.04, and Adam's is SGD's: that $\kappa$ goes to zero is not seen. A reason may be that $s$ contains the coupled
+# term, which is ten times as large there. NC3 does not follow NC0 in this: there Adam's is multiplied by 1.00 if
+# $9\Lambda$ is decoupled, and by 0.12 if it is coupled. And coupled decay, too, comes to an end: from
+# $\Lambda = 0.005$ to 0.05 Signum's NC3 rises by a factor of 1.3.
 #
 # ## Where it holds, and where not
 #
@@ -430,7 +433,8 @@ assert kept(0.005, decay, 469) < 0.0101
 print(f"Σ η = {total:.1f}, so λ = {decay:.3f}")
 
 # %% [markdown]
-# **3.** Under SGD with momentum 0.9, which fully decoupled total leaves as much of NC0 as $\Lambda = 0.005$ with $\theta = 0.5$?
+# **3.** Under SGD with momentum 0.9, which fully decoupled total leaves as much of NC0 as $\Lambda = 0.005$ with
+# $\theta = 0.5$?
 
 # %% tags=["hide-input"]
 effective = 0.5 * 0.005 + 0.1 * 0.5 * 0.005

@@ -125,23 +125,22 @@ figures.with_lines(first, LINES, draw_first)
 # (leaks-passenger)=
 # ## The gauge is a passenger
 #
-# **Theorem.** *Let the loss ignore a common shift of a sample's logits, and let $W$ be used in the last layer alone. Let the
-# directions be functions of the gradients alone, as those of Adam, Signum, Lion and
-# Muon are, and let the decay be decoupled. Train twice, with the same minibatches and all else equal: from $W_0$, and from
-# $W_0 + \mathbf 1c^\top$. Then at every step both networks compute the same probabilities, their hidden
-# layers and the optimizers' averages are equal, and the last layers differ by
-# $\rho(t,0)\,\mathbf 1c^\top$.*
+# **Theorem.** *Let the loss ignore a common shift of a sample's logits, and let $W$ be used in the last layer alone.
+# Let the directions be functions of the gradients alone, as those of Adam, Signum, Lion and Muon are, and let the
+# decay be decoupled. Train twice, with the same minibatches and all else equal: from $W_0$, and from
+# $W_0 + \mathbf 1c^\top$. Then at every step both networks compute the same probabilities, their hidden layers and
+# the optimizers' averages are equal, and the last layers differ by $\rho(t,0)\,\mathbf 1c^\top$.*
 #
 # *Proof.* By induction over the steps. If the last layers differ by $\mathbf 1c_{t-1}^\top$, all logits of a
 # sample differ by one number, which the loss ignores. So the losses are the same function of all other
 # parameters, and all gradients agree. Equal gradients make equal directions, and after step $t$ the last
 # layers differ by $(1-\eta_t\lambda)\,\mathbf 1c_{t-1}^\top$. ∎
 #
-# So $\ell_t$ depends on the data, the hidden layers and the centred part of $W$, never on $u$. Take the gauge out
-# of $W$ at the start, at the end or in between: no prediction changes, ever. Under *coupled* decay the optimizer
-# sees $G + \lambda W$, the gauge enters its averages, and the theorem fails (but for SGD, which is linear: there the factor changes,
-# and the averages, too, differ along $\mathbf 1$, and nothing else does). It fails for directions that
-# depend on $\lVert W\rVert$, too, such as LAMB's.
+# So $\ell_t$ depends on the data, the hidden layers and the centred part of $W$, never on $u$. Take the gauge out of
+# $W$ at the start, at the end or in between: no prediction changes, ever. Under *coupled* decay the optimizer sees
+# $G + \lambda W$, the gauge enters its averages, and the theorem fails (but for SGD, which is linear: there the
+# factor changes, and the averages, too, differ along $\mathbf 1$, and nothing else does). It fails for directions
+# that depend on $\lVert W\rVert$, too, such as LAMB's.
 #
 # To watch it, we need a training that notes each row sum. (Blank pixels are exactly 0 in `IMAGES`: a weight on
 # a constant pixel has no gradient under batch norm, but rounding instead, and signs would make ±1 of that.)
@@ -279,11 +278,11 @@ columns = [
 figures.shown(pd.DataFrame(rows, index=columns).T)
 
 # %% [markdown]
-# By {eq}`leaks-driven` the first column is the norm of the average of $u$ over those steps, but for $u$'s change over them. That
-# it nearly equals the second says that $u$ hardly moved: its leak has a mean, and decay balances it.
-# So the balance is there when the learning rate first drops, and little moves after it. Is it so in the stored
-# runs? Dividing their NC0 by $(1-\rho(T,0))/\lambda$, the sum of all weights, gives the constant leak that would
-# have made it from a start at zero.
+# By {eq}`leaks-driven` the first column is the norm of the average of $u$ over those steps, but for $u$'s change over
+# them. That it nearly equals the second says that $u$ hardly moved: its leak has a mean, and decay balances it. So
+# the balance is there when the learning rate first drops, and little moves after it. Is it so in the stored runs?
+# Dividing their NC0 by $(1-\rho(T,0))/\lambda$, the sum of all weights, gives the constant leak that would have made
+# it from a start at zero.
 
 # %%
 balanced = of_digits[
@@ -328,24 +327,27 @@ figures.show_if_any(balanced, "", draw_balance)
 #
 # No run of a sign exceeds its bound (n = 144); where $\lambda\sum_t\eta_t$ is 4 or more, so that there was time for
 # the balance, a run comes to 0.42 to 0.60 of it (n = 38). From the first drop of the learning rate to the end, 134
-# epochs, NC0 changes by factors of 0.95 to 1.37 (n = 333). In most of these runs it could not move by more: a tenth of the
-# sum of all learning rates is left. In the 49 in which decay still could move it ($\lambda\sum_t\eta_t > 1$ after the drop) the
-# factor is 1.00 to 1.02 under SignumW, a balance, 1.07 to 1.11 under AdamW and 1.07 to 1.36 under MARS, whose leaks still grow. None of the 49 is Lion's.
+# epochs, NC0 changes by factors of 0.95 to 1.37 (n = 333). In most of these runs it could not move by more: a tenth
+# of the sum of all learning rates is left. In the 49 in which decay still could move it ($\lambda\sum_t\eta_t > 1$
+# after the drop) the factor is 1.00 to 1.02 under SignumW, a balance, 1.07 to 1.11 under AdamW and 1.07 to 1.36 under
+# MARS, whose leaks still grow. None of the 49 is Lion's.
 #
-# From one $\lambda$ to another the NC0 of AdamW and MARS cannot be forecast, that of SignumW and Lion to a factor of about 2. From the least $\lambda > 0$ to the largest, at the largest learning rate,
-# the leak grows 57 times under AdamW and 32 times under MARS, but only 1.4 times under SignumW and 1.8 times under
-# Lion; at the smallest it is 5.8, 8.1, 2.0 and 1.0 times. (With little decay this leak averages over the whole training, with
-# much over its end, so a part of the growth is the shorter window.) λ grows 20,000 times for AdamW and SignumW, 100 times for the other two. (What is left of the start counts as leak here. Whatever its direction, without it the four factors are 44 to
-# 81, 29 to 37, 1.4 and 1.7 to 2.0.) We suppose that with little decay the network fits its data, gradients change
-# sign at random, and Adam's direction shrinks, while more decay keeps the gradients alive. So AdamW's NC0 need not
-# fall with $\lambda$.
+# From one $\lambda$ to another the NC0 of AdamW and MARS cannot be forecast, that of SignumW and Lion to a factor of
+# about 2. From the least $\lambda > 0$ to the largest, at the largest learning rate, the leak grows 57 times under
+# AdamW and 32 times under MARS, but only 1.4 times under SignumW and 1.8 times under Lion; at the smallest it is 5.8,
+# 8.1, 2.0 and 1.0 times. (With little decay this leak averages over the whole training, with much over its end, so a
+# part of the growth is the shorter window.) λ grows 20,000 times for AdamW and SignumW, 100 times for the other two.
+# (What is left of the start counts as leak here. Whatever its direction, without it the four factors are 44 to 81, 29
+# to 37, 1.4 and 1.7 to 2.0.) We suppose that with little decay the network fits its data, gradients change sign at
+# random, and Adam's direction shrinks, while more decay keeps the gradients alive. So AdamW's NC0 need not fall with
+# $\lambda$.
 #
 # ## The floor of low precision, from unit roundoff
 #
-# Muon, Shampoo and SOAP have $\ell_t = 0$ in exact arithmetic. Rounding leaves $\mathbf 1^\top D_t = \xi_t$. Let $s$ be
-# its spread, the root mean square of $\lVert\xi-\bar\xi\rVert$, and $\tau = 1 + 2\sum_k\operatorname{corr}(k)$ its
-# *memory* in steps, with the correlation of $\xi_t$ and $\xi_{t+k}$. Then {eq}`leaks-driven` gives, at a constant learning rate, in the long run and for
-# $\tau$ well below $1/(\eta\lambda)$,
+# Muon, Shampoo and SOAP have $\ell_t = 0$ in exact arithmetic. Rounding leaves $\mathbf 1^\top D_t = \xi_t$. Let $s$
+# be its spread, the root mean square of $\lVert\xi-\bar\xi\rVert$, and $\tau = 1 + 2\sum_k\operatorname{corr}(k)$ its *memory*
+# in steps, with the correlation of $\xi_t$ and $\xi_{t+k}$. Then {eq}`leaks-driven` gives, at a constant learning
+# rate, in the long run and for $\tau$ well below $1/(\eta\lambda)$,
 #
 # $$ \mathbb E\lVert u\rVert^2 \approx \frac{\eta\,\tau s^2}{2\lambda} +
 # \frac{\lVert\bar\xi\rVert^2}{\lambda^2}, $$ (leaks-floor)
@@ -363,9 +365,9 @@ figures.show_if_any(balanced, "", draw_balance)
 # add roundings of a similar size (`leaks.newton_schulz_noise`). In bfloat16 the sum is 65,536 times that of
 # products in float32, 1.6 for ten classes: there the five steps just begin to saturate, which takes 3 % off.
 #
-# **SOAP.** In its basis the coordinate along $\mathbf 1$ holds rounding alone, of size $n$ in each number, and is divided by
-# its own root mean square plus $10^{-8}$. If $n \gg 10^{-8}$ the *size of the rounding cancels*. What a moving average leaves
-# of independent numbers has the variance $(1-\beta)/(1+\beta)$, so
+# **SOAP.** In its basis the coordinate along $\mathbf 1$ holds rounding alone, of size $n$ in each number, and is
+# divided by its own root mean square plus $10^{-8}$. If $n \gg 10^{-8}$ the *size of the rounding cancels*. What a
+# moving average leaves of independent numbers has the variance $(1-\beta)/(1+\beta)$, so
 #
 # $$ s = \sqrt{Kp\,\tfrac{1-\beta}{1+\beta}}\;\frac{n}{n+10^{-8}}, \qquad \tau = \frac{1+\beta}{1-\beta}, \qquad
 # \mathbb E\lVert u\rVert^2 \to \frac{\eta K p}{2\lambda}
@@ -434,9 +436,9 @@ figures.show_if_any(rounded, "", draw_floor, show_within)
 # *Each dot is a run, over all stored learning rates and λ; the grey band is a factor of 2. The table counts runs
 # inside of the band; small, the median of predicted over measured.*
 #
-# SOAP in float32 does not meet the assumption (below), so its 42 of 54 inside are no evidence. Of the other 92 runs 63 are
-# inside: 42 of the 50 for which the floor exceeds what the law leaves, over 7 orders of magnitude, and 21 of the 42 for
-# which it is less: Muon's floor can lie far above the law.
+# SOAP in float32 does not meet the assumption (below), so its 42 of 54 inside are no evidence. Of the other 92 runs
+# 63 are inside: 42 of the 50 for which the floor exceeds what the law leaves, over 7 orders of magnitude, and 21 of
+# the 42 for which it is less: Muon's floor can lie far above the law.
 #
 # **Three ways in which it fails.** *Muon with little decay*: with λ from 0 to 0.5 and learning rates of 0.02
 # or more, in float32, the prediction is up to 157 times too low (n = 21 of 24), and in bfloat16 2.8 to 5.1 times with
@@ -483,14 +485,14 @@ figures.shown(table, **dict.fromkeys(columns, "{:.2g}"))
 # leak's spread as assumed above, as computed from that rounding, and as measured.*
 #
 # With little decay the network fits its data, and Muon's average falls, but not its part along $\mathbf 1$: softmax
-# in float32 rounds one minus a probability, whatever is left of the gradient. So the quotient is far above {eq}`leaks-share`, and the
-# spread grows with it. How far, we cannot say before training. SOAP's $n$ is below $10^{-8}$, so the assumption
-# above fails. With the measured $n$ the spread comes out closer with little decay, and too small with much. And that
-# the stored runs with λ = 0.1 and below agree is no evidence: there, too, the spread is less than half of the
-# assumed one, and something else, perhaps a mean, makes up for it.
+# in float32 rounds one minus a probability, whatever is left of the gradient. So the quotient is far above
+# {eq}`leaks-share`, and the spread grows with it. How far, we cannot say before training. SOAP's $n$ is below
+# $10^{-8}$, so the assumption above fails. With the measured $n$ the spread comes out closer with little decay, and
+# too small with much. And that the stored runs with λ = 0.1 and below agree is no evidence: there, too, the spread is
+# less than half of the assumed one, and something else, perhaps a mean, makes up for it.
 #
-# **Shampoo** is milder. Its $L$ has the eigenvalue 0 along $\mathbf 1$, so its root there is $(10^{-6})^{-1/4} = 32$, and in
-# float32 the floor lies below $10^{-5}$ for $\lambda\ge2$. We have no a priori value for it.
+# **Shampoo** is milder. Its $L$ has the eigenvalue 0 along $\mathbf 1$, so its root there is $(10^{-6})^{-1/4} = 32$,
+# and in float32 the floor lies below $10^{-5}$ for $\lambda\ge2$. We have no a priori value for it.
 #
 # ## Coupled decay under Muon, and two exceptions of SOAP
 #
@@ -544,10 +546,10 @@ figure
 #
 # SOAP is equivariant as long as $\mathbf 1$ is an eigenvector that its basis must contain. With fewer features than
 # $K-1$, gradients have other null directions, and the basis mixes $\mathbf 1$ with them. With *coupled* decay SOAP
-# sees $\lambda u$ along $\mathbf 1$, divides it by its own size plus $10^{-8}$, and so takes about $c = 10^8\,\eta\lambda$
-# times a tiny $u$ off in a step. Without momentum $u = 0$ is unstable where $c > 2$; with $\beta = 0.9$, by the recursion
-# $z^2 - (1+\beta-(1-\beta)c)z + \beta$, where $c > 2(1+\beta)/(1-\beta) = 38$: at $\eta = 0.005$ from $\lambda = 8\cdot10^{-5}$ on.
-# There rounding grows to the size of a step, in float64, too.
+# sees $\lambda u$ along $\mathbf 1$, divides it by its own size plus $10^{-8}$, and so takes about
+# $c = 10^8\,\eta\lambda$ times a tiny $u$ off in a step. Without momentum $u = 0$ is unstable where $c > 2$; with
+# $\beta = 0.9$, by the recursion $z^2 - (1+\beta-(1-\beta)c)z + \beta$, where $c > 2(1+\beta)/(1-\beta) = 38$: at
+# $\eta = 0.005$ from $\lambda = 8\cdot10^{-5}$ on. There rounding grows to the size of a step, in float64, too.
 
 # %%
 CASES = {

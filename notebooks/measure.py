@@ -232,9 +232,9 @@ figures.cosines(measured, classes)
 figures.spectrum(measured)
 
 # %% [markdown]
-# *The last singular value of the class means is zero in every network, since they are centred. That of
-# $W$ is at most NC0$/\sqrt K$, so it is zero if the rows sum to zero (and may be otherwise, as with two equal rows). A slope
-# before it means that some directions between the classes are longer than others: NC2 of the class means, NC2W of $W$.*
+# *The last singular value of the class means is zero in every network, since they are centred. That of $W$ is at most
+# NC0$/\sqrt K$, so it is zero if the rows sum to zero (and may be otherwise, as with two equal rows). A slope before
+# it means that some directions between the classes are longer than others: NC2 of the class means, NC2W of $W$.*
 
 # %% [markdown]
 # ### From layer to layer

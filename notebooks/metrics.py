@@ -148,8 +148,8 @@ plt.show()
 # - what these numbers say of a network trained with and without weight decay.
 #
 # As printed, the paper divides NC2, NC2W and NC2M by $K^2$, NC3 by $Kp$ and NC0 by $n$, and centres $\Sigma_W$ by the
-# global mean. Its tables cannot have been computed so. The formulas here carry the paper's equation numbers, but
-# have no such factors, and centre $\Sigma_W$ by the class means ({doc}`printed`). {doc}`../book/notation` has all symbols.
+# global mean. Its tables cannot have been computed so. The formulas here carry the paper's equation numbers, but have
+# no such factors, and centre $\Sigma_W$ by the class means ({doc}`printed`). {doc}`../book/notation` has all symbols.
 #
 # ## The last layer, and its words
 #
@@ -216,8 +216,8 @@ plt.show()
 # \end{aligned} $$ (nc2a)
 #
 # Vectors at the angles of the simplex sum to zero only if their lengths are equal. So for class means NC2a = 0
-# implies NC2n = 0; exercise 1 is about the converse. (The standard deviation is that with $K-1$.) The same formulas for the rows of $W$ in place of $M$ (eq. 6
-# to 8) are **NC2W**, NC2Wn and NC2Wa. $W$ is not centred for them.
+# implies NC2n = 0; exercise 1 is about the converse. (The standard deviation is that with $K-1$.) The same formulas
+# for the rows of $W$ in place of $M$ (eq. 6 to 8) are **NC2W**, NC2Wn and NC2Wa. $W$ is not centred for them.
 #
 # ## NC3: the weight points where the means are
 #
@@ -270,9 +270,9 @@ plt.show()
 # & \arg\max_k\, (W h)_k = \arg\min_k \lVert h - \mu_k \rVert.
 # \end{aligned} $$ (nc4)
 #
-# No label occurs in it: NC4 says that two classifiers agree, not that they are right. Nor does the bias, though
-# the networks have one. At perfect collapse, $W$ a positive multiple of $M$ and centred means of equal length, $\lVert h - \mu_k\rVert$
-# is least where $M_k \cdot (h - \mu_G)$ is largest, that is, at
+# No label occurs in it: NC4 says that two classifiers agree, not that they are right. Nor does the bias, though the
+# networks have one. At perfect collapse, $W$ a positive multiple of $M$ and centred means of equal length,
+# $\lVert h - \mu_k\rVert$ is least where $M_k \cdot (h - \mu_G)$ is largest, that is, at
 #
 # $$ \arg\max_k\, (W h - W\mu_G)_k. $$ (bias)
 #

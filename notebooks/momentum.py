@@ -20,11 +20,11 @@
 # **Question.** The paper {cite}`optimizer2026` finds that momentum accelerates neural collapse under SGD.
 # Is that a property of momentum, and does it hold for the other optimizers?
 #
-# **Answer.** Under SGD momentum $\beta$ is, at small steps, a learning rate $\eta/(1-\beta)$ in disguise: on the digits
-# MLP runs of different momenta, but with the same $\eta/(1-\beta)$, 0.01 or 0.02, end with the same NC3 to 3.1 % (NC1
-# to 10 %). It takes NC0 down by a known factor, up to a critical momentum. Under SGDW it has no effect on NC0 at all. Under Adam
-# and AdamW it has no one direction: over learning rates and decays the medians of NC0 and NC3 hardly move, single settings
-# do. At $\beta = 0.9$ it takes Signum's NC0 to a fifth in the median, and SGD's to 0.74 of it.
+# **Answer.** Under SGD momentum $\beta$ is, at small steps, a learning rate $\eta/(1-\beta)$ in disguise: on the
+# digits MLP runs of different momenta, but with the same $\eta/(1-\beta)$, 0.01 or 0.02, end with the same NC3 to 3.1 %
+# (NC1 to 10 %). It takes NC0 down by a known factor, up to a critical momentum. Under SGDW it has no effect on NC0 at
+# all. Under Adam and AdamW it has no one direction: over learning rates and decays the medians of NC0 and NC3 hardly
+# move, single settings do. At $\beta = 0.9$ it takes Signum's NC0 to a fifth in the median, and SGD's to 0.74 of it.
 
 # %%
 import numpy as np
@@ -242,12 +242,12 @@ figures.show_if_any(sgd if len(twins(sgd)) else sgd[:0], "", show_twins)
 # *The metric of the first of a pair over that of the second: the median, and below it the least and the
 # largest, over decays and seeds.*
 #
-# In the 50 pairs NC0 differs by 0.5 % at most and NC3 by 3.1 % (NC2 by 6 %, NC1 by 10 %). Momentum alone, from 0 to 0.9 at $\eta = 0.01$,
-# multiplies NC3 by 0.83 and NC1 by 0.53 (medians of 25). So up to $\eta/(1-\beta) = 0.02$ a
-# run with more momentum ends nearly where one with a learning rate larger by the same factor ends. What is left is not
-# noise: NC1 and NC2 are larger with more momentum in all 50 pairs, NC1 by 3 % at 0.01 and by 8 % at 0.02 (medians). (The step from 0 to 0.9 leads to
-# 0.1, where the grid has no such pair. The public version of the paper claims an effect “beyond convergence
-# of train loss”; these pairs do not test that.)
+# In the 50 pairs NC0 differs by 0.5 % at most and NC3 by 3.1 % (NC2 by 6 %, NC1 by 10 %). Momentum alone, from 0 to
+# 0.9 at $\eta = 0.01$, multiplies NC3 by 0.83 and NC1 by 0.53 (medians of 25). So up to $\eta/(1-\beta) = 0.02$ a run
+# with more momentum ends nearly where one with a learning rate larger by the same factor ends. What is left is not
+# noise: NC1 and NC2 are larger with more momentum in all 50 pairs, NC1 by 3 % at 0.01 and by 8 % at 0.02 (medians).
+# (The step from 0 to 0.9 leads to 0.1, where the grid has no such pair. The public version of the paper claims an
+# effect “beyond convergence of train loss”; these pairs do not test that.)
 #
 # (paper-figure-4)=
 # ## Figure 4: momentum and decay together
@@ -255,9 +255,11 @@ figures.show_if_any(sgd if len(twins(sgd)) else sgd[:0], "", show_twins)
 # The paper's Figure 4 has NC0, NC2 and NC3 over momentum and weight decay, and shows, it says, a decrease “both by
 # increasing weight decay for fixed momentum or by increasing momentum for fixed non-zero weight decay”. Of our 215
 # steps up in momentum (from one of the grid to the next, all else equal) that stay below $\beta^*$, with decay, all
-# 215 lower NC0 and 182 lower NC3. The other 33 are steps to 0.9 or more with $\lambda\le0.0005$, and raise NC3 by up to
-# 32 %. (Of the 25 steps that end above $\beta^*$ 15 lower NC0, as the law says, since $\beta^*$ rises whenever $\eta$ drops. By the law the other ten, at $\eta = 0.0679$ and $\lambda = 0.05$, would raise it, but both of their ends are rounding.) And the effect grows with decay, as the paper says: at $\eta = 0.01$, from
-# $\beta = 0.7$ to 0.9, NC0 is multiplied by 0.97 at $\lambda = 0.0005$ and by 0.06 at 0.05 (medians of five seeds).
+# 215 lower NC0 and 182 lower NC3. The other 33 are steps to 0.9 or more with $\lambda\le0.0005$, and raise NC3 by up
+# to 32 %. (Of the 25 steps that end above $\beta^*$ 15 lower NC0, as the law says, since $\beta^*$ rises whenever
+# $\eta$ drops. By the law the other ten, at $\eta = 0.0679$ and $\lambda = 0.05$, would raise it, but both of their
+# ends are rounding.) And the effect grows with decay, as the paper says: at $\eta = 0.01$, from $\beta = 0.7$ to 0.9,
+# NC0 is multiplied by 0.97 at $\lambda = 0.0005$ and by 0.06 at 0.05 (medians of five seeds).
 
 
 # %% tags=["hide-input"]
@@ -285,22 +287,24 @@ figures.with_lines(of_sgd, six_grids.line("sgd"), *map(draw_maps, rates))
 #
 # ## The other optimizers
 #
-# Back to the first picture. At $\beta = 0.9$ the median of NC0 over that without momentum is 0.74 under SGD,
-# 1.00 under SGDW, 0.96 under Adam and 0.98 under AdamW. Of the last three, only SGDW's NC0 stays where it is, since its decay
-# does not pass through the momentum. Under Adam and AdamW, whose momentum is an average, it has no one direction: by run NC0
-# changes by factors of 0.44 to 1.40 and 0.74 to 1.32. At $\eta = 0.01$, $\lambda = 0.0005$ Adam's falls to 0.48 and its
-# NC3 to 0.62 (medians of five seeds). For Signum NC0's median is 0.20, and for SignumW 0.58. The same ratios of NC3: 0.78,
-# 0.91, 0.95 and 0.97; 0.53 under Signum and 0.85 under SignumW. These, too, hide opposites: Signum's NC3 is multiplied by
-# 0.43 to 0.77 up to $\lambda = 0.005$, but by 1.72 at 0.05 (0.18, 1.72 and 2.20 at the three learning rates) and by 1.17 at 0.5 ($\eta = 0.001$ alone); and SignumW's NC0, by 0.40 at
+# Back to the first picture. At $\beta = 0.9$ the median of NC0 over that without momentum is 0.74 under SGD, 1.00
+# under SGDW, 0.96 under Adam and 0.98 under AdamW. Of the last three, only SGDW's NC0 stays where it is, since its
+# decay does not pass through the momentum. Under Adam and AdamW, whose momentum is an average, it has no one
+# direction: by run NC0 changes by factors of 0.44 to 1.40 and 0.74 to 1.32. At $\eta = 0.01$, $\lambda = 0.0005$
+# Adam's falls to 0.48 and its NC3 to 0.62 (medians of five seeds). For Signum NC0's median is 0.20, and for SignumW
+# 0.58. The same ratios of NC3: 0.78, 0.91, 0.95 and 0.97; 0.53 under Signum and 0.85 under SignumW. These, too, hide
+# opposites: Signum's NC3 is multiplied by 0.43 to 0.77 up to $\lambda = 0.005$, but by 1.72 at 0.05 (0.18, 1.72 and
+# 2.20 at the three learning rates) and by 1.17 at 0.5 ($\eta = 0.001$ alone); and SignumW's NC0, by 0.40 at
 # $\lambda = 0.0005$, by 0.93 and 1.00 at 5 and 10. Under SGDW the ratio of NC3 is above one again at $\beta = 0.95$
 # and 0.98 (1.04 and 1.34): more momentum is not always better.
 #
-# Why should Signum feel momentum, if its average has weight one? It takes the *sign* of it. Every weight
-# moves by $\pm\eta$, with momentum or without; but without it the sign is that of one noisy minibatch. An average over
-# minibatches has less noise, and more often the sign that coupled decay asks for. Our runs do
-# not settle whether this is the reason. The noise of independent minibatches falls to 58 % in an average at $\beta = 0.5$,
-# $\sqrt{(1-\beta)/(1+\beta)}$, and to 23 % at 0.9; but most of the gain is there with the first step up: at $\beta = 0.5$ the median is 0.27. And
-# for SignumW, whose decay does not go through the sign, this reason says nothing. We leave both open.
+# Why should Signum feel momentum, if its average has weight one? It takes the *sign* of it. Every weight moves by
+# $\pm\eta$, with momentum or without; but without it the sign is that of one noisy minibatch. An average over
+# minibatches has less noise, and more often the sign that coupled decay asks for. Our runs do not settle whether this
+# is the reason. The noise of independent minibatches falls to 58 % in an average at $\beta = 0.5$,
+# $\sqrt{(1-\beta)/(1+\beta)}$, and to 23 % at 0.9; but most of the gain is there with the first step up: at
+# $\beta = 0.5$ the median is 0.27. And for SignumW, whose decay does not go through the sign, this reason says
+# nothing. We leave both open.
 #
 # ## Where it holds, and where not
 #

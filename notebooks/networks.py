@@ -21,9 +21,9 @@
 # {cite}`optimizer2026` trains convolutional networks and a transformer. How much of them do NC0 and its law see?
 #
 # **Answer.** The last layer, and nothing else. The four networks have 4.8 to 25.6 million parameters, of which the
-# last layer holds 0.05 % to 8 %. Under SGD and SGDW its NC0 follows the same exact law on all those for images that we
-# trained, whatever is in front of it: to one part in ten thousand, as long as a thousandth of it is left. (After the paper's
-# 93,800 steps it is 0.3 %, since the roundings of so many factors add up: {doc}`theorem_sgd`.)
+# last layer holds 0.05 % to 8 %. Under SGD and SGDW its NC0 follows the same exact law on all those for images that
+# we trained, whatever is in front of it: to one part in ten thousand, as long as a thousandth of it is left. (After
+# the paper's 93,800 steps it is 0.3 %, since the roundings of so many factors add up: {doc}`theorem_sgd`.)
 
 # %%
 import math
@@ -63,10 +63,10 @@ def draw_law(runs):
 figures.with_lines(runs, LINE, draw_law)
 
 # %% [markdown]
-# *NC0 at the end of training against what the law makes of NC0 at the start, one mark a run. The line is no fit:
-# on it both are equal. Runs of which the law leaves less than a billionth are left out: float32 cannot hold it. ResNet9
-# and VGG9 have three seeds or more, ViT has three at λ = 0.0005 and one at the others; the lines train three. Three of ViT's runs, with
-# λ of 0.0001 and 0.001, diverged and are not drawn.*
+# *NC0 at the end of training against what the law makes of NC0 at the start, one mark a run. The line is no fit: on
+# it both are equal. Runs of which the law leaves less than a billionth are left out: float32 cannot hold it. ResNet9
+# and VGG9 have three seeds or more, ViT has three at λ = 0.0005 and one at the others; the lines train three. Three
+# of ViT's runs, with λ of 0.0001 and 0.001, diverged and are not drawn.*
 #
 # **What you will learn**
 #
@@ -117,9 +117,9 @@ figures.shown(table, **formats)
 #
 # **ResNet9 and VGG9** stack 3 × 3 convolutions, each followed by batch norm and ReLU, and halve the image by
 # max-pooling. ResNet9 adds the input of a pair of convolutions to its output, twice. One row below is one convolution
-# with its batch norm, a pooling, or the last layer, with channels × height × width after it and its parameters. The 9 in VGG9 is a
-# name by tradition: it has six convolutions and one linear layer. Its last images of 256 × 2 × 2 are laid out flat,
-# which gives $p = 1024$.
+# with its batch norm, a pooling, or the last layer, with channels × height × width after it and its parameters. The 9
+# in VGG9 is a name by tradition: it has six convolutions and one linear layer. Its last images of 256 × 2 × 2 are
+# laid out flat, which gives $p = 1024$.
 
 
 # %%
@@ -185,21 +185,21 @@ both_layers("resnet9", "vgg9")
 # | start | | torch's default, but for the ViT | the same |
 #
 # **We did not train the paper's full networks on all images.** A ResNet9 of full width was trained on 2,000 of
-# Fashion-MNIST's, four single runs ({ref}`full-width`); all else is narrower. `width` scales all hidden layers: a ResNet9 of `width 1/8` has 104,090
-# parameters and 64 features, and trains on a laptop. `depth` sets the number of a ViT's blocks. The runs of the picture have
-# an eighth of the width and 1,000 or 2,000 images.
+# Fashion-MNIST's, four single runs ({ref}`full-width`); all else is narrower. `width` scales all hidden layers: a
+# ResNet9 of `width 1/8` has 104,090 parameters and 64 features, and trains on a laptop. `depth` sets the number of a
+# ViT's blocks. The runs of the picture have an eighth of the width and 1,000 or 2,000 images.
 #
 # ## Why the law sees only the last layer
 #
 # Under cross-entropy the gradient of $W$ is $G = \frac1N(S-Y)^\top H$, with the softmax outputs $S$ and the one-hot
-# labels $Y$. The rows of $S - Y$ sum to zero, so $\mathbf 1^\top G = 0$ whatever the features $H$ are: convolutions, attention,
-# batch norm, residual connections and the images themselves drop out. What is left for the row sum
+# labels $Y$. The rows of $S - Y$ sum to zero, so $\mathbf 1^\top G = 0$ whatever the features $H$ are: convolutions,
+# attention, batch norm, residual connections and the images themselves drop out. What is left for the row sum
 # $u = W^\top\mathbf 1$ under SGD is
 #
 # $$ v \leftarrow \beta v + \lambda u, \qquad u \leftarrow u - \eta v, $$ (net-law)
 #
-# and under SGDW $u \leftarrow (1-\eta\lambda)u$ ({doc}`theorem_sgd` has proofs and closed forms). So NC0 at the end over NC0 at
-# the start is known before training.
+# and under SGDW $u \leftarrow (1-\eta\lambda)u$ ({doc}`theorem_sgd` has proofs and closed forms). So NC0 at the end
+# over NC0 at the start is known before training.
 
 # %% tags=["hide-input"]
 SEEN = 1e-3  # of NC0: with less left, rounding begins to show
@@ -260,9 +260,9 @@ assert (before - after).abs().max() < 1e-3 * before.abs().max()
 print(f"largest change of a score: {(before - after).abs().max():.0e}")
 
 # %% [markdown]
-# **3.** SGD with momentum 0.9 and $\eta = 0.0679$ trains a ResNet9 on 2,000 images for 50 epochs, in minibatches of
-# 128. Which $\lambda$ leaves 10 % of NC0? The sum of the learning rates is 0.37 times that of a constant one, and a step takes
-# the share $\eta\lambda/(1-\beta)$. Does the answer change at full width?
+# **3.** SGD with momentum 0.9 and $\eta = 0.0679$ trains a ResNet9 on 2,000 images for 50 epochs, in minibatches of 128.
+# Which $\lambda$ leaves 10 % of NC0? The sum of the learning rates is 0.37 times that of a constant one, and a step
+# takes the share $\eta\lambda/(1-\beta)$. Does the answer change at full width?
 
 # %% tags=["hide-input"]
 steps = math.ceil(2000 / 128)

@@ -17,13 +17,14 @@
 # %% [markdown]
 # # Half precision
 #
-# **Question.** In bfloat16, a number format of 16 bits, networks for images train faster, wide ones up to three times, where the
-# processor knows it. Does it change NC0 to NC3, and may the whole network use it?
+# **Question.** In bfloat16, a number format of 16 bits, networks for images train faster, wide ones up to three
+# times, where the processor knows it. Does it change NC0 to NC3, and may the whole network use it?
 #
-# **Answer.** In the hidden layers it changes little: of 30 means over five seeds, on a narrow ResNet9
-# and the digits MLP, 29 move by less than another seed would move a run. The last layer is left out: with its
-# products rounded, the zero sum behind the law of NC0 would hold only to bfloat16's precision. And no weight should be *stored*
-# in it: a decoupled weight decay with $\eta\lambda < 2^{-9}$, rounded before the step is added, would then do *nothing*, and a small NC0 could not be seen.
+# **Answer.** In the hidden layers it changes little: of 30 means over five seeds, on a narrow ResNet9 and the digits
+# MLP, 29 move by less than another seed would move a run. The last layer is left out: with its products rounded, the
+# zero sum behind the law of NC0 would hold only to bfloat16's precision. And no weight should be *stored* in it: a
+# decoupled weight decay with $\eta\lambda < 2^{-9}$, rounded before the step is added, would then do *nothing*, and a
+# small NC0 could not be seen.
 
 # %%
 import math
@@ -141,8 +142,8 @@ figures.shown(table).hide(axis="index")
 #
 # **Autocast** is torch's way to use it. The parameters stay float32. Each convolution and each linear map of the body
 # rounds its weights and its input to bfloat16, multiplies, sums the products in float32, and rounds the result. Batch
-# norm's statistics, the optimizer and its averages stay float32. Gradients come back in float32, too, though computed from
-# rounded numbers. In this book the last layer and the loss are outside of it:
+# norm's statistics, the optimizer and its averages stay float32. Gradients come back in float32, too, though computed
+# from rounded numbers. In this book the last layer and the loss are outside of it:
 
 # %%
 torch.manual_seed(0)
@@ -162,10 +163,10 @@ assert W.grad.sum(0).norm() < 1e-6 * W.grad.norm()  # the law's symmetry
 # ## Why the last layer stays in float32
 #
 # **The law needs no more than that.** With softmax outputs $S$ and one-hot labels $Y$ the gradient of $W$ is
-# $G = \frac1N(S-Y)^\top H$. The rows of $S - Y$ sum to zero, whatever $H$ is. So features rounded to bfloat16
-# leave $\mathbf 1^\top G = 0$, up to the rounding of float32, as long as $S$ and the product are computed in float32. The last
-# assertion above is that. In five runs of the ResNet9 with SGD in bfloat16 NC0 ends where the law has it, to a relative
-# $10^{-6}$ ({doc}`networks` has the law).
+# $G = \frac1N(S-Y)^\top H$. The rows of $S - Y$ sum to zero, whatever $H$ is. So features rounded to bfloat16 leave
+# $\mathbf 1^\top G = 0$, up to the rounding of float32, as long as $S$ and the product are computed in float32. The
+# last assertion above is that. In five runs of the ResNet9 with SGD in bfloat16 NC0 ends where the law has it, to a
+# relative $10^{-6}$ ({doc}`networks` has the law).
 #
 # **Weight decay would be lost.** This reason and the next are about a $W$ that is itself *stored* in bfloat16, which
 # autocast does not do. Decoupled decay multiplies $W$ by $1-\eta\lambda$. If $\eta\lambda$ is less than
@@ -196,16 +197,16 @@ figures.shown(table.rename_axis("λ"))
 
 # %% [markdown]
 # **NC0 would drown.** Storing $W$ in bfloat16 changes each entry by up to $2^{-8}$ of itself, and the row sum with
-# it. A $W$ whose rows sum to zero has an NC0 of 0.17 % of $\lVert W\rVert$ once it is rounded (exercise 2), and nothing
-# smaller could be seen. For the same reason all metrics are taken from one more forward pass in float32, with the trained weights as they
-# are. What bfloat16 can change is the training: where the weights end up.
+# it. A $W$ whose rows sum to zero has an NC0 of 0.17 % of $\lVert W\rVert$ once it is rounded (exercise 2), and
+# nothing smaller could be seen. For the same reason all metrics are taken from one more forward pass in float32, with
+# the trained weights as they are. What bfloat16 can change is the training: where the weights end up.
 #
 # ## Does it change the result?
 #
-# The same settings and seeds in both precisions, one pair for each seed: same start, same images, same minibatches. Let $d_i$ be
-# the difference of a metric, bfloat16 less float32, at seed $i$, $\bar d$ its mean over the seeds, and $s$ the standard
-# deviation of the float32 runs over the seeds. Our rule, fixed before the runs were made: the precision makes no
-# difference *that matters* if
+# The same settings and seeds in both precisions, one pair for each seed: same start, same images, same minibatches.
+# Let $d_i$ be the difference of a metric, bfloat16 less float32, at seed $i$, $\bar d$ its mean over the seeds, and
+# $s$ the standard deviation of the float32 runs over the seeds. Our rule, fixed before the runs were made: the
+# precision makes no difference *that matters* if
 #
 # $$ |\bar d| \le s , $$ (net-rule)
 #
@@ -264,12 +265,12 @@ def show_compared(rows):
 figures.show_if_any(all_compared(resnet), "", show_compared)
 
 # %% [markdown]
-# *ResNet9. In each cell, from above: mean and $s$ of the float32 runs; $\bar d$ and half its interval; $\bar d$ in units of
-# $s$, by which {eq}`net-rule` holds if it lies between −1 and 1.*
+# *ResNet9. In each cell, from above: mean and $s$ of the float32 runs; $\bar d$ and half its interval; $\bar d$ in
+# units of $s$, by which {eq}`net-rule` holds if it lies between −1 and 1.*
 #
-# The rule holds in all 15 cells, with at most 0.6 $s$, and all 15 intervals contain zero. (When these 30 runs were first
-# trained, on another processor, AdamW's test accuracy was off by 2.5 $s$, and its interval missed zero. Trained again it is
-# off by 0.3 $s$: one such cell of 15 says nothing, and neither does its absence.)
+# The rule holds in all 15 cells, with at most 0.6 $s$, and all 15 intervals contain zero. (When these 30 runs were
+# first trained, on another processor, AdamW's test accuracy was off by 2.5 $s$, and its interval missed zero. Trained
+# again it is off by 0.3 $s$: one such cell of 15 says nothing, and neither does its absence.)
 #
 # The small network, too: the digits MLP at the same learning rates and decays, for 200 epochs.
 
@@ -282,9 +283,10 @@ figures.show_if_any(all_compared(digits), "", show_compared)
 # by less than half of $s$. Of 15 intervals of 95 %
 # about one misses zero by chance, not three. (Of the 30 of both networks: exercise 3.)
 #
-# **How much does a pair remember?** Two runs of one pair begin equal. If they stayed close, $d_i$ would be much smaller
-# than the difference of two seeds, whose standard deviation is $\sqrt2\,s$. For NC0 under SGD the law forbids them to part.
-# For all else training may amplify the first rounding. The standard deviation of $d_i$ over $\sqrt2\,s$, on the ResNet9:
+# **How much does a pair remember?** Two runs of one pair begin equal. If they stayed close, $d_i$ would be much
+# smaller than the difference of two seeds, whose standard deviation is $\sqrt2\,s$. For NC0 under SGD the law forbids
+# them to part. For all else training may amplify the first rounding. The standard deviation of $d_i$ over
+# $\sqrt2\,s$, on the ResNet9:
 
 
 # %% tags=["hide-input"]
@@ -311,8 +313,8 @@ figures.show_if_any(all_compared(resnet), "", show_memory)
 #
 # ## Exercises
 #
-# **1.** From which $\lambda$ on does SGDW's decay act on every entry of bfloat16 weights, at $\eta = 0.0679$? And up to which
-# on none?
+# **1.** From which $\lambda$ on does SGDW's decay act on every entry of bfloat16 weights, at $\eta = 0.0679$? And up
+# to which on none?
 
 # %% tags=["hide-input"]
 # Half the distance of neighbours is 2⁻⁹ to 2⁻⁸ of an entry.
@@ -340,8 +342,8 @@ assert abs(left - 0.0017) < 5e-5
 print(f"NC0/‖W‖ = {left:.2%}")
 
 # %% [markdown]
-# **3.** Three of the 30 intervals miss zero. How likely are three or more such misses if precision makes no difference at
-# all?
+# **3.** Three of the 30 intervals miss zero. How likely are three or more such misses if precision makes no
+# difference at all?
 
 # %% tags=["hide-input"]
 fewer = [math.comb(30, n) * 0.05**n * 0.95 ** (30 - n) for n in range(3)]

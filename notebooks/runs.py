@@ -263,9 +263,10 @@ figures.in_rows(*axes)
 # %% [markdown]
 # ## The table
 #
-# One row a setting, with all that its runs have in common but the seed; each number the mean over the seeds. *n* is how
-# many seeds there are, diverged ones not counted in the means. (Columns of the last layer are empty where it moves as the rest.) Click the arrows in a column's head to sort; type into the box above
-# to search, or into a field below a column to filter by it.
+# One row a setting, with all that its runs have in common but the seed; each number the mean over the seeds. *n* is
+# how many seeds there are, diverged ones not counted in the means. (Columns of the last layer are empty where it
+# moves as the rest.) Click the arrows in a column's head to sort; type into the box above to search, or into a field
+# below a column to filter by it.
 
 # %% tags=["hide-input"]
 FIRST = ["dataset", "model", "width", "precision", "optimizer", "epochs"]

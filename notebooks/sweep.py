@@ -31,12 +31,13 @@
 # %% [markdown]
 # ## Parameters
 #
-# An empty value stands for the paper's: its grid for that optimizer (ours for optimizers that the paper does not have), 200
-# epochs, batches of 128, the whole training set. A list is given as `[0.001, 0.01]` or as one value, one of whole numbers also
-# as a range, `0-4`. PATH that is not absolute is looked for in this folder and then in
-# `NCBOOK_DATA`. `MODULE:CLASS` is your own optimizer, a class derived from `torch.optim.Optimizer`,
-# installed or in a file `MODULE.py` in the folder where you start; what the paper has no value for is then: learning rates 0.001, 0.005, 0.01,
-# momentum 0.9 (0 if the class takes none), weight decays 0, 5e-4, 5e-3, 0.05, 0.5, 5 (0 alone if it takes none).
+# An empty value stands for the paper's: its grid for that optimizer (ours for optimizers that the paper does not
+# have), 200 epochs, batches of 128, the whole training set. A list is given as `[0.001, 0.01]` or as one value, one
+# of whole numbers also as a range, `0-4`. PATH that is not absolute is looked for in this folder and then in
+# `NCBOOK_DATA`. `MODULE:CLASS` is your own optimizer, a class derived from `torch.optim.Optimizer`, installed or in a
+# file `MODULE.py` in the folder where you start; what the paper has no value for is then: learning rates 0.001,
+# 0.005, 0.01, momentum 0.9 (0 if the class takes none), weight decays 0, 5e-4, 5e-3, 0.05, 0.5, 5 (0 alone if it
+# takes none).
 #
 # | parameter | meaning | empty means |
 # |---|---|---|

@@ -211,7 +211,8 @@ figures.shown(pd.DataFrame(rows).T.round(3).rename_axis("added"))
 #
 # $$ u_{t+1} = (1 - \eta_t\lambda)\,u_t $$ (law-of-all)
 #
-# exactly, for every data set, network with $W$ in its last layer alone, and loss that ignores a common shift of the logits.
+# exactly, for every data set, network with $W$ in its last layer alone, and loss that ignores a common shift of the
+# logits.
 #
 # *Proof.* As $QG_s = G_s$, the two sides of {eq}`equivariant` are $D_t$ and $QD_t$. From $D_t = QD_t$
 # follows $\mathbf 1^\top D_t = \mathbf 1^\top Q D_t = -\mathbf 1^\top D_t$, so it is zero. Multiply
@@ -344,9 +345,9 @@ live.balance(**sliders, runs=dots if len(dots) else None)
 # (symmetry-last-layer)=
 # ## Only the last layer's optimizer decides
 #
-# The principle is about the last layer's update alone. So with an equivariant optimizer there NC0 must follow its law, whatever
-# trains the rest; for the others it is a question. Five
-# optimizers, each on either part, on the digits network; all 25 pairs, five seeds each.
+# The principle is about the last layer's update alone. So with an equivariant optimizer there NC0 must follow its
+# law, whatever trains the rest; for the others it is a question. Five optimizers, each on either part, on the digits
+# network; all 25 pairs, five seeds each.
 
 # %%
 NUMBERS = {  # learning rate, weight decay
@@ -409,11 +410,11 @@ figures.with_lines(pairs, PAIR_LINES, draw_pairs)
 # 0.34 and 0.36, whatever the rest. So AdamW in the hidden layers and SGD in the last one is enough: its NC3 is
 # that of a collapsed network, 0.029.
 #
-# So does the verdict. By the book's rule ({doc}`sweep`) all 75 runs with SGD, Adam or MuonW in the last layer have collapsed, and
-# none of the 50 with AdamW or SignumW. That is more than the gauge: NC2, a metric of features alone, is at least
-# 1.9 times as large under these two as under any of the three, whatever trains the hidden layers (medians). It is
-# below 0.1 in one pair of theirs only, SignumW with AdamW in the last layer, where the centred NC3 is, too: of that
-# network's collapse nothing but the gauge is missing, in each of its 5 seeds.
+# So does the verdict. By the book's rule ({doc}`sweep`) all 75 runs with SGD, Adam or MuonW in the last layer have
+# collapsed, and none of the 50 with AdamW or SignumW. That is more than the gauge: NC2, a metric of features alone,
+# is at least 1.9 times as large under these two as under any of the three, whatever trains the hidden layers
+# (medians). It is below 0.1 in one pair of theirs only, SignumW with AdamW in the last layer, where the centred NC3
+# is, too: of that network's collapse nothing but the gauge is missing, in each of its 5 seeds.
 #
 # The four pairs of SGD and AdamW on three networks:
 
@@ -537,9 +538,9 @@ def tell_resnet9(runs):
 figures.show_if_any(strong, "", tell_resnet9)
 
 # %% [markdown]
-# Equivariance takes NC0 down; the rest of NC3 is another matter. Without its gauge AdamW's NC3 is
-# less than SOAPW's, 0.07 and 0.28 on the digits, though its NC2 is greater; and there none of ShampooW's 27 and SOAPW's 45 converged runs
-# with decay collapsed by the book's rule, though all of them pass the test.
+# Equivariance takes NC0 down; the rest of NC3 is another matter. Without its gauge AdamW's NC3 is less than SOAPW's,
+# 0.07 and 0.28 on the digits, though its NC2 is greater; and there none of ShampooW's 27 and SOAPW's 45 converged
+# runs with decay collapsed by the book's rule, though all of them pass the test.
 #
 # What does a practitioner do with it? Centre $W$ before measuring NC3, or give the last layer SGD or Muon;
 # {doc}`../book/guide` has the lines. Under decoupled decay centring changes no prediction, not even after each
@@ -583,8 +584,8 @@ figures.show_if_any(pairs, "", draw_centred_rows)
 #
 # Like a weight without any order, under AdamW in part. How far is that from a simplex?
 #
-# **Proposition.** Let the $p$ columns $w_j$ of $W_c$ be independent, of lengths $\ell_j$, and in the law of their directions
-# no class special. With $X = W_cW_c^\top$ and $R = (K-1)\lVert X\rVert^2/(\operatorname{tr}X)^2 - 1$,
+# **Proposition.** Let the $p$ columns $w_j$ of $W_c$ be independent, of lengths $\ell_j$, and in the law of their
+# directions no class special. With $X = W_cW_c^\top$ and $R = (K-1)\lVert X\rVert^2/(\operatorname{tr}X)^2 - 1$,
 #
 # $$ \begin{gathered} \mathrm{NC2W}(W_c)^2 = 2 - \frac{2}{\sqrt{1+R}} \le R, \\
 # \mathbb E R = (K-2)\,\frac{\sum_j\ell_j^4}{(\sum_j\ell_j^2)^2} ,\text{ which is } \frac{K-2}{p}
@@ -686,8 +687,8 @@ figures.show_if_any(chaos, "", draw_disorder)
 # it is equivariant and loses its gauge: 0.79 or more is left.
 #
 # So one reason may do for both, NC0 and NC2. Where gradients are noise, SGD takes small steps, and decay wins. What
-# divides by the size of the gradient (SOAP in a basis of its own) makes full steps of the noise. Coupled decay is divided
-# along with it, and persists where noise does not; decoupled decay has to hold against full steps. That is an
+# divides by the size of the gradient (SOAP in a basis of its own) makes full steps of the noise. Coupled decay is
+# divided along with it, and persists where noise does not; decoupled decay has to hold against full steps. That is an
 # argument, no proof, and has a gap: MuonW's steps are full, too, and it loses its disorder.
 #
 # **The width.** Without order NC2W falls as $1/\sqrt p$. The same network with all layers at a quarter to four times of
@@ -755,12 +756,13 @@ figures.with_lines(wide, WIDTH_LINES, draw_widths)
 # %% [markdown]
 # *Medians and ranges over three seeds (five at $p=128$). Dotted: no order.*
 #
-# SignumW's disorder is 1.06, 1.10, 1.00, 1.14 and 1.40 from $p=32$ to 512; NC2W falls, and the features' NC2 with it, from
-# 0.51 to 0.11. AdamW's NC2 falls from 0.42 to 0.09, its NC2W from 0.43 to 0.14 at 128 and no further. At 512 its
-# disorder is 1.29, its centred NC3 0.24 (at 128 0.07), and gauge makes 75 % of NC3²: there NC2 passes, the centred NC3 does not. Adam has an NC2 and an NC2W of 0.04 or less at every width.
+# SignumW's disorder is 1.06, 1.10, 1.00, 1.14 and 1.40 from $p=32$ to 512; NC2W falls, and the features' NC2 with it,
+# from 0.51 to 0.11. AdamW's NC2 falls from 0.42 to 0.09, its NC2W from 0.43 to 0.14 at 128 and no further. At 512 its
+# disorder is 1.29, its centred NC3 0.24 (at 128 0.07), and gauge makes 75 % of NC3²: there NC2 passes, the centred
+# NC3 does not. Adam has an NC2 and an NC2W of 0.04 or less at every width.
 #
-# Other corners: 252 stored runs on digits and MNIST that learned end with ‖W‖ at 97 % of the corner's or more (249 of SignumW and
-# three of Lion; 234 at our width), with a disorder of 0.65 to 2.16. By data and steps: the median is 1.06
+# Other corners: 252 stored runs on digits and MNIST that learned end with ‖W‖ at 97 % of the corner's or more (249 of
+# SignumW and three of Lion; 234 at our width), with a disorder of 0.65 to 2.16. By data and steps: the median is 1.06
 # on digits and 1.39 on MNIST, and 1.44 and 1.97 at steps of $\eta\lambda = 0.1$.
 #
 # A corner need not be without order: that of Theorem 3.3, $(2I-J)/\lambda$, is a simplex once centred. Why training does

@@ -834,11 +834,11 @@ figures.show_if_any(strongest if both else strongest[:0], "", tell_maps)
 # %% [markdown]
 # ## Against the paper's printed numbers
 #
-# The paper prints NC0 for SGD and SGDW in its Tables 1 and 2, with the change since the start. Table 1
-# is of Fashion-MNIST: 60,000 images in batches of 128, 200 epochs. Table 4 gives the settings of Table 2 but names no
-# data set; we take the same (CIFAR-10's 50,000 images would change no conclusion). For Table 1 the text points to Papyan et al. {cite}`papyan2020`; we take the learning rate 0.0679
-# that it names, with the usual momentum 0.9 and weight decay 5e-4. (For SGDW the law does not ask
-# for the momentum.) Typed from the paper:
+# The paper prints NC0 for SGD and SGDW in its Tables 1 and 2, with the change since the start. Table 1 is of
+# Fashion-MNIST: 60,000 images in batches of 128, 200 epochs. Table 4 gives the settings of Table 2 but names no data
+# set; we take the same (CIFAR-10's 50,000 images would change no conclusion). For Table 1 the text points to Papyan
+# et al. {cite}`papyan2020`; we take the learning rate 0.0679 that it names, with the usual momentum 0.9 and weight
+# decay 5e-4. (For SGDW the law does not ask for the momentum.) Typed from the paper:
 
 # %%
 NC0 = table_1.PRINTED_NC0
@@ -1101,7 +1101,8 @@ figures.shown(pd.Series(limits).to_frame(title), **{title: "{:.6f}"})
 #
 # ### Where the lemma's condition stands
 #
-# **Lemma E.6** solves {eq}`sgd-volterra`, with equality, by Laplace transform. With $L = \log(1/\beta)$ its equation 26 is
+# **Lemma E.6** solves {eq}`sgd-volterra`, with equality, by Laplace transform. With $L = \log(1/\beta)$ its equation
+# 26 is
 #
 # $$ \frac{\alpha(t)}{\alpha(0)} = \frac{r_2 e^{r_1t} - r_1 e^{r_2t}}{r_2 - r_1},
 # \qquad r_{1,2} = \frac{-L \pm \sqrt{L^2 - 4\lambda}}2 , $$ (sgd-e6)
@@ -1254,12 +1255,12 @@ display(
 # %% [markdown]
 # ## What was shown
 #
-# Under SGD with weight decay NC0 is a known number times its start (proved, for every batch, schedule
-# and network with such a last layer). Below $\beta^*$ its square falls in the long run by more than $2\lambda\eta/(1-\beta)$ a step, more than
-# twice the theorem's rate, and faster with more momentum; beyond $\beta^*$ more momentum slows it. SGDW lacks the factor
-# $1/(1-\beta)$, and to leading order this is all that separates its NC0 from SGD's below $\beta^*$. In the paper's proof
-# one lemma's condition lets complex roots in, and a memory over steps is read as one over time. The theorem stands, with
-# $C\alpha_0$ for $C$.
+# Under SGD with weight decay NC0 is a known number times its start (proved, for every batch, schedule and network
+# with such a last layer). Below $\beta^*$ its square falls in the long run by more than $2\lambda\eta/(1-\beta)$ a
+# step, more than twice the theorem's rate, and faster with more momentum; beyond $\beta^*$ more momentum slows it.
+# SGDW lacks the factor $1/(1-\beta)$, and to leading order this is all that separates its NC0 from SGD's below
+# $\beta^*$. In the paper's proof one lemma's condition lets complex roots in, and a memory over steps is read as one
+# over time. The theorem stands, with $C\alpha_0$ for $C$.
 #
 # ## Where it holds, and where not
 #

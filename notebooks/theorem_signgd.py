@@ -69,8 +69,8 @@ figures.in_rows(*axes)
 # **What you will learn**
 #
 # - why the ends differ, for any network, and what minibatches change about it;
-# - both theorems of {cite}`optimizer2026`, each step of their proofs next to a simulation, where the printed text is loose
-#   and what holds instead;
+# - both theorems of {cite}`optimizer2026`, each step of their proofs next to a simulation, where the printed text is
+#   loose and what holds instead;
 # - a ceiling on NC0 that every run of SignumW keeps, and where AdamW and SignumW runs stand against it;
 # - in an appendix, how near to zero the coupled descent stays.
 
@@ -123,16 +123,17 @@ for adam, sign in (
 # %% [markdown]
 # ## Why the two ends differ
 #
-# **Coupled decay: a ball.** Where training with full-batch gradients comes to rest, $\nabla + \lambda W = 0$, whatever is
-# done with this sum: a sign, Adam, momentum. Multiply by $\mathbf 1^\top$. Cross-entropy ignores a shift of all logits, so
-# $\mathbf 1^\top\nabla = 0$ (the paper's Lemma E.4, {doc}`theorem_sgd`), and $\lambda u = 0$ remains: NC0 is zero. In the
-# picture: of all $W$ with the same predictions the one with zero row sum is the shortest.
+# **Coupled decay: a ball.** Where training with full-batch gradients comes to rest, $\nabla + \lambda W = 0$,
+# whatever is done with this sum: a sign, Adam, momentum. Multiply by $\mathbf 1^\top$. Cross-entropy ignores a shift
+# of all logits, so $\mathbf 1^\top\nabla = 0$ (the paper's Lemma E.4, {doc}`theorem_sgd`), and $\lambda u = 0$
+# remains: NC0 is zero. In the picture: of all $W$ with the same predictions the one with zero row sum is the
+# shortest.
 #
-# **Decoupled decay: a box.** For sign descent rest means $W = -\tfrac1\lambda\,\mathrm{sign}(\nabla)$, a corner of the box $|W_{ij}| \le 1/\lambda$ (if no entry of ∇ is zero), and nothing makes
-# signs add up to zero. (Where AdamW converges with
-# full-batch gradients, and learning rates that do not rise and whose sum diverges, Xie and Li {cite}`xie2024` prove, it
-# ends at a stationary point of the loss in that box.) How far can they go? A column of ∇ sums to zero, so it has
-# entries of both signs, or is zero. Hence
+# **Decoupled decay: a box.** For sign descent rest means $W = -\tfrac1\lambda\,\mathrm{sign}(\nabla)$, a corner of
+# the box $|W_{ij}| \le 1/\lambda$ (if no entry of ∇ is zero), and nothing makes signs add up to zero. (Where AdamW
+# converges with full-batch gradients, and learning rates that do not rise and whose sum diverges, Xie and Li
+# {cite}`xie2024` prove, it ends at a stationary point of the loss in that box.) How far can they go? A column of ∇
+# sums to zero, so it has entries of both signs, or is zero. Hence
 #
 # $$
 # \mathbf 1^\top G = 0 \quad\Longrightarrow\quad
@@ -185,9 +186,9 @@ for K in range(2, 9):
 # \mathbb E\,\mathrm{sign}(G_i + \lambda W) = 0 ,
 # $$ (signgd-median)
 #
-# another equation: each entry of $-\lambda W$ is a *median* of the gradients, where full batches have the mean. Medians of
-# columns that sum to zero need not sum to zero. Three minibatches show it, and so does a linear classifier on 400
-# digits, trained by coupled sign descent with three η in turn:
+# another equation: each entry of $-\lambda W$ is a *median* of the gradients, where full batches have the mean.
+# Medians of columns that sum to zero need not sum to zero. Three minibatches show it, and so does a linear classifier
+# on 400 digits, trained by coupled sign descent with three η in turn:
 
 # %%
 gradients = np.array(
@@ -228,8 +229,8 @@ settled.columns = [f"NC0, batches of {batch}" for batch in settled]
 figures.shown(settled, **dict.fromkeys(settled, "{:.2g}"))
 
 # %% [markdown]
-# With the full batch NC0 falls to a sixteenth as η falls tenfold; with batches of 50 by two fifths, with 20 not at all. So "at rest NC0 is zero" is a theorem on
-# full-batch training.
+# With the full batch NC0 falls to a sixteenth as η falls tenfold; with batches of 50 by two fifths, with 20 not at
+# all. So "at rest NC0 is zero" is a theorem on full-batch training.
 #
 # ## The setting: features that have collapsed already
 #
@@ -292,8 +293,9 @@ assert sympy.expand((u.T * u)[0] / K - (a - (K - 1) * b) ** 2) == 0
 #
 # ### The paper's shorter gradient
 #
-# The paper goes on with $\mathrm{softmax}(W) - I$: it drops $M^*$ inside the softmax and the factor $1/(K\sqrt{K-1})$ of
-# the mean loss (for the sum of losses, which the theorem prints, it is $1/\sqrt{K-1}$), so that $g = \varphi(a + b)$. For coupled decay both change the balance with $\lambda W$. Nothing but units is lost: with
+# The paper goes on with $\mathrm{softmax}(W) - I$: it drops $M^*$ inside the softmax and the factor $1/(K\sqrt{K-1})$
+# of the mean loss (for the sum of losses, which the theorem prints, it is $1/\sqrt{K-1}$), so that
+# $g = \varphi(a + b)$. For coupled decay both change the balance with $\lambda W$. Nothing but units is lost: with
 # $a = \sqrt{K-1}\,a'$, $b = \sqrt{K-1}\,b'$ the true force on $b$ is
 #
 # $$
@@ -335,7 +337,8 @@ for K, lr, wd in ((3, 0.01, 1e-3), (10, 1e-3, 1e-3), (30, 3e-3, 1e-2)):
 # $$ (signgd-closed)
 #
 # The limit needs $0 < \eta\lambda < 2$, the $1/K$ of {eq}`signgd-alpha`, which the main text's definition lacks, and,
-# unless η is small, $W_0 = 0$, which the appendix has. For two classes it is zero, so that "does not vanish" needs $K \ge 3$.
+# unless η is small, $W_0 = 0$, which the appendix has. For two classes it is zero, so that "does not vanish" needs
+# $K \ge 3$.
 
 # %%
 t = sympy.Symbol("t", integer=True, nonnegative=True)
@@ -362,8 +365,8 @@ for K, lr, wd in ((3, 0.02, 0.03), (10, 0.01, 0.5), (100, 0.05, 5.0)):
 # = \sqrt{2 - \frac{4\sqrt{K-1}}{K}} ,
 # $$ (signgd-nc3)
 #
-# 0.89 for ten classes, whatever λ is. Yet the network does not notice: $W^\circ M^* = \tfrac2\lambda M^*$, so the logits are
-# those of a collapsed $W$.
+# 0.89 for ten classes, whatever λ is. Yet the network does not notice: $W^\circ M^* = \tfrac2\lambda M^*$, so the
+# logits are those of a collapsed $W$.
 
 
 # %%
@@ -419,9 +422,9 @@ figures.shown(table.rename_axis("sign of ∇"))
 # = \operatorname*{arg\,min}_{V' \in B} \langle \nabla, V' \rangle ,
 # $$ (signgd-frank-wolfe)
 #
-# the Frank–Wolfe method with a constant step {cite}`frank1956`. **The corner $W^\circ$ is the only minimum of the loss
-# $\mathcal L$ in the box**: $\mathcal L$ is convex, and at $W^\circ$ no entry of ∇ is zero and each entry of $W^\circ$ stands at the end of the
-# box that $-\nabla$ points to. So for any other $W \in B$
+# the Frank–Wolfe method with a constant step {cite}`frank1956`. **The corner $W^\circ$ is the only minimum of the
+# loss $\mathcal L$ in the box**: $\mathcal L$ is convex, and at $W^\circ$ no entry of ∇ is zero and each entry of
+# $W^\circ$ stands at the end of the box that $-\nabla$ points to. So for any other $W \in B$
 #
 # $$
 # \mathcal L(W) - \mathcal L(W^\circ) \ge \langle \nabla\mathcal L(W^\circ), W - W^\circ\rangle
@@ -429,8 +432,8 @@ figures.shown(table.rename_axis("sign of ∇"))
 # $$ (signgd-corner)
 #
 # The method comes as near to it as η is small (appendix), to where all signs are those of $J - 2I$; from there on
-# $W - W^\circ$ shrinks by $1 - \eta\lambda$ a step. That proves the limit for every start, if η is small enough for that λ
-# and K. How small, the proof says badly. So we look.
+# $W - W^\circ$ shrinks by $1 - \eta\lambda$ a step. That proves the limit for every start, if η is small enough for
+# that λ and K. How small, the proof says badly. So we look.
 
 
 # %%
@@ -485,8 +488,8 @@ for axis, lr in zip(axes, rates, strict=True):
 figures.in_rows(*axes)
 
 # %% [markdown]
-# *α over Theorem 3.3's limit from random starts: small steps reach it, large ones mostly do not.* A grid of settings, 12/(ηλ)
-# steps each:
+# *α over Theorem 3.3's limit from random starts: small steps reach it, large ones mostly do not.* A grid of settings,
+# 12/(ηλ) steps each:
 
 # %%
 grid = [
@@ -572,8 +575,8 @@ figures.in_rows(*axes.flat)
 
 
 # %% [markdown]
-# *Top: α; bottom: $a$ and $(K-1)\,b$, which meet where α is zero. Left with the true gradient, right with the paper's, at
-# the same η and λ.*
+# *Top: α; bottom: $a$ and $(K-1)\,b$, which meet where α is zero. Left with the true gradient, right with the
+# paper's, at the same η and λ.*
 #
 # ### Phase 1: both grow
 #
@@ -599,15 +602,15 @@ for exact, (_, _, alpha, turns) in walks.items():
 # %% [markdown]
 # ### Phase 2: b slides down a curve
 #
-# From then on $b$ zigzags along the curve $g(a + b) = \lambda b$, while $a$ still rises by η a step. Along the curve, with
-# $r = -g'/\lambda > 0$,
+# From then on $b$ zigzags along the curve $g(a + b) = \lambda b$, while $a$ still rises by η a step. Along the curve,
+# with $r = -g'/\lambda > 0$,
 #
 # $$
 # \frac{db}{da} = \frac{g'}{\lambda - g'} = -\frac{r}{1 + r} \in (-1, 0) .
 # $$ (signgd-slope)
 #
-# So $b$ **falls**. The paper's proof has it stay: it checks that $b$ is back at $\eta T_1$ two steps later, and concludes
-# that it alternates between $\eta(T_1 - 1)$ and $\eta T_1$ from then on. But as $a$ grows, $g$ sinks below
+# So $b$ **falls**. The paper's proof has it stay: it checks that $b$ is back at $\eta T_1$ two steps later, and
+# concludes that it alternates between $\eta(T_1 - 1)$ and $\eta T_1$ from then on. But as $a$ grows, $g$ sinks below
 # $\lambda\eta(T_1 - 1)$ too.
 
 # %%
@@ -664,15 +667,16 @@ say(
 # %% [markdown]
 # ### Phase 3: a turns, and W has collapsed
 #
-# Phase 2 ends where the force on $a$ is spent too: $(K-1)\,g = \lambda a$. With $b$ on its curve, $g = \lambda b$, so there
+# Phase 2 ends where the force on $a$ is spent too: $(K-1)\,g = \lambda a$. With $b$ on its curve, $g = \lambda b$, so
+# there
 #
 # $$
 # a = (K-1)\,b, \qquad b = b^*, \qquad g(K b^*) = \lambda b^*, \qquad \eta T_2 = (K-1)\,b^* ,
 # $$ (signgd-t2)
 #
-# and $\alpha = 0$: $W = b^*(K I - J)$ is a multiple of $M^*$, a perfect collapse. From there $a$ and $b$ only step to and
-# fro. Had $b$ stayed at $\eta T_1$, then for a small λ, as here, $a$ would stop far from $(K-1)\,b$, and α would *not* come
-# near zero (last row of the table): there the step that is wrong in the proof would have spoilt its conclusion.
+# and $\alpha = 0$: $W = b^*(K I - J)$ is a multiple of $M^*$, a perfect collapse. From there $a$ and $b$ only step to
+# and fro. Had $b$ stayed at $\eta T_1$, then for a small λ, as here, $a$ would stop far from $(K-1)\,b$, and α would *not*
+# come near zero (last row of the table): there the step that is wrong in the proof would have spoilt its conclusion.
 
 # %%
 for exact, (a_path, b_path, _, turns) in walks.items():
@@ -701,8 +705,8 @@ for exact, name in ((True, "true gradient"), (False, "softmax(W) − I")):
 figures.shown(pd.DataFrame(table))
 
 # %% [markdown]
-# **Try it.** Both theorems in this page, as NC0 $= \sqrt{K\alpha}$ with the true gradient. Lower λ: both turns come later.
-# Lower η: the same picture, and a narrower band after $T_2$. Raise λ: the dotted limit comes into view.
+# **Try it.** Both theorems in this page, as NC0 $= \sqrt{K\alpha}$ with the true gradient. Lower λ: both turns come
+# later. Lower η: the same picture, and a narrower band after $T_2$. Raise λ: the dotted limit comes into view.
 
 # %%
 from ncbook import live
@@ -712,8 +716,8 @@ live.signgd(num_classes=10, lr=0.01, weight_decay=1e-3, steps=20_000)
 # %% [markdown]
 # ### The turning points, over K, λ and η
 #
-# `theory.turning_points` solves {eq}`signgd-t1`, {eq}`signgd-t2` and the proof's own equation. Next to them, simulations over
-# a grid, with both gradients.
+# `theory.turning_points` solves {eq}`signgd-t1`, {eq}`signgd-t2` and the proof's own equation. Next to them,
+# simulations over a grid, with both gradients.
 
 
 # %%
@@ -781,13 +785,14 @@ say(
 # ## Figure 8, made again
 #
 # The paper's Figure 8 follows NC0 of a small MLP on separable data under SGD, Adam, AdamW, and the last two with
-# $\beta_1 = \beta_2 = 0$. Its settings are not printed. Ours: the book's MLP at half width, `gaussians` (ten well separated
-# clouds in 784 dimensions), a constant learning rate, and strong decays of the paper's grids, 0.05 coupled and 5 decoupled,
-# so that both act within the 625 steps: decoupled decay in about 1/(ηλ) of them, coupled decay when λW has outgrown some
-# of the gradients. One run each, from seed 0, trained when this page is built.
+# $\beta_1 = \beta_2 = 0$. Its settings are not printed. Ours: the book's MLP at half width, `gaussians` (ten well
+# separated clouds in 784 dimensions), a constant learning rate, and strong decays of the paper's grids, 0.05 coupled
+# and 5 decoupled, so that both act within the 625 steps: decoupled decay in about 1/(ηλ) of them, coupled decay when
+# λW has outgrown some of the gradients. One run each, from seed 0, trained when this page is built.
 #
-# The paper says that sign descent with coupled decay "displays non-monotonic dynamics", with decoupled decay it "exhibits
-# steady convergence to a positive value", and Adam's and AdamW's patterns are similar, "though more smoothed".
+# The paper says that sign descent with coupled decay "displays non-monotonic dynamics", with decoupled decay it
+# "exhibits steady convergence to a positive value", and Adam's and AdamW's patterns are similar, "though more
+# smoothed".
 
 # %%
 RUNS = {  # name: (optimizer, η, β, λ)
@@ -863,7 +868,8 @@ say(
 
 
 # %% [markdown]
-# What happens at one λ? In the sweeps on `digits`, λ = 0.05 is in both grids. NC0 at the end, over all learning rates and momenta:
+# What happens at one λ? In the sweeps on `digits`, λ = 0.05 is in both grids. NC0 at the end, over all learning rates
+# and momenta:
 
 # %%
 adaptive = ["adam", "adamw", "signum", "signumw"]
@@ -887,8 +893,9 @@ figures.show_if_any(
 # %% [markdown]
 # ## Beyond the theorem: a ceiling for every network
 #
-# {eq}`signgd-columns` holds for any backbone and any minibatch, and also for Signum's mean of past gradients. So under SignumW
-# each entry of $u$ obeys $|u| \leftarrow (1 - \eta\lambda)|u| + (K-2)\,\eta$ at most. With a learning rate $\eta_t$, let
+# {eq}`signgd-columns` holds for any backbone and any minibatch, and also for Signum's mean of past gradients. So
+# under SignumW each entry of $u$ obeys $|u| \leftarrow (1 - \eta\lambda)|u| + (K-2)\,\eta$ at most. With a learning
+# rate $\eta_t$, let
 #
 # $$
 # \Pi_t = \prod_{s < t} (1 - \eta_s\lambda), \qquad
@@ -902,16 +909,17 @@ figures.show_if_any(
 # \mathrm{NC0}_t \;\le\; \Pi_t\,\mathrm{NC0}_0 + \sqrt p\,(K-2)\,\Gamma_t .
 # $$ (signgd-ceiling)
 #
-# At $p = K$ and $t \to \infty$ it reads $\alpha \le (K-2)^2/\lambda^2$: Theorem 3.3's limit is the *largest* NC0 that sign
-# descent can hold, and the unconstrained model attains it. For AdamW an entry of the step is at most, by Cauchy and Schwarz,
+# At $p = K$ and $t \to \infty$ it reads $\alpha \le (K-2)^2/\lambda^2$: Theorem 3.3's limit is the *largest* NC0 that
+# sign descent can hold, and the unconstrained model attains it. For AdamW an entry of the step is at most, by Cauchy
+# and Schwarz,
 #
 # $$
 # D_t(\beta) = \frac{1-\beta}{1-\beta^t}\,
 # \sqrt{\frac{1-\beta_2^t}{1-\beta_2}\cdot\frac{1-q^t}{1-q}}, \qquad q = \beta^2/\beta_2 ,
 # $$ (signgd-adam-step)
 #
-# reached by gradients that change by the factor $\beta/\beta_2$ from each step to the one before it. Its columns need not
-# balance either, so $K\max_t D_t$ takes the place of $K - 2$: a far ceiling.
+# reached by gradients that change by the factor $\beta/\beta_2$ from each step to the one before it. Its columns need
+# not balance either, so $K\max_t D_t$ takes the place of $K - 2$: a far ceiling.
 
 # %%
 n = sympy.Symbol("n", positive=True)  # any Π_t
@@ -1149,16 +1157,16 @@ figures.show_if_any(
 # %% [markdown]
 # ## What was shown
 #
-# **Proved.** Where full-batch training with coupled decay comes to rest, NC0 is zero, in every network. Under sign descent with
-# decoupled decay and $\eta\lambda\le1$ NC0 is in the long run at most $\sqrt p\,(K-2)/\lambda$. Theorem 3.3's descent,
-# with $p = K$, comes to it from $W_0 = 0$ for $0 < \eta\lambda < 2$, and from other starts for small η. In Theorem
-# 3.4 the rise is exact up to $T_1$.
+# **Proved.** Where full-batch training with coupled decay comes to rest, NC0 is zero, in every network. Under sign
+# descent with decoupled decay and $\eta\lambda\le1$ NC0 is in the long run at most $\sqrt p\,(K-2)/\lambda$. Theorem
+# 3.3's descent, with $p = K$, comes to it from $W_0 = 0$ for $0 < \eta\lambda < 2$, and from other starts for small
+# η. In Theorem 3.4 the rise is exact up to $T_1$.
 #
-# **Corrected in the proofs:** the sign of ∇ is constant on the way from $W_0 = 0$, not for all $W$; $b$ does not stay, it falls
-# along $g(a + b) = \lambda b$; the shorter gradient is a change of units.
+# **Corrected in the proofs:** the sign of ∇ is constant on the way from $W_0 = 0$, not for all $W$; $b$ does not
+# stay, it falls along $g(a + b) = \lambda b$; the shorter gradient is a change of units.
 #
-# **Measured:** $T_2$ within three steps in 240 settings; a fall that is one in the mean over a few steps; all 1,205 runs of SignumW
-# and AdamW of the digits grids under their ceilings; Figure 8 in kind.
+# **Measured:** $T_2$ within three steps in 240 settings; a fall that is one in the mean over a few steps; all 1,205
+# runs of SignumW and AdamW of the digits grids under their ceilings; Figure 8 in kind.
 #
 # ## Where it holds, and where not
 #
@@ -1171,8 +1179,8 @@ figures.show_if_any(
 #
 # ## Exercises
 #
-# **1.** Which share of $W^\circ$ lies along $\mathbf 1$ (its *gauge share* $\mathrm{NC0}/(\sqrt K\|W\|_F)$), and what is NC3 once
-# the mean row is taken away?
+# **1.** Which share of $W^\circ$ lies along $\mathbf 1$ (its *gauge share* $\mathrm{NC0}/(\sqrt K\|W\|_F)$), and what
+# is NC3 once the mean row is taken away?
 
 # %% tags=["hide-cell"]
 for K in (3, 10, 100):
@@ -1193,8 +1201,8 @@ assert np.isclose(theory.turning_points(K, lr, answer).rise_ends, 1)
 print(f"λ = {answer:.2f}")
 
 # %% [markdown]
-# **3.** SignumW trains ten classes on 128 features for 2,000 steps of $\eta = 10^{-3}$ without decay, from NC0 = 1.8. How large
-# can NC0 be at the end? And with λ = 5?
+# **3.** SignumW trains ten classes on 128 features for 2,000 steps of $\eta = 10^{-3}$ without decay, from NC0 = 1.8.
+# How large can NC0 be at the end? And with λ = 5?
 
 # %% tags=["hide-cell"]
 from ncbook.theory import leaks
@@ -1207,16 +1215,17 @@ for wd, most in ((0.0, 1.8 + np.sqrt(128) * 8 * 2), (5.0, 18.1)):
 # %% [markdown]
 # ## Appendix: the tail of Theorem 3.4
 #
-# How far from zero does α stay? In the simulations $W$ returns every second step. Grant that; we have not proved it. Then
-# $a - (K-1)\,b$ takes two values. Let $b^*$ be as in {eq}`signgd-t2`, and $s = \sqrt{K-1}$ (for the paper's gradient, 1).
+# How far from zero does α stay? In the simulations $W$ returns every second step. Grant that; we have not proved it.
+# Then $a - (K-1)\,b$ takes two values. Let $b^*$ be as in {eq}`signgd-t2`, and $s = \sqrt{K-1}$ (for the paper's
+# gradient, 1).
 #
-# - *a and b step together*, from $a + b = \sigma$ up and from $\sigma + 2\eta$ down. The signs of the four forces bound
-#   $|a - (K-1)\,b|$ by $(K-1)\,(\eta + [g(\sigma) - g(\sigma + 2\eta)]/\lambda)$. The difference of the two $g$ is at most
-#   $(e^{2\eta/s} - 1)\,g(\sigma + 2\eta)$, since $g$ falls no faster than $e^{-\sigma/s}$. And
-#   $g(\sigma + 2\eta) < \lambda b^*$: the two forces that point down add up to $K g(\sigma + 2\eta) < \lambda(\sigma + 2\eta)$, so
-#   $\sigma + 2\eta$ lies beyond the balance $K b^*$.
-# - *a goes up as b goes down*. Then the two values lie on both sides of zero, Kη apart. Both are whole multiples of η, so
-#   neither is larger than $(K-1)\,\eta$.
+# - *a and b step together*, from $a + b = \sigma$ up and from $\sigma + 2\eta$ down. The signs of the four forces
+#   bound $|a - (K-1)\,b|$ by $(K-1)\,(\eta + [g(\sigma) - g(\sigma + 2\eta)]/\lambda)$. The difference of the two $g$
+#   is at most $(e^{2\eta/s} - 1)\,g(\sigma + 2\eta)$, since $g$ falls no faster than $e^{-\sigma/s}$. And
+#   $g(\sigma + 2\eta) < \lambda b^*$: the two forces that point down add up to
+#   $K g(\sigma + 2\eta) < \lambda(\sigma + 2\eta)$, so $\sigma + 2\eta$ lies beyond the balance $K b^*$.
+# - *a goes up as b goes down*. Then the two values lie on both sides of zero, Kη apart. Both are whole multiples of
+#   η, so neither is larger than $(K-1)\,\eta$.
 #
 # Either way
 #
@@ -1291,15 +1300,17 @@ say(
 # %% [markdown]
 # ## Appendix: Frank–Wolfe with a constant step
 #
-# The Hessian of $\mathcal L$ is at most $1/(2K(K-1))$ (a softmax has at most 1/2, the mean over samples gives 1/K, and $M^*$ has norm
-# $1/\sqrt{K-1}$). Taylor's theorem along {eq}`signgd-frank-wolfe`, and $\langle\nabla, V - W\rangle \le \mathcal L(W^\circ) - \mathcal L(W)$, give for
+# The Hessian of $\mathcal L$ is at most $1/(2K(K-1))$ (a softmax has at most 1/2, the mean over samples gives 1/K,
+# and $M^*$ has norm $1/\sqrt{K-1}$). Taylor's theorem along {eq}`signgd-frank-wolfe`, and
+# $\langle\nabla, V - W\rangle \le \mathcal L(W^\circ) - \mathcal L(W)$, give for
 # $\Delta = \mathcal L(W) - \mathcal L(W^\circ)$
 #
 # $$
 # \Delta_{t+1} \le (1 - \gamma)\,\Delta_t + \frac{\gamma^2}{4K(K-1)}\,\|V - W\|_F^2 .
 # $$ (signgd-excess)
 #
-# Two points of the box are at most $2K/\lambda$ apart, and for $\gamma \le 1$ starts outside shrink towards it. So in the long run
+# Two points of the box are at most $2K/\lambda$ apart, and for $\gamma \le 1$ starts outside shrink towards it. So in
+# the long run
 #
 # $$
 # \limsup_{t\to\infty} \Delta_t \le \frac{\gamma}{4K(K-1)}\Big(\frac{2K}{\lambda}\Big)^2

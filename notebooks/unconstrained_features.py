@@ -17,9 +17,9 @@
 # %% [markdown]
 # # Unconstrained features: where collapse is a theorem
 #
-# *If the features of a network could be anything, would it have to collapse?* With weight decay in the loss, if
-# it is not too much, and with enough features, yes: every critical point is either a collapsed global minimum, whose size is a closed form, or a saddle with a way
-# down. AdamW does not minimise that loss, and ends elsewhere.
+# *If the features of a network could be anything, would it have to collapse?* With weight decay in the loss, if it is
+# not too much, and with enough features, yes: every critical point is either a collapsed global minimum, whose size
+# is a closed form, or a saddle with a way down. AdamW does not minimise that loss, and ends elsewhere.
 
 # %%
 import numpy as np
@@ -86,10 +86,10 @@ figures.in_rows(*axes)
 # %% [markdown]
 # ## The model
 #
-# A deep network can map its training samples almost anywhere. So forget the network, and let the
-# last-layer features be free variables. There are $K$ classes with $n$ samples each, $N = Kn$ in all. The features $H$, one row a sample,
-# shape $(N, p)$, are as free as the weight $W$, shape $(K, p)$. There is no bias. Training minimises
-# the paper's equation 13, with $\ell$ the cross-entropy:
+# A deep network can map its training samples almost anywhere. So forget the network, and let the last-layer features
+# be free variables. There are $K$ classes with $n$ samples each, $N = Kn$ in all. The features $H$, one row a sample,
+# shape $(N, p)$, are as free as the weight $W$, shape $(K, p)$. There is no bias. Training minimises the paper's
+# equation 13, with $\ell$ the cross-entropy:
 #
 # $$ f(H, W) = \sum_{i=1}^N \ell(W h_i, y_i) + \frac\lambda2\lVert W\rVert^2
 # + \frac\lambda2\lVert H\rVert^2. $$ (ufm-loss)
@@ -133,9 +133,9 @@ assert_allclose(slopes[1], R.T @ H + DECAY * W, atol=1e-14)
 # the loss falls at second order.
 #
 # The first sentence needs two conditions: enough features, $p \ge K - 1$ (else the simplex does not fit), and **not
-# too much decay, $\lambda < \sqrt n$**. The second needs more, as we shall see. The paper's Appendix E also recalls the theorem as
-# "unique global minimum … and no strict saddle points". The minimum is unique only up to rotations of feature space, and
-# there are strict saddles.
+# too much decay, $\lambda < \sqrt n$**. The second needs more, as we shall see. The paper's Appendix E also recalls
+# the theorem as "unique global minimum … and no strict saddle points". The minimum is unique only up to rotations of
+# feature space, and there are strict saddles.
 
 # %% [markdown]
 # ## Three facts about every critical point
@@ -243,7 +243,8 @@ assert_allclose(np.linalg.norm(residuals(H, W), 2), DECAY)  # σ = λ
 assert_allclose(excess(H, W), 0, atol=1e-13)
 
 # %% [markdown]
-# A rotation of feature space changes nothing. (`test_ufm_optimum_is_a_collapsed_global_minimum` looks for anything lower.)
+# A rotation of feature space changes nothing. (`test_ufm_optimum_is_a_collapsed_global_minimum` looks for anything
+# lower.)
 
 # %%
 rotation = np.linalg.qr(rng.standard_normal((p, p)))[0]
@@ -361,13 +362,14 @@ display(
 # the whole space. Here that is not enough. The Hessian grows like $\lVert W\rVert^2 + \lVert H\rVert^2$: there is no
 # such $L$. That a limit exists has to be shown. And the saddles are not countable, since each comes with its rotations.
 #
-# All three gaps close for starts in a bounded set. Where $f \le f_0$, also $\lVert W\rVert^2 + \lVert H\rVert^2 \le
-# 2f_0/\lambda$. Descent with a small enough step never leaves these states, and outside a larger ball $f$ may be replaced
-# by a function with a Lipschitz gradient. As $f$ is analytic, bounded descent converges to one critical point
-# {cite}`absil2005`; saddles that are not isolated are covered by Panageas and Piliouras {cite}`panageas2017`. So, with
-# $p \ge K - 1$ and $\lambda < \sqrt n$, *for each bounded set of starts there is a step size with which gradient descent ends
-# in a collapsed minimum from almost all of them.* The step depends on the set: for one step size and Gaussian starts,
-# which have no bound, nothing follows. Nor does it for Adam; and under AdamW $f$ is not what is minimised.
+# All three gaps close for starts in a bounded set. Where $f \le f_0$, also
+# $\lVert W\rVert^2 + \lVert H\rVert^2 \le 2f_0/\lambda$. Descent with a small enough step never leaves these states,
+# and outside a larger ball $f$ may be replaced by a function with a Lipschitz gradient. As $f$ is analytic, bounded
+# descent converges to one critical point {cite}`absil2005`; saddles that are not isolated are covered by Panageas and
+# Piliouras {cite}`panageas2017`. So, with $p \ge K - 1$ and $\lambda < \sqrt n$, *for each bounded set of starts
+# there is a step size with which gradient descent ends in a collapsed minimum from almost all of them.* The step
+# depends on the set: for one step size and Gaussian starts, which have no bound, nothing follows. Nor does it for
+# Adam; and under AdamW $f$ is not what is minimised.
 
 # %%
 assert_allclose(ends[:, -1, 0], lowest, rtol=1e-12)  # all 20 starts
@@ -464,10 +466,10 @@ whole = runs if runs.groupby(POINT).ngroups == every else runs[:0]
 # %% [markdown]
 # ## What the optimum says
 #
-# Coupled decay λ′ on mean cross-entropy is {eq}`ufm-loss` with $\lambda = N\lambda'$, and $n = N/K$.
-# So {eq}`ufm-gap` predicts where a run with coupled decay must end if it converges, and not to a saddle: the gap $m$, the
-# loss $\log(1 + (K-1)e^{-m})$, the singular values of $W$ and, $\sqrt n$ times smaller, those of the
-# centred means $M$. There is a minimum other than zero only for
+# Coupled decay λ′ on mean cross-entropy is {eq}`ufm-loss` with $\lambda = N\lambda'$, and $n = N/K$. So {eq}`ufm-gap`
+# predicts where a run with coupled decay must end if it converges, and not to a saddle: the gap $m$, the loss
+# $\log(1 + (K-1)e^{-m})$, the singular values of $W$ and, $\sqrt n$ times smaller, those of the centred means $M$.
+# There is a minimum other than zero only for
 #
 # $$ \lambda' < \frac{\sqrt n}{N} = \frac1{K\sqrt n} . $$ (ufm-threshold)
 
@@ -770,13 +772,13 @@ figures.show_if_any(alive, "", *verdicts)
 #
 # ## What was shown
 #
-# **Proved:** with $p \ge K - 1$ and $\lambda < \sqrt n$ the global minima are collapsed states of known size, and every other
-# critical point is a strict saddle, with lowest eigenvalue $\lambda - \sigma$. For $\lambda \ge \sqrt n$ the minimum is zero.
-# NC0 and NC1 vanish at *every* critical point; NC2 tells them apart. (If NC2 is zero, $W$ has rank
-# $K-1$, so $R^\top R = \lambda^2P$ and $\sigma = \lambda$: it is the minimum.)
+# **Proved:** with $p \ge K - 1$ and $\lambda < \sqrt n$ the global minima are collapsed states of known size, and
+# every other critical point is a strict saddle, with lowest eigenvalue $\lambda - \sigma$. For $\lambda \ge \sqrt n$
+# the minimum is zero. NC0 and NC1 vanish at *every* critical point; NC2 tells them apart. (If NC2 is zero, $W$ has
+# rank $K-1$, so $R^\top R = \lambda^2P$ and $\sigma = \lambda$: it is the minimum.)
 #
-# **Measured** (180 runs, N = 1,000): given enough decay, Adam goes where the closed form says; AdamW does not, at any of our
-# settings. SGD's place in between is one of training time, which the row-sum law predicts. Beyond
+# **Measured** (180 runs, N = 1,000): given enough decay, Adam goes where the closed form says; AdamW does not, at any
+# of our settings. SGD's place in between is one of training time, which the row-sum law predicts. Beyond
 # $\lambda' = 1/(K\sqrt n)$ coupled decay kills the model, and scale-free metrics do not notice.
 #
 # ## Where it holds, and where not
@@ -863,7 +865,8 @@ assert_allclose(-(moves + moves.T), -2 * DECAY * D, atol=1e-12)
 # + \frac n2\,(Kc - 1)^2 . $$ (ufm-split)
 #
 # *Proof.* On $S$ we have $E = F\otimes\mathbf 1_n$ with $F = \frac1{\sqrt n}WW^\top + c\,J - I$ symmetric,
-# $F\mathbf 1 = (Kc - 1)\mathbf 1$ and $R_e = \frac n2\lVert F\rVert^2$, whose two parts are orthogonal. In {eq}`ufm-flow`
+# $F\mathbf 1 = (Kc - 1)\mathbf 1$ and $R_e = \frac n2\lVert F\rVert^2$, whose two parts are orthogonal. In
+# {eq}`ufm-flow`
 #
 # $$ \dot H = -FW\otimes\mathbf 1_n, \qquad \dot W = -\sqrt n\,FW, \qquad
 # \dot b = -n(Kc - 1)\,\mathbf 1 , $$ (ufm-inside)
@@ -920,8 +923,9 @@ assert sp.simplify(g.subs(t, 0) - g0) == sp.simplify(bias.subs(t, 0) - c0) == 0
 # ### Mixon's Figures 1 and 2
 #
 # A real start is not in $S$. Mixon et al. take $K = n = 3$, $p = 15$, random $H_0$ and $W_0$ with
-# $\lVert H_0\rVert = \lVert W_0\rVert = \varepsilon$ and $b_0 = 0$, and run gradient descent. The captions give no step size and no ε; these are ours. Figure 1 shows by how much each equation of {eq}`ufm-strong` is missed,
-# Figure 2 the relative distance from $S$.
+# $\lVert H_0\rVert = \lVert W_0\rVert = \varepsilon$ and $b_0 = 0$, and run gradient descent. The captions give no
+# step size and no ε; these are ours. Figure 1 shows by how much each equation of {eq}`ufm-strong` is missed, Figure 2
+# the relative distance from $S$.
 
 # %%
 K, n, p = 3, 3, 15  # Mixon's own setting
@@ -987,30 +991,32 @@ figures.in_rows(*axes)
 #
 # $$ \dot{\bar h} = -W^\top d, \qquad \dot d = -(N + WW^\top)\,d + \dot W\bar h . $$ (ufm-bias)
 #
-# So $\lVert d(t)\rVert \le e^{-Nt}\lVert d_0\rVert + \int_0^t e^{-N(t-s)}\lVert\dot W\rVert\lVert\bar h\rVert\,ds$, and Grönwall's
-# lemma bounds $\bar h$ by $e^{\kappa\sup\lVert W\rVert/N}$ times
-# $\lVert\bar h_0\rVert + \lVert d_0\rVert\int\lVert W\rVert e^{-Ns}ds$, with $\kappa$ the length of $W$'s path. This is
-# $O(\varepsilon)$: $\lVert E\rVert$ only falls, so that $\lVert W\rVert \le 2\varepsilon e^{(\sqrt N+\varepsilon^2)s}$, and
-# $\sqrt N + \varepsilon^2 < N$. In the limit $d = 0$: $b$ is off by $-W\bar h$.
+# So $\lVert d(t)\rVert \le e^{-Nt}\lVert d_0\rVert + \int_0^t e^{-N(t-s)}\lVert\dot W\rVert\lVert\bar h\rVert\,ds$,
+# and Grönwall's lemma bounds $\bar h$ by $e^{\kappa\sup\lVert W\rVert/N}$ times
+# $\lVert\bar h_0\rVert + \lVert d_0\rVert\int\lVert W\rVert e^{-Ns}ds$, with $\kappa$ the length of $W$'s path. This
+# is $O(\varepsilon)$: $\lVert E\rVert$ only falls, so that
+# $\lVert W\rVert \le 2\varepsilon e^{(\sqrt N+\varepsilon^2)s}$, and $\sqrt N + \varepsilon^2 < N$. In the limit
+# $d = 0$: $b$ is off by $-W\bar h$.
 #
 # *The weight.* $D = H^\top H - W^\top W$ is conserved, and so of order ε². Where the labels are fitted,
 # $W(H^\top H)W^\top$ can be written in two ways:
 #
 # $$ (WW^\top)^2 + W D W^\top = nP + N(b - \tfrac1K\mathbf 1)(b - \tfrac1K\mathbf 1)^\top . $$ (ufm-balance)
 #
-# Both corrections are $O(\varepsilon^2)$. Perpendicular to $\mathbf 1$, where $nP$ is positive, the square root is smooth and keeps
-# the order. Along $\mathbf 1$ it does not: at the eigenvalue zero the root is only Hölder-½, and gives
-# $O(\varepsilon)$. So use the balance once more, with $u = W^\top\mathbf 1$. As $\mathbf 1^\top(b - \frac1K\mathbf 1) = -u^\top\bar h$,
+# Both corrections are $O(\varepsilon^2)$. Perpendicular to $\mathbf 1$, where $nP$ is positive, the square root is
+# smooth and keeps the order. Along $\mathbf 1$ it does not: at the eigenvalue zero the root is only Hölder-½, and
+# gives $O(\varepsilon)$. So use the balance once more, with $u = W^\top\mathbf 1$. As
+# $\mathbf 1^\top(b - \frac1K\mathbf 1) = -u^\top\bar h$,
 #
 # $$ \frac{\lVert u\rVert^4}K \le \lVert WW^\top\mathbf 1\rVert^2 \le \bigl(\lVert D\rVert + N\lVert\bar h\rVert^2\bigr)\lVert u\rVert^2 . $$ (ufm-along)
 #
 # So $\lVert u\rVert^2$, and with it $\lVert WW^\top\mathbf 1\rVert$, is $O(\varepsilon^2)$.
 #
 # *The features.* On the span of $PW$'s rows $H$ is read off $HW^\top = Y - \mathbf 1b^\top$. For a unit vector $x$
-# perpendicular to them, $Wx = \frac1K(u\cdot x)\mathbf 1$, so that $\lVert Hx\rVert^2 = \lVert Wx\rVert^2 + x^\top Dx \le
-# \lVert u\rVert^2/K + \lVert D\rVert = O(\varepsilon^2)$. Those with $Wx = 0$ have codimension $K$ at most, and there the
-# error is $Hx$, with $\lVert Hx\rVert^2 = x^\top Dx$: by Cauchy's interlacing its square is no less than the sum named.
-# $\blacksquare$
+# perpendicular to them, $Wx = \frac1K(u\cdot x)\mathbf 1$, so that
+# $\lVert Hx\rVert^2 = \lVert Wx\rVert^2 + x^\top Dx \le \lVert u\rVert^2/K + \lVert D\rVert = O(\varepsilon^2)$.
+# Those with $Wx = 0$ have codimension $K$ at most, and there the error is $Hx$, with $\lVert Hx\rVert^2 = x^\top Dx$:
+# by Cauchy's interlacing its square is no less than the sum named. $\blacksquare$
 #
 # So strong collapse is reached from no such start. That $W$'s path stays short, we only measured.
 
@@ -1114,5 +1120,5 @@ display(
 
 # %% [markdown]
 # It takes long because, once the bias has settled, $u$ falls by
-# $\dot u = -(H - \mathbf 1\bar h^\top)^\top(H - \mathbf 1\bar h^\top)\,u$, and across the class means this matrix is of order
-# ε²: the last phase takes a time of order 1/ε².
+# $\dot u = -(H - \mathbf 1\bar h^\top)^\top(H - \mathbf 1\bar h^\top)\,u$, and across the class means this matrix is
+# of order ε²: the last phase takes a time of order 1/ε².
