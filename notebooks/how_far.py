@@ -376,9 +376,9 @@ figures.with_lines(wide, WIDE_LINES, show_widths)
 # %% [markdown]
 # *Medians over the n seeds; NC0 as a share of its start; centred: NC3 of the weight centred over the classes.*
 #
-# No run collapses at either width; 2,000 images and 100 epochs are too little for it at full width, too, at these decays.
-# The last layer's optimizer has the same effect at full width: with SGD in it NC0 vanishes, and NC3 ends at 0.17, where AdamW throughout leaves 0.31
-# (narrow: 0.18 and 0.42).
+# No run collapses at either width; 2,000 images and 100 epochs are too little for it at full width, too, at these
+# decays. The last layer's optimizer has the same effect at full width: with SGD in it NC0 vanishes, and NC3 ends at
+# 0.17, where AdamW throughout leaves 0.31 (narrow: 0.18 and 0.42).
 #
 # **The order of Adam and AdamW is another one.** At full width AdamW ends *below* Adam, in raw NC3 (0.31 against
 # 0.36) and further below it without the gauge (0.26 against 0.36); in the narrow network it was far above Adam in raw
