@@ -196,7 +196,7 @@ def test_shown_tables_have_three_digits_dashes_and_the_index_name_in_the_corner(
     columns = {"n": [3, 4], "NC0": [0.123456, np.nan], "change": [-0.5, 0.25]}
     table = pd.DataFrame(columns, index=index)
     page = figures.shown(table, change="{:+.1%}").to_html()
-    for text in ("0.123<", "–<", ">3<", "-50.0%", "+25.0%", ">0<", ">0.0005<"):
+    for text in ("0.123<", "–<", ">3<", "\N{MINUS SIGN}50.0%", "+25.0%", ">0<", ">0.0005<"):
         assert text in page
     assert "nan" not in page.lower()
     head = page.split("</thead>")[0]

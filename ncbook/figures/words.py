@@ -1,7 +1,9 @@
 """Sentences and tables about runs: captions, counts, the best run, and whether an optimizer
 collapsed."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
 
 import pandas as pd
 from pandas.io.formats.style import Styler
@@ -141,14 +143,15 @@ def by_weight_decay(runs: pd.DataFrame) -> pd.DataFrame:
     return counts.join(means).rename_axis("weight decay")
 
 
-def shown(table: pd.DataFrame, **formats: str) -> Styler:
+def shown(table: pd.DataFrame, **formats: str | Callable[[Any], object]) -> Styler:
     """A table as a page shows it: three digits, a dash for what is missing, ``column="{...}"`` for
-    another format. Text is escaped; in a cell, lines after the first are small."""
+    another format, or a function. Text is escaped; in a cell, lines after the first are small."""
     if table.index.nlevels == table.columns.nlevels == 1 and table.columns.name is None:
         # The index's name goes into the corner, where it needs no row of its own.
         table = table.rename_axis(index=None, columns=table.index.name)
     wanted = dict.fromkeys(table, _as_html)
-    wanted |= dict.fromkeys(table.select_dtypes("float"), "{:.3g}") | formats
+    numbers = dict.fromkeys(table.select_dtypes("float"), "{:.3g}") | formats
+    wanted |= {n: partial(_number, f) if isinstance(f, str) else f for n, f in numbers.items()}
     styled = table.style.format(wanted, na_rep="–")
     styled = styled.format_index(_as_html).format_index(_as_html, axis="columns")
     looks = {"th, td": CELL, "small": "font-size: 0.85em; white-space: nowrap"}
@@ -157,13 +160,19 @@ def shown(table: pd.DataFrame, **formats: str) -> Styler:
 
 def _as_html(value: object) -> object:
     if not isinstance(value, str):
-        return f"{value:g}" if isinstance(value, float) else value
+        return _number("{:g}", value) if isinstance(value, float) else value
     first, *others = (text.html(line) for line in value.split("\n", MOST_LINES - 1))
     return first + "".join(f"<br><small>{line}</small>" for line in others)
+
+
+def _number(form: str, value: float) -> str:
+    """With a minus sign, which fonts draw as wide as a digit, for the hyphen."""
+    return form.format(value).replace("-", "\N{MINUS SIGN}")
 
 
 def with_range(values: pd.Series, digits: str = ".2g") -> str:
     """A cell for a metric's values: the median, and below it the least and the largest, if they
     differ (see ``over_seeds``). For ``runs.groupby(by)[metric].agg(with_range)``."""
-    middle, low, high = (f"{v:{digits}}" for v in (values.median(), values.min(), values.max()))
+    told = values.median(), values.min(), values.max()
+    middle, low, high = (_number(f"{{:{digits}}}", value) for value in told)
     return middle if low == high else f"{middle}\n{low}…{high}"
