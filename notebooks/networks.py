@@ -185,7 +185,7 @@ both_layers("resnet9", "vgg9")
 # | start | | torch's default, but for the ViT | the same |
 #
 # **We did not train the paper's full networks on all images.** A ResNet9 of full width was trained on 2,000 of
-# Fashion-MNIST's, four single runs ({ref}`full-width`); all else is narrower. `width` scales all hidden layers: a
+# Fashion-MNIST's, six runs ({ref}`full-width`); all else is narrower. `width` scales all hidden layers: a
 # ResNet9 of `width 1/8` has 104,090 parameters and 64 features, and trains on a laptop. `depth` sets the number of a
 # ViT's blocks. The runs of the picture have an eighth of the width and 1,000 or 2,000 images.
 #
@@ -230,7 +230,7 @@ figures.show_if_any(runs, "", show_off)
 # |---|---|---|
 # | the law of NC0 does not depend on the network | proved; measured on three networks | cross-entropy, SGD or SGDW, decay on $W$; above rounding. Not for Adam or Signum, nor for NC1 to NC3 |
 # | the shapes are those of the paper's published code | computed, in tests | as far as that code runs (`jydzhao/neural_collapse_optimizer`, commit 7cab4a5): its VGG9 has a linear layer for 512 features where 1024 arrive, and for its ViT with Adam it builds no optimizer |
-# | a narrow network stands for a wide one | proved for the law | not for NC3 under Adam and AdamW: at full width, one run each, their order is the other way round ({ref}`full-width`) |
+# | a narrow network stands for a wide one | proved for the law | not for NC3 under Adam and AdamW: at full width, two seeds at one decay, their order is the other way round ({ref}`full-width`) |
 #
 # ## Exercises
 #
